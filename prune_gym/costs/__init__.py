@@ -1,0 +1,61 @@
+"""What a strategy costs: one file a cost, one signature, exact and vectorised.
+
+A cost is made from a layer table and called with widths ``int (n, groups)``, the kept channels of
+every group of n strategies; it returns ``float64 (n,)`` in its unit.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+
+from prune_gym.costs.flops import Flops
+from prune_gym.costs.latency import Latency, LatencyTable
+from prune_gym.costs.memory import Memory
+from prune_gym.costs.params import Params
+from prune_gym.errors import unknown
+from prune_gym.network.table import LayerTable
+
+__all__ = ["COSTS", "Cost", "build_costs"]
+
+
+class Cost(Protocol):
+    """A cost of a network, lower is better.
+
+    Attributes:
+        name: the objective's and the budget's name.
+        metric: the name with the unit, as it stands in infos and files.
+        unit: the unit, for people.
+        deterministic: the same strategy always costs the same.
+        platform_dependent: another machine gives other values.
+    """
+
+    name: str
+    metric: str
+    unit: str
+    deterministic: bool
+    platform_dependent: bool
+
+    def __call__(self, widths: np.ndarray) -> np.ndarray:
+        """Return the costs of strategies: widths (n, groups) -> float64 (n,)."""
+        ...
+
+
+COSTS: dict[str, Callable[[LayerTable, LatencyTable], Cost]] = {
+    "flops": lambda table, latency: Flops(table),
+    "params": lambda table, latency: Params(table),
+    "memory": lambda table, latency: Memory(table),
+    "latency": Latency,
+}
+
+
+def build_costs(table: LayerTable, latency: LatencyTable, names: tuple[str, ...]) -> list[Cost]:
+    """Return the named costs of one network.
+
+    Raises:
+        ValueError: no such cost, or the latency table lacks a layer.
+    """
+    for name in names:
+        if name not in COSTS:
+            raise ValueError(unknown("cost", name, COSTS))
+    return [COSTS[name](table, latency) for name in names]

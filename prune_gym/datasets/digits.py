@@ -1,0 +1,158 @@
+"""Embedded data: the real hand-written digits of scikit-learn, made hard enough to search on.
+
+Every 32x32 RGB image shows one digit, scaled, rotated and shifted, over a textured background with
+smaller digits as clutter and with pixel noise. The label is the large digit's. A digit's writer
+sample (an 8x8 original) belongs to one split only, so a split never shows another's handwriting.
+"""
+
+import hashlib
+import io
+
+import numpy as np
+from sklearn.datasets import load_digits
+
+from prune_gym.datasets.data import Data, Split
+from prune_gym.paths import cache_home, write_atomically
+
+SEED = 20240130
+SIZES = {"train": 8_000, "search": 2_000, "test": 2_000}
+ORIGINALS = {"train": 0.6, "search": 0.2, "test": 0.2}
+CLUTTER = 2
+CACHE = "digits-v1.npz"
+# Of all pixels and labels: an id means the same task on every machine.
+SHA256 = "4ad229a4b9b6e7d74a17e67dff10e80194c4d97e2804a08e257ea0e7931e5f81"
+
+
+def load() -> Data:
+    """Return the digits, from the user's cache or built anew in seconds.
+
+    Raises:
+        ValueError: what was built is not what the ids were made with (another scikit-learn data
+            set, say), so results would not be comparable.
+    """
+    splits = _read_cache()
+    if splits is None:
+        splits = build()
+        if _digest(splits) != SHA256:
+            raise ValueError(
+                f"the digits built here have SHA-256 {_digest(splits)}, expected {SHA256}; "
+                "check the versions of scikit-learn and numpy"
+            )
+        _write_cache(splits)
+    return Data(
+        name="digits",
+        num_classes=10,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.25, 0.25, 0.25),
+        flip=False,
+        **{name: Split(*arrays) for name, arrays in splits.items()},
+    )
+
+
+def build() -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Make all splits from the fixed seed: name -> (images uint8 (N, 3, 32, 32), labels)."""
+    digits = load_digits()
+    originals = digits.images / 16.0
+    rng = np.random.Generator(np.random.PCG64(SEED))
+    order = rng.permutation(len(originals))
+    ends = np.cumsum([round(share * len(order)) for share in ORIGINALS.values()])
+    splits = {}
+    for (name, size), members in zip(SIZES.items(), np.split(order, ends[:-1]), strict=True):
+        chosen = members[rng.integers(len(members), size=size)]
+        clutter = members[rng.integers(len(members), size=(size, CLUTTER))]
+        images = _render(originals, chosen, clutter, rng)
+        splits[name] = (images, digits.target[chosen].astype(np.int64))
+    return splits
+
+
+def _render(
+    originals: np.ndarray, chosen: np.ndarray, clutter: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    n = len(chosen)
+    canvas = _background(n, rng)
+    for column in clutter.T:
+        # Small digits, anywhere, in half-transparent ink of any colour.
+        mask = _place(originals[column], rng, cell=(1.0, 1.7), shift=14.0, degrees=180.0)
+        canvas = _ink(canvas, 0.6 * mask, rng.random((n, 3)))
+    mask = _place(originals[chosen], rng, cell=(2.0, 3.2), shift=5.0, degrees=20.0)
+    # The digit's ink stands at least 0.3 off the mean background in every channel.
+    mean = canvas.mean(axis=(2, 3))
+    step = 0.3 + 0.3 * rng.random((n, 3))
+    canvas = _ink(canvas, mask, np.where(mean < 0.5, mean + step, mean - step))
+    canvas += 0.2 * (rng.random(canvas.shape) - 0.5)
+    return np.round(255 * np.clip(canvas, 0.0, 1.0)).astype(np.uint8)
+
+
+def _background(n: int, rng: np.random.Generator) -> np.ndarray:
+    """Blend a 4x4 grid of random colours smoothly over the image."""
+    knots = 0.2 + 0.6 * rng.random((n, 3, 1, 1)) + 0.4 * (rng.random((n, 3, 4, 4)) - 0.5)
+    at = np.linspace(0, 3, 32)
+    weights = np.maximum(0, 1 - np.abs(at[:, None] - np.arange(4)))
+    return np.einsum("ncij,yi,xj->ncyx", knots, weights, weights)
+
+
+def _ink(canvas: np.ndarray, mask: np.ndarray, colour: np.ndarray) -> np.ndarray:
+    mask = mask[:, None]
+    return canvas * (1 - mask) + mask * colour[:, :, None, None]
+
+
+def _place(
+    digits: np.ndarray,
+    rng: np.random.Generator,
+    cell: tuple[float, float],
+    shift: float,
+    degrees: float,
+) -> np.ndarray:
+    """Draw 8x8 digits on 32x32 masks, ``cell`` pixels a cell, turned and shifted at random."""
+    n = len(digits)
+    size = cell[0] + (cell[1] - cell[0]) * rng.random((n, 1, 1))
+    angle = np.deg2rad(degrees) * (2 * rng.random((n, 1, 1)) - 1)
+    dy, dx = shift * (2 * rng.random((2, n, 1, 1)) - 1)
+    y, x = np.mgrid[0:32, 0:32] - 15.5
+    y, x = y - dy, x - dx
+    rows = (np.cos(angle) * y - np.sin(angle) * x) / size + 3.5
+    columns = (np.sin(angle) * y + np.cos(angle) * x) / size + 3.5
+    return _bilinear(digits, rows, columns)
+
+
+def _bilinear(digits: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    padded = np.pad(digits, ((0, 0), (1, 2), (1, 2)))
+    rows, columns = np.clip(rows + 1, 0, 9), np.clip(columns + 1, 0, 9)
+    i, j = rows.astype(np.intp), columns.astype(np.intp)
+    u, v = rows - i, columns - j
+    n = np.arange(len(digits))[:, None, None]
+    return (1 - u) * ((1 - v) * padded[n, i, j] + v * padded[n, i, j + 1]) + u * (
+        (1 - v) * padded[n, i + 1, j] + v * padded[n, i + 1, j + 1]
+    )
+
+
+def _digest(splits: dict[str, tuple[np.ndarray, np.ndarray]]) -> str:
+    digest = hashlib.sha256()
+    for images, labels in splits.values():
+        digest.update(images.tobytes())
+        digest.update(labels.tobytes())
+    return digest.hexdigest()
+
+
+def _read_cache() -> dict[str, tuple[np.ndarray, np.ndarray]] | None:
+    """Return the cached splits, or None where there are none that can be trusted."""
+    path = cache_home() / CACHE
+    if not path.is_file():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            splits = {n: (arrays[f"{n}_images"], arrays[f"{n}_labels"]) for n in SIZES}
+    except (OSError, ValueError, KeyError, EOFError):
+        return None  # damaged: built anew, and the cache replaced
+    return splits if _digest(splits) == SHA256 else None
+
+
+def _write_cache(splits: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
+    buffer = io.BytesIO()
+    arrays = {f"{name}_images": images for name, (images, _) in splits.items()}
+    arrays |= {f"{name}_labels": labels for name, (_, labels) in splits.items()}
+    np.savez(buffer, **arrays)
+    try:
+        write_atomically(cache_home() / CACHE, buffer.getvalue())
+    except OSError:
+        return  # a read-only cache costs seconds at the next start and nothing else

@@ -1,0 +1,336 @@
+"""The environment: pruning a network, one decision at a time."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from torch import nn
+
+from prune_gym.budgets import Budgets
+from prune_gym.costs import build_costs
+from prune_gym.costs.latency import load_latency_table
+from prune_gym.decisions import channel_decision
+from prune_gym.errors import unknown
+from prune_gym.evaluate import Evaluator
+from prune_gym.objectives import DEFAULT, make_objectives
+from prune_gym.observation import COST_NAMES, FEATURES, Observer, Progress
+from prune_gym.strategy import Strategy, strategy_from_dict
+from prune_gym.task import load_evaluator
+from prune_gym.validation import ValidationResult, compare
+
+REWARDS = ("incremental", "terminal")
+
+
+class CompressionEnv(gym.Env[np.ndarray, Any]):
+    """Prune a trained network layer by layer; the reward is a vector of objectives.
+
+    ## Description
+    Each step decides how many channels one channel group keeps, from the network's input to its
+    output. After the last decision the candidate is cut physically, repaired without training and
+    scored on the search split. Costs come exactly from the layer table, in microseconds.
+
+    ## Action Space
+    ``Box(-1, 1, (1,), float32)``: -1 keeps the fewest channels (``min_keep``), 1 keeps all. The
+    width is rounded to ``round_to`` channels and moved to the nearest one with which every budget
+    can still be met. With ``discrete=n``: ``Discrete(n)``, evenly spaced actions from -1 to 1, and
+    ``action_masks()`` tells which of them the budgets leave as they are.
+
+    ## Observation Space
+    ``Box(0, 1, (33,), float32)``, the same entries at the same scale for every network:
+    ``prune_gym.observation.FEATURES`` names them, the table is in docs/environment.md.
+
+    ## Rewards
+    ``float32 (reward_dim,)``, higher is better in every entry, by default (accuracy, flops,
+    latency, memory). A cost's entry is the share of the original's cost that the step cut, so an
+    episode's undiscounted sum is ``1 - cost / cost0``; accuracy, in [0, 1], comes with the last
+    step. With ``reward="terminal"`` all of it comes with the last step.
+
+    ## Starting State
+    The original network, nothing decided. Nothing is random.
+
+    ## Episode End
+    ``terminated`` after the last group. ``info`` then holds ``accuracy``, ``flops``, ``params``,
+    ``latency_ms``, ``memory_bytes`` and ``strategy`` (plain data that replays the episode).
+
+    ## Arguments
+    See :meth:`__init__`.
+
+    ## Version History
+    * v0: first release.
+    """
+
+    metadata = {"render_modes": ["ansi"], "render_fps": 1}
+
+    def __init__(
+        self,
+        network: str = "vgg16",
+        data: str = "digits",
+        *,
+        evaluator: Evaluator | None = None,
+        objectives: Sequence[str] = DEFAULT,
+        budgets: Mapping[str, float] | None = None,
+        latency: str = "reference-cpu",
+        repair: str = "merge+batch_norm",
+        reward: str = "incremental",
+        min_keep: float = 0.125,
+        round_to: int = 8,
+        discrete: int | None = None,
+        render_mode: str | None = None,
+    ) -> None:
+        """Make the environment.
+
+        Args:
+            network: a name out of ``prune_gym.models.NETWORKS``.
+            data: a name that ``prune_gym.datasets.load`` knows.
+            evaluator: what to prune instead of a named network (``prune_gym.task.make_evaluator``).
+            objectives: which rewards, in this order.
+            budgets: cost -> largest allowed fraction of the original's; never exceeded.
+            latency: latency table, the name of a shipped one or a path.
+            repair: how candidates are repaired: none, batch_norm, merge, merge+batch_norm.
+            reward: "incremental" or "terminal".
+            min_keep: least share of a group's channels to keep, in (0, 1].
+            round_to: widths are multiples of this many channels.
+            discrete: number of discrete actions, instead of the continuous one.
+            render_mode: None or "ansi".
+
+        Raises:
+            ValueError: an unknown name, or a value out of range; budgets that cannot be met.
+            FileNotFoundError: data that are neither on disk nor to be downloaded.
+        """
+        _check_arguments(reward, min_keep, round_to, discrete, render_mode)
+        self.render_mode = render_mode
+        self._evaluator = evaluator or load_evaluator(network, data, repair)
+        table, calibration = self._evaluator.table, self._evaluator.calibration
+        self._costs = dict(
+            zip(COST_NAMES, build_costs(table, load_latency_table(latency), COST_NAMES), strict=True)
+        )
+        self.decisions = tuple(
+            channel_decision(group.name, group.size, min_keep, round_to) for group in table.groups
+        )
+        self.objectives = make_objectives(objectives, self._costs)
+        self._limits = dict(budgets or {})
+        self._budgets = Budgets(self._limits, self._costs, self.decisions)
+        self._limit_row = np.array([self._limits.get(name, 1.0) for name in COST_NAMES])
+        self._observe = Observer(table, self.decisions, calibration.errors)
+        self._terminal_only = reward == "terminal"
+        self._full = table.full
+        self._least = np.array([decision.options[0] for decision in self.decisions])
+        self._original = np.array([cost(self._full[None])[0] for cost in self._costs.values()])
+        self.observation_space = spaces.Box(0.0, 1.0, (len(FEATURES),), np.float32)
+        self.action_space = (
+            spaces.Box(-1.0, 1.0, (1,), np.float32)
+            if discrete is None
+            else spaces.Discrete(discrete)
+        )
+        self.reward_space = spaces.Box(-1.0, 1.0, (len(self.objectives),), np.float32)
+        self.reward_dim = len(self.objectives)
+        self._widths: np.ndarray | None = None
+        self._index = 0
+
+    @property
+    def evaluator(self) -> Evaluator:
+        """What scores the candidates; shared by all environments of the same task."""
+        return self._evaluator
+
+    @property
+    def reference_point(self) -> np.ndarray:
+        """Episode return that every useful strategy dominates: chance accuracy, nothing saved."""
+        chance = self._evaluator.data.chance
+        return np.array([chance if o.name == "accuracy" else 0.0 for o in self.objectives])
+
+    @property
+    def original_metrics(self) -> dict[str, float]:
+        """Natural values of the network before any pruning; its accuracy is measured once."""
+        return self._metrics(self._full) | {"accuracy": self._evaluator.accuracy(self._full)}
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Start an episode with the original network; returns (observation, info)."""
+        super().reset(seed=seed)
+        self._widths = self._full.copy()
+        self._index = 0
+        self._survey()
+        return self._observation(), {}
+
+    def step(self, action: Any) -> tuple[np.ndarray, np.ndarray, bool, bool, dict[str, Any]]:  # type: ignore[override]
+        """Decide the next group; returns (observation, reward vector, terminated, False, info).
+
+        Raises:
+            ValueError: the action is not in the action space.
+            gymnasium.error.ResetNeeded: before ``reset`` or after the end of an episode.
+        """
+        if self._widths is None or self._index == len(self.decisions):
+            raise gym.error.ResetNeeded(
+                "step() needs an episode in progress: call reset() first"
+                if self._widths is None
+                else f"the episode ended after {len(self.decisions)} decisions: call reset()"
+            )
+        width = self.decisions[self._index].nearest(self._scalar(action), self._allowed)
+        before = self._shares[0]
+        self._widths[self._index] = width
+        self._index += 1
+        self._survey()
+        terminated = self._index == len(self.decisions)
+        info = self._terminal_info() if terminated else {}
+        return self._observation(), self._reward(before, info), terminated, False, info
+
+    def action_masks(self) -> np.ndarray:
+        """Return which discrete actions ask for a width that the budgets allow, ``bool (n,)``.
+
+        At least one is True: where none asks for an allowed width exactly, the nearest ones are.
+        """
+        if not isinstance(self.action_space, spaces.Discrete):
+            raise ValueError("action_masks() needs a discrete environment: make it with discrete=8")
+        if self._widths is None or self._index == len(self.decisions):
+            raise gym.error.ResetNeeded("action_masks() needs an episode in progress: call reset()")
+        decision = self.decisions[self._index]
+        everything = np.ones_like(self._allowed)
+        actions = [self._scalar(a) for a in range(int(self.action_space.n))]
+        wanted = np.array([decision.nearest(a, everything) for a in actions])
+        gets = np.array([decision.nearest(a, self._allowed) for a in actions])
+        distance = np.abs(wanted - gets)
+        return distance == distance.min()
+
+    def apply(self, strategy: Strategy | Mapping[str, Any]) -> nn.Module:
+        """Return the smaller, repaired network of a strategy (float32, eval mode).
+
+        Raises:
+            ValueError: the strategy is of another network or breaks its rules.
+        """
+        return self._evaluator.candidate(self.widths_of(strategy))
+
+    def validate(self, strategy: Strategy | Mapping[str, Any]) -> ValidationResult:
+        """Replay a strategy and compare every number it claims with what is found here.
+
+        Raises:
+            ValueError: the strategy is of another network or breaks its rules.
+        """
+        strategy = _as_strategy(strategy)
+        widths = self.widths_of(strategy)
+        found = self._metrics(widths) | {"accuracy": self._evaluator.accuracy(widths)}
+        return compare(strategy.metrics, found, len(self._evaluator.data.search))
+
+    def widths_of(self, strategy: Strategy | Mapping[str, Any]) -> np.ndarray:
+        """Return a strategy's widths in this network's order, ``int64 (groups,)``.
+
+        Raises:
+            ValueError: the strategy's groups or widths are not this network's.
+        """
+        widths = _as_strategy(strategy).widths
+        names = [decision.name for decision in self.decisions]
+        if set(widths) != set(names):
+            odd = sorted(set(widths) ^ set(names))
+            raise ValueError(
+                f"the strategy is of another network: expected groups {names}, differs in {odd}"
+            )
+        for decision in self.decisions:
+            if not 1 <= widths[decision.name] <= decision.size:
+                raise ValueError(
+                    f"group {decision.name!r}: expected 1 to {decision.size} channels, the "
+                    f"strategy keeps {widths[decision.name]}"
+                )
+        return np.array([widths[name] for name in names], dtype=np.int64)
+
+    def costs(self, widths: np.ndarray) -> dict[str, np.ndarray]:
+        """Return all costs of many strategies at once: widths (n, groups) -> name -> (n,)."""
+        return {name: cost(np.atleast_2d(widths)) for name, cost in self._costs.items()}
+
+    def episode_return(self, metrics: Mapping[str, float]) -> np.ndarray:
+        """Return the undiscounted reward vector of an episode that ended with ``metrics``."""
+        shares = {
+            cost.name: 1 - metrics[cost.metric] / original
+            for cost, original in zip(self._costs.values(), self._original, strict=True)
+        }
+        shares["accuracy"] = metrics["accuracy"]
+        return np.array([shares[objective.name] for objective in self.objectives])
+
+    def render(self) -> str | None:  # type: ignore[override]
+        """Return the decisions so far as text (render_mode "ansi")."""
+        if self.render_mode != "ansi" or self._widths is None:
+            return None
+        lines = [
+            f"{decision.name:<24}{width:>5} of {decision.size}"
+            for decision, width in zip(self.decisions, self._widths[: self._index], strict=False)
+        ]
+        shares = zip(COST_NAMES, self._shares[0], strict=True)
+        return "\n".join([*lines, "  ".join(f"{name} {share:.1%}" for name, share in shares)])
+
+    def _scalar(self, action: Any) -> float:
+        """Check an action and return it as a number in [-1, 1]."""
+        if isinstance(self.action_space, spaces.Discrete):
+            if not self.action_space.contains(action):
+                raise ValueError(
+                    f"expected an action in 0..{self.action_space.n - 1}, got {action!r}"
+                )
+            return 2 * int(action) / max(int(self.action_space.n) - 1, 1) - 1
+        array = np.asarray(action, dtype=np.float64)
+        if array.shape != (1,) or not np.isfinite(array).all():
+            raise ValueError(
+                f"expected an action of shape (1,) with a finite number in [-1, 1], got {action!r}"
+            )
+        return float(np.clip(array[0], -1.0, 1.0))
+
+    def _survey(self) -> None:
+        """Compute the costs that the reward and the observation need, and what is allowed next."""
+        assert self._widths is not None
+        index, rows = self._index, np.repeat(self._widths[None], 3, axis=0)
+        rows[1, index : index + 1] = self._least[index : index + 1]
+        rows[2, index:] = self._least[index:]
+        values = np.stack([cost(rows) for cost in self._costs.values()], axis=1)
+        self._shares = values / self._original
+        if index < len(self.decisions):
+            self._allowed = self._budgets.allowed(self._widths, index)
+
+    def _observation(self) -> np.ndarray:
+        assert self._widths is not None
+        return self._observe(
+            Progress(self._widths, self._index, self._shares, self._limit_row, self._allowed)
+        )
+
+    def _reward(self, before: np.ndarray, info: dict[str, Any]) -> np.ndarray:
+        terminated = "accuracy" in info
+        if self._terminal_only:
+            saved = (1.0 - self._shares[0]) * terminated
+        else:
+            saved = before - self._shares[0]
+        entries = dict(zip(COST_NAMES, saved, strict=True))
+        entries["accuracy"] = info.get("accuracy", 0.0)
+        return np.array([entries[o.name] for o in self.objectives], dtype=np.float32)
+
+    def _metrics(self, widths: np.ndarray) -> dict[str, float]:
+        return {cost.metric: float(cost(widths[None])[0]) for cost in self._costs.values()}
+
+    def _terminal_info(self) -> dict[str, Any]:
+        assert self._widths is not None
+        metrics = {"accuracy": self._evaluator.accuracy(self._widths)}
+        metrics |= self._metrics(self._widths)
+        decisions = tuple(
+            {"group": d.name, "kind": d.kind, "kept": int(width), "of": d.size}
+            for d, width in zip(self.decisions, self._widths, strict=True)
+        )
+        spec = self.spec
+        kwargs = dict(spec.kwargs) if spec else {}
+        strategy = Strategy(spec.id if spec else "", kwargs, decisions, dict(metrics))
+        return {**metrics, "strategy": strategy.as_dict()}
+
+
+def _as_strategy(strategy: Strategy | Mapping[str, Any]) -> Strategy:
+    return strategy if isinstance(strategy, Strategy) else strategy_from_dict(dict(strategy))
+
+
+def _check_arguments(
+    reward: str, min_keep: float, round_to: int, discrete: int | None, render_mode: str | None
+) -> None:
+    if reward not in REWARDS:
+        raise ValueError(unknown("reward", reward, REWARDS))
+    if not 0 < min_keep <= 1:
+        raise ValueError(f"min_keep: expected a share in (0, 1], got {min_keep!r}")
+    if round_to < 1:
+        raise ValueError(f"round_to: expected a number of channels >= 1, got {round_to!r}")
+    if discrete is not None and discrete < 2:
+        raise ValueError(f"discrete: expected at least 2 actions, got {discrete!r}")
+    if render_mode not in (None, *CompressionEnv.metadata["render_modes"]):
+        raise ValueError(unknown("render_mode", render_mode, CompressionEnv.metadata["render_modes"]))

@@ -1,0 +1,41 @@
+"""VGG16 with batch-norm for 32x32 images (Simonyan & Zisserman 2015, in its CIFAR form)."""
+
+import torch
+from torch import nn
+
+# Output channels of the 13 convolutions; "pool" halves the image.
+VGG16 = (64, 64, "pool", 128, 128, "pool", 256, 256, 256, "pool") + (512, 512, 512, "pool") * 2
+
+
+class VGG(nn.Module):
+    """Convolutions of 3x3 without bias, batch-norm, ReLU and 2x2 max-pools, then one linear layer.
+
+    State-dict keys are ``features.N.*`` in a flat ``nn.Sequential`` and ``classifier.*``.
+    """
+
+    def __init__(self, plan: tuple[int | str, ...], num_classes: int) -> None:
+        """Build the layers of ``plan``: channel counts and ``"pool"``."""
+        super().__init__()
+        layers: list[nn.Module] = []
+        channels = 3
+        for step in plan:
+            if isinstance(step, str):
+                layers.append(nn.MaxPool2d(2))
+                continue
+            layers += [
+                nn.Conv2d(channels, step, 3, padding=1, bias=False),
+                nn.BatchNorm2d(step),
+                nn.ReLU(inplace=True),
+            ]
+            channels = step
+        self.features = nn.Sequential(*layers)
+        self.classifier = nn.Linear(channels, num_classes)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Map normalised images (N, 3, 32, 32) to logits (N, classes)."""
+        return self.classifier(torch.flatten(self.features(images), 1))
+
+
+def vgg16(num_classes: int = 10) -> VGG:
+    """Return VGG16-BN with fresh weights: 313 M multiply-adds and 14.7 M parameters at 32x32."""
+    return VGG(VGG16, num_classes)

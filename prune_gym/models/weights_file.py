@@ -1,0 +1,53 @@
+"""Weights on disk: safetensors, fp16, with what they were measured at in the header."""
+
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import nn
+
+from prune_gym.paths import write_atomically
+
+
+def save_weights(network: nn.Module, path: Path, metadata: dict[str, str]) -> None:
+    """Write the network's state as fp16 safetensors with ``metadata`` in the header."""
+    state = {
+        key: (value.half() if value.is_floating_point() else value).contiguous()
+        for key, value in network.state_dict().items()
+        if not key.endswith("num_batches_tracked")
+    }
+    write_atomically(path, save(state, metadata))
+
+
+def load_weights(network: nn.Module, path: Path) -> dict[str, str]:
+    """Fill ``network`` with the weights in ``path`` and return the header's metadata.
+
+    Raises:
+        ValueError: the file is damaged, or its tensors are not this network's.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            state = {key: file.get_tensor(key) for key in file.keys()}
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} is not a whole safetensors file ({error}); fetch it again") from None
+    expected = {
+        key: value
+        for key, value in network.state_dict().items()
+        if not key.endswith("num_batches_tracked")
+    }
+    for key in sorted(expected.keys() | state.keys()):
+        if key.endswith("num_batches_tracked"):
+            continue
+        wants = tuple(expected[key].shape) if key in expected else "no such tensor"
+        has = tuple(state[key].shape) if key in state else "no such tensor"
+        if wants != has:
+            raise ValueError(
+                f"{path}: tensor {key!r}: {type(network).__name__} expects {wants}, the file has "
+                f"{has}; these weights are of another network"
+            )
+        if key in state and not torch.isfinite(state[key]).all():
+            raise ValueError(f"{path}: tensor {key!r} holds NaN or infinite values; fetch it again")
+    network.load_state_dict({key: state[key].float() for key in expected}, strict=False)
+    return metadata

@@ -1,0 +1,17 @@
+"""Images on their way into a network."""
+
+import numpy as np
+import torch
+
+from prune_gym.datasets import Data
+
+
+def normalised(images: np.ndarray, data: Data) -> torch.Tensor:
+    """Turn ``uint8 (N, C, H, W)`` into float32 tensors, channels-last, as the network expects.
+
+    ``data`` gives the mean and the standard deviation of pixels scaled to [0, 1].
+    """
+    scale = torch.tensor([1 / (255 * std) for std in data.std]).view(1, -1, 1, 1)
+    shift = torch.tensor([m / s for m, s in zip(data.mean, data.std, strict=True)])
+    pixels = torch.tensor(images).contiguous(memory_format=torch.channels_last)
+    return pixels.float().mul_(scale).sub_(shift.view(1, -1, 1, 1))

@@ -1,0 +1,91 @@
+"""Repair instead of retraining: what a cut network needs to work again.
+
+``merge`` writes the removed input channels of every consumer as a linear mix of the kept ones,
+``B = G_KK^-1 G_KR``, and folds the mix into its weights, ``W_K += W_R B^T``; no data pass.
+``batch_norm`` estimates the statistics anew on calibration images.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from prune_gym.errors import unknown
+from prune_gym.network.calibration import Calibration
+from prune_gym.network.surgery import cut, kept_positions
+from prune_gym.network.table import LayerTable
+
+REPAIRS = ("none", "batch_norm", "merge", "merge+batch_norm")
+RIDGE = 1e-3
+
+
+def check_repair(repair: str) -> None:
+    """Raise ``ValueError`` where there is no such repair."""
+    if repair not in REPAIRS:
+        raise ValueError(unknown("repair", repair, REPAIRS))
+
+
+def cut_and_repair(
+    network: nn.Module,
+    table: LayerTable,
+    kept: Sequence[np.ndarray],
+    repair: str,
+    calibration: Calibration,
+    images: torch.Tensor,
+) -> nn.Module:
+    """Return the smaller network, repaired as ``repair`` says (one of :data:`REPAIRS`).
+
+    ``kept[g]`` are the sorted channels of group g that stay; ``images`` are normalised calibration
+    images (N, C, H, W). The network itself is not changed.
+    """
+    candidate = cut(network, table, kept)
+    if repair.startswith("merge"):
+        merge(network, candidate, table, kept, calibration)
+    if repair.endswith("batch_norm"):
+        reestimate_batch_norm(candidate, images)
+    return candidate
+
+
+@torch.no_grad()
+def merge(
+    network: nn.Module,
+    candidate: nn.Module,
+    table: LayerTable,
+    kept: Sequence[np.ndarray],
+    calibration: Calibration,
+) -> None:
+    """Fold the removed channels of ``network`` into the consumers of ``candidate``, in place."""
+    positions = kept_positions(network, table, kept)
+    for name in table.consumers:
+        weight = network.get_submodule(name).get_parameter("weight")
+        keep = positions[name, "in"]
+        removed = torch.ones(weight.shape[1], dtype=torch.bool)
+        removed[keep] = False
+        if not removed.any():
+            continue
+        moment = torch.from_numpy(calibration.moments[name])
+        mix = _mix(moment, keep, removed)
+        lost = torch.tensordot(mix, weight[:, removed].float(), dims=([1], [1])).transpose(0, 1)
+        if (name, "out") in positions:
+            lost = lost.index_select(0, positions[name, "out"])
+        candidate.get_submodule(name).get_parameter("weight").add_(lost)
+
+
+def _mix(moment: torch.Tensor, keep: torch.Tensor, removed: torch.Tensor) -> torch.Tensor:
+    """Solve for B^T, (kept, removed), with a ridge of 1e-3 of the mean diagonal."""
+    inner = moment[keep][:, keep].clone()
+    inner.diagonal().add_(RIDGE * float(moment.diagonal().mean()))
+    return torch.cholesky_solve(moment[keep][:, removed], torch.linalg.cholesky(inner))
+
+
+@torch.no_grad()
+def reestimate_batch_norm(network: nn.Module, images: torch.Tensor) -> None:
+    """Replace the running statistics by those of ``images``, in one pass, in place."""
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    momentum = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.train().momentum = 1.0
+    network(images)
+    for norm, before in zip(norms, momentum, strict=True):
+        norm.eval().momentum = before

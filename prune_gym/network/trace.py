@@ -1,0 +1,277 @@
+"""From a network to its layer table, by one symbolic trace.
+
+Every channel of every tensor carries the name of the *unit* that writes it. Layers read and write
+units; additions make two units one; so channels that must be cut together end up with one name.
+Units that occur in the same places form a channel group. This one pass yields the layers, the
+groups and the lifetimes of the activations, and it is exact where a group covers only a part of a
+tensor (concatenations, zero-padded shortcuts), which is why it is done here.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import fx, nn
+from torch.nn import functional as F
+
+from prune_gym.network.table import Activation, Affine, Group, Kind, Layer, LayerTable, Member
+
+_ELEMENTWISE_MODULES = (nn.ReLU, nn.ReLU6, nn.Identity, nn.Dropout, nn.Hardswish, nn.SiLU)
+_POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
+_POOL_FUNCTIONS = (F.max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d)
+_NO_UNIT = -1  # a channel that is always zero
+
+
+@dataclass
+class _Tensor:
+    """A traced value: one unit per channel, the buffer that holds it, and the layer it is of."""
+
+    units: np.ndarray
+    size: tuple[int, int]
+    buffer: int
+    writer: str = ""
+
+
+def trace(network: nn.Module, input_shape: tuple[int, int, int]) -> LayerTable:
+    """Return the layer table of ``network`` for images of ``input_shape`` (C, H, W).
+
+    Raises:
+        ValueError: an operation is not understood; the message names the layer.
+    """
+    try:
+        graph = fx.symbolic_trace(network)
+    except (fx.proxy.TraceError, TypeError) as error:
+        raise ValueError(
+            f"{type(network).__name__} cannot be traced ({error}); its forward must not depend on "
+            "the values of tensors"
+        ) from error
+    tracer = _Tracer(graph)
+    with torch.inference_mode():
+        tracer.run(torch.zeros(1, *input_shape))
+    return tracer.table()
+
+
+class _Tracer(fx.Interpreter):
+    """Runs the graph once, on real shapes, and follows the units through it."""
+
+    def __init__(self, graph: fx.GraphModule) -> None:
+        super().__init__(graph)
+        self.parent: list[int] = []  # union-find over units
+        self.layers: list[tuple[Layer, np.ndarray | None, np.ndarray]] = []
+        self.values: dict[fx.Node, _Tensor] = {}
+        self.buffers: list[tuple[np.ndarray, int, int, int]] = []  # units, pixels, born, dies
+        self.outputs: list[np.ndarray] = []
+        self.step = 0
+
+    def run_node(self, node: fx.Node) -> Any:
+        was_training = self.module.training
+        self.module.eval()
+        result = super().run_node(node)
+        self.module.train(was_training)
+        self.step += 1
+        if node.op == "output":
+            self.outputs += [self.values[n].units for n in node.all_input_nodes]
+        elif isinstance(result, torch.Tensor):
+            self.values[node] = self._follow(node, result)
+        for source in node.all_input_nodes:
+            if source in self.values:
+                self._touch(self.values[source].buffer)
+        return result
+
+    def _follow(self, node: fx.Node, result: torch.Tensor) -> _Tensor:
+        if node.op == "placeholder":
+            units = np.full(result.shape[1], _NO_UNIT)
+            return self._new(units, _size(result))
+        if node.op == "call_module":
+            return self._module(str(node.target), node, result)
+        return self._function(node, result)
+
+    def _module(self, name: str, node: fx.Node, result: torch.Tensor) -> _Tensor:
+        module = self.fetch_attr(name)
+        source = self.values[node.all_input_nodes[0]]
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            return self._weighted(name, module, source, result)
+        if isinstance(module, nn.BatchNorm2d):
+            # Folded into the convolution before it: no buffer of its own.
+            self._layer(name, "batch_norm", source, result, source.units, 2)
+            return replace(source, writer="")
+        if isinstance(module, _ELEMENTWISE_MODULES):
+            return replace(source, writer="")  # in place
+        if isinstance(module, _POOLS):
+            return self._pool(name, source, result, _pair(getattr(module, "kernel_size", 1)))
+        if isinstance(module, nn.Flatten):
+            return self._flatten(source, result)
+        raise _not_understood(name, type(module).__name__)
+
+    def _weighted(
+        self, name: str, module: nn.Conv2d | nn.Linear, source: _Tensor, result: torch.Tensor
+    ) -> _Tensor:
+        kind: Kind = "linear" if isinstance(module, nn.Linear) else "conv"
+        if isinstance(module, nn.Conv2d) and module.groups > 1:
+            if not module.groups == module.in_channels == module.out_channels:
+                raise _not_understood(name, f"a convolution with groups={module.groups}")
+            kind = "depthwise"
+        units = source.units if kind == "depthwise" else self._fresh(result.shape[1])
+        kernel = _pair(module.kernel_size) if isinstance(module, nn.Conv2d) else (1, 1)
+        stride = _pair(module.stride)[0] if isinstance(module, nn.Conv2d) else 1
+        vectors = int(module.bias is not None)
+        self._layer(name, kind, source, result, units, vectors, kernel, stride)
+        return replace(self._new(units, _size(result)), writer=name)
+
+    def _function(self, node: fx.Node, result: torch.Tensor) -> _Tensor:
+        target = node.target
+        name = target if isinstance(target, str) else getattr(target, "__name__", str(target))
+        sources = [self.values[n] for n in node.all_input_nodes if n in self.values]
+        if name in ("relu", "relu_", "relu6", "dropout", "contiguous"):
+            return replace(sources[0], writer="")
+        if name in ("add", "iadd", "add_") and len(sources) == 2:
+            return self._new(self._merge(*sources), _size(result))
+        if name in ("cat", "concat"):
+            return self._new(np.concatenate([s.units for s in sources]), _size(result))
+        if name in ("flatten", "view", "reshape"):
+            return self._flatten(sources[0], result)
+        if target in _POOL_FUNCTIONS:
+            kernel = node.args[1] if len(node.args) > 1 else 1
+            return self._pool(node.name, sources[0], result, _pair(kernel))
+        if name == "getitem" and result.ndim == 4 and result.shape[1] == len(sources[0].units):
+            return self._new(sources[0].units, _size(result))
+        if name == "pad" and result.ndim == 4:
+            return self._new(self._padded(node, sources[0]), _size(result))
+        raise _not_understood(node.name, name)
+
+    def _pool(
+        self, name: str, source: _Tensor, result: torch.Tensor, kernel: tuple[int, int]
+    ) -> _Tensor:
+        self._layer(name, "pool", source, result, source.units, 0, kernel)
+        return self._new(source.units, _size(result))
+
+    def _flatten(self, source: _Tensor, result: torch.Tensor) -> _Tensor:
+        repeats = result.shape[1] // len(source.units)
+        return replace(source, units=np.repeat(source.units, repeats), size=(1, 1))
+
+    def _padded(self, node: fx.Node, source: _Tensor) -> np.ndarray:
+        amounts = list(node.args[1] if len(node.args) > 1 else node.kwargs["pad"])  # type: ignore[arg-type]
+        before, after = amounts[4:6] if len(amounts) >= 6 else (0, 0)
+        return np.pad(source.units, (before, after), constant_values=_NO_UNIT)
+
+    def _merge(self, left: _Tensor, right: _Tensor) -> np.ndarray:
+        merged = np.where(left.units == _NO_UNIT, right.units, left.units)
+        for a, b in zip(left.units, right.units, strict=True):
+            if _NO_UNIT not in (a, b):
+                self.parent[self._root(a)] = self._root(b)
+        return merged
+
+    def _layer(
+        self,
+        name: str,
+        kind: Kind,
+        source: _Tensor,
+        result: torch.Tensor,
+        units: np.ndarray,
+        vectors: int,
+        kernel: tuple[int, int] = (1, 1),
+        stride: int = 1,
+    ) -> None:
+        nothing = Affine(0, ())
+        follows = source.writer if kind == "batch_norm" else ""
+        sizes = (source.size, _size(result))
+        layer = Layer(name, kind, kernel, stride, *sizes, vectors, nothing, nothing, follows)
+        reads = source.units if kind in ("conv", "linear") else None
+        self.layers.append((layer, reads, units))
+
+    def _new(self, units: np.ndarray, size: tuple[int, int]) -> _Tensor:
+        self.buffers.append((units, size[0] * size[1], self.step, self.step))
+        return _Tensor(units, size, len(self.buffers) - 1)
+
+    def _touch(self, buffer: int) -> None:
+        units, pixels, born, _ = self.buffers[buffer]
+        self.buffers[buffer] = (units, pixels, born, self.step)
+
+    def _fresh(self, count: int) -> np.ndarray:
+        first = len(self.parent)
+        self.parent.extend(range(first, first + count))
+        return np.arange(first, first + count)
+
+    def _root(self, unit: int) -> int:
+        while self.parent[unit] != unit:
+            self.parent[unit] = self.parent[self.parent[unit]]
+            unit = self.parent[unit]
+        return unit
+
+    def table(self) -> LayerTable:
+        """Group the units by the places they occur in and count every tensor in groups."""
+        roots = np.array([self._root(unit) for unit in range(len(self.parent))] + [_NO_UNIT])
+        places = self._places(roots)
+        fixed = set(np.concatenate([roots[units] for units in self.outputs]).tolist())
+        groups, group_of = _groups(places, fixed, len(roots))
+
+        def count(units: np.ndarray) -> Affine:
+            found = np.bincount(group_of[roots[units]], minlength=len(groups) + 1)
+            # Units of no group stand last: the network's inputs and outputs.
+            shares = [int(n) // g.size for n, g in zip(found, groups, strict=False)]
+            return Affine(int(found[-1]), tuple(shares))
+
+        one = Affine(1, (0,) * len(groups))
+        layers = tuple(
+            replace(layer, inputs=one if reads is None else count(reads), outputs=count(units))
+            for layer, reads, units in self.layers
+        )
+        activations = tuple(
+            Activation(count(units), pixels, born, dies)
+            for units, pixels, born, dies in self.buffers
+        )
+        return LayerTable(layers, groups, activations)
+
+    def _places(self, roots: np.ndarray) -> dict[int, dict[tuple[str, str], list[int]]]:
+        """Map each unit to where it stands: (module, "out" | "in") -> positions."""
+        places: dict[int, dict[tuple[str, str], list[int]]] = defaultdict(
+            lambda: defaultdict(list)
+        )
+        for layer, reads, writes in self.layers:
+            if layer.kind == "pool":
+                continue
+            for dim, units in (("in", reads), ("out", writes)):
+                for position, unit in enumerate(roots[units] if units is not None else ()):
+                    if unit != _NO_UNIT:
+                        places[unit][layer.name, dim].append(position)
+        return places
+
+
+def _groups(
+    places: dict[int, dict[tuple[str, str], list[int]]], fixed: set[int], units: int
+) -> tuple[tuple[Group, ...], np.ndarray]:
+    """Collect units with the same places; return the groups and each unit's group (-1: none)."""
+    alike: dict[tuple, list[int]] = defaultdict(list)
+    for unit, where in places.items():
+        signature = tuple((module, dim, len(at)) for (module, dim), at in where.items())
+        if unit not in fixed and any(dim == "in" for _, dim, _ in signature):
+            alike[signature].append(unit)
+    groups = []
+    group_of = np.full(units, -1)
+    for index, (signature, members) in enumerate(alike.items()):
+        group_of[members] = index
+        parts = tuple(
+            Member(module, dim, np.array([places[unit][module, dim] for unit in members]))
+            for module, dim, _ in signature
+        )
+        name = next(part.module for part in parts if part.dim == "out")
+        groups.append(Group(name, len(members), parts))
+    return tuple(groups), np.where(group_of < 0, len(groups), group_of)
+
+
+def _size(tensor: torch.Tensor) -> tuple[int, int]:
+    return (tensor.shape[2], tensor.shape[3]) if tensor.ndim == 4 else (1, 1)
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else (int(value[0]), int(value[1]))
+
+
+def _not_understood(name: str, what: str) -> ValueError:
+    return ValueError(
+        f"layer {name!r} ({what}) is not understood, so its channels cannot be grouped; known are "
+        "Conv2d (dense or depthwise), Linear, BatchNorm2d, pooling, activations, flatten, "
+        "addition, concatenation and padding"
+    )

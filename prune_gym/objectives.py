@@ -1,0 +1,77 @@
+"""Objectives: what the entries of the reward vector are."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from prune_gym.costs import COSTS, Cost
+from prune_gym.errors import unknown
+
+DEFAULT = ("accuracy", "flops", "latency", "memory")
+KNOWN = ("accuracy", *COSTS)
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A named quantity of a candidate.
+
+    Attributes:
+        name: as in ``objectives=(...)`` and in the reward's order.
+        metric: the key of its natural value in infos and files.
+        unit: of the natural value.
+        direction: +1 where more is better (accuracy), -1 where less is better (costs).
+        deterministic: the same strategy always gives the same value.
+        platform_dependent: another machine gives other values.
+    """
+
+    name: str
+    metric: str
+    unit: str
+    direction: int
+    deterministic: bool
+    platform_dependent: bool
+
+
+ACCURACY = Objective("accuracy", "accuracy", "share of the search split", 1, True, False)
+
+
+def make_objectives(names: Sequence[str], costs: Mapping[str, Cost]) -> tuple[Objective, ...]:
+    """Return the named objectives in the given order.
+
+    Raises:
+        ValueError: an unknown name, a name given twice, or none at all.
+    """
+    for name in names:
+        if name not in KNOWN:
+            raise ValueError(unknown("objective", name, KNOWN))
+    if not names or len(set(names)) != len(names):
+        raise ValueError(f"objectives: expected distinct names out of {KNOWN}, got {tuple(names)}")
+    return tuple(ACCURACY if name == "accuracy" else _of_cost(costs[name]) for name in names)
+
+
+def _of_cost(cost: Cost) -> Objective:
+    return Objective(
+        cost.name, cost.metric, cost.unit, -1, cost.deterministic, cost.platform_dependent
+    )
+
+
+def weights_array(weights: Mapping[str, float] | Sequence[float], names: Sequence[str]) -> np.ndarray:
+    """Return weights over ``names`` as float64 that sum to 1; objectives left out weigh 0.
+
+    Raises:
+        ValueError: an unknown name, a wrong number of weights, a negative one, or all zero.
+    """
+    if isinstance(weights, Mapping):
+        for name in weights:
+            if name not in names:
+                raise ValueError(unknown("objective", name, names))
+        weights = [weights.get(name, 0.0) for name in names]
+    array = np.array(weights, dtype=np.float64)
+    if array.shape != (len(names),) or not np.isfinite(array).all() or (array < 0).any():
+        raise ValueError(
+            f"expected {len(names)} weights >= 0, one for each of {', '.join(names)}; got {weights}"
+        )
+    if array.sum() == 0:
+        raise ValueError(f"at least one weight over {', '.join(names)} must be positive; got all 0")
+    return array / array.sum()

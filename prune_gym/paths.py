@@ -1,0 +1,37 @@
+"""Where data and caches live."""
+
+import os
+from pathlib import Path
+
+import pooch
+
+
+def cache_home() -> Path:
+    """Return the user's cache folder for prune-gym (always ours to write to)."""
+    return Path(pooch.os_cache("prune-gym"))
+
+
+def data_home() -> Path:
+    """Return the folder that holds data sets and public weights; it may be read-only.
+
+    It is the environment variable ``PRUNE_GYM_HOME``, else the user's cache folder.
+    """
+    return Path(os.environ.get("PRUNE_GYM_HOME") or cache_home()).expanduser()
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write ``content`` so that a reader sees the old file or the whole new one.
+
+    Raises:
+        OSError: the folder is read-only or the disk is full; the old file is left as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

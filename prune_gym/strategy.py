@@ -1,0 +1,86 @@
+"""A strategy: all realised decisions of one episode, as a small JSON that anyone can replay."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from prune_gym.paths import write_atomically
+
+FORMAT = "prune-gym-strategy-1"
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """The realised decisions and what they were measured at.
+
+    Attributes:
+        env_id: the registered environment, "" for one made by hand.
+        env_kwargs: the arguments it was made with beside its defaults (budgets, objectives, ...).
+        decisions: per group a dict with ``group``, ``kind``, ``kept`` and ``of``.
+        metrics: natural values: accuracy (search split), flops, params, latency_ms, memory_bytes.
+    """
+
+    env_id: str
+    env_kwargs: dict[str, Any]
+    decisions: tuple[dict[str, Any], ...]
+    metrics: dict[str, float]
+    format: str = field(default=FORMAT)
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Kept channels by group."""
+        return {decision["group"]: decision["kept"] for decision in self.decisions}
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain data, as it stands in ``info["strategy"]`` and in the file."""
+        return asdict(self) | {"decisions": [dict(decision) for decision in self.decisions]}
+
+    def save(self, path: Path) -> None:
+        """Write the JSON atomically."""
+        write_atomically(Path(path), (json.dumps(self.as_dict(), indent=2) + "\n").encode())
+
+
+def strategy_from_dict(content: Any, source: str = "strategy") -> Strategy:
+    """Check plain data and return the strategy.
+
+    Raises:
+        ValueError: not a strategy; says what is missing or wrong.
+    """
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        found = content.get("format") if isinstance(content, dict) else type(content).__name__
+        raise ValueError(f"{source}: expected format {FORMAT!r}, got {found!r}")
+    try:
+        decisions = tuple(
+            {
+                "group": str(d["group"]),
+                "kind": str(d["kind"]),
+                "kept": int(d["kept"]),
+                "of": int(d["of"]),
+            }
+            for d in content["decisions"]
+        )
+        metrics = {str(name): float(value) for name, value in content["metrics"].items()}
+        return Strategy(str(content["env_id"]), dict(content["env_kwargs"]), decisions, metrics)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(
+            f"{source}: a strategy has env_id, env_kwargs, decisions (group, kind, kept, of) and "
+            f"metrics; this one is damaged at {error!r}"
+        ) from error
+
+
+def load_strategy(path: str | Path) -> Strategy:
+    """Read a strategy's JSON.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a strategy; says what is wrong.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such strategy file; a run writes them to front/")
+    try:
+        content = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON ({error})") from error
+    return strategy_from_dict(content, str(path))

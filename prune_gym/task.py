@@ -1,0 +1,95 @@
+"""The part of an environment that is made once and shared: network, data and evaluator by name."""
+
+import hashlib
+import io
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import nn
+
+from prune_gym import datasets, models
+from prune_gym.datasets import Data
+from prune_gym.evaluate import Evaluator
+from prune_gym.network import calibration as calibrating
+from prune_gym.network.calibration import Calibration
+from prune_gym.network.images import normalised
+from prune_gym.network.table import LayerTable
+from prune_gym.network.trace import trace
+from prune_gym.paths import cache_home, write_atomically
+
+
+@lru_cache(maxsize=8)
+def load_evaluator(network: str, data: str, repair: str) -> Evaluator:
+    """Return the evaluator of a named network on a named data set; every caller shares it.
+
+    Raises:
+        ValueError: an unknown name, or damaged weights.
+        FileNotFoundError: the data are neither on disk nor to be downloaded.
+    """
+    loaded = datasets.load(data)
+    net = models.pretrained(network, data, loaded.num_classes)
+    return make_evaluator(net, loaded, repair, rebuild=(load_evaluator, (network, data, repair)))
+
+
+def make_evaluator(
+    network: nn.Module, data: Data, repair: str, rebuild: tuple | None = None
+) -> Evaluator:
+    """Trace and calibrate a network; the calibration is kept in the user's cache folder."""
+    network.eval().requires_grad_(False)
+    table = trace(network, data.train.images.shape[1:])
+    images = normalised(calibration_images(data), data)
+    calibration = _cached_calibration(network, table, images)
+    return Evaluator(network, table, data, calibration, images, repair, rebuild)
+
+
+def calibration_images(data: Data) -> np.ndarray:
+    """Return 512 training images, evenly spaced."""
+    step = max(len(data.train) // calibrating.IMAGES, 1)
+    return data.train.images[::step][: calibrating.IMAGES]
+
+
+def _cached_calibration(
+    network: nn.Module, table: LayerTable, images: torch.Tensor
+) -> Calibration:
+    path = cache_home() / f"calibration-{_fingerprint(network, images)}.npz"
+    found = _read(path, table)
+    if found is None:
+        found = calibrating.calibrate(network, table, images)
+        _write(path, found)
+    return found
+
+
+def _fingerprint(network: nn.Module, images: torch.Tensor) -> str:
+    digest = hashlib.sha256(b"calibration-1")
+    for key, value in network.state_dict().items():
+        digest.update(key.encode())
+        digest.update(value.numpy().tobytes())
+    digest.update(images.numpy().tobytes())
+    return digest.hexdigest()[:24]
+
+
+def _read(path, table: LayerTable) -> Calibration | None:
+    """Return the cached calibration, or None where there is none that can be used."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            groups = range(len(table.groups))
+            return Calibration(
+                {name: arrays[f"moment {name}"].astype(np.float32) for name in table.consumers},
+                tuple(arrays[f"order {g}"] for g in groups),
+                tuple(arrays[f"error {g}"] for g in groups),
+            )
+    except (OSError, ValueError, KeyError, EOFError):
+        return None  # absent or damaged: measured anew, and the cache replaced
+
+
+def _write(path, calibration: Calibration) -> None:
+    arrays = {f"moment {name}": moment for name, moment in calibration.moments.items()}
+    arrays |= {f"order {g}": order for g, order in enumerate(calibration.orders)}
+    arrays |= {f"error {g}": error for g, error in enumerate(calibration.errors)}
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
+    try:
+        write_atomically(path, buffer.getvalue())
+    except OSError:
+        return  # a read-only cache costs seconds at the next start and nothing else

@@ -1,0 +1,46 @@
+"""Whether a strategy's claims are reproduced."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+RELATIVE = 1e-6  # costs are exact; this only forgives decimals in a file
+ACCURACY = 0.003  # bfloat16 against float32 on another processor
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One number of a strategy and what was found for it here."""
+
+    name: str
+    claimed: float
+    found: float
+    reproduced: bool
+
+
+@dataclass(frozen=True)
+class ValidationResult:
+    """All claims of a strategy."""
+
+    claims: tuple[Claim, ...]
+
+    @property
+    def reproduced(self) -> bool:
+        """Whether every number was."""
+        return all(claim.reproduced for claim in self.claims)
+
+
+def compare(
+    claimed: Mapping[str, float], found: Mapping[str, float], images: int
+) -> ValidationResult:
+    """Compare claimed with found metrics; accuracies may differ by 0.3 points or one image."""
+    claims = []
+    for name, value in claimed.items():
+        here = found.get(name, float("nan"))
+        if name == "accuracy":
+            same = abs(value - here) <= max(ACCURACY, 1 / images) + 1e-9
+        else:
+            same = bool(np.isclose(value, here, rtol=RELATIVE, atol=0.0))
+        claims.append(Claim(name, value, here, same))
+    return ValidationResult(tuple(claims))
