@@ -58,8 +58,8 @@ class PreferenceConditioned(gym.Wrapper, RecordConstructorArgs):
     """A scalar reward for a preference that is drawn anew each episode and is observed.
 
     The preference (non-negative weights that sum to 1) is appended to the observation. It is drawn
-    from a Dirichlet distribution whose parameters are ``priorities``; ``reset(options={"preference":
-    weights})`` sets it instead. ``info["vector_reward"]`` holds the vector.
+    from a Dirichlet distribution around the priorities; ``reset(options={"preference": weights})``
+    sets it instead. ``info["vector_reward"]`` holds the vector.
     """
 
     def __init__(self, env: gym.Env, priorities: Mapping[str, float] | None = None) -> None:
@@ -67,12 +67,11 @@ class PreferenceConditioned(gym.Wrapper, RecordConstructorArgs):
 
         Args:
             env: an environment with ``objectives`` and a flat Box observation.
-            priorities: Dirichlet parameter by objective; a larger one draws more weight to it.
-                Left out: 1 for each cost and as much as all costs together for accuracy, so
-                that on average accuracy weighs one half.
+            priorities: mean weight by objective, scaled to sum to 1; those not named get (almost)
+                none. Default: half for accuracy, the other half shared by the costs.
 
         Raises:
-            ValueError: an unknown objective or a parameter that is not positive.
+            ValueError: an unknown objective, a negative priority, or all zero.
         """
         RecordConstructorArgs.__init__(self, priorities=dict(priorities) if priorities else None)
         gym.Wrapper.__init__(self, env)
@@ -121,14 +120,13 @@ def balanced(names: Sequence[str]) -> dict[str, float]:
 
 
 def concentration(names: Sequence[str], priorities: Mapping[str, float] | None) -> np.ndarray:
-    """Return the Dirichlet parameters ``(k,)`` of the preferences over ``names``.
+    """Return the Dirichlet parameters ``(k,)`` whose mean preference are the priorities.
+
+    They sum to ``2 (k - 1)``, so that with the default priorities each cost's parameter is 1 (flat)
+    and accuracy's is ``k - 1``. An objective of priority 0 still gets a sliver of weight.
 
     Raises:
-        ValueError: an unknown objective or a parameter that is not positive.
+        ValueError: an unknown objective, a negative priority, or all zero.
     """
-    values = balanced(names) | dict(priorities or {})
-    weights_array(values, names)  # checks names and signs
-    parameters = np.array([values[name] for name in names], dtype=np.float64)
-    if (parameters <= 0).any():
-        raise ValueError(f"priorities: expected positive numbers, got {dict(priorities or {})}")
-    return parameters
+    mean = weights_array(priorities or balanced(names), names)
+    return np.maximum(mean * max(2 * (len(names) - 1), 1), 0.05)

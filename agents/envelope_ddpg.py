@@ -1,0 +1,326 @@
+"""One-stage envelope DDPG: the whole trade-off front in one run.
+
+After "Multi-Constrained Model Compression via One-Stage Envelope RL" (MCMC, TNNLS 2024, doi
+10.1109/TNNLS.2024.3353763), whose text and code are not public; the envelope operator and the
+homotopy loss are those of Yang, Sun & Narasimhan (NeurIPS 2019), its form for continuous actions
+that of QENV_CTN (CAPQL's baseline, ICLR 2023). The agent is a small subclass of SB3's TD3:
+
+- the actor mu(s, w) and the critic Q(s, a, w), a vector, see the preference w beside the state;
+- target: y = r + Q'(s', mu'(s', w*), w*), with w* the sampled w' that maximises
+  w . Q'(s', mu'(s', w'), w') (the row's own w is among them);
+- loss: (1 - lambda) |y - Q|^2 + lambda (w . y - w . Q)^2, lambda rising from 0 to 1 over the run;
+- every transition is relabelled with several fresh preferences: the reward vector does not depend
+  on w, so all preferences learn from all strategies;
+- one stage: ``predict(obs, preference)`` answers for any preference, no adaptation phase.
+
+Departures, and why:
+
+- gamma = 1: an episode is one pass over the layers, and its return is what the front is made of.
+- Twin critics, from each the vector whose projection on w is smaller (QENV_CTN): the maximum over
+  w' overestimates. No target noise and no delayed actor: DDPG, as in the paper's name.
+- Exploration is drawn per episode and not only per step (:class:`EpisodeNoise`), because actions of
+  independent noise all give strategies of about the same size. The warm-up plays a random overall
+  ratio with noise around it, for the same reason.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import gymnasium as gym
+import numpy as np
+import torch
+from stable_baselines3 import TD3
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.noise import ActionNoise
+from stable_baselines3.common.policies import ContinuousCritic
+from stable_baselines3.common.torch_layers import create_mlp
+from stable_baselines3.common.type_aliases import ReplayBufferSamples
+from stable_baselines3.common.utils import polyak_update
+from stable_baselines3.td3.policies import TD3Policy
+from torch import Tensor, nn
+
+from agents.settings import Settings
+from prune_gym.objectives import weights_array
+from prune_gym.wrappers import PreferenceConditioned
+
+
+class EpisodeNoise(ActionNoise):
+    """Exploration: one offset per episode plus noise per step; ``shape`` is the action's."""
+
+    def __init__(self, shape: tuple[int, ...], per_episode: float, per_step: float) -> None:
+        """Give the standard deviations, in units of actions in [-1, 1]."""
+        super().__init__()
+        self._shape, self.per_episode, self.per_step = shape, per_episode, per_step
+        self.reset()
+
+    def reset(self) -> None:
+        """Draw the offset and the warm-up ratio of the next episode."""
+        self._offset = np.random.normal(0.0, self.per_episode, self._shape)
+        self._base = np.random.uniform(-1.0, 1.0, self._shape)
+
+    def __call__(self) -> np.ndarray:
+        """Return the noise of one step."""
+        return self._offset + np.random.normal(0.0, self.per_step, self._shape)
+
+    def warm_up(self) -> np.ndarray:
+        """Return an action of the warm-up: the episode's ratio with noise, in [-1, 1]."""
+        return np.clip(self._base + np.random.normal(0.0, 0.3, self._shape), -1.0, 1.0)
+
+
+class VectorReplayBuffer(ReplayBuffer):
+    """A replay buffer whose rewards are the vectors in ``info["vector_reward"]``."""
+
+    def __init__(self, *args: Any, reward_dim: int, **kwargs: Any) -> None:
+        """Take ``reward_dim`` beside SB3's arguments."""
+        super().__init__(*args, **kwargs)
+        self.vectors = np.zeros((self.buffer_size, self.n_envs, reward_dim), dtype=np.float32)
+
+    def add(self, obs, next_obs, action, reward, done, infos) -> None:
+        """Store a transition of every environment."""
+        self.vectors[self.pos] = [info["vector_reward"] for info in infos]
+        super().add(obs, next_obs, action, reward, done, infos)
+
+    def _get_samples(self, batch_inds: np.ndarray, env=None) -> ReplayBufferSamples:
+        # The same draw of environments serves the vectors and the rest of the transition.
+        envs = np.random.randint(0, high=self.n_envs, size=(len(batch_inds),))
+        parts = (
+            self.observations[batch_inds, envs],
+            self.actions[batch_inds, envs],
+            self.next_observations[batch_inds, envs],
+            self.dones[batch_inds, envs].reshape(-1, 1),
+            self.vectors[batch_inds, envs],
+        )
+        return ReplayBufferSamples(*map(self.to_torch, parts))
+
+
+class VectorCritic(ContinuousCritic):
+    """Critics that return one value per objective, each ``(batch, reward_dim)``."""
+
+    def __init__(self, *args: Any, reward_dim: int, **kwargs: Any) -> None:
+        """Take ``reward_dim`` beside SB3's arguments."""
+        super().__init__(*args, **kwargs)
+        arch, activation = kwargs["net_arch"], kwargs["activation_fn"]
+        inputs = kwargs["features_dim"] + self.action_space.shape[0]  # type: ignore[index]
+        self.q_networks = []
+        for index in range(self.n_critics):
+            network = nn.Sequential(*create_mlp(inputs, reward_dim, arch, activation))
+            self.add_module(f"qf{index}", network)
+            self.q_networks.append(network)
+
+
+class EnvelopePolicy(TD3Policy):
+    """TD3's actor and a vector critic."""
+
+    def __init__(self, *args: Any, reward_dim: int, **kwargs: Any) -> None:
+        """Take ``reward_dim`` beside SB3's arguments."""
+        self._reward_dim = reward_dim
+        super().__init__(*args, **kwargs)
+
+    def make_critic(self, features_extractor=None) -> VectorCritic:
+        """Return the critics."""
+        kwargs = self._update_features_extractor(self.critic_kwargs, features_extractor)
+        return VectorCritic(**kwargs, reward_dim=self._reward_dim).to(self.device)
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return super()._get_constructor_parameters() | {"reward_dim": self._reward_dim}
+
+
+class EnvelopeDDPG(TD3):
+    """The agent; it learns on environments wrapped in :class:`PreferenceConditioned`."""
+
+    def __init__(
+        self,
+        policy: str | type[TD3Policy] = EnvelopePolicy,
+        env: Any = None,
+        *,
+        learning_starts: int = 260,
+        learning_rate: float = 1e-3,
+        batch_size: int = 64,
+        gradient_steps: int = 2,
+        tau: float = 0.01,
+        relabelled: int = 4,
+        envelope: int = 8,
+        noise: tuple[float, float] = (0.3, 0.2),
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Make the agent.
+
+        Args:
+            policy: :class:`EnvelopePolicy`, or its class for loading.
+            env: an environment (or SB3 VecEnv of such) wrapped in ``PreferenceConditioned``.
+            learning_starts: steps of warm-up.
+            learning_rate: of Adam, for actor and critics.
+            batch_size: transitions an update.
+            gradient_steps: updates an environment step.
+            tau: of the target networks' moving average.
+            relabelled: fresh preferences per transition of a batch.
+            envelope: sampled w' per update over which the target takes the maximum.
+            noise: standard deviations of the exploration per episode and per step; both fall
+                linearly to a quarter over the run.
+            seed: of all randomness.
+            **kwargs: SB3's.
+        """
+        self.relabelled, self.envelope, self.noise = relabelled, envelope, tuple(noise)
+        super().__init__(
+            policy,
+            env,
+            learning_rate=learning_rate,
+            learning_starts=learning_starts,
+            batch_size=batch_size,
+            gradient_steps=gradient_steps,
+            tau=tau,
+            gamma=1.0,
+            buffer_size=kwargs.pop("buffer_size", 100_000),
+            replay_buffer_class=VectorReplayBuffer,
+            seed=seed,
+            **kwargs,
+        )
+
+    def _setup_model(self) -> None:
+        conditioned = cast(PreferenceConditioned, self._preference_wrapper())
+        self.names = conditioned.names
+        self.concentration = conditioned.concentration
+        self.replay_buffer_kwargs = {"reward_dim": len(self.names)}
+        self.policy_kwargs = {"net_arch": [256, 256]} | self.policy_kwargs | self.replay_buffer_kwargs
+        super()._setup_model()
+        self.action_noise = EpisodeNoise(self.action_space.shape, *self.noise)  # type: ignore[arg-type]
+
+    def _preference_wrapper(self) -> PreferenceConditioned:
+        wrapper = self.env.envs[0] if self.env is not None else None  # type: ignore[attr-defined]
+        while isinstance(wrapper, gym.Wrapper) and not isinstance(wrapper, PreferenceConditioned):
+            wrapper = wrapper.env
+        if not isinstance(wrapper, PreferenceConditioned):
+            raise ValueError(
+                "EnvelopeDDPG needs an environment wrapped in PreferenceConditioned, got "
+                f"{type(self.env).__name__}"
+            )
+        return wrapper
+
+    def _sample_action(self, learning_starts, action_noise=None, n_envs=1):
+        if self.num_timesteps < learning_starts:
+            action = np.stack([self.action_noise.warm_up() for _ in range(n_envs)])
+            return action, action
+        left = 0.25 + 0.75 * self._current_progress_remaining
+        self.action_noise.per_episode, self.action_noise.per_step = (left * s for s in self.noise)
+        return super()._sample_action(learning_starts, action_noise, n_envs)
+
+    def predict(  # type: ignore[override]
+        self,
+        observation: Any,
+        preference: Mapping[str, float] | Sequence[float] | None = None,
+        state: Any = None,
+        episode_start: Any = None,
+        deterministic: bool = True,
+    ) -> tuple[np.ndarray, Any]:
+        """Return the action for an observation and any preference.
+
+        Args:
+            observation: of the vector environment, with ``preference``; or of the wrapped one,
+                which has the preference at its end, without.
+            preference: weights over the objectives, by name or in order.
+            state: unused (SB3's interface).
+            episode_start: unused (SB3's interface).
+            deterministic: unused: the actor is deterministic.
+
+        Raises:
+            ValueError: an unknown objective or a negative weight.
+        """
+        if preference is not None:
+            weights = weights_array(preference, self.names).astype(np.float32)
+            observation = np.asarray(observation)
+            rows = np.broadcast_to(weights, (*observation.shape[:-1], len(weights)))
+            observation = np.concatenate([observation, rows], axis=-1)
+        return super().predict(observation, state, episode_start, deterministic)
+
+    def train(self, gradient_steps: int, batch_size: int = 100) -> None:
+        """Update critics and actor ``gradient_steps`` times (equations in the module's text)."""
+        self.policy.set_training_mode(True)
+        self._update_learning_rate([self.actor.optimizer, self.critic.optimizer])
+        blend = 1 - self._current_progress_remaining  # lambda of the homotopy
+        losses = []
+        for _ in range(gradient_steps):
+            self._n_updates += 1
+            batch = self.replay_buffer.sample(batch_size)  # type: ignore[union-attr]
+            w = self._preferences(batch_size * self.relabelled)
+            target = self._target(batch, w)
+            state = self._with(_tile(batch.observations, self.relabelled), w)
+            values = self.critic(state, _tile(batch.actions, self.relabelled))
+            critic_loss = torch.stack([_loss(target - value, w, blend) for value in values]).sum()
+            _descend(self.critic.optimizer, critic_loss)
+            q = self.critic.q1_forward(state, self.actor(state))
+            actor_loss = -(w * q).sum(1).mean()
+            _descend(self.actor.optimizer, actor_loss)
+            polyak_update(self.critic.parameters(), self.critic_target.parameters(), self.tau)
+            polyak_update(self.actor.parameters(), self.actor_target.parameters(), self.tau)
+            losses.append((critic_loss.item(), actor_loss.item()))
+        critic_mean, actor_mean = np.mean(losses, axis=0)
+        self.logger.record("train/critic_loss", critic_mean)
+        self.logger.record("train/actor_loss", actor_mean)
+        self.logger.record("train/homotopy_lambda", blend)
+
+    def _preferences(self, count: int) -> Tensor:
+        drawn = np.random.dirichlet(self.concentration, count).astype(np.float32)
+        return torch.as_tensor(drawn, device=self.device)
+
+    def _with(self, observations: Tensor, w: Tensor) -> Tensor:
+        """Replace the preference at the end of the observations."""
+        return torch.cat([observations[:, : -w.shape[1]], w], dim=1)
+
+    @torch.no_grad()
+    def _target(self, batch: ReplayBufferSamples, w: Tensor) -> Tensor:
+        """Return the envelope target of every transition and relabelled preference."""
+        size, k = len(batch.rewards), w.shape[1]
+        own = self._next_values(_tile(batch.next_observations, self.relabelled), w, w)
+        other_w = self._preferences(self.envelope)
+        next_states = batch.next_observations.repeat_interleave(self.envelope, 0)
+        values = self._all_next_values(next_states, other_w.repeat(size, 1))
+        # (critics, size, envelope, k) seen from each of the relabelled preferences of its row.
+        values = values.view(len(values), size, 1, self.envelope, k)
+        seen = w.view(self.relabelled, size, k).transpose(0, 1)[None, :, :, None, :]
+        smaller = (values * seen).sum(-1).min(0)
+        best = smaller.values.max(-1)
+        critic = smaller.indices.gather(-1, best.indices[..., None])[..., 0]
+        rows = torch.arange(size, device=self.device)[:, None].expand_as(critic)
+        found = values[critic, rows, 0, best.indices].transpose(0, 1).reshape(-1, k)
+        better = (found * w).sum(1, keepdim=True) > (own * w).sum(1, keepdim=True)
+        future = torch.where(better, found, own)
+        going_on = 1 - _tile(batch.dones, self.relabelled)
+        return _tile(batch.rewards, self.relabelled) + going_on * future
+
+    def _all_next_values(self, next_observations: Tensor, w: Tensor) -> Tensor:
+        """Return Q'_i(s', mu'(s', w), w), ``(critics, batch, reward_dim)``."""
+        state = self._with(next_observations, w)
+        return torch.stack(self.critic_target(state, self.actor_target(state)))
+
+    def _next_values(self, next_observations: Tensor, w: Tensor, seen: Tensor) -> Tensor:
+        """Return of every row the critic's vector whose projection on ``seen`` is smallest."""
+        values = self._all_next_values(next_observations, w)
+        smallest = (values * seen).sum(-1).argmin(0)
+        return values[smallest, torch.arange(len(seen), device=self.device)]
+
+
+def search(env: gym.Env, settings: Settings) -> EnvelopeDDPG:
+    """Learn the front of a vector environment in one run."""
+    conditioned = PreferenceConditioned(env, settings.priorities)
+    steps = len(env.unwrapped.decisions)  # type: ignore[attr-defined]
+    warm_up = max(settings.episodes // 5, 1) * steps
+    agent = EnvelopeDDPG(env=conditioned, learning_starts=warm_up, seed=settings.seed)
+    agent.set_logger(settings.logger)
+    agent.learn(settings.episodes * steps)
+    return agent
+
+
+def _tile(rows: Tensor, times: int) -> Tensor:
+    return rows.repeat(times, 1)
+
+
+def _loss(error: Tensor, w: Tensor, blend: float) -> Tensor:
+    vector, scalar = error.square().sum(1), (w * error).sum(1).square()
+    return ((1 - blend) * vector + blend * scalar).mean()
+
+
+def _descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()

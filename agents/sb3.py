@@ -1,0 +1,53 @@
+"""Any Stable-Baselines3 class as an agent, on the scalar view of the reward."""
+
+from collections.abc import Callable
+
+import gymnasium as gym
+import stable_baselines3
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+
+from agents.settings import Settings
+from prune_gym.errors import unknown
+from prune_gym.wrappers import ScalarReward
+
+CLASSES = ("A2C", "DDPG", "DQN", "PPO", "SAC", "TD3")
+OFF_POLICY = ("DDPG", "DQN", "SAC", "TD3")
+
+
+def search_with(name: str) -> Callable[[gym.Env, Settings], BaseAlgorithm]:
+    """Return the search function of an SB3 class by its name.
+
+    Raises:
+        ValueError: no such class.
+    """
+    if name not in CLASSES:
+        raise ValueError(unknown("Stable-Baselines3 class", name, CLASSES))
+    algorithm = getattr(stable_baselines3, name)
+
+    def search(env: gym.Env, settings: Settings) -> BaseAlgorithm:
+        scalar = ScalarReward(env, settings.priorities)
+        steps = len(env.unwrapped.decisions)  # type: ignore[attr-defined]
+        options: dict = {"gamma": 1.0, "seed": settings.seed}
+        if name in OFF_POLICY:
+            options["learning_starts"] = max(settings.episodes // 5, 1) * steps
+        elif name == "PPO":
+            options |= {"n_steps": 4 * steps, "batch_size": 4 * steps}
+        model = algorithm("MlpPolicy", scalar, **options)
+        model.set_logger(settings.logger)
+        model.learn(settings.episodes * steps, callback=_Episodes(settings.episodes))
+        return model
+
+    return search
+
+
+class _Episodes(BaseCallback):
+    """Stops after a number of episodes: on-policy classes would play their last batch out."""
+
+    def __init__(self, episodes: int) -> None:
+        super().__init__()
+        self._left = episodes
+
+    def _on_step(self) -> bool:
+        self._left -= int(self.locals["dones"].sum())
+        return self._left > 0

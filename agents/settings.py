@@ -1,0 +1,33 @@
+"""What every agent is told, and what it gives back."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from stable_baselines3.common.logger import Logger
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to search.
+
+    Attributes:
+        episodes: strategies to evaluate.
+        seed: of all randomness.
+        priorities: mean weight by objective, or None for the balanced ones.
+        logger: where an agent's own figures (losses) go.
+    """
+
+    episodes: int
+    seed: int
+    priorities: Mapping[str, float] | None
+    logger: Logger
+
+
+class Trained(Protocol):
+    """An agent that has learned something worth saving."""
+
+    def save(self, path: Path) -> None:
+        """Write the agent to ``path``."""
+        ...

@@ -1,0 +1,73 @@
+"""Pictures of a front."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt  # noqa: E402  (the backend must be chosen first)
+import numpy as np  # noqa: E402
+from matplotlib.figure import Figure  # noqa: E402
+
+from prune_gym.objectives import Objective  # noqa: E402
+
+
+def front_figure(
+    title: str,
+    objectives: Sequence[Objective],
+    points: np.ndarray,
+    on_front: np.ndarray,
+    original: Mapping[str, float],
+) -> Figure:
+    """Draw the first objective against every other one, as shares of the original network.
+
+    Args:
+        title: what was searched.
+        objectives: k objectives, in the order of the columns.
+        points: natural values of everything evaluated, ``(n, k)``.
+        on_front: which points are on the front, ``bool (n,)``.
+        original: natural values of the original network by metric.
+    """
+    shown = objectives[1:] or objectives
+    columns = min(len(shown), 3)
+    rows = -(-len(shown) // columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(4.2 * columns, 3.8 * rows), squeeze=False, sharey=True
+    )
+    across = list(objectives).index(shown[0])
+    for position, (axis, objective) in enumerate(zip(axes.flat, shown, strict=False)):
+        x, y = _scaled(points[:, across + position], objective, original), _scaled(
+            points[:, 0], objectives[0], original
+        )
+        axis.scatter(x[~on_front], y[~on_front], s=14, color="0.75", label="evaluated")
+        axis.scatter(x[on_front], y[on_front], s=22, color="tab:blue", label="on the front")
+        axis.scatter(
+            [_scaled(original[objective.metric], objective, original)],
+            [_scaled(original[objectives[0].metric], objectives[0], original)],
+            marker="*",
+            s=130,
+            color="tab:red",
+            label="original network",
+        )
+        axis.set_xlabel(_label(objective))
+        axis.grid(alpha=0.3)
+    axes[0, 0].set_ylabel(_label(objectives[0]))
+    axes[0, 0].legend(loc="lower right", fontsize=8)
+    for axis in axes.flat[len(shown) :]:
+        axis.set_visible(False)
+    figure.suptitle(title)
+    figure.tight_layout()
+    return figure
+
+
+def _scaled(value, objective: Objective, original: Mapping[str, float]):
+    """Return accuracies as % and costs as % of the original's."""
+    if objective.name == "accuracy":
+        return 100 * value
+    return 100 * value / original[objective.metric]
+
+
+def _label(objective: Objective) -> str:
+    if objective.name == "accuracy":
+        return "top-1 accuracy on the search split [%]"
+    return f"{objective.name} [% of the original]"

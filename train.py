@@ -1,0 +1,219 @@
+"""One search from the command line: ``python train.py`` is the main job."""
+
+import argparse
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from stable_baselines3.common.logger import KVWriter, Logger
+
+import prune_gym
+from agents import AGENTS, Settings, find_agent
+from prune_gym.errors import unknown
+from prune_gym.objectives import DEFAULT
+from prune_gym.run import RecordRun, RunError, RunFolder
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a search; returns the exit status."""
+    console = Console()
+    options = _parser().parse_args(arguments)
+    warnings.showwarning = lambda message, *_, **__: console.print(f"[yellow]{message}")
+    try:
+        _search(options, console)
+    except (ValueError, FileNotFoundError, RunError, ImportError) as error:
+        Console(stderr=True).print(f"[red]error:[/] {error}", highlight=False)
+        return 2
+    return 0
+
+
+def _search(options: argparse.Namespace, console: Console) -> None:
+    config = _config(options)
+    agent = find_agent(options.agent)
+    if options.env not in prune_gym.env_ids():
+        raise ValueError(unknown("environment", options.env, prune_gym.env_ids()))
+    console.print(f"Preparing {options.env} (the first time builds and caches data and statistics)")
+    env = gym.make(options.env, **config["env_kwargs"])
+    if not hasattr(env.unwrapped, "reward_dim") or env.unwrapped.spec.additional_wrappers:
+        raise ValueError(f"{options.env} has a scalar reward; search its id without -Scalar")
+    run = options.run or Path("runs") / f"{options.env}-{options.agent}-{options.seed}".replace(":", "-")
+    folder = RunFolder(run, config, options.resume)
+    recorded = RecordRun(env, folder)
+    try:
+        _play(agent, recorded, options, console)
+    finally:
+        recorded.close()
+
+
+def _play(agent: Any, env: RecordRun, options: argparse.Namespace, console: Console) -> None:
+    folder = env.folder
+    if folder.warning:
+        console.print(f"[yellow]{folder.warning}")
+    if folder.recorded:
+        console.print(f"Resuming: {len(folder.recorded)} finished episodes are played again at once")
+    console.print(
+        f"Searching with {options.agent}: {options.episodes} strategies, each of "
+        f"{len(env.core.decisions)} decisions, repaired and scored on "
+        f"{len(env.core.evaluator.data.search):,} images"
+    )
+    started = time.perf_counter()
+    with _progress(console) as progress:
+        task = progress.add_task("episodes", total=options.episodes, hypervolume=0.0, front=0)
+        watched = _Watched(env, lambda: progress.update(
+            task,
+            completed=env.episode,
+            hypervolume=env.hypervolume,
+            front=int(env.on_front().sum()),
+        ))
+        logger = Logger(None, [_OnBoard(env)])
+        settings = Settings(options.episodes, options.seed, options.preference, logger)
+        try:
+            trained = agent(watched, settings)
+        except KeyboardInterrupt:
+            console.print(f"Interrupted after {env.episode} episodes; --resume goes on")
+            trained = None
+    env.write_front()
+    if trained is not None:
+        trained.save(folder.path / "agent.zip")
+    _report(env, console, time.perf_counter() - started)
+
+
+class _Watched(gym.Wrapper):
+    """Calls back after every finished episode."""
+
+    def __init__(self, env: RecordRun, finished: Any) -> None:
+        super().__init__(env)
+        self._finished = finished
+
+    def step(self, action: Any) -> Any:
+        result = self.env.step(action)
+        if result[2]:
+            self._finished()
+        return result
+
+
+class _OnBoard(KVWriter):
+    """Writes an agent's own figures into the run's TensorBoard file, over episodes."""
+
+    def __init__(self, env: RecordRun) -> None:
+        self._env = env
+
+    def write(self, key_values: dict, key_excluded: dict, step: int = 0) -> None:
+        for key, value in key_values.items():
+            if key.startswith("train/"):
+                self._env.writer.add_scalar(key, value, self._env.episode)
+
+    def close(self) -> None:
+        """Leave the file to the run."""
+
+
+def _report(env: RecordRun, console: Console, seconds: float) -> None:
+    front, objectives, path = env.front(), env.core.objectives, env.folder.path
+    original = env.core.original_metrics
+    shown = front if len(front) <= 15 else [front[i * (len(front) - 1) // 14] for i in range(15)]
+    table = Table(title=f"The front ({len(shown)} of {len(front)} strategies)")
+    table.add_column("strategy")
+    for objective in objectives:
+        table.add_column(objective.name, justify="right")
+    table.add_row("original", *(_cell(o, original, original) for o in objectives), style="bold")
+    for record in shown:
+        name = f"front/{front.index(record):03d}.json"
+        table.add_row(name, *(_cell(o, record, original) for o in objectives))
+    console.print(table)
+    console.print(
+        f"{env.episode} strategies in {seconds:.0f} s ({seconds / max(env.episode, 1):.2f} s each); "
+        f"hypervolume {env.hypervolume:.4f}\n"
+        f"Picture:     {path / 'front.png'}\n"
+        f"Table:       {path / 'front.csv'}\n"
+        f"Look closer: tensorboard --logdir {path}\n"
+        f"Take one:    prune-gym apply {path / 'front' / '000.json'}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _cell(objective: Any, metrics: dict, original: dict) -> str:
+    value = metrics[objective.metric]
+    if objective.name == "accuracy":
+        return f"{100 * value:.2f} %"
+    return f"{_short(value)} {objective.unit} ({100 * value / original[objective.metric]:.0f} %)"
+
+
+def _short(value: float) -> str:
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.3g} {letter}"
+    return f"{value:.3g}"
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("hypervolume {task.fields[hypervolume]:.4f}  front {task.fields[front]}"),
+        TimeRemainingColumn(),
+        console=console,
+    )
+
+
+def _config(options: argparse.Namespace) -> dict[str, Any]:
+    """Return what determines the run, as plain data."""
+    env_kwargs: dict[str, Any] = {"objectives": list(options.objectives)}
+    if options.budget:
+        env_kwargs["budgets"] = dict(options.budget)
+    return {
+        "env": options.env,
+        "env_kwargs": env_kwargs,
+        "agent": options.agent,
+        "episodes": options.episodes,
+        "seed": options.seed,
+        "preference": options.preference,
+        "version": prune_gym.__version__,
+    }
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="train.py", description="Search how to compress a network.", allow_abbrev=False
+    )
+    add = parser.add_argument
+    add("--env", default="ChannelPrune-VGG16-v0", help="environment id (default: %(default)s)")
+    add("--agent", default="envelope-ddpg", help=f"{', '.join(AGENTS)} or sb3:CLASS")
+    add("--episodes", type=_positive, default=150, help="strategies to evaluate (%(default)s)")
+    add("--seed", type=int, default=0)
+    add("--budget", type=_pair, action="append", metavar="COST=SHARE", help="repeatable")
+    add("--preference", type=_pairs, metavar="NAME=WEIGHT,...", help="priorities of objectives")
+    add("--objectives", type=lambda text: tuple(text.split(",")), default=DEFAULT)
+    add("--run", type=Path, help="run folder (default: runs/ENV-AGENT-SEED)")
+    add("--resume", action="store_true", help="go on with the run in the folder")
+    return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number >= 1, got {text!r}")
+    return value
+
+
+def _pair(text: str) -> tuple[str, float]:
+    name, equals, value = text.partition("=")
+    try:
+        return name.strip(), float(value)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected NAME=NUMBER, got {text!r}") from None
+
+
+def _pairs(text: str) -> dict[str, float]:
+    return dict(_pair(part) for part in text.split(","))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
