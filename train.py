@@ -16,7 +16,7 @@ from stable_baselines3.common.logger import KVWriter, Logger
 import prune_gym
 from agents import AGENTS, Settings, find_agent
 from prune_gym.errors import unknown
-from prune_gym.objectives import DEFAULT
+from prune_gym.objectives import DEFAULT, natural
 from prune_gym.run import RecordRun, RunError, RunFolder
 
 
@@ -40,9 +40,11 @@ def _search(options: argparse.Namespace, console: Console) -> None:
         raise ValueError(unknown("environment", options.env, prune_gym.env_ids()))
     console.print(f"Preparing {options.env} (the first time builds and caches data and statistics)")
     env = gym.make(options.env, **config["env_kwargs"])
-    if not hasattr(env.unwrapped, "reward_dim") or env.unwrapped.spec.additional_wrappers:
+    if gym.spec(options.env).additional_wrappers:
         raise ValueError(f"{options.env} has a scalar reward; search its id without -Scalar")
-    run = options.run or Path("runs") / f"{options.env}-{options.agent}-{options.seed}".replace(":", "-")
+    run = options.run or Path("runs") / f"{options.env}-{options.agent}-{options.seed}".replace(
+        ":", "-"
+    )
     folder = RunFolder(run, config, options.resume)
     recorded = RecordRun(env, folder)
     try:
@@ -56,7 +58,9 @@ def _play(agent: Any, env: RecordRun, options: argparse.Namespace, console: Cons
     if folder.warning:
         console.print(f"[yellow]{folder.warning}")
     if folder.recorded:
-        console.print(f"Resuming: {len(folder.recorded)} finished episodes are played again at once")
+        console.print(
+            f"Resuming: {len(folder.recorded)} finished episodes are played again at once"
+        )
     console.print(
         f"Searching with {options.agent}: {options.episodes} strategies, each of "
         f"{len(env.core.decisions)} decisions, repaired and scored on "
@@ -65,12 +69,15 @@ def _play(agent: Any, env: RecordRun, options: argparse.Namespace, console: Cons
     started = time.perf_counter()
     with _progress(console) as progress:
         task = progress.add_task("episodes", total=options.episodes, hypervolume=0.0, front=0)
-        watched = _Watched(env, lambda: progress.update(
-            task,
-            completed=env.episode,
-            hypervolume=env.hypervolume,
-            front=int(env.on_front().sum()),
-        ))
+        watched = _Watched(
+            env,
+            lambda: progress.update(
+                task,
+                completed=env.episode,
+                hypervolume=env.hypervolume,
+                front=int(env.on_front().sum()),
+            ),
+        )
         logger = Logger(None, [_OnBoard(env)])
         settings = Settings(options.episodes, options.seed, options.preference, logger)
         try:
@@ -120,15 +127,15 @@ def _report(env: RecordRun, console: Console, seconds: float) -> None:
     table = Table(title=f"The front ({len(shown)} of {len(front)} strategies)")
     table.add_column("strategy")
     for objective in objectives:
-        table.add_column(objective.name, justify="right")
+        table.add_column(objective.name, justify="right", no_wrap=True)
     table.add_row("original", *(_cell(o, original, original) for o in objectives), style="bold")
     for record in shown:
         name = f"front/{front.index(record):03d}.json"
         table.add_row(name, *(_cell(o, record, original) for o in objectives))
     console.print(table)
     console.print(
-        f"{env.episode} strategies in {seconds:.0f} s ({seconds / max(env.episode, 1):.2f} s each); "
-        f"hypervolume {env.hypervolume:.4f}\n"
+        f"{env.episode} strategies in {seconds:.0f} s "
+        f"({seconds / max(env.episode, 1):.2f} s each); hypervolume {env.hypervolume:.4f}\n"
         f"Picture:     {path / 'front.png'}\n"
         f"Table:       {path / 'front.csv'}\n"
         f"Look closer: tensorboard --logdir {path}\n"
@@ -142,14 +149,8 @@ def _cell(objective: Any, metrics: dict, original: dict) -> str:
     value = metrics[objective.metric]
     if objective.name == "accuracy":
         return f"{100 * value:.2f} %"
-    return f"{_short(value)} {objective.unit} ({100 * value / original[objective.metric]:.0f} %)"
-
-
-def _short(value: float) -> str:
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= size:
-            return f"{value / size:.3g} {letter}"
-    return f"{value:.3g}"
+    share = 100 * value / original[objective.metric]
+    return f"{natural(value, objective.metric)} ({share:.0f} %)"
 
 
 def _progress(console: Console) -> Progress:

@@ -182,7 +182,9 @@ class EnvelopeDDPG(TD3):
         self.names = conditioned.names
         self.concentration = conditioned.concentration
         self.replay_buffer_kwargs = {"reward_dim": len(self.names)}
-        self.policy_kwargs = {"net_arch": [256, 256]} | self.policy_kwargs | self.replay_buffer_kwargs
+        self.policy_kwargs = (
+            {"net_arch": [256, 256]} | self.policy_kwargs | self.replay_buffer_kwargs
+        )
         super()._setup_model()
         self.action_noise = EpisodeNoise(self.action_space.shape, *self.noise)  # type: ignore[arg-type]
 

@@ -1,4 +1,4 @@
-"""Uniform pruning: one action for every group, swept over its range. What an engineer tries first."""
+"""Uniform pruning: one action for all groups, swept over its range. What one tries first."""
 
 import gymnasium as gym
 import numpy as np
@@ -29,7 +29,7 @@ def _range(env: gym.Env) -> tuple[float, float]:
 
 
 def _spread(count: int) -> np.ndarray:
-    """Return ``count`` evenly spaced numbers from 0 to 1 in the order of the van der Corput sequence."""
+    """Return ``count`` evenly spaced numbers from 0 to 1 in van der Corput's order."""
     bits = max(count - 1, 1).bit_length()
     reversed_bits = [int(f"{i:0{bits}b}"[::-1], 2) for i in range(2**bits)]
     order = [i for i in reversed_bits if i < count]

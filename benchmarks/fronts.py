@@ -1,6 +1,6 @@
 """Hypervolume of agents at equal numbers of evaluated strategies.
 
-    python benchmarks/fronts.py --env ChannelPrune-VGG16-v0 --episodes 150 --seeds 3 --out fronts.csv
+    python benchmarks/fronts.py --env ChannelPrune-VGG16-v0 --episodes 150 --seeds 3
 
 Every agent evaluates the same number of strategies. Agents and seeds run in one process and share
 the memo of evaluated strategies, so the figures are the same as in separate runs; times are not

@@ -1,12 +1,14 @@
 """Hard caps on costs that no sequence of actions can exceed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from prune_gym.costs import COSTS, Cost
+from prune_gym.costs import Cost
 from prune_gym.decisions import ChannelDecision
 from prune_gym.errors import unknown
+
+STARTS = 30
 
 
 class Budgets:
@@ -39,7 +41,7 @@ class Budgets:
         """
         for name, limit in limits.items():
             if name not in costs:
-                raise ValueError(unknown("budget", name, COSTS))
+                raise ValueError(unknown("budget", name, costs))
             if not 0 < limit <= 1:
                 raise ValueError(
                     f"budget {name}={limit!r}: expected a fraction of the original network's "
@@ -54,7 +56,9 @@ class Budgets:
         self._completions = smallest[None]
         if self._limits:
             self._completions = np.stack([smallest, self._descend(smallest, self._worst)])
-            self._refuse_unreachable(limits, full)
+            if (self._worst(self._completions) > 1).all():
+                self._completions[1] = self._cheapest(self._worst)
+                self._refuse_unreachable(limits, full)
 
     def allowed(self, widths: np.ndarray, index: int) -> np.ndarray:
         """Return a mask over the options of decision ``index``, given the widths before it."""
@@ -65,15 +69,16 @@ class Budgets:
         rows[:, :, :index] = widths[:index]
         rows[:, :, index] = options
         meets = self._worst(rows.reshape(-1, rows.shape[-1])) <= 1
-        return meets.reshape(len(self._completions), -1).any(axis=0)
+        return np.asarray(meets).reshape(len(self._completions), -1).any(axis=0)
 
     def _worst(self, widths: np.ndarray) -> np.ndarray:
         """Return the largest ratio of a cost to its budget: widths (n, groups) -> (n,)."""
-        return np.max([cost(widths) / limit for cost, limit in self._limits], axis=0)
+        return np.stack([cost(widths) / limit for cost, limit in self._limits]).max(axis=0)
 
-    def _descend(self, start: np.ndarray, cost) -> np.ndarray:
+    def _descend(self, start: Sequence[int] | np.ndarray, cost) -> np.ndarray:
         """Lower ``cost`` one group at a time until no single change helps."""
-        best, value = start.copy(), float(cost(start[None])[0])
+        best = np.array(start)
+        value = float(cost(best[None])[0])
         improved = True
         while improved:
             improved = False
@@ -86,12 +91,19 @@ class Budgets:
                     improved = True
         return best
 
+    def _cheapest(self, cost) -> np.ndarray:
+        """Return the best of many descents: a cost that is not monotone has local minima."""
+        rng = np.random.default_rng(0)
+        starts = [[rng.choice(d.options) for d in self._decisions] for _ in range(STARTS)]
+        found = np.array([self._descend(row, cost) for row in [self._completions[0], *starts]])
+        return found[cost(found).argmin()]
+
     def _refuse_unreachable(self, limits: Mapping[str, float], full: np.ndarray) -> None:
         if (self._worst(self._completions) <= 1).any():
             return
         least = []
         for cost, _ in self._limits:
-            cheapest = self._descend(self._completions[0], cost)[None]
+            cheapest = self._cheapest(cost)[None]
             least.append(f"{cost.name}={np.ceil(1e4 * cost(cheapest)[0] / cost(full)[0]) / 1e4:g}")
         asked = ", ".join(f"{name}={limit:g}" for name, limit in limits.items())
         raise ValueError(

@@ -9,15 +9,16 @@ from gymnasium import spaces
 from torch import nn
 
 from prune_gym.budgets import Budgets
-from prune_gym.costs import build_costs
+from prune_gym.costs import COSTS, Cost, build_costs
 from prune_gym.costs.latency import load_latency_table
+from prune_gym.datasets import Data
 from prune_gym.decisions import channel_decision
 from prune_gym.errors import unknown
 from prune_gym.evaluate import Evaluator
 from prune_gym.objectives import DEFAULT, make_objectives
-from prune_gym.observation import COST_NAMES, FEATURES, Observer, Progress
+from prune_gym.observation import FEATURES, Observer, Progress
 from prune_gym.strategy import Strategy, strategy_from_dict
-from prune_gym.task import load_evaluator
+from prune_gym.task import find_evaluator
 from prune_gym.validation import ValidationResult, compare
 
 REWARDS = ("incremental", "terminal")
@@ -65,13 +66,12 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
 
     def __init__(
         self,
-        network: str = "vgg16",
-        data: str = "digits",
+        network: str | nn.Module = "vgg16",
+        data: str | Data = "digits",
         *,
-        evaluator: Evaluator | None = None,
         objectives: Sequence[str] = DEFAULT,
         budgets: Mapping[str, float] | None = None,
-        latency: str = "reference-cpu",
+        latency: str | None = "reference-cpu",
         repair: str = "merge+batch_norm",
         reward: str = "incremental",
         min_keep: float = 0.125,
@@ -82,12 +82,12 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
         """Make the environment.
 
         Args:
-            network: a name out of ``prune_gym.models.NETWORKS``.
-            data: a name that ``prune_gym.datasets.load`` knows.
-            evaluator: what to prune instead of a named network (``prune_gym.task.make_evaluator``).
+            network: a name out of ``prune_gym.models.NETWORKS``, or your own trained module.
+            data: a name that ``prune_gym.datasets.load`` knows, or your own ``Data``; a named
+                network needs a named data set, as its weights do.
             objectives: which rewards, in this order.
             budgets: cost -> largest allowed fraction of the original's; never exceeded.
-            latency: latency table, the name of a shipped one or a path.
+            latency: latency table, the name of a shipped one or a path; None does without latency.
             repair: how candidates are repaired: none, batch_norm, merge, merge+batch_norm.
             reward: "incremental" or "terminal".
             min_keep: least share of a group's channels to keep, in (0, 1].
@@ -101,18 +101,17 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
         """
         _check_arguments(reward, min_keep, round_to, discrete, render_mode)
         self.render_mode = render_mode
-        self._evaluator = evaluator or load_evaluator(network, data, repair)
+        self._evaluator = find_evaluator(network, data, repair)
         table, calibration = self._evaluator.table, self._evaluator.calibration
-        self._costs = dict(
-            zip(COST_NAMES, build_costs(table, load_latency_table(latency), COST_NAMES), strict=True)
-        )
+        self._costs = build_costs(table, load_latency_table(latency) if latency else None)
         self.decisions = tuple(
             channel_decision(group.name, group.size, min_keep, round_to) for group in table.groups
         )
         self.objectives = make_objectives(objectives, self._costs)
-        self._limits = dict(budgets or {})
-        self._budgets = Budgets(self._limits, self._costs, self.decisions)
-        self._limit_row = np.array([self._limits.get(name, 1.0) for name in COST_NAMES])
+        limits = dict(budgets or {})
+        self._budgets = Budgets(limits, self._costs, self.decisions)
+        self._limit_row = np.array([limits.get(name, 1.0) for name in COSTS])
+        self._columns = [COSTS.index(name) for name in self._costs]
         self._observe = Observer(table, self.decisions, calibration.errors)
         self._terminal_only = reward == "terminal"
         self._full = table.full
@@ -234,9 +233,10 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
                 )
         return np.array([widths[name] for name in names], dtype=np.int64)
 
-    def costs(self, widths: np.ndarray) -> dict[str, np.ndarray]:
-        """Return all costs of many strategies at once: widths (n, groups) -> name -> (n,)."""
-        return {name: cost(np.atleast_2d(widths)) for name, cost in self._costs.items()}
+    @property
+    def costs(self) -> dict[str, Cost]:
+        """The costs by name; each maps widths (n, groups) of many strategies to (n,)."""
+        return dict(self._costs)
 
     def episode_return(self, metrics: Mapping[str, float]) -> np.ndarray:
         """Return the undiscounted reward vector of an episode that ended with ``metrics``."""
@@ -255,7 +255,7 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
             f"{decision.name:<24}{width:>5} of {decision.size}"
             for decision, width in zip(self.decisions, self._widths[: self._index], strict=False)
         ]
-        shares = zip(COST_NAMES, self._shares[0], strict=True)
+        shares = zip(COSTS, self._shares[0], strict=True)
         return "\n".join([*lines, "  ".join(f"{name} {share:.1%}" for name, share in shares)])
 
     def _scalar(self, action: Any) -> float:
@@ -280,7 +280,8 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
         rows[1, index : index + 1] = self._least[index : index + 1]
         rows[2, index:] = self._least[index:]
         values = np.stack([cost(rows) for cost in self._costs.values()], axis=1)
-        self._shares = values / self._original
+        self._shares = np.ones((3, len(COSTS)))  # an unknown cost cannot be cut
+        self._shares[:, self._columns] = values / self._original
         if index < len(self.decisions):
             self._allowed = self._budgets.allowed(self._widths, index)
 
@@ -296,7 +297,7 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
             saved = (1.0 - self._shares[0]) * terminated
         else:
             saved = before - self._shares[0]
-        entries = dict(zip(COST_NAMES, saved, strict=True))
+        entries = dict(zip(COSTS, saved, strict=True))
         entries["accuracy"] = info.get("accuracy", 0.0)
         return np.array([entries[o.name] for o in self.objectives], dtype=np.float32)
 
@@ -333,4 +334,6 @@ def _check_arguments(
     if discrete is not None and discrete < 2:
         raise ValueError(f"discrete: expected at least 2 actions, got {discrete!r}")
     if render_mode not in (None, *CompressionEnv.metadata["render_modes"]):
-        raise ValueError(unknown("render_mode", render_mode, CompressionEnv.metadata["render_modes"]))
+        raise ValueError(
+            unknown("render_mode", render_mode, CompressionEnv.metadata["render_modes"])
+        )

@@ -72,7 +72,7 @@ class Evaluator:
         self.memo: dict[tuple[int, ...], float] = {}
         self._rebuild = rebuild
         self._dtype = torch.bfloat16 if bfloat16_is_fast() else torch.float32
-        self._batches: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._search: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     def __reduce__(self) -> tuple:
         """Pickle by name where the evaluator was made by name."""
@@ -98,7 +98,7 @@ class Evaluator:
         """Return the candidate's top-1 accuracy on the search split, in [0, 1]."""
         key = tuple(int(width) for width in widths)
         if key not in self.memo:
-            self.memo[key] = self._score(self.candidate(widths))
+            self.memo[key] = self.score(self.candidate(widths), self.data.search)
         return self.memo[key]
 
     def fast(self, network: nn.Module) -> nn.Module:
@@ -107,17 +107,20 @@ class Evaluator:
         return folded.to(dtype=self._dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @torch.inference_mode()
-    def _score(self, network: nn.Module) -> float:
-        folded = self.fast(network)
+    def score(self, network: nn.Module, split: Split) -> float:
+        """Return the top-1 accuracy of a candidate on a split, computed by its fast copy."""
+        fast = self.fast(network)
         correct = 0
-        for images, labels in self._search_batches():
-            correct += int((folded(images).argmax(1) == labels).sum())
-        return correct / len(self.data.search)
+        for images, labels in self._batches(split):
+            correct += int((fast(images).argmax(1) == labels).sum())
+        return correct / len(split)
 
-    def _search_batches(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        if not self._batches:
-            split = self.data.search
-            images = normalised(split.images, self.data).to(self._dtype).split(BATCH)
-            labels = torch.tensor(split.labels).split(BATCH)
-            self._batches = list(zip(images, labels, strict=True))
-        return self._batches
+    def _batches(self, split: Split) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Return the split's batches, ready for the fast copy; the search split's are kept."""
+        if split is self.data.search and self._search:
+            return self._search
+        images = normalised(split.images, self.data).to(self._dtype).split(BATCH)
+        batches = list(zip(images, torch.tensor(split.labels).split(BATCH), strict=True))
+        if split is self.data.search:
+            self._search = batches
+        return batches

@@ -45,6 +45,10 @@ def make_objectives(names: Sequence[str], costs: Mapping[str, Cost]) -> tuple[Ob
     for name in names:
         if name not in KNOWN:
             raise ValueError(unknown("objective", name, KNOWN))
+        if name != "accuracy" and name not in costs:
+            raise ValueError(
+                f"objective {name!r} needs a latency table: make one with `prune-gym profile`"
+            )
     if not names or len(set(names)) != len(names):
         raise ValueError(f"objectives: expected distinct names out of {KNOWN}, got {tuple(names)}")
     return tuple(ACCURACY if name == "accuracy" else _of_cost(costs[name]) for name in names)
@@ -56,7 +60,9 @@ def _of_cost(cost: Cost) -> Objective:
     )
 
 
-def weights_array(weights: Mapping[str, float] | Sequence[float], names: Sequence[str]) -> np.ndarray:
+def weights_array(
+    weights: Mapping[str, float] | Sequence[float], names: Sequence[str]
+) -> np.ndarray:
     """Return weights over ``names`` as float64 that sum to 1; objectives left out weigh 0.
 
     Raises:
@@ -75,3 +81,14 @@ def weights_array(weights: Mapping[str, float] | Sequence[float], names: Sequenc
     if array.sum() == 0:
         raise ValueError(f"at least one weight over {', '.join(names)} must be positive; got all 0")
     return array / array.sum()
+
+
+def natural(value: float, metric: str) -> str:
+    """Return a metric's value for people: ``natural(313e6, "flops")`` is ``"313 M"``."""
+    if metric == "accuracy":
+        return f"{100 * value:.2f} %"
+    suffix = {"latency_ms": " ms", "memory_bytes": "B"}.get(metric, "")
+    for size, letter in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if value >= size:
+            return f"{value / size:.3g}{letter}{suffix}"
+    return f"{value:.3g}{suffix}"

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from prune_gym.costs import COSTS
 from prune_gym.decisions import ChannelDecision
 from prune_gym.network.table import LayerTable
 
-COST_NAMES = ("flops", "params", "memory", "latency")
 PROBES = (0.75, 0.5, 0.25)
 FEATURES: tuple[str, ...] = (
     "share of the decisions made",
@@ -31,7 +31,7 @@ FEATURES: tuple[str, ...] = (
     "1 - product of the output energies kept so far",
     *(
         f"{cost}: {what}"
-        for cost in COST_NAMES
+        for cost in COSTS
         for what in (
             "share of the cost that this group can still save alone",
             "share of the cost cut so far",
@@ -49,7 +49,7 @@ class Progress:
     Attributes:
         widths: decided widths, and full ones for the rest, ``int64 (groups,)``.
         index: the group to decide next; ``groups`` at the end.
-        costs: costs (3, 4) as shares of the original's, columns as :data:`COST_NAMES`: as decided
+        costs: costs (3, 4) as shares of the original's, columns as :data:`COSTS`: as decided
             with the rest full; with this group at its least too; with all the rest at its least.
         limits: budgets, 1 where there is none, ``(4,)``.
         allowed: mask over the options of the group to decide next.
@@ -96,9 +96,7 @@ class Observer:
         """Return the observation, float32 ``(len(FEATURES),)``."""
         index = progress.index
         shares = progress.costs
-        lost = [
-            float(self._errors[g][width]) for g, width in enumerate(progress.widths[:index])
-        ]
+        lost = [float(self._errors[g][width]) for g, width in enumerate(progress.widths[:index])]
         per_cost = np.stack(
             [
                 shares[0] - shares[1],

@@ -36,8 +36,9 @@ def front_figure(
     )
     across = list(objectives).index(shown[0])
     for position, (axis, objective) in enumerate(zip(axes.flat, shown, strict=False)):
-        x, y = _scaled(points[:, across + position], objective, original), _scaled(
-            points[:, 0], objectives[0], original
+        x, y = (
+            _scaled(points[:, across + position], objective, original),
+            _scaled(points[:, 0], objectives[0], original),
         )
         axis.scatter(x[~on_front], y[~on_front], s=14, color="0.75", label="evaluated")
         axis.scatter(x[on_front], y[on_front], s=22, color="tab:blue", label="on the front")

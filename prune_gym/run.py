@@ -156,7 +156,7 @@ class RecordRun(gym.Wrapper):
     def step(self, action: Any) -> Any:
         """Step; a finished episode is on the disk before this returns."""
         obs, reward, terminated, truncated, info = self.env.step(action)
-        self._return += reward
+        self._return = self._return + np.asarray(reward)
         if terminated:
             self._finish(info)
         return obs, reward, terminated, truncated, info
@@ -171,7 +171,7 @@ class RecordRun(gym.Wrapper):
         self._log(info)
 
     def _is_recorded(self, info: dict[str, Any]) -> bool:
-        """Say whether this episode is in the journal already; warn where the run goes another way."""
+        """Say whether this episode is in the journal; warn where the run goes another way."""
         if self.episode >= len(self.folder.recorded):
             return False
         same = self.folder.recorded[self.episode]["strategy"] == info["strategy"]
@@ -234,9 +234,7 @@ class RecordRun(gym.Wrapper):
     def front(self) -> list[dict[str, Any]]:
         """Return the records on the front, most of the first objective first."""
         first = self.core.objectives[0]
-        chosen = [
-            record for record, on in zip(self.records, self.on_front(), strict=True) if on
-        ]
+        chosen = [record for record, on in zip(self.records, self.on_front(), strict=True) if on]
         return sorted(chosen, key=lambda record: -first.direction * record[first.metric])
 
     def write_front(self) -> None:

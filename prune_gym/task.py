@@ -19,6 +19,26 @@ from prune_gym.network.trace import trace
 from prune_gym.paths import cache_home, write_atomically
 
 
+def find_evaluator(network: str | nn.Module, data: str | Data, repair: str) -> Evaluator:
+    """Return the evaluator of a named network on a named data set, or of one's own.
+
+    Raises:
+        TypeError: a named network with own data, or the other way round.
+        ValueError: an unknown name, or a network that cannot be traced.
+        FileNotFoundError: the data are neither on disk nor to be downloaded.
+    """
+    if isinstance(network, str) and isinstance(data, str):
+        return load_evaluator(network, data, repair)
+    if isinstance(network, nn.Module):
+        return make_evaluator(
+            network, datasets.load(data) if isinstance(data, str) else data, repair
+        )
+    raise TypeError(
+        f"network={network!r} names weights trained on a named data set; with your own data give "
+        "your own trained nn.Module too"
+    )
+
+
 @lru_cache(maxsize=8)
 def load_evaluator(network: str, data: str, repair: str) -> Evaluator:
     """Return the evaluator of a named network on a named data set; every caller shares it.
@@ -49,9 +69,7 @@ def calibration_images(data: Data) -> np.ndarray:
     return data.train.images[::step][: calibrating.IMAGES]
 
 
-def _cached_calibration(
-    network: nn.Module, table: LayerTable, images: torch.Tensor
-) -> Calibration:
+def _cached_calibration(network: nn.Module, table: LayerTable, images: torch.Tensor) -> Calibration:
     path = cache_home() / f"calibration-{_fingerprint(network, images)}.npz"
     found = _read(path, table)
     if found is None:

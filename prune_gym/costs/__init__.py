@@ -4,7 +4,6 @@ A cost is made from a layer table and called with widths ``int (n, groups)``, th
 every group of n strategies; it returns ``float64 (n,)`` in its unit.
 """
 
-from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -13,7 +12,6 @@ from prune_gym.costs.flops import Flops
 from prune_gym.costs.latency import Latency, LatencyTable
 from prune_gym.costs.memory import Memory
 from prune_gym.costs.params import Params
-from prune_gym.errors import unknown
 from prune_gym.network.table import LayerTable
 
 __all__ = ["COSTS", "Cost", "build_costs"]
@@ -41,21 +39,16 @@ class Cost(Protocol):
         ...
 
 
-COSTS: dict[str, Callable[[LayerTable, LatencyTable], Cost]] = {
-    "flops": lambda table, latency: Flops(table),
-    "params": lambda table, latency: Params(table),
-    "memory": lambda table, latency: Memory(table),
-    "latency": Latency,
-}
+COSTS = ("flops", "params", "memory", "latency")
 
 
-def build_costs(table: LayerTable, latency: LatencyTable, names: tuple[str, ...]) -> list[Cost]:
-    """Return the named costs of one network.
+def build_costs(table: LayerTable, latency: LatencyTable | None) -> dict[str, Cost]:
+    """Return the costs of one network by name; latency only where there is a table for it.
 
     Raises:
-        ValueError: no such cost, or the latency table lacks a layer.
+        ValueError: the latency table lacks a layer of the network.
     """
-    for name in names:
-        if name not in COSTS:
-            raise ValueError(unknown("cost", name, COSTS))
-    return [COSTS[name](table, latency) for name in names]
+    costs: list[Cost] = [Flops(table), Params(table), Memory(table)]
+    if latency is not None:
+        costs.append(Latency(table, latency))
+    return {cost.name: cost for cost in costs}

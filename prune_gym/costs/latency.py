@@ -22,7 +22,7 @@ class LatencyTable:
 
     Attributes:
         about: device, runtime, versions, threads, batch, date, repeats.
-        layers: signature (see :func:`signature`) -> (inputs (i,), outputs (o,), times in ms (i, o)).
+        layers: :func:`signature` -> (inputs (i,), outputs (o,), times in ms (i, o)).
     """
 
     about: dict[str, Any]
@@ -104,7 +104,7 @@ class Latency:
             ValueError: a layer was not measured.
         """
         self._table = table
-        self._timed = np.array([i for i, l in enumerate(table.layers) if l.kind in TIMED])
+        self._timed = np.array([i for i, layer in enumerate(table.layers) if layer.kind in TIMED])
         full_in = table.inputs(table.full[None])[0].astype(int)
         full_out = table.outputs(table.full[None])[0].astype(int)
         grids = []

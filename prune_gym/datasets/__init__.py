@@ -1,4 +1,4 @@
-"""Data sets by name: ``load("digits")`` is built offline, ``load("cifar10")`` is read or downloaded."""
+"""Data sets by name: "digits" is built offline, "cifar10" is read or downloaded."""
 
 from functools import lru_cache
 

@@ -57,7 +57,7 @@ def load() -> Data:
 
 def _split(images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the indices of the training and of the search images, both in order of SHA-1."""
-    digests = [hashlib.sha1(image).digest() for image in images.reshape(len(images), -1)]
+    digests = [hashlib.sha1(image.data).digest() for image in images.reshape(len(images), -1)]
     order = np.array(sorted(range(len(digests)), key=digests.__getitem__))
     rank = np.zeros(len(order), dtype=int)
     for label in range(10):

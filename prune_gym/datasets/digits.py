@@ -151,7 +151,7 @@ def _write_cache(splits: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
     buffer = io.BytesIO()
     arrays = {f"{name}_images": images for name, (images, _) in splits.items()}
     arrays |= {f"{name}_labels": labels for name, (_, labels) in splits.items()}
-    np.savez(buffer, **arrays)
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
     try:
         write_atomically(cache_home() / CACHE, buffer.getvalue())
     except OSError:

@@ -1,0 +1,1 @@
+"""From training to deployment: pre-training, latency tables, pruned networks on disk."""

@@ -116,9 +116,7 @@ def _median_ms(call: Callable[[], object]) -> tuple[float, float]:
         call()
     times: list[float] = []
     end = time.perf_counter() + SECONDS_PER_POINT
-    while len(times) < LEAST_REPEATS or (
-        len(times) < MOST_REPEATS and time.perf_counter() < end
-    ):
+    while len(times) < LEAST_REPEATS or (len(times) < MOST_REPEATS and time.perf_counter() < end):
         evict.sum()
         start = time.perf_counter()
         call()

@@ -61,9 +61,7 @@ def train(network: nn.Module, data: Data, recipe: Recipe, checkpoint: Path) -> n
                 progress.advance(task)
             network.eval()
             top1 = accuracy(network, data, data.search)
-            progress.console.print(
-                f"epoch {epoch + 1}/{recipe.epochs}  search accuracy {top1:.4f}"
-            )
+            progress.console.print(f"epoch {epoch + 1}/{recipe.epochs}  search accuracy {top1:.4f}")
             _save(checkpoint, network, optimizer, rng, recipe, epoch + 1)
     return network.eval()
 

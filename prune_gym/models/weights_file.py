@@ -31,7 +31,9 @@ def load_weights(network: nn.Module, path: Path) -> dict[str, str]:
             state = {key: file.get_tensor(key) for key in file.keys()}
             metadata = file.metadata() or {}
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} is not a whole safetensors file ({error}); fetch it again") from None
+        raise ValueError(
+            f"{path} is not a whole safetensors file ({error}); fetch it again"
+        ) from None
     expected = {
         key: value
         for key, value in network.state_dict().items()

@@ -15,9 +15,10 @@ def fold_batch_norm(network: nn.Module, table: LayerTable) -> nn.Module:
             continue
         conv, norm = network.get_submodule(layer.follows), network.get_submodule(layer.name)
         assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
-        scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)  # type: ignore[operator]
+        assert norm.running_mean is not None and norm.running_var is not None
+        scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
         bias = torch.zeros_like(scale) if conv.bias is None else conv.bias
         conv.weight.mul_(scale.view(-1, 1, 1, 1))
-        conv.bias = nn.Parameter((bias - norm.running_mean) * scale + norm.bias)  # type: ignore[operator]
+        conv.bias = nn.Parameter((bias - norm.running_mean) * scale + norm.bias)
         replace_module(network, layer.name, nn.Identity())
     return network

@@ -37,7 +37,9 @@ def kept_positions(
         for member in group.members:
             key = (member.module, member.dim)
             if key not in masks:
-                masks[key] = np.ones(_extent(network.get_submodule(member.module), member.dim), bool)
+                masks[key] = np.ones(
+                    _extent(network.get_submodule(member.module), member.dim), bool
+                )
             masks[key][member.positions[dropped]] = False
     return {key: torch.from_numpy(np.flatnonzero(mask)) for key, mask in masks.items()}
 
@@ -100,6 +102,6 @@ def replace_module(network: nn.Module, name: str, module: nn.Module) -> None:
 
 
 def first_channels(table: LayerTable, widths: Mapping[str, int] | np.ndarray) -> list[np.ndarray]:
-    """Return the first ``width`` channels of every group: the shape of a cut, whatever its weights."""
+    """Return the first ``width`` channels of every group: a cut's shape, whatever its weights."""
     counts = [widths[g.name] for g in table.groups] if isinstance(widths, Mapping) else widths
     return [np.arange(int(count)) for count in counts]

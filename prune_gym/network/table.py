@@ -14,7 +14,7 @@ Kind = Literal["conv", "depthwise", "linear", "batch_norm", "pool"]
 
 @dataclass(frozen=True)
 class Affine:
-    """A channel count that depends on the decisions: ``constant + sum_g per_group[g] * width_g``."""
+    """A channel count given the decisions: ``constant + sum_g per_group[g] * width_g``."""
 
     constant: int
     per_group: tuple[int, ...]

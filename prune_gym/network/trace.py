@@ -9,7 +9,7 @@ tensor (concatenations, zero-padded shortcuts), which is why it is done here.
 
 from collections import defaultdict
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -63,6 +63,7 @@ class _Tracer(fx.Interpreter):
         self.values: dict[fx.Node, _Tensor] = {}
         self.buffers: list[tuple[np.ndarray, int, int, int]] = []  # units, pixels, born, dies
         self.outputs: list[np.ndarray] = []
+        self.padded: list[np.ndarray] = []  # units added to zeros of a padded shortcut
         self.step = 0
 
     def run_node(self, node: fx.Node) -> Any:
@@ -158,6 +159,8 @@ class _Tracer(fx.Interpreter):
 
     def _merge(self, left: _Tensor, right: _Tensor) -> np.ndarray:
         merged = np.where(left.units == _NO_UNIT, right.units, left.units)
+        # The amount of padding is written in the network's code, where surgery cannot change it.
+        self.padded.append(merged[(left.units == _NO_UNIT) ^ (right.units == _NO_UNIT)])
         for a, b in zip(left.units, right.units, strict=True):
             if _NO_UNIT not in (a, b):
                 self.parent[self._root(a)] = self._root(b)
@@ -204,7 +207,8 @@ class _Tracer(fx.Interpreter):
         """Group the units by the places they occur in and count every tensor in groups."""
         roots = np.array([self._root(unit) for unit in range(len(self.parent))] + [_NO_UNIT])
         places = self._places(roots)
-        fixed = set(np.concatenate([roots[units] for units in self.outputs]).tolist())
+        uncut = np.concatenate([*self.outputs, *self.padded])
+        fixed = set(roots[uncut].tolist())
         groups, group_of = _groups(places, fixed, len(roots))
 
         def count(units: np.ndarray) -> Affine:
@@ -226,9 +230,7 @@ class _Tracer(fx.Interpreter):
 
     def _places(self, roots: np.ndarray) -> dict[int, dict[tuple[str, str], list[int]]]:
         """Map each unit to where it stands: (module, "out" | "in") -> positions."""
-        places: dict[int, dict[tuple[str, str], list[int]]] = defaultdict(
-            lambda: defaultdict(list)
-        )
+        places: dict[int, dict[tuple[str, str], list[int]]] = defaultdict(lambda: defaultdict(list))
         for layer, reads, writes in self.layers:
             if layer.kind == "pool":
                 continue
@@ -253,7 +255,11 @@ def _groups(
     for index, (signature, members) in enumerate(alike.items()):
         group_of[members] = index
         parts = tuple(
-            Member(module, dim, np.array([places[unit][module, dim] for unit in members]))
+            Member(
+                module,
+                cast(Literal["out", "in"], dim),
+                np.array([places[unit][module, dim] for unit in members]),
+            )
             for module, dim, _ in signature
         )
         name = next(part.module for part in parts if part.dim == "out")

@@ -1,0 +1,71 @@
+"""From a strategy to a pruned network on disk, with what it gained and lost."""
+
+from pathlib import Path
+from typing import cast
+
+import gymnasium as gym
+from rich.console import Console
+from rich.table import Table
+
+from envs_registry import env_ids
+from prune_gym.deploy.saved import save_network
+from prune_gym.env import CompressionEnv
+from prune_gym.errors import unknown
+from prune_gym.objectives import natural
+from prune_gym.strategy import Strategy, load_strategy
+
+
+def environment_of(strategy: Strategy) -> CompressionEnv:
+    """Return the environment that a strategy was found in.
+
+    Raises:
+        ValueError: its id is not registered.
+    """
+    if strategy.env_id not in env_ids():
+        raise ValueError(
+            unknown("environment", strategy.env_id, env_ids())
+            + "; a strategy of a network of your own is applied with env.apply(strategy)"
+        )
+    return cast(CompressionEnv, gym.make(strategy.env_id, **strategy.env_kwargs).unwrapped)
+
+
+def apply(strategy_file: Path, out: Path, console: Console) -> None:
+    """Write the pruned network of a strategy to ``out`` and print before and after.
+
+    Raises:
+        FileNotFoundError: no such strategy.
+        ValueError: not a strategy, or one of another network.
+    """
+    strategy = load_strategy(strategy_file)
+    env = environment_of(strategy)
+    evaluator = env.evaluator
+    network = env.apply(strategy)
+    save_network(
+        network,
+        out,
+        name=strategy.env_kwargs["network"],
+        num_classes=evaluator.data.num_classes,
+        widths=strategy.widths,
+        input_shape=evaluator.data.search.images.shape[1:],
+    )
+    table = Table("", "before", "after", "change", title=f"{strategy.env_id}, no retraining")
+    test = evaluator.data.test
+    before, after = evaluator.score(evaluator.network, test), evaluator.score(network, test)
+    change = f"{100 * (after - before):+.2f} points"
+    table.add_row(
+        "accuracy, test split", natural(before, "accuracy"), natural(after, "accuracy"), change
+    )
+    original = env.original_metrics
+    pruned = {
+        cost.metric: float(cost(env.widths_of(strategy)[None])[0]) for cost in env.costs.values()
+    }
+    for metric, value in pruned.items():
+        factor = f"{original[metric] / value:.2f} x less"
+        table.add_row(metric, natural(original[metric], metric), natural(value, metric), factor)
+    console.print(table)
+    console.print(f"Wrote {out} ({out.stat().st_size / 1e6:.2f} MB)", highlight=False)
+    console.print(
+        f'Load it with: prune_gym.deploy.saved.load_network("{out}")',
+        highlight=False,
+        soft_wrap=True,
+    )

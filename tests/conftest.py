@@ -1,0 +1,136 @@
+import os
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from nets import Tiny
+from torch.nn import functional as F
+
+import prune_gym  # noqa: F401  (registers the ids)
+from prune_gym import models
+from prune_gym.datasets import Data, Split, cifar10
+from prune_gym.env import CompressionEnv
+from prune_gym.network.images import normalised
+from prune_gym.paths import cache_home, data_home
+
+torch.set_num_threads(2)
+
+DIGITS = "ChannelPrune-VGG16-v0"
+TINY_OBJECTIVES = ("accuracy", "flops", "params", "memory")
+
+
+def why_no_cifar():
+    folders = [base / cifar10.FOLDER for base in (data_home(), cache_home())]
+    if not any((folder / cifar10.TEST_FILE).is_file() for folder in folders):
+        return f"CIFAR-10 is not in {folders[0]}: set PRUNE_GYM_HOME"
+    return ""
+
+
+def why_no_env(env_id):
+    if "CIFAR10" not in env_id:
+        return ""
+    if not models.weights_path("vgg16", "cifar10").is_file():
+        return "no CIFAR-10 weights ship yet"
+    return why_no_cifar()
+
+
+def public_file(name):
+    path = data_home() / "weights" / name
+    if not path.is_file():
+        pytest.skip(f"{name} is not in {path.parent}: set PRUNE_GYM_HOME")
+    return path
+
+
+def play(env, action=None, seed=0):
+    """Play one episode; ``action`` is a function of the step's number, or None for random."""
+    env.action_space.seed(seed)
+    observations, rewards, infos = [env.reset(seed=seed)[0]], [], []
+    terminated, step = False, 0
+    while not terminated:
+        chosen = env.action_space.sample() if action is None else action(step)
+        observation, reward, terminated, truncated, info = env.step(chosen)
+        assert terminated in (True, False) and truncated is False
+        observations.append(observation)
+        rewards.append(reward)
+        infos.append(info)
+        step += 1
+    return np.array(observations), np.array(rewards), infos
+
+
+def constant(value):
+    return lambda step: np.array([value], dtype=np.float32)
+
+
+@pytest.fixture(scope="session")
+def env():
+    return gym.make(DIGITS)
+
+
+@pytest.fixture(scope="session")
+def tiny_data():
+    """Four classes of 8x8 images: a noisy prototype each, so that a tiny net learns them."""
+    rng = np.random.default_rng(0)
+    prototypes = rng.integers(0, 256, (4, 3, 8, 8))
+
+    def split(count):
+        labels = rng.integers(4, size=count)
+        noise = rng.normal(0, 110, (count, 3, 8, 8))
+        images = np.clip(prototypes[labels] + noise, 0, 255).astype(np.uint8)
+        return Split(images, labels.astype(np.int64))
+
+    middle = ((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+    return Data("tiny", 4, split(512), split(256), split(256), *middle, flip=False)
+
+
+@pytest.fixture(scope="session")
+def tiny_net(tiny_data):
+    """A trained net of three convolutions; tests must not change it."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = Tiny()
+    images = normalised(tiny_data.train.images, tiny_data)
+    labels = torch.tensor(tiny_data.train.labels)
+    optimizer = torch.optim.Adam(net.parameters(), lr=3e-3)
+    for step in range(80):
+        batch = slice(64 * (step % 8), 64 * (step % 8 + 1))
+        loss = F.cross_entropy(net(images[batch]), labels[batch])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return net.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="session")
+def tiny_task(tiny_net, tiny_data):
+    """The arguments of a small environment of one's own network and data."""
+    return {
+        "network": tiny_net,
+        "data": tiny_data,
+        "latency": None,
+        "objectives": TINY_OBJECTIVES,
+        "round_to": 1,
+    }
+
+
+@pytest.fixture
+def tiny(tiny_task):
+    return CompressionEnv(**tiny_task)
+
+
+@pytest.fixture(scope="session")
+def cifar():
+    reason = why_no_cifar()
+    if reason:
+        pytest.skip(reason)
+    from prune_gym import datasets
+
+    return datasets.load("cifar10")
+
+
+@pytest.fixture
+def subprocess_env():
+    """Variables for a child process that finds the same caches and two threads."""
+    root = Path(__file__).parents[1]
+    return {**os.environ, "OMP_NUM_THREADS": "2", "PYTHONPATH": str(root)}

@@ -1,0 +1,112 @@
+"""Small networks of every shape that surgery must handle; inputs are 3x8x8."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from prune_gym.models.resnet import ResNet
+
+
+def conv(inputs, outputs, stride=1, groups=1):
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, stride, padding=1, groups=groups, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
+    )
+
+
+class Tiny(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.features = nn.Sequential(conv(3, 12), nn.MaxPool2d(2), conv(12, 16), conv(16, 16))
+        self.classifier = nn.Linear(16, 4)
+
+    def forward(self, x):
+        return self.classifier(F.adaptive_avg_pool2d(self.features(x), 1).flatten(1))
+
+
+class Flattened(nn.Module):
+    """Biases, a convolution without batch-norm, and a linear layer that reads 4x4 maps."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 6, 3, padding=1)
+        self.conv2 = nn.Conv2d(6, 5, 3, stride=2, padding=1)
+        self.norm = nn.BatchNorm2d(5)
+        self.hidden = nn.Linear(5 * 4 * 4, 9)
+        self.out = nn.Linear(9, 4)
+
+    def forward(self, x):
+        x = F.relu(self.norm(self.conv2(F.relu(self.conv1(x)))))
+        return self.out(F.relu(self.hidden(torch.flatten(x, 1))))
+
+
+class Residual(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem, self.inner, self.back = conv(3, 8), conv(8, 10), conv(10, 8)
+        self.shortcut = nn.Conv2d(8, 7, 1, stride=2)
+        self.down = conv(8, 7, stride=2)
+        self.out = nn.Linear(7, 4)
+
+    def forward(self, x):
+        x = self.stem(x)
+        x = x + self.back(self.inner(x))
+        x = F.relu(self.down(x) + self.shortcut(x))
+        return self.out(F.adaptive_avg_pool2d(x, 1).flatten(1))
+
+
+class Depthwise(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem, self.depthwise, self.pointwise = conv(3, 8), conv(8, 8, groups=8), conv(8, 6)
+        self.out = nn.Linear(6, 4)
+
+    def forward(self, x):
+        x = self.pointwise(self.depthwise(self.stem(x)))
+        return self.out(F.adaptive_avg_pool2d(x, 1).flatten(1))
+
+
+class Concat(nn.Module):
+    """Two branches side by side, one of them read twice; batch-norm after the concatenation."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.left, self.right = conv(3, 6), conv(6, 5), conv(6, 4)
+        self.norm = nn.BatchNorm2d(6 + 5 + 4)
+        self.mix = conv(15, 8)
+        self.out = nn.Linear(8, 4)
+
+    def forward(self, x):
+        x = self.stem(x)
+        x = F.relu(self.norm(torch.cat([x, self.left(x), self.right(x)], dim=1)))
+        return self.out(F.adaptive_avg_pool2d(self.mix(x), 1).flatten(1))
+
+
+def padded_shortcut():
+    """Return a ResNet whose shortcuts pad with zero channels."""
+    return ResNet(2, 4)
+
+
+ZOO = {
+    "plain": Tiny,
+    "flattened": Flattened,
+    "residual": Residual,
+    "padded shortcut": padded_shortcut,
+    "depthwise": Depthwise,
+    "concat": Concat,
+}
+
+
+def make(name):
+    """Return a network of the zoo whose batch-norms are not the identity, in eval mode."""
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        net = ZOO[name]()
+        for module in net.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                nn.init.uniform_(module.weight, 0.5, 1.5)
+                nn.init.normal_(module.bias, std=0.3)
+                nn.init.normal_(module.running_mean, std=0.3)
+                nn.init.uniform_(module.running_var, 0.5, 1.5)
+    return net.eval().requires_grad_(False)

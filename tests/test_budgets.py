@@ -1,0 +1,207 @@
+import functools
+import itertools
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from nets import Tiny
+from test_costs import tiny_latency, vgg16_costs
+
+from prune_gym.budgets import Budgets
+from prune_gym.costs import build_costs
+from prune_gym.decisions import channel_decision
+from prune_gym.network.trace import trace
+
+ACTIONS = st.floats(-1, 1, width=32)
+
+
+def walk(budgets, decisions, actions):
+    """Return the widths that a sequence of actions gets."""
+    widths = np.array([decision.size for decision in decisions])
+    for index, (decision, action) in enumerate(zip(decisions, actions, strict=True)):
+        allowed = budgets.allowed(widths, index)
+        assert allowed.any()
+        widths[index] = decision.nearest(action, allowed)
+    return widths
+
+
+def assert_met(limits, costs, widths, decisions):
+    full = np.array([[decision.size for decision in decisions]])
+    for name, limit in limits.items():
+        # Exactly, after rounding: no tolerance but that of a floating-point product.
+        assert costs[name](widths[None])[0] <= limit * costs[name](full)[0] * (1 + 1e-15)
+
+
+@functools.cache
+def vgg16_task(round_to):
+    table, costs = vgg16_costs()
+    decisions = tuple(channel_decision(g.name, g.size, 0.125, round_to) for g in table.groups)
+    return costs, decisions
+
+
+@given(
+    limits=st.dictionaries(
+        st.sampled_from(["flops", "params", "latency", "memory"]), st.floats(0.1, 1.0), min_size=1
+    ),
+    actions=st.lists(ACTIONS, min_size=13, max_size=13),
+    round_to=st.sampled_from([1, 8, 24]),
+)
+@settings(max_examples=60, deadline=None)
+def test_no_actions_exceed_reachable_budgets_on_vgg16(limits, actions, round_to):
+    costs, decisions = vgg16_task(round_to)
+    try:
+        budgets = Budgets(limits, costs, decisions)
+    except ValueError:
+        assume(False)
+    assert_met(limits, costs, walk(budgets, decisions, actions), decisions)
+
+
+@functools.cache
+def bumpy_task(seed):
+    """Costs of the small net with latencies that go up and down with width."""
+    rng = np.random.default_rng(seed)
+    table, latency, _ = tiny_latency(lambda layer, i, o: rng.uniform(0.1, 1.0, (len(i), len(o))))
+    costs = {**build_costs(table, None), "latency": latency}
+    decisions = tuple(channel_decision(g.name, g.size, 0.125, 4) for g in table.groups)
+    rows = np.array(list(itertools.product(*(decision.options for decision in decisions))))
+    return costs, decisions, rows
+
+
+@given(
+    seed=st.integers(0, 30),
+    limits=st.dictionaries(
+        st.sampled_from(["flops", "latency", "memory"]), st.floats(0.3, 1.0), min_size=1
+    ),
+    actions=st.lists(ACTIONS, min_size=3, max_size=3),
+)
+@settings(max_examples=200, deadline=None)
+def test_a_latency_that_is_not_monotone(seed, limits, actions):
+    costs, decisions, _ = bumpy_task(seed)
+    try:
+        budgets = Budgets(limits, costs, decisions)
+    except ValueError:
+        assume(False)
+    assert_met(limits, costs, walk(budgets, decisions, actions), decisions)
+
+
+@given(seed=st.integers(0, 30), limit=st.floats(0.05, 1.0))
+@settings(max_examples=100, deadline=None)
+def test_what_is_refused_is_out_of_reach(seed, limit):
+    """Against brute force; with costs that grow with width nothing reachable is refused."""
+    costs, decisions, rows = bumpy_task(seed)
+    full = rows[-1:]
+    for name in ("flops", "memory"):
+        reachable = (costs[name](rows) <= limit * costs[name](full)[0]).any()
+        try:
+            Budgets({name: limit}, costs, decisions)
+            assert reachable
+        except ValueError:
+            assert not reachable
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_latency_budgets_that_are_met_by_some_strategy_are_accepted(seed):
+    costs, decisions, rows = bumpy_task(seed)
+    latency = costs["latency"]
+    least = latency(rows).min() / latency(rows[-1:])[0]
+    Budgets({"latency": min(1.0, least * 1.0001)}, costs, decisions)
+    with pytest.raises(ValueError, match=f"latency={np.ceil(1e4 * least) / 1e4:g}"):
+        Budgets({"latency": least * 0.999}, costs, decisions)
+
+
+def test_the_fullest_allowed_strategy_uses_the_budget():
+    costs, decisions = vgg16_task(8)
+    budgets = Budgets({"flops": 0.5}, costs, decisions)
+    widths = walk(budgets, decisions, [1.0] * 13)
+    full = np.array([[decision.size for decision in decisions]])
+    share = costs["flops"](widths[None])[0] / costs["flops"](full)[0]
+    assert 0.48 < share <= 0.5
+
+
+def test_without_budgets_every_width_is_allowed():
+    costs, decisions = vgg16_task(8)
+    assert walk(Budgets({}, costs, decisions), decisions, [1.0] * 13).tolist() == [
+        decision.size for decision in decisions
+    ]
+
+
+def test_unreachable_budgets_are_refused_with_the_least():
+    costs, decisions = vgg16_task(8)
+    least = np.array([[decision.options[0] for decision in decisions]])
+    full = np.array([[decision.size for decision in decisions]])
+    share = np.ceil(1e4 * costs["flops"](least)[0] / costs["flops"](full)[0]) / 1e4
+    with pytest.raises(ValueError, match="no strategy meets.*flops=0.001.*least.*flops=") as error:
+        Budgets({"flops": 0.001}, costs, decisions)
+    assert f"flops={share:g}" in str(error.value)
+    Budgets({"flops": float(share)}, costs, decisions)  # what the message offers is accepted
+
+
+def test_budgets_that_exclude_each_other_are_refused():
+    """Each can be met by itself, both at once cannot."""
+    table = trace(Tiny().eval(), (3, 8, 8))
+    decisions = tuple(channel_decision(g.name, g.size, 0.5, 4) for g in table.groups)
+
+    class Falling:
+        name = "latency"
+
+        def __call__(self, widths):
+            return 100.0 - widths.sum(axis=1)
+
+    costs = {**build_costs(table, None), "latency": Falling()}
+    Budgets({"latency": 1.0}, costs, decisions)
+    Budgets({"flops": 0.5}, costs, decisions)
+    with pytest.raises(ValueError, match="flops=.*latency="):
+        Budgets({"flops": 0.5, "latency": 1.0}, costs, decisions)
+
+
+@pytest.mark.parametrize("limit", [0.0, -0.5, 1.5, float("nan")])
+def test_budgets_out_of_range(limit):
+    with pytest.raises(ValueError, match=r"budget flops=.*\(0, 1\]"):
+        gym.make("ChannelPrune-VGG16-v0", budgets={"flops": limit})
+
+
+def test_an_unknown_budget_names_the_nearest():
+    with pytest.raises(ValueError, match="unknown budget 'flop'; did you mean 'flops'"):
+        gym.make("ChannelPrune-VGG16-v0", budgets={"flop": 0.5})
+
+
+def test_the_environment_keeps_several_budgets():
+    limits = {"flops": 0.1, "latency": 0.3, "memory": 0.2}
+    env = gym.make("ChannelPrune-VGG16-v0", budgets=limits)
+    core = env.unwrapped
+    for action in (1.0, 0.0):
+        env.reset()
+        terminated = False
+        while not terminated:
+            *_, terminated, _, info = env.step(np.array([action], dtype=np.float32))
+        widths = core.widths_of(info["strategy"])
+        assert_met(limits, core.costs, widths, core.decisions)
+        for cost in ("flops", "latency", "memory"):
+            metric = core.costs[cost].metric
+            assert info[metric] <= limits[cost] * core.costs[cost](env_full(core))[0]
+
+
+def env_full(core):
+    return np.array([[decision.size for decision in core.decisions]])
+
+
+def test_masks_follow_the_budgets():
+    env = gym.make("ChannelPrune-VGG16-Discrete-v0", budgets={"flops": 0.02, "params": 0.03})
+    free = gym.make("ChannelPrune-VGG16-Discrete-v0")
+    core = env.unwrapped
+    env.reset()
+    free.reset()
+    limited = 0
+    for decision in core.decisions:
+        mask = core.action_masks()
+        assert mask.dtype == bool and mask.shape == (8,) and mask.any()
+        assert free.unwrapped.action_masks().all()
+        limited += not mask.all()
+        action = int(np.flatnonzero(mask)[-1])
+        *_, terminated, _, info = env.step(action)
+        free.step(0)
+        asked = decision.nearest(2 * action / 7 - 1, np.ones(len(decision.options), bool))
+    assert terminated and limited
+    assert info["strategy"]["decisions"][-1]["kept"] == asked

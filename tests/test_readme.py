@@ -1,0 +1,103 @@
+"""What the README shows works: every Python block runs, every command line is understood."""
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import prune_gym
+from prune_gym import cli
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+PYTHON_BLOCKS = re.findall(r"^```python\n(.*?)^```$", README, re.S | re.M)
+SHELL_BLOCKS = re.findall(r"^```sh\n(.*?)^```$", README, re.S | re.M)
+COMMANDS = [line for block in SHELL_BLOCKS for line in block.splitlines() if line]
+CHEAP = (  # run for real, in this order, in an empty folder
+    "python train.py --env ChannelPrune-VGG16-v0 --agent uniform --episodes 3 --run runs/sweep",
+    "python train.py --env ChannelPrune-VGG16-v0 --agent uniform --episodes 3 --run runs/sweep "
+    "--resume",
+    "prune-gym envs",
+    "prune-gym validate runs/sweep/front/000.json",
+    "prune-gym apply runs/sweep/front/000.json --out small.safetensors",
+)
+
+
+@pytest.fixture
+def train(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(str(ROOT))
+    import train
+
+    return train
+
+
+def words_of(command: str) -> list[str]:
+    """Return a command's words without the variables set in front of it."""
+    words = shlex.split(command)
+    while re.fullmatch(r"\w+=.*", words[0]):
+        words.pop(0)
+    return words
+
+
+@pytest.mark.parametrize("number", range(len(PYTHON_BLOCKS)))
+def test_python_block_runs(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    code = compile(PYTHON_BLOCKS[number], f"README.md, Python block {number + 1}", "exec")
+    exec(code, {"__name__": "readme"})
+
+
+def test_blocks_are_found() -> None:
+    fences = re.findall(r"^```(.*)$", README, re.M)
+    assert len(fences) == 2 * (len(PYTHON_BLOCKS) + len(SHELL_BLOCKS))
+    assert PYTHON_BLOCKS and SHELL_BLOCKS
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command_parses(command: str, train) -> None:
+    match words_of(command):
+        case ["python", "train.py", *options]:
+            train._parser().parse_args(options)
+        case ["prune-gym", *options]:
+            cli._parser().parse_args(options)
+        case ["make", target]:
+            subprocess.run(["make", "-n", target], cwd=ROOT, check=True, capture_output=True)
+        case ["pip", "install", "-e", path]:
+            extra = re.fullmatch(r"\.(?:\[(\w+)\])?", path)
+            assert extra
+            if extra[1]:
+                assert f"\n{extra[1]} = [" in (ROOT / "pyproject.toml").read_text()
+        case ["tensorboard", "--logdir", "runs"]:
+            pass
+        case _:
+            pytest.fail(f"nothing here knows how to check {command!r}")
+
+
+def test_cheap_commands_run(train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for command in CHEAP:
+        assert command in COMMANDS, "the README no longer shows it"
+        match words_of(command):
+            case ["python", "train.py", *options]:
+                assert train.main(options) == 0
+            case ["prune-gym", *options]:
+                assert cli.main(options) == 0
+    assert (tmp_path / "small.safetensors").is_file()
+    assert (tmp_path / "runs/sweep/front.png").is_file()
+
+
+def test_table_of_ids_is_complete() -> None:
+    assert re.findall(r"^\| `(ChannelPrune-[^`]+)` \|", README, re.M) == prune_gym.env_ids()
+
+
+def test_every_option_of_train_is_explained(train) -> None:
+    options = {name for action in train._parser()._actions for name in action.option_strings}
+    explained = re.findall(r"^\| `(--[a-z]+)` \|", README, re.M)
+    assert sorted(explained) == sorted(options - {"-h", "--help"})
+
+
+def test_links_and_pictures_exist() -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", README):
+        if not target.startswith("http"):
+            assert (ROOT / target).is_file(), target

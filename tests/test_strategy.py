@@ -1,0 +1,144 @@
+import json
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from conftest import constant, play
+
+import prune_gym
+from prune_gym.cli import main
+from prune_gym.deploy.saved import load_network, save_network
+from prune_gym.network.images import normalised
+from prune_gym.strategy import Strategy, load_strategy, strategy_from_dict
+
+
+@pytest.fixture(scope="module")
+def found():
+    """A strategy of small widths, found under a budget."""
+    env = gym.make("ChannelPrune-VGG16-v0", budgets={"flops": 0.3})
+    _, _, infos = play(env, constant(-0.9))
+    return env.unwrapped, infos[-1]["strategy"]
+
+
+def test_file_round_trip(found, tmp_path):
+    _, plain = found
+    strategy = strategy_from_dict(plain)
+    strategy.save(tmp_path / "deep" / "one.json")
+    again = load_strategy(tmp_path / "deep" / "one.json")
+    assert again == strategy and isinstance(again, Strategy)
+    assert again.as_dict() == json.loads(json.dumps(plain))
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["one.json"]
+
+
+def test_a_strategy_is_replayed_by_its_id_and_arguments(found):
+    _, plain = found
+    assert plain["env_kwargs"]["budgets"] == {"flops": 0.3}
+    env = gym.make(plain["env_id"], **plain["env_kwargs"]).unwrapped
+    result = env.validate(plain)
+    assert result.reproduced
+    assert {claim.name for claim in result.claims} == {
+        "accuracy",
+        "flops",
+        "params",
+        "latency_ms",
+        "memory_bytes",
+    }
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "flops", "params", "latency_ms", "memory_bytes"])
+def test_a_false_claim_is_found(found, metric):
+    env, plain = found
+    false = json.loads(json.dumps(plain))
+    false["metrics"][metric] *= 0.9
+    result = env.validate(false)
+    assert [claim.name for claim in result.claims if not claim.reproduced] == [metric]
+
+
+def test_apply_gives_the_measured_network(found):
+    env, plain = found
+    network = env.apply(plain)
+    assert sum(p.numel() for p in network.parameters()) == plain["metrics"]["params"]
+    assert not network.training
+    evaluator = env.evaluator
+    accuracy = evaluator.score(network, evaluator.data.search)
+    assert accuracy == pytest.approx(plain["metrics"]["accuracy"], abs=1e-9)
+
+
+def test_strategies_on_own_networks(tiny):
+    _, _, infos = play(tiny, constant(0.0))
+    plain = infos[-1]["strategy"]
+    assert plain["env_id"] == ""
+    assert tiny.validate(plain).reproduced
+    assert sum(p.numel() for p in tiny.apply(plain).parameters()) == plain["metrics"]["params"]
+
+
+def test_saved_network_gives_the_same_outputs(found, tmp_path):
+    env, plain = found
+    network = env.apply(plain)
+    path = tmp_path / "pruned.safetensors"
+    widths = strategy_from_dict(plain).widths
+    save_network(network, path, name="vgg16", num_classes=10, widths=widths)
+    images = normalised(env.evaluator.data.test.images[:50], env.evaluator.data)
+    with torch.inference_mode():
+        torch.testing.assert_close(load_network(path)(images), network(images), rtol=0, atol=1e-5)
+
+
+def test_saved_own_network(tiny, tmp_path):
+    from nets import Tiny
+
+    _, _, infos = play(tiny, constant(0.0))
+    network, path = tiny.apply(infos[-1]["strategy"]), tmp_path / "own.safetensors"
+    widths = strategy_from_dict(infos[-1]["strategy"]).widths
+    save_network(network, path, name="mine", num_classes=4, widths=widths, input_shape=(3, 8, 8))
+    images = normalised(tiny.evaluator.data.test.images, tiny.evaluator.data)
+    again = load_network(path, build=lambda classes: Tiny())
+    with torch.inference_mode():
+        torch.testing.assert_close(again(images), network(images), rtol=0, atol=1e-5)
+    with pytest.raises(ValueError, match="unknown network 'mine'"):
+        load_network(path)
+
+
+def test_command_line(found, tmp_path, capsys):
+    env, plain = found
+    file = tmp_path / "best.json"
+    strategy_from_dict(plain).save(file)
+
+    assert main(["envs"]) == 0
+    printed = capsys.readouterr().out
+    assert all(env_id in printed for env_id in prune_gym.env_ids())
+
+    assert main(["validate", str(file)]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("reproduced") == 5 and "NOT" not in printed
+
+    assert main(["apply", str(file)]) == 0
+    printed = capsys.readouterr().out
+    assert "accuracy, test split" in printed and "x less" in printed
+    written = tmp_path / "best.safetensors"
+    assert str(written.name) in printed.replace("\n", "")
+    network = load_network(written)
+    assert sum(p.numel() for p in network.parameters()) == plain["metrics"]["params"]
+
+    false = {**plain, "metrics": {**plain["metrics"], "flops": 1.0}}
+    strategy_from_dict(false).save(file)
+    assert main(["validate", str(file)]) == 1
+    assert "NOT reproduced" in capsys.readouterr().out
+
+
+def test_command_line_errors(tmp_path, capsys):
+    assert main(["apply", str(tmp_path / "none.json")]) == 2
+    assert "no such strategy file" in capsys.readouterr().err
+    damaged = tmp_path / "cut.json"
+    damaged.write_text('{"format": "prune-gym-st')
+    assert main(["validate", str(damaged)]) == 2
+    assert "not JSON" in capsys.readouterr().err
+
+
+def test_strategies_of_scalar_and_discrete_ids_replay():
+    env = gym.make("ChannelPrune-VGG16-Discrete-Scalar-v0")
+    _, _, infos = play(env, lambda step: 0)
+    plain = infos[-1]["strategy"]
+    again = gym.make(plain["env_id"], **plain["env_kwargs"]).unwrapped
+    assert again.validate(plain).reproduced
+    assert np.array_equal(again.widths_of(plain), env.unwrapped.widths_of(plain))
