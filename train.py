@@ -24,11 +24,12 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a search; returns the exit status."""
     console = Console()
     options = _parser().parse_args(arguments)
-    warnings.showwarning = lambda message, *_, **__: console.print(f"[yellow]{message}")
     try:
-        _search(options, console)
-    except (ValueError, FileNotFoundError, RunError, ImportError) as error:
-        Console(stderr=True).print(f"[red]error:[/] {error}", highlight=False)
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_, **__: console.print(f"[yellow]{message}")
+            _search(options, console)
+    except (ValueError, OSError, RunError, ImportError) as error:
+        Console(stderr=True).print(f"[red]error:[/] {error}", highlight=False, soft_wrap=True)
         return 2
     return 0
 
@@ -38,10 +39,10 @@ def _search(options: argparse.Namespace, console: Console) -> None:
     agent = find_agent(options.agent)
     if options.env not in prune_gym.env_ids():
         raise ValueError(unknown("environment", options.env, prune_gym.env_ids()))
-    console.print(f"Preparing {options.env} (the first time builds and caches data and statistics)")
-    env = gym.make(options.env, **config["env_kwargs"])
     if gym.spec(options.env).additional_wrappers:
         raise ValueError(f"{options.env} has a scalar reward; search its id without -Scalar")
+    console.print(f"Preparing {options.env} (the first time builds and caches data and statistics)")
+    env = gym.make(options.env, **config["env_kwargs"])
     run = options.run or Path("runs") / f"{options.env}-{options.agent}-{options.seed}".replace(
         ":", "-"
     )
@@ -59,7 +60,7 @@ def _play(agent: Any, env: RecordRun, options: argparse.Namespace, console: Cons
         console.print(f"[yellow]{folder.warning}")
     if folder.recorded:
         console.print(
-            f"Resuming: {len(folder.recorded)} finished episodes are played again at once"
+            f"Resuming: {len(folder.recorded)} finished episodes are played again, not evaluated"
         )
     console.print(
         f"Searching with {options.agent}: {options.episodes} strategies, each of "
@@ -125,7 +126,7 @@ def _report(env: RecordRun, console: Console, seconds: float) -> None:
     original = env.core.original_metrics
     shown = front if len(front) <= 15 else [front[i * (len(front) - 1) // 14] for i in range(15)]
     table = Table(title=f"The front ({len(shown)} of {len(front)} strategies)")
-    table.add_column("strategy")
+    table.add_column("strategy", no_wrap=True)
     for objective in objectives:
         table.add_column(objective.name, justify="right", no_wrap=True)
     table.add_row("original", *(_cell(o, original, original) for o in objectives), style="bold")

@@ -24,14 +24,14 @@ Departures, and why:
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import torch
 from stable_baselines3 import TD3
 from stable_baselines3.common.buffers import ReplayBuffer
-from stable_baselines3.common.noise import ActionNoise
+from stable_baselines3.common.noise import ActionNoise, VectorizedActionNoise
 from stable_baselines3.common.policies import ContinuousCritic
 from stable_baselines3.common.torch_layers import create_mlp
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
@@ -139,7 +139,7 @@ class EnvelopeDDPG(TD3):
         gradient_steps: int = 2,
         tau: float = 0.01,
         relabelled: int = 4,
-        envelope: int = 8,
+        envelope: int = 4,
         noise: tuple[float, float] = (0.3, 0.2),
         seed: int | None = None,
         **kwargs: Any,
@@ -178,12 +178,13 @@ class EnvelopeDDPG(TD3):
         )
 
     def _setup_model(self) -> None:
-        conditioned = cast(PreferenceConditioned, self._preference_wrapper())
-        self.names = conditioned.names
-        self.concentration = conditioned.concentration
+        if self.env is not None:  # loaded without one, the agent has both from its file
+            conditioned = self._preference_wrapper()
+            self.names = conditioned.names
+            self.concentration = conditioned.concentration
         self.replay_buffer_kwargs = {"reward_dim": len(self.names)}
         self.policy_kwargs = (
-            {"net_arch": [256, 256]} | self.policy_kwargs | self.replay_buffer_kwargs
+            {"net_arch": [128, 128]} | self.policy_kwargs | self.replay_buffer_kwargs
         )
         super()._setup_model()
         self.action_noise = EpisodeNoise(self.action_space.shape, *self.noise)  # type: ignore[arg-type]
@@ -200,11 +201,14 @@ class EnvelopeDDPG(TD3):
         return wrapper
 
     def _sample_action(self, learning_starts, action_noise=None, n_envs=1):
+        several = isinstance(self.action_noise, VectorizedActionNoise)
+        noises = self.action_noise.noises if several else [self.action_noise]
         if self.num_timesteps < learning_starts:
-            action = np.stack([self.action_noise.warm_up() for _ in range(n_envs)])
+            action = np.stack([noise.warm_up() for noise in noises])
             return action, action
         left = 0.25 + 0.75 * self._current_progress_remaining
-        self.action_noise.per_episode, self.action_noise.per_step = (left * s for s in self.noise)
+        for noise in noises:
+            noise.per_episode, noise.per_step = (left * deviation for deviation in self.noise)
         return super()._sample_action(learning_starts, action_noise, n_envs)
 
     def predict(  # type: ignore[override]

@@ -69,7 +69,7 @@ class Budgets:
         rows[:, :, :index] = widths[:index]
         rows[:, :, index] = options
         meets = self._worst(rows.reshape(-1, rows.shape[-1])) <= 1
-        return np.asarray(meets).reshape(len(self._completions), -1).any(axis=0)
+        return np.asarray(meets.reshape(len(self._completions), -1).any(axis=0))
 
     def _worst(self, widths: np.ndarray) -> np.ndarray:
         """Return the largest ratio of a cost to its budget: widths (n, groups) -> (n,)."""

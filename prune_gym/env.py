@@ -17,6 +17,7 @@ from prune_gym.errors import unknown
 from prune_gym.evaluate import Evaluator
 from prune_gym.objectives import DEFAULT, make_objectives
 from prune_gym.observation import FEATURES, Observer, Progress
+from prune_gym.render import keep_ratio_bars
 from prune_gym.strategy import Strategy, strategy_from_dict
 from prune_gym.task import find_evaluator
 from prune_gym.validation import ValidationResult, compare
@@ -62,14 +63,14 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
     * v0: first release.
     """
 
-    metadata = {"render_modes": ["ansi"], "render_fps": 1}
+    metadata = {"render_modes": ["ansi", "rgb_array"], "render_fps": 1}
 
     def __init__(
         self,
         network: str | nn.Module = "vgg16",
         data: str | Data = "digits",
         *,
-        objectives: Sequence[str] = DEFAULT,
+        objectives: Sequence[str] | None = None,
         budgets: Mapping[str, float] | None = None,
         latency: str | None = "reference-cpu",
         repair: str = "merge+batch_norm",
@@ -85,7 +86,8 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
             network: a name out of ``prune_gym.models.NETWORKS``, or your own trained module.
             data: a name that ``prune_gym.datasets.load`` knows, or your own ``Data``; a named
                 network needs a named data set, as its weights do.
-            objectives: which rewards, in this order.
+            objectives: which rewards, in this order; None: accuracy, flops, latency (where there
+                is a table) and memory.
             budgets: cost -> largest allowed fraction of the original's; never exceeded.
             latency: latency table, the name of a shipped one or a path; None does without latency.
             repair: how candidates are repaired: none, batch_norm, merge, merge+batch_norm.
@@ -93,7 +95,7 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
             min_keep: least share of a group's channels to keep, in (0, 1].
             round_to: widths are multiples of this many channels.
             discrete: number of discrete actions, instead of the continuous one.
-            render_mode: None or "ansi".
+            render_mode: None, "ansi" or "rgb_array".
 
         Raises:
             ValueError: an unknown name, or a value out of range; budgets that cannot be met.
@@ -107,6 +109,8 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
         self.decisions = tuple(
             channel_decision(group.name, group.size, min_keep, round_to) for group in table.groups
         )
+        if objectives is None:
+            objectives = [name for name in DEFAULT if name == "accuracy" or name in self._costs]
         self.objectives = make_objectives(objectives, self._costs)
         limits = dict(budgets or {})
         self._budgets = Budgets(limits, self._costs, self.decisions)
@@ -247,10 +251,16 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
         shares["accuracy"] = metrics["accuracy"]
         return np.array([shares[objective.name] for objective in self.objectives])
 
-    def render(self) -> str | None:  # type: ignore[override]
-        """Return the decisions so far as text (render_mode "ansi")."""
-        if self.render_mode != "ansi" or self._widths is None:
+    def render(self) -> str | np.ndarray | None:  # type: ignore[override]
+        """Return the decisions so far as text ("ansi") or as a picture ("rgb_array")."""
+        if self.render_mode is None or self._widths is None:
             return None
+        if self.render_mode == "ansi":
+            return self._text()
+        return keep_ratio_bars(self._widths / self._full, self._index)
+
+    def _text(self) -> str:
+        assert self._widths is not None
         lines = [
             f"{decision.name:<24}{width:>5} of {decision.size}"
             for decision, width in zip(self.decisions, self._widths[: self._index], strict=False)

@@ -17,10 +17,10 @@ from prune_gym.network.table import LayerTable
 BATCH = 500
 
 
-def bfloat16_is_fast() -> bool:
-    """Say whether this machine multiplies bfloat16 matrices in hardware."""
-    if torch.cuda.is_available():
-        return True
+def bfloat16_is_fast(device: str = "cpu") -> bool:
+    """Say whether "cuda", or this machine's processor, multiplies bfloat16 in hardware."""
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported()
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 

@@ -2,8 +2,9 @@
 
 ``evaluations.jsonl`` is the checkpoint. It gets one line per finished episode, flushed to the disk,
 with a checksum. A run is a deterministic function of its configuration and of the accuracies it is
-told, so ``--resume`` plays it again from the start with the recorded accuracies in the memo: the
-episodes that were finished cost milliseconds, and what follows is what an uninterrupted run does.
+told, so ``--resume`` plays it again from the start with the recorded accuracies in the memo: a
+finished episode costs the agent's own computing and no evaluation, and what follows is what an
+uninterrupted run does.
 One mechanism serves every agent, and no agent has to know of it.
 """
 
@@ -56,8 +57,9 @@ class RunFolder:
         self.recorded, self.warning = read_journal(path / JOURNAL)
 
     def _adopt(self, config: dict[str, Any], resume: bool) -> None:
-        file = self.path / CONFIG
-        if not file.is_file():
+        file, journal = self.path / CONFIG, self.path / JOURNAL
+        if not file.is_file() or not (journal.is_file() and journal.stat().st_size):
+            # No episode was finished: nothing can be lost.
             write_atomically(file, (json.dumps(config, indent=2) + "\n").encode())
             return
         if not resume:

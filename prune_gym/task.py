@@ -3,6 +3,7 @@
 import hashlib
 import io
 from functools import lru_cache
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -79,7 +80,7 @@ def _cached_calibration(network: nn.Module, table: LayerTable, images: torch.Ten
 
 
 def _fingerprint(network: nn.Module, images: torch.Tensor) -> str:
-    digest = hashlib.sha256(b"calibration-1")
+    digest = hashlib.sha256(b"calibration-2")
     for key, value in network.state_dict().items():
         digest.update(key.encode())
         digest.update(value.numpy().tobytes())
@@ -92,17 +93,20 @@ def _read(path, table: LayerTable) -> Calibration | None:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             groups = range(len(table.groups))
+            norms = [layer.name for layer in table.layers if layer.kind == "batch_norm"]
             return Calibration(
-                {name: arrays[f"moment {name}"].astype(np.float32) for name in table.consumers},
+                {name: arrays[f"moment {name}"] for name in table.consumers},
+                {name: arrays[f"statistics {name}"] for name in norms},
                 tuple(arrays[f"order {g}"] for g in groups),
                 tuple(arrays[f"error {g}"] for g in groups),
             )
-    except (OSError, ValueError, KeyError, EOFError):
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         return None  # absent or damaged: measured anew, and the cache replaced
 
 
 def _write(path, calibration: Calibration) -> None:
     arrays = {f"moment {name}": moment for name, moment in calibration.moments.items()}
+    arrays |= {f"statistics {name}": both for name, both in calibration.statistics.items()}
     arrays |= {f"order {g}": order for g, order in enumerate(calibration.orders)}
     arrays |= {f"error {g}": error for g, error in enumerate(calibration.errors)}
     buffer = io.BytesIO()

@@ -227,6 +227,20 @@ def test_render_ansi(tiny_task):
     assert "12 of 12" in env.render() and "flops 100.0%" in env.render()
 
 
+def test_render_picture(tiny_task):
+    from prune_gym.env import CompressionEnv
+
+    env = CompressionEnv(**tiny_task, render_mode="rgb_array")
+    env.reset()
+    before = env.render()
+    assert before.dtype == np.uint8 and before.shape[2] == 3
+    env.step(np.array([-1.0], np.float32))
+    after = env.render()
+    third = before.shape[1] // 3
+    assert (after[:, :third] != before[:, :third]).any()
+    np.testing.assert_array_equal(after[:, third:], before[:, third:])
+
+
 def test_own_network_pickles(tiny):
     copy = pickle.loads(pickle.dumps(tiny))
     action = constant(0.0)

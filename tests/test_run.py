@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import gymnasium as gym
@@ -162,7 +163,9 @@ def test_a_journal_of_another_course_is_told(tmp_path, capsys):
     records, _ = read_journal(folder / "evaluations.jsonl")
     records[2]["strategy"]["decisions"][0]["kept"] += 8
     (folder / "evaluations.jsonl").write_bytes(b"".join(journal_line(r) for r in records))
-    assert run(folder, "--resume") == 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        assert run(folder, "--resume") == 0
     assert "from episode 3 on this run differs" in words(capsys.readouterr().out)
 
 
@@ -226,6 +229,11 @@ def test_a_run_folder_that_cannot_be_made(tmp_path, capsys):
     (tmp_path / "file").write_text("in the way")
     assert run(tmp_path / "file" / "run") == 2
     assert "error:" in capsys.readouterr().err
+
+
+def test_a_folder_without_a_finished_episode_is_free(tmp_path, capsys):
+    RunFolder(tmp_path / "run", {"agent": "stopped early"}, resume=False).close()
+    assert run(tmp_path / "run", episodes=1) == 0
 
 
 def test_a_mistake_in_the_arguments_leaves_the_folder_free(tmp_path, capsys):

@@ -90,8 +90,9 @@ def _find_or_download() -> Path:
         )
     except Exception as error:  # every way a download fails ends in the same advice
         raise FileNotFoundError(
-            f"CIFAR-10 is not in {home / FOLDER} and could not be downloaded ({error}). Offline: "
-            f"get {URL} (162 MB, MD5 {MD5[4:]}) on another machine and unpack it so that "
+            f"CIFAR-10 is not in {home / FOLDER} and could not be downloaded "
+            f"({type(error).__name__}). Offline: get {URL} (162 MB, MD5 {MD5[4:]}) on another "
+            "machine and unpack it so that "
             f"{home / FOLDER / TEST_FILE} exists, or set PRUNE_GYM_HOME to the folder that holds "
             f"{FOLDER}/."
         ) from error

@@ -7,6 +7,7 @@ sample (an 8x8 original) belongs to one split only, so a split never shows anoth
 
 import hashlib
 import io
+from zipfile import BadZipFile
 
 import numpy as np
 from sklearn.datasets import load_digits
@@ -142,7 +143,7 @@ def _read_cache() -> dict[str, tuple[np.ndarray, np.ndarray]] | None:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             splits = {n: (arrays[f"{n}_images"], arrays[f"{n}_labels"]) for n in SIZES}
-    except (OSError, ValueError, KeyError, EOFError):
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         return None  # damaged: built anew, and the cache replaced
     return splits if _digest(splits) == SHA256 else None
 

@@ -19,14 +19,19 @@ def environment_of(strategy: Strategy) -> CompressionEnv:
     """Return the environment that a strategy was found in.
 
     Raises:
-        ValueError: its id is not registered.
+        ValueError: its id is not registered, or its arguments are not the environment's.
     """
     if strategy.env_id not in env_ids():
         raise ValueError(
             unknown("environment", strategy.env_id, env_ids())
             + "; a strategy of a network of your own is applied with env.apply(strategy)"
         )
-    return cast(CompressionEnv, gym.make(strategy.env_id, **strategy.env_kwargs).unwrapped)
+    try:
+        return cast(CompressionEnv, gym.make(strategy.env_id, **strategy.env_kwargs).unwrapped)
+    except TypeError as error:
+        raise ValueError(
+            f"the strategy's env_kwargs do not fit {strategy.env_id}: {error}"
+        ) from error
 
 
 def apply(strategy_file: Path, out: Path, console: Console) -> None:

@@ -93,7 +93,8 @@ def _step(
 ) -> None:
     for group in optimizer.param_groups:
         group["lr"] = rate
-    with torch.autocast(images.device.type, torch.bfloat16, enabled=bfloat16_is_fast()):
+    kind = images.device.type
+    with torch.autocast(kind, torch.bfloat16, enabled=bfloat16_is_fast(kind)):
         logits = network(images)
     loss = nn.functional.cross_entropy(
         logits.float(), labels, label_smoothing=recipe.label_smoothing

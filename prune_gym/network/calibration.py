@@ -12,7 +12,9 @@ input channels over a few hundred training images. From G follow, with no furthe
 - the mix itself, for repair by merging (GRAIL, Tang et al. 2026, PMLR 328).
 """
 
+import copy
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -29,12 +31,15 @@ class Calibration:
 
     Attributes:
         moments: consumer -> G, ``float32 (inputs, inputs)``.
+        statistics: batch-norm layer -> mean and variance of its input over the calibration images,
+            ``float32 (2, channels)``.
         orders: per group, its channels from the most to the least worth keeping, ``int64 (size,)``.
         errors: per group, the share of the consumers' output energy that is lost when the first k
             channels of the order are kept, ``float32 (size + 1,)`` from 1 (k = 0) down to 0.
     """
 
     moments: dict[str, np.ndarray]
+    statistics: dict[str, np.ndarray]
     orders: tuple[np.ndarray, ...]
     errors: tuple[np.ndarray, ...]
 
@@ -45,6 +50,7 @@ def calibrate(network: nn.Module, table: LayerTable, images: torch.Tensor) -> Ca
     ranked = [_rank(network, table, group, moments) for group in table.groups]
     return Calibration(
         {name: moment.float().numpy() for name, moment in moments.items()},
+        batch_statistics(network, table, images),
         tuple(order for order, _ in ranked),
         tuple(error for _, error in ranked),
     )
@@ -74,6 +80,33 @@ def _second_moments(
         for handle in handles:
             handle.remove()
     return moments
+
+
+@torch.no_grad()
+def batch_statistics(
+    network: nn.Module, table: LayerTable, images: torch.Tensor
+) -> dict[str, np.ndarray]:
+    """Return per batch-norm the mean and variance of its input when all normalise by ``images``.
+
+    The network is left as it was; arrays are ``float32 (2, channels)``.
+    """
+    norms = {
+        layer.name: cast(nn.BatchNorm2d, network.get_submodule(layer.name))
+        for layer in table.layers
+        if layer.kind == "batch_norm"
+    }
+    before = {name: copy.deepcopy(norm._buffers) for name, norm in norms.items()}
+    momentum = {name: norm.momentum for name, norm in norms.items()}
+    for norm in norms.values():
+        norm.train().momentum = 1.0
+    network(images)
+    found = {}
+    for name, norm in norms.items():
+        assert norm.running_mean is not None and norm.running_var is not None
+        found[name] = torch.stack([norm.running_mean, norm.running_var]).float().numpy()
+        norm.eval().momentum = momentum[name]
+        norm._buffers = before[name]
+    return found
 
 
 def _rank(

@@ -1,0 +1,86 @@
+import gymnasium as gym
+import numpy as np
+import pytest
+from stable_baselines3.common.logger import Logger
+
+from agents import AGENTS, Settings, find_agent
+from prune_gym.env import CompressionEnv
+
+
+class Recorded(gym.Wrapper):
+    """Keeps the actions and widths of every episode."""
+
+    def __init__(self, env):
+        super().__init__(env)
+        self.actions, self.widths = [], []
+
+    def reset(self, **kwargs):
+        self.actions.append([])
+        return self.env.reset(**kwargs)
+
+    def step(self, action):
+        self.actions[-1].append(np.asarray(action).item())
+        result = self.env.step(action)
+        if result[2]:
+            decisions = result[4]["strategy"]["decisions"]
+            self.widths.append(tuple(decision["kept"] for decision in decisions))
+        return result
+
+
+def search(name, task, episodes=8, seed=0, priorities=None):
+    env = Recorded(CompressionEnv(**task))
+    trained = find_agent(name)(env, Settings(episodes, seed, priorities, Logger(None, [])))
+    return env, trained
+
+
+@pytest.mark.parametrize("name", [*AGENTS, "sb3:SAC", "sb3:PPO", "sb3:A2C"])
+def test_every_agent_plays_the_asked_number_of_episodes(name, tiny_task):
+    env, _ = search(name, tiny_task)
+    assert len(env.widths) == 8
+
+
+@pytest.mark.parametrize("name", ["random", "uniform", "sb3:DQN"])
+def test_agents_on_discrete_actions(name, tiny_task):
+    env, _ = search(name, tiny_task | {"discrete": 5})
+    assert len(env.widths) == 8
+    actions = {action for episode in env.actions for action in episode}
+    assert actions <= set(range(5)) and len(actions) > 1
+
+
+@pytest.mark.parametrize("name", [*AGENTS, "sb3:TD3"])
+def test_a_seed_determines_a_search(name, tiny_task):
+    one, again, other = (search(name, tiny_task, seed=seed)[0].widths for seed in (0, 0, 1))
+    assert one == again
+    assert (one == other) == (name == "uniform")
+
+
+def test_random_actions_differ_between_steps_and_episodes(tiny_task):
+    env, trained = search("random", tiny_task)
+    actions = [action for episode in env.actions for action in episode]
+    assert len(set(actions)) == len(actions) == 24 and trained is None
+    assert min(actions) < -0.3 and max(actions) > 0.3
+
+
+@pytest.mark.parametrize("episodes", [1, 2, 3, 8, 9])
+def test_uniform_sweeps_the_range_with_constant_actions(episodes, tiny_task):
+    env, _ = search("uniform", tiny_task, episodes)
+    assert all(len(set(episode)) == 1 for episode in env.actions if episode)
+    values = [episode[0] for episode in env.actions if episode]
+    if episodes > 1:
+        np.testing.assert_allclose(sorted(values), np.linspace(-1, 1, episodes), atol=1e-6)
+    if episodes == 9:
+        assert max(abs(a - b) for a, b in zip(values, values[1:], strict=False)) > 0.5
+
+
+def test_learning_agents_can_be_saved(tiny_task, tmp_path):
+    for name in ("envelope-ddpg", "sb3:PPO"):
+        _, trained = search(name, tiny_task)
+        trained.save(tmp_path / "agent.zip")
+        assert (tmp_path / "agent.zip").stat().st_size > 1000
+
+
+def test_sb3_agents_take_priorities(tiny_task):
+    with pytest.raises(ValueError, match="did you mean 'flops'"):
+        search("sb3:PPO", tiny_task, priorities={"flop": 1.0})
+    env, _ = search("sb3:PPO", tiny_task, priorities={"flops": 1.0})
+    assert len(env.widths) == 8

@@ -1,0 +1,354 @@
+import json
+import os
+import re
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from conftest import constant, play
+from safetensors.torch import load_file, save_file
+
+from agents import find_agent
+from prune_gym import datasets, models
+from prune_gym.cli import main
+from prune_gym.costs.latency import load_latency_table
+from prune_gym.datasets import Split, cifar10, digits
+from prune_gym.deploy.saved import load_network
+from prune_gym.env import CompressionEnv
+from prune_gym.models.weights_file import load_weights, save_weights
+from prune_gym.paths import cache_home
+from prune_gym.strategy import load_strategy
+from prune_gym.wrappers import ScalarReward
+
+
+@pytest.mark.parametrize(
+    "action", [[np.nan], [np.inf], [], [0.1, 0.2], [[0.1]], 0.5, np.float32(0.1)]
+)
+def test_actions_that_are_no_actions(tiny, action):
+    tiny.reset()
+    with pytest.raises(ValueError, match=r"expected an action of shape \(1,\).*finite.*got"):
+        tiny.step(np.array(action, dtype=np.float32))
+    play(tiny, constant(0.0))  # nothing is left behind
+
+
+@pytest.mark.parametrize("action", ["left", None, [None]])
+def test_actions_that_are_no_numbers(tiny, action):
+    tiny.reset()
+    with pytest.raises((ValueError, TypeError)):
+        tiny.step(action)
+
+
+@pytest.mark.parametrize("action", [-1, 8, 2.0, np.nan, np.array([1]), None])
+def test_discrete_actions_out_of_range(tiny_task, action):
+    env = CompressionEnv(**tiny_task, discrete=8)
+    env.reset()
+    with pytest.raises(ValueError, match=r"expected an action in 0\.\.7, got"):
+        env.step(action)
+
+
+def test_actions_beyond_the_bounds_are_clipped(tiny):
+    ends = [play(tiny, constant(value))[2][-1]["strategy"] for value in (-7.0, -1.0)]
+    assert ends[0]["decisions"] == ends[1]["decisions"]
+
+
+def test_step_before_reset_and_after_the_end(tiny_task):
+    env = CompressionEnv(**tiny_task)
+    with pytest.raises(gym.error.ResetNeeded, match=r"call reset\(\) first"):
+        env.step(np.zeros(1, np.float32))
+    play(env, constant(-1.0))
+    with pytest.raises(gym.error.ResetNeeded, match=r"ended after 3 decisions: call reset\(\)"):
+        env.step(np.zeros(1, np.float32))
+    discrete = CompressionEnv(**tiny_task, discrete=4)
+    with pytest.raises(gym.error.ResetNeeded, match=r"action_masks.*reset\(\)"):
+        discrete.action_masks()
+    with pytest.raises(ValueError, match="discrete=8"):
+        env.action_masks()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"objectives": ["acuracy"]}, "unknown objective 'acuracy'; did you mean 'accuracy'"),
+        ({"objectives": ["flops", "flops"]}, "distinct names"),
+        ({"objectives": []}, "distinct names"),
+        ({"network": "vgg61"}, "unknown network 'vgg61'; did you mean 'vgg16'"),
+        ({"data": "digit"}, "unknown data set 'digit'; did you mean 'digits'"),
+        ({"repair": "merged"}, "unknown repair 'merged'; did you mean 'merge'"),
+        ({"reward": "terminated"}, "unknown reward 'terminated'; did you mean 'terminal'"),
+        ({"latency": "reference_cpu"}, "unknown latency table.*did you mean 'reference-cpu'"),
+        ({"latency": None}, "objective 'latency' needs a latency table.*profile"),
+        ({"min_keep": 0.0}, r"min_keep: expected a share in \(0, 1\], got 0.0"),
+        ({"min_keep": 2.0}, r"min_keep: expected a share in \(0, 1\], got 2.0"),
+        ({"round_to": 0}, "round_to: expected .*>= 1, got 0"),
+        ({"discrete": 1}, "discrete: expected at least 2 actions, got 1"),
+        ({"render_mode": "humane"}, "unknown render_mode 'humane'"),
+    ],
+)
+def test_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        CompressionEnv(**arguments)
+
+
+def test_a_named_network_with_own_data(tiny_data):
+    with pytest.raises(TypeError, match="own trained nn.Module"):
+        CompressionEnv(network="vgg16", data=tiny_data)
+
+
+def test_weights_of_objectives(tiny):
+    with pytest.raises(ValueError, match="unknown objective 'flop'; did you mean 'flops'"):
+        ScalarReward(tiny, {"flop": 1.0})
+    with pytest.raises(ValueError, match="expected 4 weights >= 0"):
+        ScalarReward(tiny, [0.5, 0.5])
+    with pytest.raises(ValueError, match="expected 4 weights >= 0"):
+        ScalarReward(tiny, {"accuracy": -1.0})
+    with pytest.raises(ValueError, match="must be positive"):
+        ScalarReward(tiny, [0.0] * 4)
+
+
+def test_unknown_agents():
+    with pytest.raises(ValueError, match="unknown agent 'randon'; did you mean 'random'"):
+        find_agent("randon")
+    with pytest.raises(ValueError, match="class 'TD4'; did you mean 'TD3'"):
+        find_agent("sb3:TD4")
+
+
+def test_unknown_ids_name_the_nearest():
+    with pytest.raises(gym.error.Error, match="ChannelPrune-VGG16"):
+        gym.make("ChannelPrune-VGG61-v0")
+
+
+@pytest.fixture
+def weights(tiny_net, tmp_path):
+    path = tmp_path / "weights.safetensors"
+    save_weights(tiny_net, path, {"about": "a test"})
+    return path
+
+
+def test_truncated_weights(tiny_net, weights):
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(ValueError, match="weights.safetensors is not a whole safetensors file"):
+        load_weights(tiny_net, weights)
+    weights.write_bytes(b"")
+    with pytest.raises(ValueError, match="not a whole safetensors file"):
+        load_weights(tiny_net, weights)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: s.update({"classifier.bias": torch.zeros(5)}), r"expects \(4,\).*has \(5,\)"),
+        (lambda s: s.pop("classifier.bias"), "classifier.bias.*no such tensor"),
+        (lambda s: s.update({"more": torch.zeros(1)}), "'more'.*no such tensor.*another network"),
+        (lambda s: s["classifier.bias"].fill_(np.nan), "classifier.bias.*NaN"),
+        (lambda s: s["classifier.weight"].fill_(np.inf), "classifier.weight.*infinite"),
+    ],
+)
+def test_weights_of_another_network(weights, change, message):
+    from nets import Tiny
+
+    state = load_file(weights)
+    change(state)
+    save_file(state, weights)
+    net = Tiny()
+    before = net.classifier.weight.clone()
+    with pytest.raises(ValueError, match=message):
+        load_weights(net, weights)
+    assert torch.equal(net.classifier.weight, before)
+
+
+def test_weights_that_do_not_ship():
+    with pytest.raises(FileNotFoundError, match="no weights ship for vgg16 on fruit.*pretrain"):
+        models.pretrained("vgg16", "fruit", 10)
+
+
+def test_damaged_pruned_networks(weights, tmp_path):
+    with pytest.raises(ValueError, match="expected format 'prune-gym-network-1'"):
+        load_network(weights)
+    with pytest.raises(FileNotFoundError, match="no such file.*prune-gym apply"):
+        load_network(tmp_path / "none.safetensors")
+    weights.write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="not a whole safetensors file"):
+        load_network(weights)
+
+
+@pytest.fixture
+def offline(tmp_path, monkeypatch):
+    """A data home and a cache of their own, and no way to the network."""
+    for variable in ("https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(variable, "http://127.0.0.1:9")
+    monkeypatch.setenv("PRUNE_GYM_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "home" / cifar10.FOLDER
+
+
+def test_missing_cifar_offline(offline):
+    with pytest.raises(FileNotFoundError) as error:
+        cifar10.load()
+    for word in (str(offline), "162 MB", "Offline", cifar10.MD5[4:], "PRUNE_GYM_HOME"):
+        assert word in str(error.value)
+
+
+def write_cifar(folder, label=0):
+    folder.mkdir(parents=True)
+    for name in (*cifar10.TRAIN_FILES, cifar10.TEST_FILE):
+        with (folder / name).open("wb") as file:
+            file.write(bytes([label]))
+            file.truncate(cifar10.RECORD * cifar10.RECORDS)
+
+
+def test_a_cut_cifar_file(offline):
+    write_cifar(offline)
+    os.truncate(offline / "data_batch_3.bin", 1_000_000)
+    with pytest.raises(ValueError, match="data_batch_3.bin: expected 30,730,000.*got 1,000,000"):
+        cifar10.load()
+
+
+def test_a_cifar_file_with_impossible_labels(offline):
+    write_cifar(offline, label=11)
+    with pytest.raises(ValueError, match=r"data_batch_1.bin: expected.*label in 0\.\.9"):
+        cifar10.load()
+
+
+def test_cifar_files_with_wrong_numbers_of_images(offline):
+    write_cifar(offline, label=3)
+    with pytest.raises(ValueError, match="5,000 training images of each.*damaged"):
+        cifar10.load()
+
+
+def same_digits(data):
+    expected = datasets.load("digits")
+    for name in ("train", "search", "test"):
+        np.testing.assert_array_equal(getattr(data, name).images, getattr(expected, name).images)
+        np.testing.assert_array_equal(getattr(data, name).labels, getattr(expected, name).labels)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "garbage"])
+def test_a_corrupt_digits_cache_is_rebuilt(offline, tmp_path, damage):
+    same_digits(digits.load())
+    cache = tmp_path / "cache" / "prune-gym" / digits.CACHE
+    whole = cache.read_bytes()
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 0xFF
+    cache.write_bytes(
+        {"truncated": whole[: len(whole) // 2], "flipped": flipped, "garbage": b"PK"}[damage]
+    )
+    same_digits(digits.load())
+    assert cache.read_bytes() == whole
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "empty"])
+def test_a_corrupt_calibration_cache_is_rebuilt(offline, tmp_path, tiny_task, damage):
+    _, rewards, _ = play(CompressionEnv(**tiny_task), constant(-0.2))
+    (cache,) = (tmp_path / "cache" / "prune-gym").glob("calibration-*.npz")
+    whole = cache.read_bytes()
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 0xFF
+    cache.write_bytes({"truncated": whole[:-200], "flipped": flipped, "empty": b""}[damage])
+    np.testing.assert_array_equal(play(CompressionEnv(**tiny_task), constant(-0.2))[1], rewards)
+    assert cache.read_bytes() == whole
+
+
+def test_a_cache_that_cannot_be_written_to(offline, tmp_path, monkeypatch, tiny_task):
+    # A file in the place of a folder refuses root too.
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.delenv("PRUNE_GYM_HOME")
+    with pytest.raises(OSError):
+        cache_home().mkdir(parents=True)
+    same_digits(digits.load())
+    play(CompressionEnv(**tiny_task), constant(-1.0))
+
+
+GOOD = {
+    "format": "prune-gym-strategy-1",
+    "env_id": "ChannelPrune-VGG16-v0",
+    "env_kwargs": {},
+    "decisions": [{"group": "features.0", "kind": "channels", "kept": 8, "of": 64}],
+    "metrics": {"accuracy": 0.5},
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": "prune-gym-strategy-9"}, "expected format 'prune-gym-strategy-1'"),
+        ({"decisions": [{"group": "features.0"}]}, "damaged at KeyError.*kind"),
+        ({"decisions": 3}, "damaged"),
+        ({"metrics": {"accuracy": "high"}}, "damaged"),
+        ({"metrics": None}, "damaged"),
+        ({"env_kwargs": 5}, "damaged"),
+    ],
+)
+def test_damaged_strategies(tmp_path, change, message):
+    path = tmp_path / "strategy.json"
+    path.write_text(json.dumps(GOOD | change))
+    with pytest.raises(ValueError, match=message) as error:
+        load_strategy(path)
+    assert "strategy.json" in str(error.value)
+
+
+def test_strategies_of_other_networks(tiny, env):
+    _, _, infos = play(tiny, constant(0.0))
+    strategy = infos[-1]["strategy"]
+    with pytest.raises(ValueError, match="of another network: expected groups.*differs in"):
+        env.unwrapped.apply(strategy)
+    strategy["decisions"][0]["kept"] = 0
+    with pytest.raises(ValueError, match="expected 1 to 12 channels, the strategy keeps 0"):
+        tiny.apply(strategy)
+    strategy["decisions"][0]["kept"] = 13
+    with pytest.raises(ValueError, match="expected 1 to 12 channels, the strategy keeps 13"):
+        tiny.validate(strategy)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"env_id": "ChannelPrune-VGG61-v0"}, "did you mean 'ChannelPrune-VGG16-v0'"),
+        ({"env_id": ""}, r"unknown environment.*env\.apply\(strategy\)"),
+        ({"env_kwargs": {"colour": 1}}, "env_kwargs do not fit.*colour"),
+        ({}, "of another network"),
+    ],
+)
+@pytest.mark.parametrize("command", ["apply", "validate"])
+def test_strategies_that_the_command_line_refuses(tmp_path, capsys, command, change, message):
+    path = tmp_path / "strategy.json"
+    path.write_text(json.dumps(GOOD | change))
+    assert main([command, str(path)]) == 2
+    assert re.search(message, " ".join(capsys.readouterr().err.split()))
+
+
+LAYER = {"inputs": [1, 2], "outputs": [1], "milliseconds": [[0.1], [0.2]]}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"format": "prune-gym-lat',
+        "[]",
+        json.dumps({"format": "prune-gym-latency-9", "layers": {}}),
+        json.dumps({"format": "prune-gym-latency-1"}),
+        *(
+            json.dumps({"format": "prune-gym-latency-1", "layers": {"conv": LAYER | change}})
+            for change in (
+                {"milliseconds": [[0.1]]},
+                {"milliseconds": [[0.1], [-0.2]]},
+                {"milliseconds": [[0.1], [float("nan")]]},
+                {"inputs": [2, 1]},
+                {"inputs": None},
+            )
+        ),
+    ],
+)
+def test_damaged_latency_tables(tmp_path, content):
+    path = tmp_path / "latency.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match="latency.json is not a latency table.*profile"):
+        load_latency_table(str(path))
+
+
+def test_splits_that_are_no_images():
+    with pytest.raises(ValueError, match=r"uint8 images \(N, C, H, W\).*float64"):
+        Split(np.zeros((2, 3, 8, 8)), np.zeros(2, dtype=np.int64))
+    with pytest.raises(ValueError, match="3 labels"):
+        Split(np.zeros((2, 3, 8, 8), dtype=np.uint8), np.zeros(3, dtype=np.int64))

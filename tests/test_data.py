@@ -1,0 +1,92 @@
+import hashlib
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from prune_gym import datasets
+from prune_gym.datasets import cifar10, digits
+from prune_gym.paths import data_home
+
+
+@pytest.fixture(scope="module")
+def built():
+    return datasets.load("digits")
+
+
+def test_digits_splits(built):
+    assert [len(split) for split in (built.train, built.search, built.test)] == [8000, 2000, 2000]
+    for split in (built.train, built.search, built.test):
+        assert split.images.dtype == np.uint8 and split.images.shape[1:] == (3, 32, 32)
+        assert np.bincount(split.labels, minlength=10).min() > len(split) / 20
+    digest = hashlib.sha256()
+    for split in (built.train, built.search, built.test):
+        digest.update(split.images.tobytes())
+        digest.update(split.labels.tobytes())
+    assert digest.hexdigest() == digits.SHA256
+
+
+def test_digits_are_built_the_same_again(built):
+    again = digits.build()
+    np.testing.assert_array_equal(again["search"][0], built.search.images)
+    np.testing.assert_array_equal(again["test"][1], built.test.labels)
+
+
+def test_no_writers_sample_is_in_two_splits(monkeypatch):
+    """What the renderer is given, split by split."""
+    seen, render = [], digits._render
+
+    def watch(originals, chosen, clutter, rng):
+        seen.append(set(chosen.tolist()) | set(clutter.ravel().tolist()))
+        return render(originals, chosen[:1], clutter[:1], rng)
+
+    monkeypatch.setattr(digits, "_render", watch)
+    digits.build()
+    train, search, test = seen
+    assert train.isdisjoint(search) and train.isdisjoint(test) and search.isdisjoint(test)
+    assert len(train | search | test) > 0.99 * len(load_digits().images)
+
+
+def test_arrays_are_read_only(built):
+    with pytest.raises(ValueError, match="read-only"):
+        built.train.images[0] = 0
+    with pytest.raises(ValueError, match="read-only"):
+        built.test.labels[0] = 0
+
+
+def test_cifar_search_split_by_its_definition(cifar):
+    assert [len(s) for s in (cifar.train, cifar.search, cifar.test)] == [45_000, 5_000, 10_000]
+    assert np.bincount(cifar.search.labels).tolist() == [500] * 10
+    for label in range(10):
+        held_out, rest = (
+            [hashlib.sha1(image.tobytes()).digest() for image in s.images[s.labels == label]]
+            for s in (cifar.search, cifar.train)
+        )
+        assert max(held_out) < min(rest)
+
+
+@pytest.fixture
+def shuffled(cifar, tmp_path, monkeypatch):
+    """A read-only data home whose training records stand in another order."""
+    source, folder = data_home() / cifar10.FOLDER, tmp_path / "home" / cifar10.FOLDER
+    folder.mkdir(parents=True)
+    records = np.concatenate(
+        [np.fromfile(source / name, np.uint8).reshape(-1, 3073) for name in cifar10.TRAIN_FILES]
+    )
+    records = records[np.random.default_rng(0).permutation(len(records))]
+    for name, part in zip(cifar10.TRAIN_FILES, np.split(records, 5), strict=True):
+        part.tofile(folder / name)
+    (folder / cifar10.TEST_FILE).symlink_to(source / cifar10.TEST_FILE)
+    folder.chmod(0o555)
+    monkeypatch.setenv("PRUNE_GYM_HOME", str(folder.parent))
+    yield folder
+    folder.chmod(0o755)
+
+
+def test_cifar_does_not_depend_on_the_order_of_the_files(cifar, shuffled):
+    before = sorted(path.name for path in shuffled.iterdir())
+    again = cifar10.load()
+    for name in ("train", "search", "test"):
+        np.testing.assert_array_equal(getattr(again, name).images, getattr(cifar, name).images)
+        np.testing.assert_array_equal(getattr(again, name).labels, getattr(cifar, name).labels)
+    assert sorted(path.name for path in shuffled.iterdir()) == before

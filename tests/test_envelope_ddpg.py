@@ -1,0 +1,142 @@
+from types import SimpleNamespace
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from conftest import play
+from stable_baselines3.common.type_aliases import ReplayBufferSamples
+
+from agents.envelope_ddpg import EnvelopeDDPG
+from prune_gym.env import CompressionEnv
+from prune_gym.wrappers import PreferenceConditioned
+
+
+class Trade(gym.Env):
+    """Two steps; each divides one unit between two objectives: a reward of (x, 1 - x^2)."""
+
+    observation_space = gym.spaces.Box(0, 1, (1,), np.float32)
+    action_space = gym.spaces.Box(-1, 1, (1,), np.float32)
+    objectives = (SimpleNamespace(name="first"), SimpleNamespace(name="second"))
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.steps = 0
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        self.steps += 1
+        share = (float(action[0]) + 1) / 2
+        reward = np.array([share, 1 - share**2], np.float32) / 2
+        return np.full(1, self.steps / 2, np.float32), reward, self.steps == 2, False, {}
+
+
+def learned(seed=0, steps=400):
+    env = PreferenceConditioned(Trade(), {"first": 1, "second": 1})
+    return EnvelopeDDPG(env=env, learning_starts=100, seed=seed).learn(steps)
+
+
+@pytest.fixture(scope="module")
+def agent():
+    return learned()
+
+
+def ask(agent, first, observation=0.0):
+    preference = {"first": first, "second": 1 - first}
+    return float(agent.predict(np.array([observation], np.float32), preference)[0][0])
+
+
+def test_one_agent_answers_for_every_preference(agent):
+    """The best share for a weight w of the first objective is w / (2 (1 - w)), at most 1."""
+    answers = [(ask(agent, first) + 1) / 2 for first in (0.05, 0.5, 0.95)]
+    assert answers[0] < 0.3 and answers[2] > 0.8
+    assert answers[0] < answers[1] < answers[2] + 1e-6
+    assert 0.25 < answers[1] < 0.85
+
+
+def test_preferences_by_name_by_order_and_in_the_observation(agent):
+    observation = np.zeros(1, np.float32)
+    by_name, _ = agent.predict(observation, {"second": 3.0, "first": 1.0})
+    by_order, _ = agent.predict(observation, [0.25, 0.75])
+    observed, _ = agent.predict(np.array([0, 0.25, 0.75], np.float32))
+    assert by_name == by_order == observed
+    batch, _ = agent.predict(np.zeros((5, 1), np.float32), [0.25, 0.75])
+    assert batch.shape == (5, 1)
+    np.testing.assert_allclose(batch, by_name[0], rtol=0, atol=1e-6)
+    with pytest.raises(ValueError, match="unknown objective 'frist'; did you mean 'first'"):
+        agent.predict(observation, {"frist": 1.0})
+
+
+def test_save_and_load_give_the_same_actions(agent, tmp_path):
+    agent.save(tmp_path / "agent")
+    env = PreferenceConditioned(Trade(), {"first": 1, "second": 1})
+    for again in (
+        EnvelopeDDPG.load(tmp_path / "agent"),
+        EnvelopeDDPG.load(tmp_path / "agent", env),
+    ):
+        assert [ask(again, w) for w in (0.1, 0.9)] == [ask(agent, w) for w in (0.1, 0.9)]
+    before = ask(again, 0.5)
+    again.learn(150)
+    assert ask(again, 0.5) != before
+
+
+def test_a_seed_determines_the_agent(agent):
+    again, other = learned(steps=160), learned(seed=1, steps=160)
+    same = learned(steps=160)
+    assert ask(again, 0.3) == ask(same, 0.3) != ask(other, 0.3)
+
+
+def test_the_envelope_target_against_a_brute_force(agent):
+    """y = r + Q'_i(s', mu'(s', w*), w*): w* among the sampled w' and w itself, i the smaller."""
+    rng = np.random.default_rng(0)
+    size, k = 6, 2
+
+    def random(*shape):
+        return torch.tensor(rng.random(shape), dtype=torch.float32)
+
+    dones = torch.tensor([[0.0], [0.0], [1.0], [0.0], [1.0], [0.0]])
+    states = torch.cat([random(size, 1), random(size, k)], dim=1)
+    batch = ReplayBufferSamples(states, random(size, 1), random(size, 3), dones, random(size, k))
+    w = torch.distributions.Dirichlet(torch.ones(k)).sample((size * agent.relabelled,))
+    np.random.seed(7)
+    target = agent._target(batch, w)
+    np.random.seed(7)
+    others = agent._preferences(agent.envelope)
+
+    def value(state, w_asked, w_seen):
+        """The vector of the critic that promises less to ``w_seen``."""
+        row = torch.cat([state[:1], w_asked])[None]
+        with torch.no_grad():
+            both = [q[0] for q in agent.critic_target(row, agent.actor_target(row))]
+        return min(both, key=lambda q: float(q @ w_seen))
+
+    for row in range(size * agent.relabelled):
+        i = row % size
+        expected = batch.rewards[i].clone()
+        if not dones[i]:
+            state = batch.next_observations[i]
+            candidates = [value(state, each, w[row]) for each in (w[row], *others)]
+            expected += max(candidates, key=lambda q: float(q @ w[row]))
+        torch.testing.assert_close(target[row], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_learns_on_a_real_network(tiny_task):
+    env = PreferenceConditioned(CompressionEnv(**tiny_task))
+    agent = EnvelopeDDPG(env=env, learning_starts=60, seed=0).learn(240)
+
+    def result(preference):
+        core = env.unwrapped
+
+        def act(step):
+            return agent.predict(core._observation(), preference)[0]
+
+        return play(core, act)[2][-1]
+
+    accurate, cheap = result({"accuracy": 1.0}), result({"flops": 1.0, "params": 1.0})
+    assert cheap["flops"] < accurate["flops"]
+    assert accurate["accuracy"] >= cheap["accuracy"]
+
+
+def test_an_environment_without_preferences_is_refused(tiny):
+    with pytest.raises(ValueError, match="wrapped in PreferenceConditioned"):
+        EnvelopeDDPG(env=tiny)

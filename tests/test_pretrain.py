@@ -1,0 +1,92 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from nets import Tiny
+
+from prune_gym.costs.latency import Latency, load_latency_table
+from prune_gym.deploy import training
+from prune_gym.deploy.profile import profile
+from prune_gym.deploy.runtimes import RUNTIMES
+from prune_gym.deploy.training import Recipe, train
+from prune_gym.evaluate import accuracy
+from prune_gym.network.trace import trace
+
+RECIPE = Recipe(epochs=3, learning_rate=0.05, batch_size=64, seed=4)
+
+
+def fresh():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Tiny()
+
+
+def test_training_learns(tiny_data, tmp_path):
+    net = train(fresh(), tiny_data, Recipe(epochs=8, batch_size=32), tmp_path / "checkpoint")
+    assert accuracy(net, tiny_data, tiny_data.test) > 0.8 and not net.training
+
+
+def test_an_interrupted_training_goes_on_to_the_same_weights(tiny_data, tmp_path, monkeypatch):
+    whole = train(fresh(), tiny_data, RECIPE, tmp_path / "whole").state_dict()
+    checkpoint, step, calls = tmp_path / "cut", training._step, []
+
+    def stops(*args):
+        calls.append(1)
+        if len(calls) == 12:  # in the middle of the second epoch
+            raise KeyboardInterrupt
+        return step(*args)
+
+    monkeypatch.setattr(training, "_step", stops)
+    with pytest.raises(KeyboardInterrupt):
+        train(fresh(), tiny_data, RECIPE, checkpoint)
+    monkeypatch.undo()
+    resumed = train(fresh(), tiny_data, RECIPE, checkpoint).state_dict()
+    assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+
+
+def test_checkpoints_that_do_not_fit(tiny_data, tmp_path):
+    checkpoint = tmp_path / "checkpoint"
+    train(fresh(), tiny_data, Recipe(epochs=1), checkpoint)
+    with pytest.raises(ValueError, match="was made with.*give the same options"):
+        train(fresh(), tiny_data, Recipe(epochs=2), checkpoint)
+    checkpoint.write_bytes(checkpoint.read_bytes()[:500])
+    with pytest.raises(ValueError, match="checkpoint is damaged.*delete it"):
+        train(fresh(), tiny_data, Recipe(epochs=1), checkpoint)
+
+
+def test_a_batch_is_augmented_by_the_generator_alone(tiny_data):
+    chosen = np.arange(16)
+    one, again, other = (
+        training.augmented_batch(tiny_data, tiny_data.train, chosen, np.random.default_rng(seed))
+        for seed in (0, 0, 1)
+    )
+    assert torch.equal(one[0], again[0]) and not torch.equal(one[0], other[0])
+    np.testing.assert_array_equal(one[1], tiny_data.train.labels[:16])
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_profile_writes_a_table_that_serves(runtime, tmp_path):
+    if runtime == "onnxruntime":
+        pytest.importorskip("onnx")
+        pytest.importorskip("onnxruntime")
+    table, out = trace(fresh().eval(), (3, 8, 8)), tmp_path / "latency.json"
+    threads = torch.get_num_threads()
+    try:
+        profile(table, device="a test", runtime=runtime, threads=1, batch=1, out=out)
+    finally:
+        torch.set_num_threads(threads)
+    latency = Latency(table, load_latency_table(str(out)))
+    rows = np.array([[12, 16, 16], [2, 2, 2], [7, 3, 16]])
+    assert (latency(rows) >= 0).all() and latency(rows)[0] > 0
+    content = json.loads(out.read_text())
+    assert content["device"] == "a test" and content["threads"] == 1
+    assert content["runtime"].startswith(runtime) and content["processor"]
+    conv = content["layers"]["conv 3x3 stride 1 on 4x4, 12 to 16"]
+    assert conv["inputs"] == [2, 3, 6, 9, 12] and conv["outputs"] == [2, 4, 8, 12, 16]
+
+
+def test_unknown_runtimes_name_the_nearest(tmp_path):
+    table = trace(fresh().eval(), (3, 8, 8))
+    with pytest.raises(ValueError, match="unknown runtime 'onnx'; did you mean 'onnxruntime'"):
+        profile(table, device="x", runtime="onnx", threads=1, batch=1, out=tmp_path / "x")
