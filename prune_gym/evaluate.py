@@ -44,6 +44,7 @@ class Evaluator:
         table: its layer table.
         data: what it is scored on.
         calibration: its second moments and channel orders.
+        images: normalised calibration images (N, C, H, W).
         memo: accuracy by realised widths.
     """
 
@@ -67,7 +68,7 @@ class Evaluator:
         """
         check_repair(repair)
         self.network, self.table, self.data = network, table, data
-        self.calibration, self._images = calibration, calibration_images
+        self.calibration, self.images = calibration, calibration_images
         self.repair = repair
         self.memo: dict[tuple[int, ...], float] = {}
         self._rebuild = rebuild
@@ -78,8 +79,13 @@ class Evaluator:
         """Pickle by name where the evaluator was made by name."""
         if self._rebuild is not None:
             return self._rebuild
-        args = (self.network, self.table, self.data, self.calibration, self._images, self.repair)
+        args = (self.network, self.table, self.data, self.calibration, self.images, self.repair)
         return (Evaluator, args)
+
+    @property
+    def uses_bfloat16(self) -> bool:
+        """Whether candidates are repaired and scored in bfloat16."""
+        return self._dtype is torch.bfloat16
 
     def kept(self, widths: np.ndarray) -> list[np.ndarray]:
         """Return which channels of every group stay, ascending: the first of its order."""
@@ -89,9 +95,9 @@ class Evaluator:
     def candidate(self, widths: np.ndarray) -> nn.Module:
         """Return the smaller, repaired network of a strategy, in float32 and eval mode."""
         kept = self.kept(widths)
-        with torch.autocast("cpu", torch.bfloat16, enabled=self._dtype is torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.uses_bfloat16):
             return cut_and_repair(
-                self.network, self.table, kept, self.repair, self.calibration, self._images
+                self.network, self.table, kept, self.repair, self.calibration, self.images
             )
 
     def accuracy(self, widths: np.ndarray) -> float:

@@ -134,10 +134,9 @@ class RecordRun(gym.Wrapper):
             self.core.evaluator.memo[widths] = record["accuracy"]
         self._journal = folder.open_journal()
         self._differs = False
-        board = folder.path / "tensorboard"
-        for stale in board.glob("events.out.tfevents.*"):
+        for stale in folder.path.glob("events.out.tfevents.*"):
             stale.unlink()  # written again, with the same content, as the run is played again
-        self.writer = SummaryWriter(str(board))
+        self.writer = SummaryWriter(str(folder.path))
         self.returns: list[np.ndarray] = []
         self.records: list[dict[str, Any]] = []
         self.hypervolume = 0.0

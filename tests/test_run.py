@@ -78,7 +78,7 @@ def test_no_strategy_of_the_front_exceeds_the_budget(finished):
 
 
 def test_what_tensorboard_shows(finished):
-    board = EventAccumulator(str(finished / "tensorboard"))
+    board = EventAccumulator(str(finished))
     board.Reload()
     scalars = set(board.Tags()["scalars"])
     assert {f"reward/{name}" for name in ("accuracy", "flops", "latency", "memory")} <= scalars
