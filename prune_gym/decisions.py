@@ -32,11 +32,6 @@ class ChannelDecision:
         choices = self.options[allowed]
         return int(choices[np.abs(choices - wanted).argmin()])
 
-    def ratio_to_action(self, ratio: float) -> float:
-        """Return the action that asks for a keep ratio in (0, 1]."""
-        low, high = self.options[0], self.options[-1]
-        return float(np.clip(2 * (ratio * self.size - low) / max(high - low, 1) - 1, -1, 1))
-
 
 def channel_decision(name: str, size: int, min_keep: float, round_to: int) -> ChannelDecision:
     """Return the decision for a group: multiples of ``round_to`` from ``min_keep``, and all."""

@@ -242,15 +242,6 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
         """The costs by name; each maps widths (n, groups) of many strategies to (n,)."""
         return dict(self._costs)
 
-    def episode_return(self, metrics: Mapping[str, float]) -> np.ndarray:
-        """Return the undiscounted reward vector of an episode that ended with ``metrics``."""
-        shares = {
-            cost.name: 1 - metrics[cost.metric] / original
-            for cost, original in zip(self._costs.values(), self._original, strict=True)
-        }
-        shares["accuracy"] = metrics["accuracy"]
-        return np.array([shares[objective.name] for objective in self.objectives])
-
     def render(self) -> str | np.ndarray | None:  # type: ignore[override]
         """Return the decisions so far as text ("ansi") or as a picture ("rgb_array")."""
         if self.render_mode is None or self._widths is None:

@@ -2,14 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
-import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402  (the backend must be chosen first)
-import numpy as np  # noqa: E402
-from matplotlib.figure import Figure  # noqa: E402
-
-from prune_gym.objectives import Objective  # noqa: E402
+from prune_gym.objectives import Objective
 
 
 def front_figure(
@@ -28,23 +24,19 @@ def front_figure(
         on_front: which points are on the front, ``bool (n,)``.
         original: natural values of the original network by metric.
     """
-    shown = objectives[1:] or objectives
+    first, shown = objectives[0], objectives[1:] or objectives
     columns = min(len(shown), 3)
     rows = -(-len(shown) // columns)
-    figure, axes = plt.subplots(
-        rows, columns, figsize=(4.2 * columns, 3.8 * rows), squeeze=False, sharey=True
-    )
-    across = list(objectives).index(shown[0])
-    for position, (axis, objective) in enumerate(zip(axes.flat, shown, strict=False)):
-        x, y = (
-            _scaled(points[:, across + position], objective, original),
-            _scaled(points[:, 0], objectives[0], original),
-        )
+    figure = Figure(figsize=(4.2 * columns, 3.8 * rows))  # no pyplot: no backend, nothing to close
+    axes = figure.subplots(rows, columns, squeeze=False, sharey=True)
+    y = _scaled(points[:, 0], first, original)
+    for axis, objective in zip(axes.flat, shown, strict=False):
+        x = _scaled(points[:, list(objectives).index(objective)], objective, original)
         axis.scatter(x[~on_front], y[~on_front], s=14, color="0.75", label="evaluated")
         axis.scatter(x[on_front], y[on_front], s=22, color="tab:blue", label="on the front")
         axis.scatter(
             [_scaled(original[objective.metric], objective, original)],
-            [_scaled(original[objectives[0].metric], objectives[0], original)],
+            [_scaled(original[first.metric], first, original)],
             marker="*",
             s=130,
             color="tab:red",
@@ -52,7 +44,7 @@ def front_figure(
         )
         axis.set_xlabel(_label(objective))
         axis.grid(alpha=0.3)
-    axes[0, 0].set_ylabel(_label(objectives[0]))
+    axes[0, 0].set_ylabel(_label(first))
     axes[0, 0].legend(loc="lower right", fontsize=8)
     for axis in axes.flat[len(shown) :]:
         axis.set_visible(False)

@@ -1,6 +1,7 @@
 """A strategy: all realised decisions of one episode, as a small JSON that anyone can replay."""
 
 import json
+import operator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,8 +56,8 @@ def strategy_from_dict(content: Any, source: str = "strategy") -> Strategy:
             {
                 "group": str(d["group"]),
                 "kind": str(d["kind"]),
-                "kept": int(d["kept"]),
-                "of": int(d["of"]),
+                "kept": operator.index(d["kept"]),
+                "of": operator.index(d["of"]),
             }
             for d in content["decisions"]
         )

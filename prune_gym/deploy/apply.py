@@ -48,7 +48,7 @@ def apply(strategy_file: Path, out: Path, console: Console) -> None:
     save_network(
         network,
         out,
-        name=strategy.env_kwargs["network"],
+        name=gym.spec(strategy.env_id).kwargs["network"],
         num_classes=evaluator.data.num_classes,
         widths=strategy.widths,
         input_shape=evaluator.data.search.images.shape[1:],
