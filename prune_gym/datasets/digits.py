@@ -10,7 +10,6 @@ import io
 from zipfile import BadZipFile
 
 import numpy as np
-from sklearn.datasets import load_digits
 
 from prune_gym.datasets.data import Data, Split
 from prune_gym.paths import cache_home, write_atomically
@@ -52,6 +51,8 @@ def load() -> Data:
 
 def build() -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Make all splits from the fixed seed: name -> (images uint8 (N, 3, 32, 32), labels)."""
+    from sklearn.datasets import load_digits  # takes most of a second; the cache needs none of it
+
     digits = load_digits()
     originals = digits.images / 16.0
     rng = np.random.Generator(np.random.PCG64(SEED))

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from prune_gym.errors import unknown
@@ -22,7 +23,8 @@ def build(name: str, num_classes: int) -> nn.Module:
     """
     if name not in NETWORKS:
         raise ValueError(unknown("network", name, NETWORKS))
-    return NETWORKS[name](num_classes)
+    with torch.random.fork_rng(devices=[]):  # fresh weights leave the caller's random state alone
+        return NETWORKS[name](num_classes)
 
 
 def weights_path(name: str, data: str) -> Path:
