@@ -8,7 +8,6 @@ import time
 
 import gymnasium as gym
 import numpy as np
-import torch
 
 import prune_gym  # noqa: F401  (registers the ids)
 from prune_gym.network.repair import merge, reestimate_batch_norm
@@ -47,8 +46,7 @@ def main() -> None:
         candidate = evaluator.candidate(width)
 
         def batch_norm(candidate=candidate, args=args):
-            with torch.autocast("cpu", torch.bfloat16, enabled=evaluator.uses_bfloat16):
-                reestimate_batch_norm(evaluator.network, candidate, *args, evaluator.images)
+            reestimate_batch_norm(evaluator.network, candidate, *args, evaluator.images)
 
         parts = [
             seconds(lambda kept=kept: cut(evaluator.network, table, kept)),

@@ -11,17 +11,11 @@ from prune_gym.datasets import Data, Split
 from prune_gym.network.calibration import Calibration
 from prune_gym.network.fold import fold_batch_norm
 from prune_gym.network.images import normalised
+from prune_gym.network.precision import bfloat16_is_fast
 from prune_gym.network.repair import check_repair, cut_and_repair
 from prune_gym.network.table import LayerTable
 
 BATCH = 500
-
-
-def bfloat16_is_fast(device: str = "cpu") -> bool:
-    """Say whether "cuda", or this machine's processor, multiplies bfloat16 in hardware."""
-    if device == "cuda":
-        return torch.cuda.is_bf16_supported()
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 @torch.inference_mode()
@@ -82,11 +76,6 @@ class Evaluator:
         args = (self.network, self.table, self.data, self.calibration, self.images, self.repair)
         return (Evaluator, args)
 
-    @property
-    def uses_bfloat16(self) -> bool:
-        """Whether candidates are repaired and scored in bfloat16."""
-        return self._dtype is torch.bfloat16
-
     def kept(self, widths: np.ndarray) -> list[np.ndarray]:
         """Return which channels of every group stay, ascending: the first of its order."""
         orders = self.calibration.orders
@@ -94,11 +83,14 @@ class Evaluator:
 
     def candidate(self, widths: np.ndarray) -> nn.Module:
         """Return the smaller, repaired network of a strategy, in float32 and eval mode."""
-        kept = self.kept(widths)
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.uses_bfloat16):
-            return cut_and_repair(
-                self.network, self.table, kept, self.repair, self.calibration, self.images
-            )
+        return cut_and_repair(
+            self.network,
+            self.table,
+            self.kept(widths),
+            self.repair,
+            self.calibration,
+            self.images,
+        )
 
     def accuracy(self, widths: np.ndarray) -> float:
         """Return the candidate's top-1 accuracy on the search split, in [0, 1]."""

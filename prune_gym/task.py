@@ -1,5 +1,6 @@
 """The part of an environment that is made once and shared: network, data and evaluator by name."""
 
+import copy
 import hashlib
 import io
 from functools import lru_cache
@@ -8,6 +9,7 @@ from zipfile import BadZipFile
 import numpy as np
 import torch
 from torch import nn
+from torch.fx import symbolic_trace
 
 from prune_gym import datasets, models
 from prune_gym.datasets import Data
@@ -15,6 +17,7 @@ from prune_gym.evaluate import Evaluator
 from prune_gym.network import calibration as calibrating
 from prune_gym.network.calibration import Calibration
 from prune_gym.network.images import normalised
+from prune_gym.network.precision import bfloat16_is_fast
 from prune_gym.network.table import LayerTable
 from prune_gym.network.trace import trace
 from prune_gym.paths import cache_home, write_atomically
@@ -56,8 +59,12 @@ def load_evaluator(network: str, data: str, repair: str) -> Evaluator:
 def make_evaluator(
     network: nn.Module, data: Data, repair: str, rebuild: tuple | None = None
 ) -> Evaluator:
-    """Trace and calibrate a network; the calibration is kept in the user's cache folder."""
-    network.eval().requires_grad_(False)
+    """Trace and calibrate a copy of a network; the calibration is kept in the user's cache folder.
+
+    Raises:
+        ValueError: an operation of the network is not understood; the message names the layer.
+    """
+    network = copy.deepcopy(network).cpu().float().eval().requires_grad_(False)
     table = trace(network, data.train.images.shape[1:])
     images = normalised(calibration_images(data), data)
     calibration = _cached_calibration(network, table, images)
@@ -80,7 +87,9 @@ def _cached_calibration(network: nn.Module, table: LayerTable, images: torch.Ten
 
 
 def _fingerprint(network: nn.Module, images: torch.Tensor) -> str:
-    digest = hashlib.sha256(b"calibration-2")
+    # Equal weights in another architecture, or at another precision, calibrate differently.
+    digest = hashlib.sha256(f"calibration-3 {bfloat16_is_fast()} {network}".encode())
+    digest.update(symbolic_trace(network).code.encode())
     for key, value in network.state_dict().items():
         digest.update(key.encode())
         digest.update(value.numpy().tobytes())

@@ -9,8 +9,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import nn
 
 from prune_gym.datasets import Data, Split
-from prune_gym.evaluate import accuracy, bfloat16_is_fast
+from prune_gym.evaluate import accuracy
 from prune_gym.network.images import normalised
+from prune_gym.network.precision import fast_forward
 
 
 @dataclass(frozen=True)
@@ -93,8 +94,7 @@ def _step(
 ) -> None:
     for group in optimizer.param_groups:
         group["lr"] = rate
-    kind = images.device.type
-    with torch.autocast(kind, torch.bfloat16, enabled=bfloat16_is_fast(kind)):
+    with fast_forward(images.device.type):
         logits = network(images)
     loss = nn.functional.cross_entropy(
         logits.float(), labels, label_smoothing=recipe.label_smoothing

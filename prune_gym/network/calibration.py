@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from prune_gym.network.precision import fast_forward
 from prune_gym.network.table import Group, LayerTable
 
 IMAGES = 512
@@ -88,25 +89,30 @@ def batch_statistics(
 ) -> dict[str, np.ndarray]:
     """Return per batch-norm the mean and variance of its input when all normalise by ``images``.
 
-    The network is left as it was; arrays are ``float32 (2, channels)``.
+    The forward pass runs in the precision that candidates are scored in. The network is left as it
+    was; arrays are ``float32 (2, channels)``.
     """
     norms = {
         layer.name: cast(nn.BatchNorm2d, network.get_submodule(layer.name))
         for layer in table.layers
         if layer.kind == "batch_norm"
     }
-    before = {name: copy.deepcopy(norm._buffers) for name, norm in norms.items()}
-    momentum = {name: norm.momentum for name, norm in norms.items()}
-    for norm in norms.values():
-        norm.train().momentum = 1.0
-    network(images)
-    found = {}
-    for name, norm in norms.items():
-        assert norm.running_mean is not None and norm.running_var is not None
-        found[name] = torch.stack([norm.running_mean, norm.running_var]).float().numpy()
-        norm.eval().momentum = momentum[name]
-        norm._buffers = before[name]
-    return found
+    before = {name: (norm.momentum, norm.training, norm._buffers) for name, norm in norms.items()}
+    try:
+        for norm in norms.values():
+            norm._buffers = copy.deepcopy(norm._buffers)
+            norm.train().momentum = 1.0
+        with fast_forward():
+            network(images)
+        return {
+            name: torch.stack([norm._buffers[key] for key in ("running_mean", "running_var")])  # type: ignore[misc]
+            .float()
+            .numpy()
+            for name, norm in norms.items()
+        }
+    finally:
+        for name, norm in norms.items():
+            norm.momentum, norm.training, norm._buffers = before[name]
 
 
 def _rank(
