@@ -18,6 +18,7 @@ __all__ = ["AGENTS", "Settings", "Trained", "find_agent"]
 AGENTS = {
     "envelope-ddpg": "agents.envelope_ddpg",
     "random": "agents.random",
+    "random-ratio": "agents.random_ratio",
     "uniform": "agents.uniform",
 }
 SB3 = "sb3:"

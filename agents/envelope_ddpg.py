@@ -20,7 +20,7 @@ Departures, and why:
   w' overestimates. No target noise and no delayed actor: DDPG, as in the paper's name.
 - Exploration is drawn per episode and not only per step (:class:`EpisodeNoise`), because actions of
   independent noise all give strategies of about the same size. The warm-up plays a random overall
-  ratio with noise around it, for the same reason.
+  ratio with noise around it (the agent ``random-ratio``), for the same reason.
 """
 
 from collections.abc import Mapping, Sequence
@@ -39,6 +39,7 @@ from stable_baselines3.common.utils import polyak_update
 from stable_baselines3.td3.policies import TD3Policy
 from torch import Tensor, nn
 
+from agents.random_ratio import NOISE
 from agents.settings import Settings
 from prune_gym.objectives import weights_array
 from prune_gym.wrappers import PreferenceConditioned
@@ -64,7 +65,7 @@ class EpisodeNoise(ActionNoise):
 
     def warm_up(self) -> np.ndarray:
         """Return an action of the warm-up: the episode's ratio with noise, in [-1, 1]."""
-        return np.clip(self._base + np.random.normal(0.0, 0.3, self._shape), -1.0, 1.0)
+        return np.clip(self._base + np.random.normal(0.0, NOISE, self._shape), -1.0, 1.0)
 
 
 class VectorReplayBuffer(ReplayBuffer):

@@ -46,7 +46,9 @@ def main() -> None:
     """Run the comparison and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--env", default="ChannelPrune-VGG16-v0")
-    parser.add_argument("--agents", nargs="+", default=["envelope-ddpg", "random", "uniform"])
+    parser.add_argument(
+        "--agents", nargs="+", default=["envelope-ddpg", "random-ratio", "random", "uniform"]
+    )
     parser.add_argument("--episodes", type=int, default=150)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("fronts.csv"))

@@ -50,15 +50,20 @@ def profile(
     if runtime not in RUNTIMES:
         raise ValueError(unknown("runtime", runtime, RUNTIMES))
     build, version = RUNTIMES[runtime]
-    idle = _median_ms(build(LayerModel("conv", (1, 1), 1, (1, 1), 8, 8), batch, threads))[0]
+    _check_writable(out)
+    nothing = build(LayerModel("conv", (1, 1), 1, (1, 1), 8, 8), batch, threads)
+    idle_times: list[float] = []
     points = list(_points(table))
     layers: dict[str, dict] = {}
     for key, layer, i, o in track(points, description=f"{runtime} on {device}"):
         model = LayerModel(layer.kind, layer.kernel, layer.stride, layer.in_size, i, o)
+        # Measured all along, as what a call costs drifts with the machine.
+        idle_times.append(_median_ms(nothing)[0])
         middle, spread = _median_ms(build(model, batch, threads))
         entry = layers.setdefault(key, {"inputs": [], "outputs": [], "times": {}, "spreads": {}})
-        entry["times"][i, o] = max(middle - idle, 0.0)
+        entry["times"][i, o] = middle
         entry["spreads"][i, o] = spread
+    idle = float(np.median(idle_times))
     content = {
         "format": FORMAT,
         "device": device,
@@ -70,7 +75,7 @@ def profile(
         "date": datetime.date.today().isoformat(),
         "repeats": f"{LEAST_REPEATS} to {MOST_REPEATS} after {WARM_UP} warm-up calls, median",
         "idle_call_ms": round(idle, 5),
-        "layers": {key: _as_grid(entry) for key, entry in layers.items()},
+        "layers": {key: _as_grid(entry, idle) for key, entry in layers.items()},
     }
     write_atomically(out, (json.dumps(content, indent=1) + "\n").encode())
 
@@ -94,7 +99,14 @@ def _grid(channels: int) -> list[int]:
     return sorted({max(1, round(share * int(channels))) for share in GRID})
 
 
-def _as_grid(entry: dict) -> dict:
+def _check_writable(out: Path) -> None:
+    """Raise OSError now and not after minutes of measuring."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with out.open("ab"):
+        pass
+
+
+def _as_grid(entry: dict, idle: float) -> dict:
     inputs = sorted({i for i, _ in entry["times"]})
     outputs = sorted({o for _, o in entry["times"]})
 
@@ -104,7 +116,7 @@ def _as_grid(entry: dict) -> dict:
     return {
         "inputs": inputs,
         "outputs": outputs,
-        "milliseconds": matrix(entry["times"]),
+        "milliseconds": matrix({at: max(t - idle, 0.0) for at, t in entry["times"].items()}),
         "interquartile_range": matrix(entry["spreads"]),
     }
 

@@ -43,10 +43,9 @@ def _torch_call(model: LayerModel, batch: int, threads: int) -> Callable[[], obj
     channels_last = torch.channels_last if model.kind != "linear" else torch.contiguous_format
     x = torch.from_numpy(model.input(batch)).to(memory_format=channels_last)
     if model.kind == "pool":
-        kernel = model.kernel
 
         def run() -> torch.Tensor:
-            return F.max_pool2d(x, kernel)
+            return F.max_pool2d(x, model.kernel, model.stride)
     else:
         w = torch.from_numpy(model.weight()).to(memory_format=channels_last)
         b = torch.zeros(model.outputs)
@@ -92,7 +91,8 @@ def _onnx_nodes(model: LayerModel) -> tuple[list, dict[str, np.ndarray]]:
 
     kernel = list(model.kernel)
     if model.kind == "pool":
-        pool = helper.make_node("MaxPool", ["x"], ["y"], kernel_shape=kernel, strides=kernel)
+        strides = [model.stride] * 2
+        pool = helper.make_node("MaxPool", ["x"], ["y"], kernel_shape=kernel, strides=strides)
         return [pool], {}
     weights = {"w": model.weight(), "b": np.zeros(model.outputs, np.float32)}
     if model.kind == "linear":

@@ -64,8 +64,11 @@ def _cut_module(
 ) -> nn.Module:
     """Return a copy of a layer with the given positions of its output and input channels."""
     small = copy.copy(module)
-    small._parameters = dict(module._parameters)
-    small._buffers = dict(module._buffers)
+    # Its parameters, buffers and hooks are dictionaries: each layer gets its own.
+    small.__dict__ = {
+        key: copy.copy(value) if isinstance(value, dict) else value
+        for key, value in module.__dict__.items()
+    }
     for name, tensor in [*small._parameters.items(), *small._buffers.items()]:
         if tensor is None:
             continue

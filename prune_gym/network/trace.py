@@ -18,7 +18,14 @@ from torch.nn import functional as F
 
 from prune_gym.network.table import Activation, Affine, Group, Kind, Layer, LayerTable, Member
 
-_ELEMENTWISE_MODULES = (nn.ReLU, nn.ReLU6, nn.Identity, nn.Dropout, nn.Hardswish, nn.SiLU)
+_ELEMENTWISE_MODULES = (
+    *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Mish, nn.Tanh, nn.Sigmoid),
+    *(nn.Hardswish, nn.Hardsigmoid, nn.Hardtanh, nn.Identity, nn.Dropout, nn.Dropout2d),
+)
+_ELEMENTWISE_FUNCTIONS = (
+    *("relu", "relu_", "relu6", "leaky_relu", "elu", "gelu", "silu", "mish", "tanh", "sigmoid"),
+    *("hardswish", "hardsigmoid", "hardtanh", "dropout", "dropout2d", "contiguous"),
+)
 _POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
 _POOL_FUNCTIONS = (F.max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d)
 _NO_UNIT = -1  # a channel that is always zero
@@ -47,10 +54,26 @@ def trace(network: nn.Module, input_shape: tuple[int, int, int]) -> LayerTable:
             f"{type(network).__name__} cannot be traced ({error}); its forward must not depend on "
             "the values of tensors"
         ) from error
+    _refuse_aliases(network)
     tracer = _Tracer(graph)
-    with torch.inference_mode():
-        tracer.run(torch.zeros(1, *input_shape))
+    training = {module: module.training for module in graph.modules()}
+    graph.eval()
+    try:
+        with torch.inference_mode():
+            tracer.run(torch.zeros(1, *input_shape))
+    finally:
+        for module, was in training.items():
+            module.training = was
     return tracer.table()
+
+
+def _refuse_aliases(network: nn.Module) -> None:
+    """Refuse a layer that has two names: surgery would replace it under one of them only."""
+    names: dict[nn.Module, str] = {}
+    for name, module in network.named_modules(remove_duplicate=False):
+        if module in names and next(module.parameters(), None) is not None:
+            raise _not_understood(name, f"the same module as {names[module]!r}")
+        names[module] = name
 
 
 class _Tracer(fx.Interpreter):
@@ -67,10 +90,7 @@ class _Tracer(fx.Interpreter):
         self.step = 0
 
     def run_node(self, node: fx.Node) -> Any:
-        was_training = self.module.training
-        self.module.eval()
         result = super().run_node(node)
-        self.module.train(was_training)
         self.step += 1
         if node.op == "output":
             self.outputs += [self.values[n].units for n in node.all_input_nodes]
@@ -95,13 +115,16 @@ class _Tracer(fx.Interpreter):
         if isinstance(module, nn.Conv2d | nn.Linear):
             return self._weighted(name, module, source, result)
         if isinstance(module, nn.BatchNorm2d):
-            # Folded into the convolution before it: no buffer of its own.
+            if not (module.affine and module.track_running_stats):
+                raise _not_understood(name, "batch-norm without scale, shift or running statistics")
+            if len(node.all_input_nodes[0].users) > 1:  # others read it too: it cannot be folded
+                source = replace(source, writer="")
             self._layer(name, "batch_norm", source, result, source.units, 2)
-            return replace(source, writer="")
+            return self._in_place(node, source)
         if isinstance(module, _ELEMENTWISE_MODULES):
-            return replace(source, writer="")  # in place
+            return self._in_place(node, source)
         if isinstance(module, _POOLS):
-            return self._pool(name, source, result, _pair(getattr(module, "kernel_size", 1)))
+            return self._pool(name, source, result, getattr(module, "kernel_size", None))
         if isinstance(module, nn.Flatten):
             return self._flatten(source, result)
         raise _not_understood(name, type(module).__name__)
@@ -125,8 +148,8 @@ class _Tracer(fx.Interpreter):
         target = node.target
         name = target if isinstance(target, str) else getattr(target, "__name__", str(target))
         sources = [self.values[n] for n in node.all_input_nodes if n in self.values]
-        if name in ("relu", "relu_", "relu6", "dropout", "contiguous"):
-            return replace(sources[0], writer="")
+        if name in _ELEMENTWISE_FUNCTIONS:
+            return self._in_place(node, sources[0])
         if name in ("add", "iadd", "add_") and len(sources) == 2:
             return self._new(self._merge(*sources), _size(result))
         if name in ("cat", "concat"):
@@ -134,19 +157,29 @@ class _Tracer(fx.Interpreter):
         if name in ("flatten", "view", "reshape"):
             return self._flatten(sources[0], result)
         if target in _POOL_FUNCTIONS:
-            kernel = node.args[1] if len(node.args) > 1 else 1
-            return self._pool(node.name, sources[0], result, _pair(kernel))
-        if name == "getitem" and result.ndim == 4 and result.shape[1] == len(sources[0].units):
+            kernel = node.kwargs.get("kernel_size", node.args[1] if len(node.args) > 1 else None)
+            adaptive = target is F.adaptive_avg_pool2d  # its argument is the output's size
+            return self._pool(node.name, sources[0], result, None if adaptive else kernel)
+        if name == "mean" and result.shape[1] == len(sources[0].units) and _size(result) == (1, 1):
+            return self._pool(node.name, sources[0], result, None)
+        if name == "getitem" and result.ndim == 4 and _keeps_channels(node.args[1]):
             return self._new(sources[0].units, _size(result))
         if name == "pad" and result.ndim == 4:
             return self._new(self._padded(node, sources[0]), _size(result))
         raise _not_understood(node.name, name)
 
-    def _pool(
-        self, name: str, source: _Tensor, result: torch.Tensor, kernel: tuple[int, int]
-    ) -> _Tensor:
-        self._layer(name, "pool", source, result, source.units, 0, kernel)
+    def _pool(self, name: str, source: _Tensor, result: torch.Tensor, kernel: Any) -> _Tensor:
+        """Add a pool; one without a kernel covers its input with as many windows as outputs."""
+        strides = [max(i // o, 1) for i, o in zip(source.size, _size(result), strict=True)]
+        window = _pair(strides if kernel is None else kernel)
+        self._layer(name, "pool", source, result, source.units, 0, window, strides[0])
         return self._new(source.units, _size(result))
+
+    def _in_place(self, node: fx.Node, source: _Tensor) -> _Tensor:
+        """Write over the input, unless something else reads it too."""
+        if len(node.all_input_nodes[0].users) > 1:
+            return self._new(source.units, source.size)
+        return replace(source, writer="")
 
     def _flatten(self, source: _Tensor, result: torch.Tensor) -> _Tensor:
         repeats = result.shape[1] // len(source.units)
@@ -177,6 +210,8 @@ class _Tracer(fx.Interpreter):
         kernel: tuple[int, int] = (1, 1),
         stride: int = 1,
     ) -> None:
+        if any(layer.name == name for layer, *_ in self.layers):
+            raise _not_understood(name, "a module that is called twice")
         nothing = Affine(0, ())
         follows = source.writer if kind == "batch_norm" else ""
         sizes = (source.size, _size(result))
@@ -269,6 +304,10 @@ def _groups(
 
 def _size(tensor: torch.Tensor) -> tuple[int, int]:
     return (tensor.shape[2], tensor.shape[3]) if tensor.ndim == 4 else (1, 1)
+
+
+def _keeps_channels(index: Any) -> bool:
+    return isinstance(index, tuple) and len(index) > 1 and index[1] == slice(None)
 
 
 def _pair(value: Any) -> tuple[int, int]:
