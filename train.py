@@ -9,6 +9,7 @@ from typing import Any
 
 import gymnasium as gym
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from stable_baselines3.common.logger import KVWriter, Logger
@@ -16,8 +17,10 @@ from stable_baselines3.common.logger import KVWriter, Logger
 import prune_gym
 from agents import AGENTS, Settings, find_agent
 from prune_gym.errors import unknown
-from prune_gym.objectives import DEFAULT, natural
-from prune_gym.run import RecordRun, RunError, RunFolder
+from prune_gym.journal import JournalError
+from prune_gym.objectives import DEFAULT, natural, weights_array
+from prune_gym.record import RecordRun
+from prune_gym.run import RunError, RunFolder
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -26,10 +29,14 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = lambda message, *_, **__: console.print(f"[yellow]{message}")
+            warnings.showwarning = lambda message, *_, **__: console.print(
+                f"[yellow]{escape(str(message))}"
+            )
             _search(options, console)
-    except (ValueError, OSError, RunError, ImportError) as error:
-        Console(stderr=True).print(f"[red]error:[/] {error}", highlight=False, soft_wrap=True)
+    except (ValueError, OSError, RunError, JournalError, ImportError) as error:
+        Console(stderr=True).print(
+            f"[red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True
+        )
         return 2
     return 0
 
@@ -56,12 +63,10 @@ def _search(options: argparse.Namespace, console: Console) -> None:
 
 def _play(agent: Any, env: RecordRun, options: argparse.Namespace, console: Console) -> None:
     folder = env.folder
-    if folder.warning:
-        console.print(f"[yellow]{folder.warning}")
-    if folder.recorded:
-        console.print(
-            f"Resuming: {len(folder.recorded)} finished episodes are played again, not evaluated"
-        )
+    if folder.journal.warning:
+        console.print(f"[yellow]{escape(folder.journal.warning)}")
+    if known := len(folder.journal.records):
+        console.print(f"Resuming: {known} finished episodes are played again, not evaluated")
     console.print(
         f"Searching with {options.agent}: {options.episodes} strategies, each of "
         f"{len(env.core.decisions)} decisions, repaired and scored on "
@@ -86,9 +91,12 @@ def _play(agent: Any, env: RecordRun, options: argparse.Namespace, console: Cons
         except KeyboardInterrupt:
             console.print(f"Interrupted after {env.episode} episodes; --resume goes on")
             trained = None
+    if not env.episode:
+        return
     env.write_front()
     if trained is not None:
-        trained.save(folder.path / "agent.zip")
+        trained.save(folder.path / ".agent.zip")
+        (folder.path / ".agent.zip").replace(folder.path / "agent.zip")
     _report(env, console, time.perf_counter() - started)
 
 
@@ -168,6 +176,11 @@ def _progress(console: Console) -> Progress:
 def _config(options: argparse.Namespace) -> dict[str, Any]:
     """Return what determines the run, as plain data."""
     env_kwargs: dict[str, Any] = {"objectives": list(options.objectives)}
+    if options.preference:
+        weights_array(options.preference, options.objectives)  # names and signs, before anything
+    names = [name for name, _ in options.budget or ()]
+    if len(set(names)) < len(names):
+        raise ValueError(f"expected one --budget per cost, got {', '.join(names)}")
     if options.budget:
         env_kwargs["budgets"] = dict(options.budget)
     return {

@@ -41,6 +41,7 @@ from torch import Tensor, nn
 
 from agents.random_ratio import NOISE
 from agents.settings import Settings
+from agents.spaces import require_actions
 from prune_gym.objectives import weights_array
 from prune_gym.wrappers import PreferenceConditioned
 
@@ -84,11 +85,12 @@ class VectorReplayBuffer(ReplayBuffer):
     def _get_samples(self, batch_inds: np.ndarray, env=None) -> ReplayBufferSamples:
         # The same draw of environments serves the vectors and the rest of the transition.
         envs = np.random.randint(0, high=self.n_envs, size=(len(batch_inds),))
+        ended = self.dones[batch_inds, envs] * (1 - self.timeouts[batch_inds, envs])
         parts = (
-            self.observations[batch_inds, envs],
+            self._normalize_obs(self.observations[batch_inds, envs], env),
             self.actions[batch_inds, envs],
-            self.next_observations[batch_inds, envs],
-            self.dones[batch_inds, envs].reshape(-1, 1),
+            self._normalize_obs(self.next_observations[batch_inds, envs], env),
+            ended.reshape(-1, 1),
             self.vectors[batch_inds, envs],
         )
         return ReplayBufferSamples(*map(self.to_torch, parts))
@@ -180,26 +182,19 @@ class EnvelopeDDPG(TD3):
 
     def _setup_model(self) -> None:
         if self.env is not None:  # loaded without one, the agent has both from its file
-            conditioned = self._preference_wrapper()
-            self.names = conditioned.names
-            self.concentration = conditioned.concentration
+            try:
+                self.names = self.env.get_attr("names", 0)[0]
+                self.concentration = self.env.get_attr("concentration", 0)[0]
+            except AttributeError:
+                raise ValueError(
+                    "EnvelopeDDPG needs an environment wrapped in PreferenceConditioned"
+                ) from None
         self.replay_buffer_kwargs = {"reward_dim": len(self.names)}
         self.policy_kwargs = (
             {"net_arch": [128, 128]} | self.policy_kwargs | self.replay_buffer_kwargs
         )
         super()._setup_model()
         self.action_noise = EpisodeNoise(self.action_space.shape, *self.noise)  # type: ignore[arg-type]
-
-    def _preference_wrapper(self) -> PreferenceConditioned:
-        wrapper = self.env.envs[0] if self.env is not None else None  # type: ignore[attr-defined]
-        while isinstance(wrapper, gym.Wrapper) and not isinstance(wrapper, PreferenceConditioned):
-            wrapper = wrapper.env
-        if not isinstance(wrapper, PreferenceConditioned):
-            raise ValueError(
-                "EnvelopeDDPG needs an environment wrapped in PreferenceConditioned, got "
-                f"{type(self.env).__name__}"
-            )
-        return wrapper
 
     def _sample_action(self, learning_starts, action_noise=None, n_envs=1):
         several = isinstance(self.action_noise, VectorizedActionNoise)
@@ -309,6 +304,7 @@ class EnvelopeDDPG(TD3):
 
 def search(env: gym.Env, settings: Settings) -> EnvelopeDDPG:
     """Learn the front of a vector environment in one run."""
+    require_actions(env, gym.spaces.Box, "envelope-ddpg")
     conditioned = PreferenceConditioned(env, settings.priorities)
     steps = len(env.unwrapped.decisions)  # type: ignore[attr-defined]
     warm_up = max(settings.episodes // 5, 1) * steps

@@ -9,12 +9,14 @@ import gymnasium as gym
 import numpy as np
 
 from agents.settings import Settings
+from agents.spaces import require_actions
 
 NOISE = 0.3  # standard deviation, in units of actions in [-1, 1]
 
 
 def search(env: gym.Env, settings: Settings) -> None:
     """Play ``settings.episodes`` episodes on an environment with continuous actions."""
+    require_actions(env, gym.spaces.Box, "random-ratio")
     rng = np.random.default_rng(settings.seed)
     for episode in range(settings.episodes):
         env.reset(seed=settings.seed if episode == 0 else None)

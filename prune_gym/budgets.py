@@ -71,6 +71,14 @@ class Budgets:
         meets = self._worst(rows.reshape(-1, rows.shape[-1])) <= 1
         return np.asarray(meets.reshape(len(self._completions), -1).any(axis=0))
 
+    def exceeded(self, widths: np.ndarray) -> str:
+        """Return which budgets a strategy's widths (groups,) exceed, "" where none is."""
+        return ", ".join(
+            f"{cost.name} ({cost(widths[None])[0]:g} of {limit:g} {cost.unit})"
+            for cost, limit in self._limits
+            if cost(widths[None])[0] > limit
+        )
+
     def _worst(self, widths: np.ndarray) -> np.ndarray:
         """Return the largest ratio of a cost to its budget: widths (n, groups) -> (n,)."""
         return np.stack([cost(widths) / limit for cost, limit in self._limits]).max(axis=0)

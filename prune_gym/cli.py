@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 
@@ -14,7 +15,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return options.run(options, Console())
     except (ValueError, FileNotFoundError, ImportError, OSError) as error:
-        Console(stderr=True).print(f"[red]error:[/] {error}", highlight=False, soft_wrap=True)
+        Console(stderr=True).print(
+            f"[red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True
+        )
         return 2
 
 
@@ -81,7 +84,8 @@ def _profile(options: argparse.Namespace, console: Console) -> int:
         batch=options.batch,
         out=options.out,
     )
-    console.print(f'Wrote {options.out}; use it with gym.make(..., latency="{options.out}")')
+    use = escape(f'Wrote {options.out}; use it with gym.make(..., latency="{options.out}")')
+    console.print(use, soft_wrap=True)
     return 0
 
 

@@ -162,7 +162,8 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
         """Decide the next group; returns (observation, reward vector, terminated, False, info).
 
         Raises:
-            ValueError: the action is not in the action space.
+            ValueError: the action has another shape, is not finite, or is no discrete action
+                (numbers beyond [-1, 1] are clipped).
             gymnasium.error.ResetNeeded: before ``reset`` or after the end of an episode.
         """
         if self._widths is None or self._index == len(self.decisions):
@@ -198,12 +199,12 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
         return distance == distance.min()
 
     def apply(self, strategy: Strategy | Mapping[str, Any]) -> nn.Module:
-        """Return the smaller, repaired network of a strategy (float32, eval mode).
+        """Return the smaller, repaired network of a strategy (float32, eval mode, trainable).
 
         Raises:
             ValueError: the strategy is of another network or breaks its rules.
         """
-        return self._evaluator.candidate(self.widths_of(strategy))
+        return self._evaluator.candidate(self.widths_of(strategy)).requires_grad_(True)
 
     def validate(self, strategy: Strategy | Mapping[str, Any]) -> ValidationResult:
         """Replay a strategy and compare every number it claims with what is found here.
@@ -213,8 +214,10 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
         """
         strategy = _as_strategy(strategy)
         widths = self.widths_of(strategy)
-        found = self._metrics(widths) | {"accuracy": self._evaluator.accuracy(widths)}
-        return compare(strategy.metrics, found, len(self._evaluator.data.search))
+        # Scored anew: the memo may hold the very number that is to be checked.
+        candidate, search = self._evaluator.candidate(widths), self._evaluator.data.search
+        found = self._metrics(widths) | {"accuracy": self._evaluator.score(candidate, search)}
+        return compare(strategy.metrics, found, len(search))
 
     def widths_of(self, strategy: Strategy | Mapping[str, Any]) -> np.ndarray:
         """Return a strategy's widths in this network's order, ``int64 (groups,)``.
@@ -230,12 +233,15 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
                 f"the strategy is of another network: expected groups {names}, differs in {odd}"
             )
         for decision in self.decisions:
-            if not 1 <= widths[decision.name] <= decision.size:
+            if widths[decision.name] not in decision.options:
                 raise ValueError(
-                    f"group {decision.name!r}: expected 1 to {decision.size} channels, the "
-                    f"strategy keeps {widths[decision.name]}"
+                    f"group {decision.name!r}: expected one of {decision.options.tolist()} "
+                    f"channels, the strategy keeps {widths[decision.name]}"
                 )
-        return np.array([widths[name] for name in names], dtype=np.int64)
+        array = np.array([widths[name] for name in names], dtype=np.int64)
+        if exceeded := self._budgets.exceeded(array):
+            raise ValueError(f"the strategy exceeds the budgets {exceeded}")
+        return array
 
     @property
     def costs(self) -> dict[str, Cost]:

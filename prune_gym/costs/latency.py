@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +39,6 @@ def signature(layer: Layer, inputs: int, outputs: int) -> str:
     )
 
 
-@lru_cache(maxsize=8)
 def load_latency_table(name: str) -> LatencyTable:
     """Read a latency table by the name of a shipped one or by path.
 

@@ -95,7 +95,7 @@ def _find_or_download() -> Path:
             "machine and unpack it so that "
             f"{home / FOLDER / TEST_FILE} exists, or set PRUNE_GYM_HOME to the folder that holds "
             f"{FOLDER}/."
-        ) from error
+        ) from None
     return target / FOLDER
 
 

@@ -6,6 +6,7 @@ import torch
 from rich.console import Console
 
 from prune_gym import datasets, models
+from prune_gym.deploy.checkpoint import delete_checkpoint
 from prune_gym.deploy.training import Recipe, train
 from prune_gym.evaluate import accuracy
 from prune_gym.models.weights_file import load_weights, save_weights
@@ -49,5 +50,5 @@ def pretrain(
         "recipe": f"{recipe}{start}",
     }
     save_weights(net, out, metadata)
-    checkpoint.unlink()
+    delete_checkpoint(checkpoint)
     console.print(f"Wrote {out}: accuracy {search} on the search split, {test} on the test split")

@@ -61,9 +61,15 @@ def _torch_call(model: LayerModel, batch: int, threads: int) -> Callable[[], obj
 
 
 def _onnxruntime_call(model: LayerModel, batch: int, threads: int) -> Callable[[], object]:
-    import onnx
-    import onnxruntime
-    from onnx import helper, numpy_helper
+    try:
+        import onnx
+        import onnxruntime
+        from onnx import helper, numpy_helper
+    except ImportError as error:
+        raise ImportError(
+            f"the runtime onnxruntime needs an extra ({error}): pip install 'prune-gym[onnx]', or "
+            "take --runtime torch"
+        ) from None
 
     nodes, weights = _onnx_nodes(model)
     shape = model.input(batch).shape

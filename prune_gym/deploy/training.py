@@ -1,5 +1,6 @@
 """Training a network: augmentation, cosine schedule, bfloat16, checkpoint and resume."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import nn
 
 from prune_gym.datasets import Data, Split
+from prune_gym.deploy.checkpoint import load_checkpoint, save_checkpoint
 from prune_gym.evaluate import accuracy
 from prune_gym.network.images import normalised
 from prune_gym.network.precision import fast_forward
@@ -35,7 +37,7 @@ def train(network: nn.Module, data: Data, recipe: Recipe, checkpoint: Path) -> n
     it to the same result as if it had not been interrupted.
 
     Raises:
-        ValueError: the checkpoint is damaged or belongs to another recipe.
+        ValueError: the checkpoint is damaged or belongs to another training.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -48,7 +50,11 @@ def train(network: nn.Module, data: Data, recipe: Recipe, checkpoint: Path) -> n
     )
     rng = np.random.Generator(np.random.PCG64(recipe.seed))
     steps = len(data.train) // recipe.batch_size
-    done = _resume(checkpoint, network, optimizer, rng, recipe)
+    identity, done = _identity(network, data, recipe), 0
+    if state := load_checkpoint(checkpoint, identity, device):
+        network.load_state_dict(state["network"])
+        optimizer.load_state_dict(state["optimizer"])
+        rng.bit_generator.state, done = state["rng"], state["epoch"]
     with _progress() as progress:
         for epoch in range(done, recipe.epochs):
             task = progress.add_task(f"epoch {epoch + 1}/{recipe.epochs}", total=steps)
@@ -63,7 +69,13 @@ def train(network: nn.Module, data: Data, recipe: Recipe, checkpoint: Path) -> n
             network.eval()
             top1 = accuracy(network, data, data.search)
             progress.console.print(f"epoch {epoch + 1}/{recipe.epochs}  search accuracy {top1:.4f}")
-            _save(checkpoint, network, optimizer, rng, recipe, epoch + 1)
+            state = {
+                "network": network.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "rng": rng.bit_generator.state,
+                "epoch": epoch + 1,
+            }
+            save_checkpoint(checkpoint, identity, state)
     return network.eval()
 
 
@@ -117,47 +129,9 @@ def _progress() -> Progress:
     )
 
 
-def _save(
-    path: Path,
-    network: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    rng: np.random.Generator,
-    recipe: Recipe,
-    epoch: int,
-) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".tmp")
-    state = {
-        "network": network.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "rng": rng.bit_generator.state,
-        "recipe": vars(recipe),
-        "epoch": epoch,
-    }
-    torch.save(state, partial)
-    partial.replace(path)
-
-
-def _resume(
-    path: Path,
-    network: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    rng: np.random.Generator,
-    recipe: Recipe,
-) -> int:
-    """Restore the state after the last finished epoch and return how many are done."""
-    if not path.is_file():
-        return 0
-    try:
-        state = torch.load(path, weights_only=True)
-    except Exception as error:  # torch raises many kinds for a damaged file
-        raise ValueError(f"{path} is damaged ({error}); delete it to start anew") from error
-    if state["recipe"] != vars(recipe):
-        raise ValueError(
-            f"{path} was made with {state['recipe']}, not with {vars(recipe)}; give the same "
-            "options, or another --out"
-        )
-    network.load_state_dict(state["network"])
-    optimizer.load_state_dict(state["optimizer"])
-    rng.bit_generator.state = state["rng"]
-    return state["epoch"]
+def _identity(network: nn.Module, data: Data, recipe: Recipe) -> dict[str, str]:
+    """Say what is trained and how: the recipe, the data and the weights it starts from."""
+    digest = hashlib.sha256(str(network).encode())
+    for value in network.state_dict().values():
+        digest.update(value.cpu().numpy().tobytes())
+    return {"recipe": repr(recipe), "data": data.name, "network or start": digest.hexdigest()}

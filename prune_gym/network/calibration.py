@@ -24,6 +24,7 @@ from prune_gym.network.precision import fast_forward
 from prune_gym.network.table import Group, LayerTable
 
 IMAGES = 512
+MOST_INPUTS = 8_192  # a matrix of this size takes half a gigabyte
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,11 @@ class Calibration:
 
 
 def calibrate(network: nn.Module, table: LayerTable, images: torch.Tensor) -> Calibration:
-    """Measure ``network`` on normalised images (N, C, H, W)."""
+    """Measure ``network`` on normalised images (N, C, H, W).
+
+    Raises:
+        ValueError: a layer reads too many inputs.
+    """
     moments = _second_moments(network, table, images)
     ranked = [_rank(network, table, group, moments) for group in table.groups]
     return Calibration(
@@ -61,6 +66,13 @@ def calibrate(network: nn.Module, table: LayerTable, images: torch.Tensor) -> Ca
 def _second_moments(
     network: nn.Module, table: LayerTable, images: torch.Tensor
 ) -> dict[str, torch.Tensor]:
+    for name in table.consumers:
+        inputs = network.get_submodule(name).get_parameter("weight").shape[1]
+        if inputs > MOST_INPUTS:
+            raise ValueError(
+                f"layer {name!r} reads {inputs:,} inputs; statistics between them are kept for at "
+                f"most {MOST_INPUTS:,}: pool the map before it is flattened"
+            )
     moments: dict[str, torch.Tensor] = {}
 
     def record(name: str):

@@ -1,0 +1,64 @@
+"""Checkpoints of a training: written atomically, two generations, checked when read."""
+
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def save_checkpoint(path: Path, identity: dict[str, Any], state: dict[str, Any]) -> None:
+    """Write ``state`` (tensors and plain data); the checkpoint before it is kept beside it.
+
+    ``identity`` says what is trained and how; it must be the same to go on.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.tmp")
+    with partial.open("wb") as file:
+        torch.save({"identity": identity, **state}, file)
+        file.flush()
+        os.fsync(file.fileno())
+    if path.is_file():
+        path.replace(_previous(path))
+    partial.replace(path)
+
+
+def load_checkpoint(
+    path: Path, identity: dict[str, Any], device: torch.device
+) -> dict[str, Any] | None:
+    """Return the last whole checkpoint's state, or None where there is none at all.
+
+    A damaged one is passed over for the one before, with a warning.
+
+    Raises:
+        ValueError: every checkpoint there is damaged, or they are of another training.
+    """
+    found = [each for each in (path, _previous(path)) if each.is_file()]
+    for each in found:
+        try:
+            state = torch.load(each, weights_only=True, map_location=device)
+            before = state.pop("identity")
+        except Exception as error:  # torch raises many kinds for a damaged file
+            warnings.warn(f"{each} is damaged ({type(error).__name__})", stacklevel=2)
+            continue
+        changed = [key for key in identity if before.get(key) != identity[key]]
+        if changed:
+            raise ValueError(
+                f"{each} is of another training (other {', '.join(changed)}); give the same "
+                "options, or another --out"
+            )
+        return state
+    if found:
+        raise ValueError(f"{path}: no whole checkpoint is left; delete it to start anew")
+    return None
+
+
+def delete_checkpoint(path: Path) -> None:
+    """Remove both generations."""
+    path.unlink(missing_ok=True)
+    _previous(path).unlink(missing_ok=True)
+
+
+def _previous(path: Path) -> Path:
+    return path.with_name(f"{path.name}.previous")

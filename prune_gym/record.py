@@ -1,0 +1,152 @@
+"""Recording a search: journal, TensorBoard and front of everything that an agent evaluates."""
+
+import contextlib
+import csv
+import io
+import time
+import warnings
+from typing import Any, cast
+
+import gymnasium as gym
+import numpy as np
+from torch.utils.tensorboard import SummaryWriter
+
+from prune_gym.env import CompressionEnv
+from prune_gym.pareto import hypervolume, non_dominated
+from prune_gym.paths import write_atomically
+from prune_gym.plots import front_figure
+from prune_gym.run import RunFolder
+from prune_gym.strategy import strategy_from_dict
+
+
+class RecordRun(gym.Wrapper):
+    """Keeps every finished episode: journal, TensorBoard, front; wraps the vector environment."""
+
+    def __init__(self, env: gym.Env, folder: RunFolder, image_every: int = 25) -> None:
+        """Record into ``folder``; what it already holds is fed to the memo, not evaluated again."""
+        super().__init__(env)
+        self.core = cast(CompressionEnv, env.unwrapped)
+        self.folder, self._image_every = folder, image_every
+        self._recorded = folder.journal.records
+        for record in self._recorded:
+            widths = tuple(d["kept"] for d in record["strategy"]["decisions"])
+            self.core.evaluator.memo[widths] = record["accuracy"]
+        for stale in folder.path.glob("events.out.tfevents.*"):
+            stale.unlink()  # written again, with the same content, as the run is played again
+        self.writer = SummaryWriter(str(folder.path))
+        self.returns: list[np.ndarray] = []
+        self.records: list[dict[str, Any]] = []
+        self.hypervolume = 0.0
+        self._return = np.zeros(self.core.reward_dim)
+        self._started = time.perf_counter()
+
+    @property
+    def episode(self) -> int:
+        """Finished episodes."""
+        return len(self.records)
+
+    def reset(self, **kwargs: Any) -> tuple[np.ndarray, dict[str, Any]]:
+        """Start an episode."""
+        self._return = np.zeros(self.core.reward_dim)
+        self._started = time.perf_counter()
+        return self.env.reset(**kwargs)
+
+    def step(self, action: Any) -> Any:
+        """Step; a finished episode is on the disk before this returns."""
+        obs, reward, terminated, truncated, info = self.env.step(action)
+        self._return = self._return + np.asarray(reward)
+        if terminated:
+            self._finish(info)
+        return obs, reward, terminated, truncated, info
+
+    def _finish(self, info: dict[str, Any]) -> None:
+        self._keep(info)
+        self.records.append(info)
+        self.returns.append(self._return.copy())
+        front = np.array(self.returns)[self.on_front()]
+        self.hypervolume = hypervolume(front, self.core.reference_point)
+        try:
+            self._log(info)
+        except OSError as error:
+            warnings.warn(f"TensorBoard's file cannot be written ({error})", stacklevel=2)
+
+    def _keep(self, info: dict[str, Any]) -> None:
+        """Put a finished episode into the journal, unless it is played again from there."""
+        if self.episode < len(self._recorded):
+            if self._recorded[self.episode]["strategy"] == info["strategy"]:
+                return
+            self._recorded = []
+            previous = self.folder.journal.start_anew(self.records)
+            warnings.warn(
+                f"from episode {self.episode + 1} on this run differs from the recorded one "
+                "(another version, processor or number of threads); recorded accuracies are still "
+                f"used where the same strategy comes up, and the record is kept in {previous}",
+                stacklevel=2,
+            )
+        self.folder.journal.append(info)
+
+    def _log(self, info: dict[str, Any]) -> None:
+        episode, add = self.episode, self.writer.add_scalar
+        for objective, value in zip(self.core.objectives, self.returns[-1], strict=True):
+            add(f"reward/{objective.name}", value, episode)
+        for metric, value in info.items():
+            if metric != "strategy":
+                add(f"metrics/{metric}", value, episode)
+        add("front/hypervolume", self.hypervolume, episode)
+        add("front/size", int(self.on_front().sum()), episode)
+        add("time/seconds_per_episode", time.perf_counter() - self._started, episode)
+        kept = [d["kept"] / d["of"] for d in info["strategy"]["decisions"]]
+        self.writer.add_histogram("decisions/keep_ratio", np.array(kept), episode, bins="fd")
+        for decision, ratio in zip(info["strategy"]["decisions"], kept, strict=True):
+            add(f"keep_ratio/{decision['group']}", ratio, episode)
+        if episode % self._image_every == 0:
+            self.writer.add_figure("front", self.figure(), episode)
+
+    def on_front(self) -> np.ndarray:
+        """Return which finished episodes are on the front, ``bool (episodes,)``."""
+        return non_dominated(np.array(self.returns))
+
+    def figure(self):
+        """Draw everything evaluated and the front."""
+        metrics = [objective.metric for objective in self.core.objectives]
+        points = np.array([[record[metric] for metric in metrics] for record in self.records])
+        spec = self.core.spec
+        title = f"{spec.id if spec else 'search'}: {self.episode} strategies evaluated"
+        objectives, original = self.core.objectives, self.core.original_metrics
+        return front_figure(title, objectives, points, self.on_front(), original)
+
+    def front(self) -> list[dict[str, Any]]:
+        """Return the records on the front, most of the first objective first."""
+        first = self.core.objectives[0]
+        chosen = [record for record, on in zip(self.records, self.on_front(), strict=True) if on]
+        return sorted(chosen, key=lambda record: -first.direction * record[first.metric])
+
+    def write_front(self) -> None:
+        """Write ``front.csv``, ``front.png`` and one strategy JSON a point under ``front/``."""
+        front = self.front()
+        path, table = self.folder.path, io.StringIO()
+        if not front:
+            return
+        metrics = [name for name in front[0] if name != "strategy"]
+        groups = [d["group"] for d in front[0]["strategy"]["decisions"]]
+        rows = csv.writer(table)
+        rows.writerow(["strategy", *metrics, *groups])
+        for stale in (path / "front").glob("*.json"):
+            stale.unlink()
+        for number, record in enumerate(front):
+            name = f"front/{number:03d}.json"
+            strategy_from_dict(record["strategy"]).save(path / name)
+            kept = [d["kept"] for d in record["strategy"]["decisions"]]
+            rows.writerow([name, *(record[metric] for metric in metrics), *kept])
+        write_atomically(path / "front.csv", table.getvalue().encode())
+        figure, image = self.figure(), io.BytesIO()
+        figure.savefig(image, format="png", dpi=120)
+        write_atomically(path / "front.png", image.getvalue())
+        self.writer.add_figure("front", figure, self.episode)
+
+    def close(self) -> None:
+        """Close the folder first, then TensorBoard's file, which a full disk may refuse."""
+        self.folder.close()
+        with contextlib.suppress(OSError):
+            self.writer.close()
+        super().close()
