@@ -83,6 +83,38 @@ class Concat(nn.Module):
         return self.out(F.adaptive_avg_pool2d(self.mix(x), 1).flatten(1))
 
 
+class Preactivation(nn.Module):
+    """Batch-norm before the convolution; the sum reads what it normalises."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+        self.norm, self.inner = nn.BatchNorm2d(8), nn.Conv2d(8, 10, 3, padding=1, bias=False)
+        self.norm2, self.back = nn.BatchNorm2d(10), nn.Conv2d(10, 8, 3, padding=1)
+        self.out = nn.Linear(8, 4)
+
+    def forward(self, x):
+        x = self.stem(x)
+        x = x + self.back(F.relu(self.norm2(self.inner(F.relu(self.norm(x))))))
+        return self.out(x.mean((2, 3)))
+
+
+class TwoNorms(nn.Module):
+    """Two batch-norms read one convolution."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1, bias=False)
+        self.left, self.right = nn.BatchNorm2d(8), nn.BatchNorm2d(8)
+        self.mix = conv(8, 6)
+        self.out = nn.Linear(6, 4)
+
+    def forward(self, x):
+        x = self.stem(x)
+        x = self.mix(F.silu(self.left(x)) + torch.sigmoid(self.right(x)))
+        return self.out(F.adaptive_avg_pool2d(x, 1).flatten(1))
+
+
 def padded_shortcut():
     """Return a ResNet whose shortcuts pad with zero channels."""
     return ResNet(2, 4)
@@ -95,6 +127,8 @@ ZOO = {
     "padded shortcut": padded_shortcut,
     "depthwise": Depthwise,
     "concat": Concat,
+    "preactivation": Preactivation,
+    "two norms": TwoNorms,
 }
 
 

@@ -72,6 +72,34 @@ def test_uniform_sweeps_the_range_with_constant_actions(episodes, tiny_task):
         assert max(abs(a - b) for a, b in zip(values, values[1:], strict=False)) > 0.5
 
 
+def test_random_ratios_cover_more_sizes_than_random_actions(tiny_task):
+    spread = {}
+    for name in ("random", "random-ratio"):
+        env, trained = search(name, tiny_task, episodes=150)
+        flops = env.unwrapped.costs["flops"](np.array(env.widths))
+        spread[name] = np.std(flops / env.unwrapped.original_metrics["flops"])
+        assert trained is None
+    assert spread["random-ratio"] > 1.25 * spread["random"]
+
+
+def test_random_ratios_differ_between_episodes_more_than_within_one(tiny_task):
+    env, _ = search("random-ratio", tiny_task, episodes=60)
+    actions = np.array([episode for episode in env.actions if episode])
+    assert np.abs(actions).max() <= 1 and len(np.unique(actions)) > 100
+    assert actions.mean(axis=1).std() > 1.5 * actions.std(axis=1).mean()
+
+
+@pytest.mark.parametrize("name", ["envelope-ddpg", "random-ratio", "sb3:SAC", "sb3:TD3"])
+def test_continuous_agents_say_what_they_need(name, tiny_task):
+    with pytest.raises(ValueError, match=f"{name} needs continuous.*Discrete.5.*without -Discrete"):
+        search(name, tiny_task | {"discrete": 5})
+
+
+def test_discrete_agents_say_what_they_need(tiny_task):
+    with pytest.raises(ValueError, match="sb3:DQN needs discrete.*has Box.*id with -Discrete"):
+        search("sb3:DQN", tiny_task)
+
+
 def test_learning_agents_can_be_saved(tiny_task, tmp_path):
     for name in ("envelope-ddpg", "sb3:PPO"):
         _, trained = search(name, tiny_task)

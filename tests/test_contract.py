@@ -1,3 +1,4 @@
+import copy
 import json
 import pickle
 import subprocess
@@ -69,9 +70,11 @@ def test_mo_gymnasium(env_id):
 
 @pytest.mark.parametrize("env_id", IDS)
 def test_same_seed_same_episode(env_id):
-    (obs, rewards, infos), (obs_2, rewards_2, infos_2) = (
-        play(gym.make(env_id), seed=3) for _ in range(2)
-    )
+    # Small candidates are quick ones, and are as random.
+    env, again = (gym.make(env_id, budgets={"flops": 0.05}) for _ in range(2))
+    obs, rewards, infos = play(env, seed=3)
+    again.unwrapped.evaluator.memo.clear()  # it is shared, and accuracy is to be computed twice
+    obs_2, rewards_2, infos_2 = play(again, seed=3)
     np.testing.assert_array_equal(obs, obs_2)
     np.testing.assert_array_equal(rewards, rewards_2)
     assert infos[-1]["strategy"] == infos_2[-1]["strategy"]
@@ -84,10 +87,16 @@ def test_pickle_is_small_and_plays_the_same(env_id):
     env.step(smallest(env)(0))
     content = pickle.dumps(env)
     assert len(content) < 2**20
-    copy = pickle.loads(content)
-    one, other = env.step(smallest(env)(1)), copy.step(smallest(env)(1))
-    np.testing.assert_array_equal(one[0], other[0])
-    np.testing.assert_array_equal(one[1], other[1])
+    again = pickle.loads(content)
+    ends = []
+    for each in (env, again):
+        each.unwrapped.evaluator.memo.clear()
+        terminated, steps = False, []
+        while not terminated:
+            obs, reward, terminated, _, info = each.step(smallest(env)(1))
+            steps.append((obs.tolist(), np.asarray(reward).tolist()))
+        ends.append((steps, info["strategy"]))
+    assert ends[0] == ends[1] and len(steps) == len(env.unwrapped.decisions) - 1
 
 
 @pytest.mark.parametrize("env_id", IDS)
@@ -126,8 +135,34 @@ def test_make_vec(env_id):
 
 
 @pytest.mark.parametrize("env_id", VECTOR_IDS)
+def test_strategies_of_make_vec_are_replayed(env_id):
+    """Two environments that decide differently, with budgets."""
+    envs = gym.make_vec(env_id, num_envs=2, budgets={"flops": 0.3})
+    discrete = isinstance(envs.single_action_space, gym.spaces.Discrete)
+    action = np.array([0, 1]) if discrete else np.array([[-1.0], [-0.8]], np.float32)
+    envs.reset(seed=0)
+    terminated = np.zeros(2, bool)
+    while not terminated.any():
+        _, _, terminated, _, infos = envs.step(action)
+        assert ("strategy" in infos) == terminated.all() == terminated.any()
+    strategies = infos["strategy"]
+    assert strategies.dtype == object and strategies.shape == (2,)
+    assert infos["_strategy"].tolist() == [True, True]
+    for number, strategy in enumerate(strategies):
+        assert strategy["env_id"] == env_id
+        assert strategy["env_kwargs"]["budgets"] == {"flops": 0.3}
+        assert {"num_envs", "vectorization_mode"}.isdisjoint(strategy["env_kwargs"])
+        assert strategy["metrics"]["accuracy"] == infos["accuracy"][number]
+        again = gym.make(strategy["env_id"], **json.loads(json.dumps(strategy["env_kwargs"])))
+        assert again.unwrapped.validate(strategy).reproduced
+        single = play(again, lambda step, number=number: action[number])[2][-1]["strategy"]
+        assert single == strategy
+    assert strategies[0]["decisions"] != strategies[1]["decisions"]
+
+
+@pytest.mark.parametrize("env_id", VECTOR_IDS)
 def test_nothing_returned_shares_memory(env_id):
-    env = gym.make(env_id)
+    env = gym.make(env_id, budgets={"flops": 0.5})
     arrays = [env.reset()[0]]
     terminated = False
     while not terminated:
@@ -135,11 +170,15 @@ def test_nothing_returned_shares_memory(env_id):
         arrays += [obs, reward, *(v for v in info.values() if isinstance(v, np.ndarray))]
     for i, one in enumerate(arrays):
         assert not any(np.shares_memory(one, other) for other in arrays[:i])
+    before = copy.deepcopy(info["strategy"])
     again = play(env, smallest(env))[2][-1]["strategy"]
+    assert again == before
     again["decisions"][0]["kept"] = again["metrics"]["accuracy"] = -1
-    assert -1 not in (info["strategy"]["metrics"]["accuracy"], info["strategy"]["decisions"][0])
-    fresh = play(env, smallest(env))[2][-1]["strategy"]
-    assert fresh == info["strategy"]
+    again["env_kwargs"]["budgets"]["flops"] = again["env_kwargs"]["data"] = -1
+    again["decisions"].pop()
+    assert info["strategy"] == before
+    assert play(env, smallest(env))[2][-1]["strategy"] == before
+    assert env.spec.kwargs["budgets"] == {"flops": 0.5}
 
 
 @pytest.mark.parametrize("env_id", IDS)
@@ -213,6 +252,7 @@ def test_global_random_state_is_neither_read_nor_set(tiny):
     np.random.seed(1)
     before = np.random.get_state()[1].copy()
     first = play(tiny, seed=5)[1]
+    tiny.evaluator.memo.clear()
     np.testing.assert_array_equal(np.random.get_state()[1], before)
     np.random.seed(2)
     np.testing.assert_array_equal(play(tiny, seed=5)[1], first)
@@ -242,6 +282,8 @@ def test_render_picture(tiny_task):
 
 
 def test_own_network_pickles(tiny):
-    copy = pickle.loads(pickle.dumps(tiny))
     action = constant(0.0)
-    np.testing.assert_array_equal(play(copy, action)[1], play(tiny, action)[1])
+    expected = play(tiny, action)[1]
+    again = pickle.loads(pickle.dumps(tiny))
+    assert not again.evaluator.memo
+    np.testing.assert_array_equal(play(again, action)[1], expected)

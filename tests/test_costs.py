@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 
 import numpy as np
@@ -7,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nets import ZOO, Tiny, make
 from torch import nn
+from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from prune_gym import models
@@ -115,6 +117,112 @@ def test_memory_of_a_residual_block_by_hand():
         weights = 3 * stream + 2 * stream * inner + 64 * stream
         live = 64 * max(2 * stream + inner, 3 * stream, 3 + stream)
         assert memory(np.array([[stream, inner]]))[0] == 4 * (weights + live)
+
+
+def peaks(net, tensors):
+    """Return (memory found, memory by hand) at some widths; ``tensors`` gives the most at once."""
+    table = trace(net.eval(), (3, 8, 8))
+    costs = build_costs(table, None)
+    for a in (1, 3, 4):
+        row = np.array([[a]])
+        yield costs["memory"](row)[0], 4 * (costs["params"](row)[0] + 64 * tensors(a))
+
+
+class Once(nn.Module):
+    """A convolution, something, and a convolution over all of the map."""
+
+    def __init__(self, between):
+        super().__init__()
+        self.stem, self.out = nn.Conv2d(3, 4, 1, bias=False), nn.Conv2d(4, 1, 8, bias=False)
+        self.relu, self.between = nn.ReLU(), between
+
+    def forward(self, x):
+        return self.out(self.between(self, self.stem(x)))
+
+
+@pytest.mark.parametrize("between", [lambda net, x: F.relu(x), lambda net, x: net.relu(x)])
+def test_an_activation_works_in_place(between):
+    for found, expected in peaks(Once(between), lambda a: 3 + a):
+        assert found == expected
+
+
+@pytest.mark.parametrize("between", [lambda net, x: x + F.relu(x), lambda net, x: x + net.relu(x)])
+def test_an_activation_whose_input_is_read_later_has_a_buffer_of_its_own(between):
+    """The input, the activation and their sum are held at once."""
+    for found, expected in peaks(Once(between), lambda a: max(3 * a, 3 + a)):
+        assert found == expected
+
+
+POOLS = {
+    "strided, overlapping": (nn.MaxPool2d(3, 2, 1), (3, 3), 2, (4, 4)),
+    "with a remainder": (nn.MaxPool2d(3), (3, 3), 3, (2, 2)),
+    "of stride 1": (nn.AvgPool2d(3, 1), (3, 3), 1, (6, 6)),
+    "plain": (nn.AvgPool2d(2), (2, 2), 2, (4, 4)),
+    "oblong": (nn.MaxPool2d((2, 4)), (2, 4), 2, (4, 2)),
+    "adaptive": (nn.AdaptiveAvgPool2d(2), (4, 4), 4, (2, 2)),
+    "adaptive, of one side only": (nn.AdaptiveAvgPool2d((2, 8)), (4, 1), 4, (2, 8)),
+    "adaptive, to one pixel": (nn.AdaptiveMaxPool2d(1), (8, 8), 8, (1, 1)),
+    "function": (lambda x: F.max_pool2d(x, 3, 2, 1), (3, 3), 2, (4, 4)),
+    "function by name": (
+        lambda x: F.avg_pool2d(x, kernel_size=3, stride=2),
+        *((3, 3), 2, (3, 3)),
+    ),
+    "function without a stride": (lambda x: F.max_pool2d(x, 3), (3, 3), 3, (2, 2)),
+    "adaptive function": (lambda x: F.adaptive_avg_pool2d(x, 2), (4, 4), 4, (2, 2)),
+    "mean": (lambda x: x.mean((2, 3), keepdim=True), (8, 8), 8, (1, 1)),
+}
+
+
+@pytest.mark.parametrize("name", POOLS)
+def test_the_windows_of_pools(name):
+    pool, kernel, stride, size = POOLS[name]
+
+    class Pooled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 2, 1)
+            if isinstance(pool, nn.Module):
+                self.pool = pool
+
+        def forward(self, x):
+            x = self.first(x)
+            return self.second(self.pool(x) if isinstance(pool, nn.Module) else pool(x))
+
+    (layer,) = [layer for layer in trace(Pooled().eval(), (3, 8, 8)).layers if layer.kind == "pool"]
+    assert (layer.kernel, layer.stride, layer.out_size) == (kernel, stride, size)
+    assert layer.in_size == (8, 8)
+
+
+def test_a_mean_over_the_map_is_a_pool():
+    """Written in three ways, the table and so all costs are the same."""
+
+    def table(head):
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.conv, self.out = nn.Conv2d(3, 4, 1), nn.Linear(4, 2)
+
+            def forward(self, x):
+                return self.out(head(self.conv(x)))
+
+        return trace(Net().eval(), (3, 8, 8))
+
+    one, *others = (
+        table(head)
+        for head in (
+            lambda x: F.adaptive_avg_pool2d(x, 1).flatten(1),
+            lambda x: x.mean((2, 3)),
+            lambda x: torch.mean(x, dim=(2, 3)),
+        )
+    )
+    pool = one.layers[1]
+    assert pool.kind == "pool" and pool.kernel == (8, 8)
+    for other in others:
+        alike = [dataclasses.replace(layer, name="") for layer in other.layers]
+        assert alike == [dataclasses.replace(layer, name="") for layer in one.layers]
+        rows = np.array([[1], [4]])
+        for name, cost in build_costs(one, None).items():
+            assert cost(rows).tolist() == build_costs(other, None)[name](rows).tolist()
 
 
 @functools.cache

@@ -6,6 +6,7 @@ import pytest
 import torch
 from conftest import play
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 
 from agents.envelope_ddpg import EnvelopeDDPG
 from prune_gym.env import CompressionEnv
@@ -140,3 +141,79 @@ def test_learns_on_a_real_network(tiny_task):
 def test_an_environment_without_preferences_is_refused(tiny):
     with pytest.raises(ValueError, match="wrapped in PreferenceConditioned"):
         EnvelopeDDPG(env=tiny)
+
+
+def test_several_environments_without_preferences_are_refused(tiny_task):
+    envs = DummyVecEnv([lambda: CompressionEnv(**tiny_task)] * 2)
+    with pytest.raises(ValueError, match="wrapped in PreferenceConditioned"):
+        EnvelopeDDPG(env=envs)
+
+
+def of_two(steps, **options):
+    """Return an agent that has learned on two environments at once."""
+    priorities = {"first": 1, "second": 1}
+    envs = DummyVecEnv([lambda: PreferenceConditioned(Trade(), priorities)] * 2)
+    return EnvelopeDDPG(env=envs, seed=0, **options).learn(steps)
+
+
+def test_two_environments_at_once_are_learned_from():
+    agent = of_two(600, learning_starts=100, gradient_steps=4)
+    answers = [(ask(agent, first) + 1) / 2 for first in (0.05, 0.95)]
+    assert answers[0] < 0.3 and answers[1] > 0.8
+
+
+def test_each_of_two_environments_has_its_own_rewards():
+    agent = of_two(40, learning_starts=40)
+    buffer, k = agent.replay_buffer, 2
+    size = buffer.pos
+    assert size == 20
+    seen = buffer.observations[:size, :, -k:]
+    np.testing.assert_allclose(
+        (seen * buffer.vectors[:size]).sum(-1), buffer.rewards[:size], rtol=1e-5
+    )
+    assert (buffer.vectors[:size, 0] != buffer.vectors[:size, 1]).any()
+    # By hand: a reward of (x, 1 - x^2) / 2 for the share x = (a + 1) / 2.
+    share = (buffer.actions[:size] + 1) / 2
+    by_hand = np.concatenate([share, 1 - share**2], axis=-1) / 2
+    np.testing.assert_allclose(buffer.vectors[:size], by_hand, rtol=1e-4, atol=1e-6)
+
+
+def test_a_sample_is_one_transition_of_one_environment():
+    agent = of_two(40, learning_starts=40)
+    buffer = agent.replay_buffer
+    number = np.arange(40, dtype=np.float32).reshape(20, 2, 1)
+    for array in (buffer.observations, buffer.next_observations, buffer.actions, buffer.vectors):
+        array[:20] = number
+    batch = buffer.sample(200)
+    drawn = batch.rewards[:, :1]
+    for part in (batch.observations, batch.next_observations, batch.actions, batch.rewards):
+        assert (part == drawn).all()
+    assert len(drawn.unique()) > 30
+
+
+def test_learns_on_two_real_environments(tiny_task):
+    def make():
+        return PreferenceConditioned(CompressionEnv(**tiny_task))
+
+    agent = EnvelopeDDPG(env=DummyVecEnv([make, make]), learning_starts=30, seed=0)
+    before = [parameter.detach().clone() for parameter in agent.actor.parameters()]
+    agent.learn(60)
+    after = list(agent.actor.parameters())
+    assert any(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    assert agent.num_timesteps == 60 and agent.replay_buffer.pos == 30
+    np.testing.assert_array_equal(agent.replay_buffer.dones[:30].sum(0), [10, 10])
+
+
+def trade():
+    return PreferenceConditioned(Trade(), {"first": 3, "second": 1})
+
+
+def test_environments_of_other_processes():
+    envs = SubprocVecEnv([trade, trade])
+    try:
+        agent = EnvelopeDDPG(env=envs, learning_starts=10, seed=0).learn(20)
+        assert agent.names == ["first", "second"]
+        np.testing.assert_allclose(agent.concentration, [1.5, 0.5])
+        assert agent.replay_buffer.vectors[:10].any(axis=(0, 2)).all()
+    finally:
+        envs.close()

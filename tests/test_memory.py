@@ -1,6 +1,8 @@
+import itertools
 import resource
 
 import numpy as np
+import pytest
 
 from prune_gym.env import CompressionEnv
 
@@ -11,19 +13,36 @@ def resident():
         return int(file.read().split()[1]) * resource.getpagesize() / 2**20
 
 
-def test_ten_thousand_episodes_need_no_more_memory(tiny_task):
-    env = CompressionEnv(**tiny_task)
-    rng = np.random.default_rng(0)
+def play_all(env, actions):
+    for episode in actions:
+        env.reset()
+        for action in episode:
+            info = env.step(np.array([action], np.float32))[4]
+        assert "strategy" in info
 
-    def episodes(count):
-        for _ in range(count):
-            env.reset()
-            action = np.array([rng.choice([-1.0, 0.0, 1.0])], np.float32)
-            while not env.step(action)[2]:
-                pass
 
-    episodes(500)  # the memo has all strategies and the allocator its arenas
+@pytest.fixture
+def env(tiny_task):
+    return CompressionEnv(**tiny_task)
+
+
+def test_ten_thousand_episodes_of_known_strategies_need_no_more_memory(env):
+    known = list(itertools.product((-1.0, 0.0, 1.0), repeat=3))
+    play_all(env, known * 20)  # the memo has all strategies and the allocator its arenas
     before = resident()
-    episodes(10_000)
-    assert len(env.evaluator.memo) == 3
+    play_all(env, known * 370)
+    assert len(env.evaluator.memo) == 27
     assert resident() - before < 4
+
+
+def test_a_new_strategy_leaves_no_more_than_its_line_in_the_memo(env):
+    """800 distinct ones may take 6 MB; a network of this size that is left behind takes 20 kB."""
+    options = [decision.options for decision in env.decisions]
+    actions = [np.linspace(-1, 1, len(each)) for each in options]
+    strategies = [list(each) for each in itertools.product(*actions)]
+    np.random.default_rng(0).shuffle(strategies)
+    play_all(env, strategies[:200])
+    before = resident()
+    play_all(env, strategies[200:1000])
+    assert len(env.evaluator.memo) == 1000
+    assert resident() - before < 6

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -7,6 +8,7 @@ from nets import Tiny
 
 from prune_gym.costs.latency import Latency, load_latency_table
 from prune_gym.deploy import training
+from prune_gym.deploy.checkpoint import delete_checkpoint
 from prune_gym.deploy.profile import profile
 from prune_gym.deploy.runtimes import RUNTIMES
 from prune_gym.deploy.training import Recipe, train
@@ -27,32 +29,106 @@ def test_training_learns(tiny_data, tmp_path):
     assert accuracy(net, tiny_data, tiny_data.test) > 0.8 and not net.training
 
 
-def test_an_interrupted_training_goes_on_to_the_same_weights(tiny_data, tmp_path, monkeypatch):
-    whole = train(fresh(), tiny_data, RECIPE, tmp_path / "whole").state_dict()
-    checkpoint, step, calls = tmp_path / "cut", training._step, []
+def interrupted(data, checkpoint, monkeypatch, at):
+    """Train until a step is stopped as by Ctrl-C; an epoch has 8 steps."""
+    step, calls = training._step, []
 
     def stops(*args):
         calls.append(1)
-        if len(calls) == 12:  # in the middle of the second epoch
+        if len(calls) == at:
             raise KeyboardInterrupt
         return step(*args)
 
-    monkeypatch.setattr(training, "_step", stops)
-    with pytest.raises(KeyboardInterrupt):
-        train(fresh(), tiny_data, RECIPE, checkpoint)
-    monkeypatch.undo()
-    resumed = train(fresh(), tiny_data, RECIPE, checkpoint).state_dict()
-    assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "_step", stops)
+        with pytest.raises(KeyboardInterrupt):
+            train(fresh(), data, RECIPE, checkpoint)
 
 
-def test_checkpoints_that_do_not_fit(tiny_data, tmp_path):
+@pytest.fixture(scope="module")
+def whole(tiny_data, tmp_path_factory):
+    """The weights at the end of a training that nothing interrupts."""
+    checkpoint = tmp_path_factory.mktemp("training") / "checkpoint"
+    return train(fresh(), tiny_data, RECIPE, checkpoint).state_dict()
+
+
+def trained_alike(network, whole):
+    state = network.state_dict()
+    return all(torch.equal(whole[key], state[key]) for key in whole)
+
+
+def test_an_interrupted_training_goes_on_to_the_same_weights(
+    tiny_data, tmp_path, monkeypatch, whole
+):
+    checkpoint = tmp_path / "cut"
+    interrupted(tiny_data, checkpoint, monkeypatch, at=12)  # in the middle of the second epoch
+    assert trained_alike(train(fresh(), tiny_data, RECIPE, checkpoint), whole)
+
+
+def test_a_finished_training_is_not_trained_again(tiny_data, tmp_path, monkeypatch, whole):
     checkpoint = tmp_path / "checkpoint"
-    train(fresh(), tiny_data, Recipe(epochs=1), checkpoint)
-    with pytest.raises(ValueError, match="was made with.*give the same options"):
+    train(fresh(), tiny_data, RECIPE, checkpoint)
+    monkeypatch.setattr(training, "_step", None)
+    assert trained_alike(train(fresh(), tiny_data, RECIPE, checkpoint), whole)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "garbage", "empty"])
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(
+    damage, tiny_data, tmp_path, monkeypatch, whole
+):
+    checkpoint = tmp_path / "checkpoint"
+    interrupted(tiny_data, checkpoint, monkeypatch, at=20)  # in the third epoch
+    content = checkpoint.read_bytes()
+    checkpoint.write_bytes(
+        {"truncated": content[: len(content) // 2], "garbage": b"PK" * 500, "empty": b""}[damage]
+    )
+    step, calls = training._step, []
+    monkeypatch.setattr(training, "_step", lambda *args: (calls.append(1), step(*args)))
+    with pytest.warns(UserWarning, match=r"checkpoint is damaged \("):
+        network = train(fresh(), tiny_data, RECIPE, checkpoint)
+    assert trained_alike(network, whole)
+    assert len(calls) == 16  # the first epoch is not done again
+
+
+def test_a_kill_between_the_two_renames_loses_one_epoch(tiny_data, tmp_path, monkeypatch, whole):
+    checkpoint = tmp_path / "checkpoint"
+    interrupted(tiny_data, checkpoint, monkeypatch, at=20)
+    checkpoint.unlink()
+    assert trained_alike(train(fresh(), tiny_data, RECIPE, checkpoint), whole)
+
+
+def test_checkpoints_that_are_all_damaged(tiny_data, tmp_path):
+    checkpoint = tmp_path / "checkpoint"
+    train(fresh(), tiny_data, Recipe(epochs=2), checkpoint)
+    both = list(tmp_path.iterdir())
+    assert len(both) == 2
+    for path in both:
+        path.write_bytes(path.read_bytes()[:500])
+    with (
+        pytest.warns(UserWarning, match="is damaged"),
+        pytest.raises(ValueError, match="no whole checkpoint is left; delete it"),
+    ):
         train(fresh(), tiny_data, Recipe(epochs=2), checkpoint)
-    checkpoint.write_bytes(checkpoint.read_bytes()[:500])
-    with pytest.raises(ValueError, match="checkpoint is damaged.*delete it"):
-        train(fresh(), tiny_data, Recipe(epochs=1), checkpoint)
+
+
+def test_a_deleted_checkpoint_leaves_nothing(tiny_data, tmp_path):
+    checkpoint = tmp_path / "checkpoint"
+    train(fresh(), tiny_data, Recipe(epochs=2), checkpoint)
+    delete_checkpoint(checkpoint)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("other", ["recipe", "data", "start"])
+def test_checkpoints_of_another_training(other, tiny_data, tmp_path):
+    checkpoint, network = tmp_path / "checkpoint", fresh()
+    train(fresh(), tiny_data, Recipe(epochs=1), checkpoint)
+    recipe = Recipe(epochs=2 if other == "recipe" else 1)
+    data = dataclasses.replace(tiny_data, name="other") if other == "data" else tiny_data
+    if other == "start":
+        with torch.no_grad():
+            network.classifier.bias[0] += 1.0
+    with pytest.raises(ValueError, match=f"of another training .other .*{other}.*same options"):
+        train(network, data, recipe, checkpoint)
 
 
 def test_a_batch_is_augmented_by_the_generator_alone(tiny_data):

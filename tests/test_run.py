@@ -2,6 +2,7 @@ import csv
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -16,8 +17,12 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import train
-from prune_gym.run import RunFolder, journal_line, read_journal
-from prune_gym.strategy import load_strategy
+from agents import AGENTS
+from prune_gym.evaluate import Evaluator
+from prune_gym.journal import Journal, journal_line, read_journal
+from prune_gym.run import RunFolder
+from prune_gym.strategy import load_strategy, strategy_from_dict
+from prune_gym.task import load_evaluator
 
 # Small candidates are quick ones.
 SMALL = ["--budget", "flops=0.05", "--seed", "3"]
@@ -26,6 +31,37 @@ SMALL = ["--budget", "flops=0.05", "--seed", "3"]
 def run(folder, *more, agent="random", episodes=4):
     arguments = ["--agent", agent, "--episodes", str(episodes), "--run", str(folder)]
     return train.main([*arguments, *SMALL, *more])
+
+
+def run_warned(folder, *more):
+    """Run as outside of the tests, where warnings are printed and are no errors."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        return run(folder, *more)
+
+
+def command(folder, *more, agent="random", episodes=4):
+    arguments = ["--agent", agent, "--episodes", str(episodes), "--run", str(folder)]
+    return [sys.executable, "train.py", *arguments, *SMALL, *more]
+
+
+def distinct(records):
+    """Return the widths of the records' strategies."""
+    return {tuple(strategy_from_dict(record["strategy"]).widths.values()) for record in records}
+
+
+@pytest.fixture
+def scored(monkeypatch):
+    """Forget what this process has evaluated, and list what it evaluates from now on."""
+    load_evaluator("vgg16", "digits", "merge+batch_norm").memo.clear()
+    score, calls = Evaluator.score, []
+
+    def counted(self, network, split):
+        calls.append(network)
+        return score(self, network, split)
+
+    monkeypatch.setattr(Evaluator, "score", counted)
+    return calls
 
 
 def words(text):
@@ -101,15 +137,14 @@ def test_the_saved_agent_acts(finished):
 
 
 @pytest.mark.parametrize("agent", ["envelope-ddpg", "sb3:SAC"])
-def test_resume_after_kill_9_gives_the_same(agent, finished, tmp_path, subprocess_env):
+def test_resume_after_kill_9_gives_the_same(agent, finished, tmp_path, subprocess_env, scored):
     whole = finished
     if agent != "envelope-ddpg":
         whole = tmp_path / "whole"
         assert run(whole, agent=agent, episodes=6) == 0
     killed = tmp_path / "killed"
-    command = [sys.executable, "train.py", "--agent", agent, "--episodes", "6", *SMALL]
     process = subprocess.Popen(
-        [*command, "--run", str(killed)],
+        command(killed, agent=agent, episodes=6),
         cwd=Path(train.__file__).parent,
         env=subprocess_env,
         stdout=subprocess.DEVNULL,
@@ -120,9 +155,14 @@ def test_resume_after_kill_9_gives_the_same(agent, finished, tmp_path, subproces
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-    assert 3 <= len(read_journal(journal)[0]) <= 6
+    recorded = distinct(read_journal(journal)[0])
+    assert 3 <= len(recorded) < 6
+    load_evaluator("vgg16", "digits", "merge+batch_norm").memo.clear()
+    scored.clear()
     assert run(killed, "--resume", agent=agent, episodes=6) == 0
     assert contents(killed) == contents(whole)
+    rest = distinct(read_journal(journal)[0]) - recorded
+    assert rest and len(scored) == len(rest) + 1  # and the original, for the report
 
 
 def test_resuming_a_finished_run_changes_nothing(finished, capsys):
@@ -141,32 +181,68 @@ def test_a_truncated_line_falls_back_and_says_so(tmp_path, capsys):
     capsys.readouterr()
     assert run(folder, "--resume") == 0
     printed = words(capsys.readouterr().out)
-    assert "is damaged after episode 3; going on from there (1 line(s) dropped)" in printed
+    assert "is damaged: 1 line(s) dropped, 3 finished episodes are kept" in printed
     assert contents(folder) == before
 
 
-def test_garbage_in_the_middle_of_the_journal(tmp_path, capsys):
+def test_garbage_in_the_middle_of_the_journal(tmp_path, capsys, scored):
+    """The line is lost (and is three lines now), the whole ones after it are not."""
     folder = tmp_path / "run"
     assert run(folder) == 0
     before = contents(folder)
     lines = (folder / "evaluations.jsonl").read_bytes().splitlines(keepends=True)
     lines[1] = lines[1][:30] + b"\x00\xff\n\n" + lines[1][40:]
     (folder / "evaluations.jsonl").write_bytes(b"".join(lines))
-    assert run(folder, "--resume") == 0
-    assert "damaged after episode 1" in words(capsys.readouterr().out)
+    load_evaluator("vgg16", "digits", "merge+batch_norm").memo.clear()
+    scored.clear()
+    assert run_warned(folder, "--resume") == 0
+    printed = words(capsys.readouterr().out)
+    assert "is damaged: 3 line(s) dropped, 3 finished episodes are kept" in printed
     assert contents(folder) == before
+    assert len(scored) == 2  # the lost episode, and the original for the report
 
 
-def test_a_journal_of_another_course_is_told(tmp_path, capsys):
+def test_every_whole_line_of_a_journal_is_kept(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    lines = [journal_line({"episode": number}) for number in range(5)]
+    lines[0], lines[3] = lines[0][:-9] + b"\n", b"garbage\n"
+    path.write_bytes(b"".join(lines))
+    journal = Journal(path)
+    assert [record["episode"] for record in journal.records] == [1, 2, 4]
+    assert journal.warning == (
+        f"{path} is damaged: 2 line(s) dropped, 3 finished episodes are kept"
+    )
+    journal.append({"episode": 5})
+    journal.close()
+    assert read_journal(path) == ([{"episode": number} for number in (1, 2, 4, 5)], "")
+
+
+def test_a_flipped_bit_in_a_journal_is_noticed(tmp_path):
+    path, line = tmp_path / "journal.jsonl", journal_line({"accuracy": 0.5})
+    path.write_bytes(line.replace(b"0.5", b"0.7"))
+    assert read_journal(path) == (
+        [],
+        f"{path} is damaged: 1 line(s) dropped, 0 finished episodes are kept",
+    )
+
+
+def test_a_journal_of_another_course_is_told_and_kept(tmp_path, capsys):
     folder = tmp_path / "run"
     assert run(folder) == 0
+    whole = contents(folder)
     records, _ = read_journal(folder / "evaluations.jsonl")
     records[2]["strategy"]["decisions"][0]["kept"] += 8
-    (folder / "evaluations.jsonl").write_bytes(b"".join(journal_line(r) for r in records))
-    with warnings.catch_warnings():
-        warnings.simplefilter("default")
-        assert run(folder, "--resume") == 0
-    assert "from episode 3 on this run differs" in words(capsys.readouterr().out)
+    other = b"".join(journal_line(record) for record in records)
+    (folder / "evaluations.jsonl").write_bytes(other)
+    assert run_warned(folder, "--resume") == 0
+    printed = words(capsys.readouterr().out)
+    assert "from episode 3 on this run differs" in printed
+    assert "evaluations.previous.jsonl" in printed.replace(" ", "")
+    assert (folder / "evaluations.previous.jsonl").read_bytes() == other
+    assert contents(folder) == whole
+    assert run(folder, "--resume") == 0  # and there is no difference any more
+    assert "differs" not in capsys.readouterr().out
+    assert contents(folder) == whole
 
 
 def test_an_existing_run_needs_resume(finished, capsys):
@@ -190,39 +266,68 @@ def test_two_runs_into_one_folder(tmp_path, capsys):
     folder.close()
 
 
-def test_a_full_disk_loses_no_finished_episode(tmp_path, capsys, monkeypatch):
-    folder, opened = tmp_path / "run", RunFolder.open_journal
-
-    class FillsUp:
-        """A journal whose disk has room for two episodes."""
-
-        def __init__(self, journal):
-            self._journal, self._full = journal, open("/dev/full", "wb", buffering=0)  # noqa: SIM115
-            self.name = journal.name
-
-        def write(self, line):
-            written = Path(self.name).read_bytes().count(b"\n")
-            return (self._journal if written < 2 else self._full).write(line)
-
-        def flush(self):
-            self._journal.flush()
-
-        def fileno(self):
-            return self._journal.fileno()
-
-        def close(self):
-            self._journal.close()
-            self._full.close()
-
-    monkeypatch.setattr(RunFolder, "open_journal", lambda self: FillsUp(opened(self)))
-    assert run(folder) == 2
-    message = words(capsys.readouterr().err)
-    assert re.search("cannot write .*No space left.*2 episodes.*are kept.*--resume", message)
+@pytest.mark.parametrize(
+    ("share", "reason"), [(0.5, "No space left on device"), (0.0, "File too large")]
+)
+def test_a_full_disk_loses_no_finished_episode(share, reason, tmp_path, subprocess_env):
+    """The third line finds room for a part of it or for none; TensorBoard's file fails too."""
+    folder, whole = tmp_path / "run", tmp_path / "whole"
+    assert run(whole) == 0
+    lines = (whole / "evaluations.jsonl").read_bytes().splitlines(keepends=True)
+    limit = len(lines[0]) + len(lines[1]) + int(share * len(lines[2]))
+    process = subprocess.run(
+        command(folder),
+        cwd=Path(train.__file__).parent,
+        env=subprocess_env,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    )
+    assert process.returncode == 2, process.stderr
+    assert re.search(
+        f"cannot write .*evaluations.jsonl .*{reason}.*the 2 finished episodes.* are kept"
+        ".*--resume",
+        words(process.stderr),
+    )
+    assert (folder / "evaluations.jsonl").stat().st_size == limit
     assert len(read_journal(folder / "evaluations.jsonl")[0]) == 2
-    monkeypatch.undo()
     assert run(folder, "--resume") == 0
-    assert run(tmp_path / "whole") == 0
-    assert contents(folder) == contents(tmp_path / "whole")
+    assert contents(folder) == contents(whole)
+
+
+@pytest.mark.parametrize("made", [False, True])
+def test_a_folder_without_a_run_cannot_be_resumed(made, tmp_path, capsys):
+    folder = tmp_path / "run"
+    if made:
+        folder.mkdir()
+    assert run(folder, "--resume") == 2
+    assert "holds no run to resume; leave --resume out" in words(capsys.readouterr().err)
+    assert folder.is_dir() == made and not (made and list(folder.iterdir()))
+
+
+@pytest.mark.parametrize(
+    ("content", "resume", "message"),
+    [
+        (None, "--resume", "holds no run to resume"),
+        (None, "", "already holds a run"),
+        ("", "--resume", "config.json is damaged .*give another --run"),
+        ('{"agent": "ran', "--resume", "config.json is damaged .*give another --run"),
+        ("{}", "--resume", "other settings"),
+    ],
+)
+def test_episodes_without_their_configuration_are_not_lost(
+    content, resume, message, tmp_path, capsys
+):
+    folder = tmp_path / "run"
+    assert run(folder, episodes=1) == 0
+    before = (folder / "evaluations.jsonl").read_bytes()
+    (folder / "config.json").unlink()
+    if content is not None:
+        (folder / "config.json").write_text(content)
+    assert run(folder, *filter(None, [resume]), episodes=1) == 2
+    assert re.search(message, words(capsys.readouterr().err))
+    assert (folder / "evaluations.jsonl").read_bytes() == before
 
 
 def test_a_run_folder_that_cannot_be_made(tmp_path, capsys):
@@ -236,10 +341,30 @@ def test_a_folder_without_a_finished_episode_is_free(tmp_path, capsys):
     assert run(tmp_path / "run", episodes=1) == 0
 
 
-def test_a_mistake_in_the_arguments_leaves_the_folder_free(tmp_path, capsys):
-    assert run(tmp_path / "run", "--preference", "acuracy=1", agent="sb3:PPO") == 2
+@pytest.mark.parametrize("agent", [*AGENTS, "sb3:PPO"])
+def test_a_misspelt_preference_is_refused_by_every_agent(agent, tmp_path, capsys):
+    assert run(tmp_path / "run", "--preference", "acuracy=1", agent=agent) == 2
     assert "did you mean 'accuracy'" in words(capsys.readouterr().err)
-    assert run(tmp_path / "run", "--preference", "accuracy=1", agent="random") == 0
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("agent", "variant", "message"),
+    [
+        ("sb3:DQN", "", "sb3:DQN needs discrete actions; .*take the id with -Discrete"),
+        ("envelope-ddpg", "-Discrete", "envelope-ddpg needs continuous .*id without -Discrete"),
+        ("random-ratio", "-Discrete", "random-ratio needs continuous .*id without -Discrete"),
+        ("sb3:SAC", "-Discrete", "sb3:SAC needs continuous actions; .*id without -Discrete"),
+    ],
+)
+def test_an_agent_of_other_actions_leaves_the_folder_free(
+    agent, variant, message, tmp_path, capsys
+):
+    env_id = f"ChannelPrune-VGG16{variant}-v0"
+    assert run(tmp_path / "run", "--env", env_id, agent=agent) == 2
+    error = words(capsys.readouterr().err)
+    assert re.search(message, error) and env_id in error
+    assert run(tmp_path / "run", "--env", env_id, agent="uniform", episodes=1) == 0
 
 
 @pytest.mark.parametrize(
@@ -252,6 +377,7 @@ def test_a_mistake_in_the_arguments_leaves_the_folder_free(tmp_path, capsys):
         (["--objectives", "accuracy,flop"], "did you mean 'flops'"),
         (["--budget", "memori=0.5"], "did you mean 'memory'"),
         (["--budget", "flops=0.0001"], "the least that can be reached"),
+        (["--budget", "flops=0.5", "--budget", "flops=0.4"], "one --budget per cost, got flops"),
     ],
 )
 def test_wrong_arguments_are_explained(arguments, message, tmp_path, capsys):

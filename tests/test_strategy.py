@@ -55,6 +55,71 @@ def test_a_false_claim_is_found(found, metric):
     assert [claim.name for claim in result.claims if not claim.reproduced] == [metric]
 
 
+def test_validation_does_not_take_the_memos_word(tiny):
+    """A strategy of a wrong accuracy is what an environment with a wrong memo gives."""
+    _, _, infos = play(tiny, constant(0.0))
+    assert tiny.validate(infos[-1]["strategy"]).reproduced
+    right = infos[-1]["accuracy"]
+    tiny.evaluator.memo[tuple(tiny.widths_of(infos[-1]["strategy"]))] = right - 0.1
+    _, _, infos = play(tiny, constant(0.0))
+    assert infos[-1]["accuracy"] == right - 0.1
+    result = tiny.validate(infos[-1]["strategy"])
+    (claim,) = [claim for claim in result.claims if not claim.reproduced]
+    assert (claim.name, claim.claimed, claim.found) == ("accuracy", right - 0.1, right)
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "flops", "params", "memory_bytes"])
+def test_a_missing_claim_is_not_reproduced(metric, tiny):
+    _, _, infos = play(tiny, constant(0.0))
+    strategy = infos[-1]["strategy"]
+    del strategy["metrics"][metric]
+    result = tiny.validate(strategy)
+    assert [claim.name for claim in result.claims if not claim.reproduced] == [metric]
+
+
+def test_a_claim_that_nothing_is_found_for_is_not_reproduced(tiny):
+    _, _, infos = play(tiny, constant(0.0))
+    strategy = infos[-1]["strategy"]
+    strategy["metrics"]["latency_ms"] = 1.0  # this environment has no latency table
+    result = tiny.validate(strategy)
+    assert [claim.name for claim in result.claims if not claim.reproduced] == ["latency_ms"]
+
+
+@pytest.mark.parametrize("method", ["validate", "apply"])
+def test_a_width_that_is_no_option_is_refused(method, found):
+    env, plain = found
+    other = json.loads(json.dumps(plain))
+    other["decisions"][2]["kept"] = 17
+    group = other["decisions"][2]["group"]
+    with pytest.raises(ValueError, match=f"group '{group}': expected one of .* keeps 17"):
+        getattr(env, method)(other)
+
+
+@pytest.mark.parametrize("method", ["validate", "apply"])
+def test_a_strategy_over_the_budgets_is_refused(method, found):
+    env, plain = found
+    full = json.loads(json.dumps(plain))
+    for decision in full["decisions"]:
+        decision["kept"] = decision["of"]
+    with pytest.raises(ValueError, match=r"exceeds the budgets flops \("):
+        getattr(env, method)(full)
+    gym.make(plain["env_id"]).unwrapped.widths_of(full)  # without budgets it is one
+
+
+def test_apply_gives_a_network_that_can_be_trained(tiny):
+    _, _, infos = play(tiny, constant(0.0))
+    network = tiny.apply(infos[-1]["strategy"])
+    assert all(parameter.requires_grad for parameter in network.parameters())
+    before = [parameter.detach().clone() for parameter in network.parameters()]
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    images = normalised(tiny.evaluator.data.train.images[:32], tiny.evaluator.data)
+    labels = torch.tensor(tiny.evaluator.data.train.labels[:32])
+    torch.nn.functional.cross_entropy(network(images), labels).backward()
+    optimizer.step()
+    after = list(network.parameters())
+    assert not any(torch.equal(b, a) for b, a in zip(before, after, strict=True))
+
+
 def test_apply_gives_the_measured_network(found):
     env, plain = found
     network = env.apply(plain)

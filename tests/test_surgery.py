@@ -5,8 +5,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nets import ZOO, make
+from nets import ZOO, conv, make
 from torch import nn
+from torch.nn import functional as F
 
 from prune_gym.network.fold import fold_batch_norm
 from prune_gym.network.surgery import cut
@@ -92,7 +93,8 @@ def test_folding_batch_norm_changes_nothing_beyond_rounding(name):
     table = trace(net, (3, 8, 8))
     folded = fold_batch_norm(copy.deepcopy(net), table)
     left = sum(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
-    assert left == (1 if name == "concat" else 0)  # a concatenation is written by no one layer
+    # A concatenation is written by no one layer; what others read too must stay as it is.
+    assert left == {"concat": 1, "preactivation": 1, "two norms": 2}.get(name, 0)
     with torch.inference_mode():
         torch.testing.assert_close(folded(IMAGES), net(IMAGES), rtol=1e-4, atol=1e-5)
 
@@ -137,3 +139,117 @@ def test_a_forward_that_depends_on_values_is_refused():
 
     with pytest.raises(ValueError, match="Branching cannot be traced"):
         trace(Branching(), (3, 8, 8))
+
+
+class Odd(nn.Module):
+    """A small network with a place for what is odd between its two convolutions."""
+
+    def __init__(self, odd, **modules):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1)
+        self.out = nn.Linear(4, 4)
+        self.odd = odd
+        for name, module in modules.items():
+            setattr(self, name, module)
+
+    def forward(self, x):
+        x = self.second(self.odd(self, self.first(x)))
+        return self.out(x.mean((2, 3)))
+
+
+def test_a_plain_one_of_these_is_understood():
+    table = trace(Odd(lambda net, x: F.relu(x)).eval(), (3, 8, 8))
+    assert [(group.name, group.size) for group in table.groups] == [("first", 4), ("second", 4)]
+
+
+@pytest.mark.parametrize("module", [nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)])
+def test_a_module_that_is_called_twice_is_refused(module):
+    net = Odd(lambda net, x: net.twice(F.relu(net.twice(x))), twice=module)
+    with pytest.raises(ValueError, match="layer 'twice'.*called twice.*not understood"):
+        trace(net.eval(), (3, 8, 8))
+
+
+def test_a_module_under_two_names_is_refused():
+    shared = nn.Conv2d(4, 4, 1)
+    net = Odd(lambda net, x: net.b(F.relu(net.a(x))), a=shared, b=shared)
+    with pytest.raises(ValueError, match="layer 'b'.*the same module as 'a'"):
+        trace(net.eval(), (3, 8, 8))
+
+
+def test_an_activation_under_two_names_is_understood():
+    relu = nn.ReLU()
+    net = Odd(lambda net, x: net.b(net.a(net.a(x))), a=relu, b=relu)
+    assert len(trace(net.eval(), (3, 8, 8)).groups) == 2
+
+
+@pytest.mark.parametrize("options", [{"affine": False}, {"track_running_stats": False}])
+def test_batch_norm_without_its_vectors_is_refused(options):
+    net = Odd(lambda net, x: net.norm(x), norm=nn.BatchNorm2d(4, **options))
+    with pytest.raises(ValueError, match="layer 'norm'.*batch-norm without.*not understood"):
+        trace(net.eval(), (3, 8, 8))
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        (slice(None), [3, 2, 1, 0]),
+        (slice(None), slice(0, 4)),
+        (slice(None), slice(0, 4), slice(None), slice(None)),
+        slice(None),
+    ],
+)
+def test_an_index_that_may_move_channels_is_refused(index):
+    with pytest.raises(ValueError, match=r"layer 'getitem' \(getitem\) is not understood"):
+        trace(Odd(lambda net, x: x[index]).eval(), (3, 8, 8))
+
+
+def test_an_index_of_pixels_is_understood():
+    table = trace(Odd(lambda net, x: x[:, :, ::2, 1:3]).eval(), (3, 8, 8))
+    assert table.layer("second").in_size == (4, 2) and len(table.groups) == 2
+
+
+@pytest.mark.parametrize(
+    "activation",
+    [
+        *(nn.ReLU6(), nn.LeakyReLU(0.1), nn.ELU(), nn.GELU(), nn.SiLU(), nn.Mish(), nn.Tanh()),
+        *(nn.Sigmoid(), nn.Hardswish(), nn.Hardsigmoid(), nn.Hardtanh(), nn.Dropout(0.5)),
+        *(F.relu6, F.leaky_relu, F.elu, F.gelu, F.silu, F.mish, torch.tanh, torch.sigmoid),
+        *(F.hardswish, F.hardsigmoid, F.hardtanh, torch.relu, torch.relu_),
+    ],
+    ids=lambda each: getattr(each, "__name__", type(each).__name__),
+)
+def test_cuts_through_an_activation(activation):
+    modules = {"module": activation} if isinstance(activation, nn.Module) else {}
+    net = Odd((lambda net, x: net.module(x)) if modules else (lambda net, x: activation(x)))
+    for name, module in modules.items():
+        setattr(net, name, module)
+    net.eval().requires_grad_(False)
+    table = trace(net, (3, 8, 8))
+    kept = [np.array([0, 2, 3]), np.array([1, 2])]
+    with torch.inference_mode():
+        small, whole = cut(net, table, kept)(IMAGES), masked(net, table, kept)(IMAGES)
+    torch.testing.assert_close(small, whole, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("hook", ["forward_pre", "forward"])
+def test_a_hook_on_a_candidate_is_not_one_of_the_original(hook):
+    net = make("plain")
+    table, fired = trace(net, (3, 8, 8)), []
+    small = cut(net, table, [np.arange(group.size // 2) for group in table.groups])
+    for name in ("features.0.0", "features.2.1", "classifier"):
+        layer = small.get_submodule(name)
+        getattr(layer, f"register_{hook}_hook")(lambda *_, name=name: fired.append(name))
+    with torch.inference_mode():
+        net(IMAGES)
+        assert not fired
+        small(IMAGES)
+    assert fired == ["features.0.0", "features.2.1", "classifier"]
+
+
+def test_a_network_in_training_is_left_in_training():
+    net = nn.Sequential(conv(3, 4), conv(4, 4), nn.Flatten(), nn.Linear(256, 4)).train()
+    net[1].eval()
+    before = copy.deepcopy(net.state_dict())
+    trace(net, (3, 8, 8))
+    assert [module.training for module in net] == [True, False, True, True]
+    assert all(torch.equal(before[key], value) for key, value in net.state_dict().items())

@@ -124,7 +124,8 @@ class _Tracer(fx.Interpreter):
         if isinstance(module, _ELEMENTWISE_MODULES):
             return self._in_place(node, source)
         if isinstance(module, _POOLS):
-            return self._pool(name, source, result, getattr(module, "kernel_size", None))
+            kernel, stride = (getattr(module, key, None) for key in ("kernel_size", "stride"))
+            return self._pool(name, source, result, kernel, stride)
         if isinstance(module, nn.Flatten):
             return self._flatten(source, result)
         raise _not_understood(name, type(module).__name__)
@@ -157,9 +158,12 @@ class _Tracer(fx.Interpreter):
         if name in ("flatten", "view", "reshape"):
             return self._flatten(sources[0], result)
         if target in _POOL_FUNCTIONS:
-            kernel = node.kwargs.get("kernel_size", node.args[1] if len(node.args) > 1 else None)
-            adaptive = target is F.adaptive_avg_pool2d  # its argument is the output's size
-            return self._pool(node.name, sources[0], result, None if adaptive else kernel)
+            if target is F.adaptive_avg_pool2d:  # its argument is the output's size
+                return self._pool(node.name, sources[0], result, None)
+            given = dict(zip(("input", "kernel_size", "stride"), node.args, strict=False))
+            given |= node.kwargs
+            window, stride = given["kernel_size"], given.get("stride")
+            return self._pool(node.name, sources[0], result, window, stride)
         if name == "mean" and result.shape[1] == len(sources[0].units) and _size(result) == (1, 1):
             return self._pool(node.name, sources[0], result, None)
         if name == "getitem" and result.ndim == 4 and _keeps_channels(node.args[1]):
@@ -168,11 +172,14 @@ class _Tracer(fx.Interpreter):
             return self._new(self._padded(node, sources[0]), _size(result))
         raise _not_understood(node.name, name)
 
-    def _pool(self, name: str, source: _Tensor, result: torch.Tensor, kernel: Any) -> _Tensor:
+    def _pool(
+        self, name: str, source: _Tensor, result: torch.Tensor, kernel: Any, stride: Any = None
+    ) -> _Tensor:
         """Add a pool; one without a kernel covers its input with as many windows as outputs."""
-        strides = [max(i // o, 1) for i, o in zip(source.size, _size(result), strict=True)]
-        window = _pair(strides if kernel is None else kernel)
-        self._layer(name, "pool", source, result, source.units, 0, window, strides[0])
+        if kernel is None:
+            kernel = [max(i // o, 1) for i, o in zip(source.size, _size(result), strict=True)]
+        window, step = _pair(kernel), _pair(stride or kernel)[0]
+        self._layer(name, "pool", source, result, source.units, 0, window, step)
         return self._new(source.units, _size(result))
 
     def _in_place(self, node: fx.Node, source: _Tensor) -> _Tensor:
@@ -210,7 +217,7 @@ class _Tracer(fx.Interpreter):
         kernel: tuple[int, int] = (1, 1),
         stride: int = 1,
     ) -> None:
-        if any(layer.name == name for layer, *_ in self.layers):
+        if kind != "pool" and any(layer.name == name for layer, *_ in self.layers):
             raise _not_understood(name, "a module that is called twice")
         nothing = Affine(0, ())
         follows = source.writer if kind == "batch_norm" else ""
