@@ -137,7 +137,8 @@ def _report(env: RecordRun, console: Console, seconds: float) -> None:
     table.add_column("strategy", no_wrap=True)
     for objective in objectives:
         table.add_column(objective.name, justify="right", no_wrap=True)
-    table.add_row("original", *(_cell(o, original, original) for o in objectives), style="bold")
+    values = (natural(original[objective.metric], objective.metric) for objective in objectives)
+    table.add_row("original", *values, style="bold")
     for record in shown:
         name = f"front/{front.index(record):03d}.json"
         table.add_row(name, *(_cell(o, record, original) for o in objectives))
