@@ -42,10 +42,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _search(options: argparse.Namespace, console: Console) -> None:
-    config = _config(options)
-    agent = find_agent(options.agent)
     if options.env not in prune_gym.env_ids():
         raise ValueError(unknown("environment", options.env, prune_gym.env_ids()))
+    config = _config(options)
+    agent = find_agent(options.agent)
     if gym.spec(options.env).additional_wrappers:
         raise ValueError(f"{options.env} has a scalar reward; search its id without -Scalar")
     console.print(f"Preparing {options.env} (the first time builds and caches data and statistics)")
@@ -176,9 +176,14 @@ def _progress(console: Console) -> Progress:
 
 def _config(options: argparse.Namespace) -> dict[str, Any]:
     """Return what determines the run, as plain data."""
-    env_kwargs: dict[str, Any] = {"objectives": list(options.objectives)}
+    env_kwargs: dict[str, Any] = {}
+    if options.objectives:
+        env_kwargs["objectives"] = list(options.objectives)
+    if options.network:
+        env_kwargs["network"] = options.network
     if options.preference:
-        weights_array(options.preference, options.objectives)  # names and signs, before anything
+        registered = gym.spec(options.env).kwargs.get("objectives", DEFAULT)
+        weights_array(options.preference, options.objectives or registered)  # before anything
     names = [name for name, _ in options.budget or ()]
     if len(set(names)) < len(names):
         raise ValueError(f"expected one --budget per cost, got {', '.join(names)}")
@@ -206,7 +211,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--seed", type=int, default=0)
     add("--budget", type=_pair, action="append", metavar="COST=SHARE", help="repeatable")
     add("--preference", type=_pairs, metavar="NAME=WEIGHT,...", help="priorities of objectives")
-    add("--objectives", type=lambda text: tuple(text.split(",")), default=DEFAULT)
+    add("--objectives", type=lambda text: tuple(text.split(",")), metavar="NAME,...")
+    add(
+        "--network", help="start from this instead: a file of `prune-gym apply`, or module:function"
+    )
     add("--run", type=Path, help="run folder (default: runs/ENV-AGENT-SEED)")
     add("--resume", action="store_true", help="go on with the run in the folder")
     return parser

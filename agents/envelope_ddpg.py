@@ -39,6 +39,7 @@ from stable_baselines3.common.utils import polyak_update
 from stable_baselines3.td3.policies import TD3Policy
 from torch import Tensor, nn
 
+from agents.episodes import Episodes
 from agents.random_ratio import NOISE
 from agents.settings import Settings
 from agents.spaces import require_actions
@@ -310,7 +311,7 @@ def search(env: gym.Env, settings: Settings) -> EnvelopeDDPG:
     warm_up = max(settings.episodes // 5, 1) * steps
     agent = EnvelopeDDPG(env=conditioned, learning_starts=warm_up, seed=settings.seed)
     agent.set_logger(settings.logger)
-    agent.learn(settings.episodes * steps)
+    agent.learn(settings.episodes * steps, callback=Episodes(settings.episodes))
     return agent
 
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import gymnasium as gym
 import stable_baselines3
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.callbacks import BaseCallback
 
+from agents.episodes import Episodes
 from agents.settings import Settings
 from agents.spaces import require_actions
 from prune_gym.errors import unknown
@@ -40,19 +40,7 @@ def search_with(name: str) -> Callable[[gym.Env, Settings], BaseAlgorithm]:
             options |= {"n_steps": 4 * steps, "batch_size": 4 * steps}
         model = algorithm("MlpPolicy", scalar, **options)
         model.set_logger(settings.logger)
-        model.learn(settings.episodes * steps, callback=_Episodes(settings.episodes))
+        model.learn(settings.episodes * steps, callback=Episodes(settings.episodes))
         return model
 
     return search
-
-
-class _Episodes(BaseCallback):
-    """Stops after a number of episodes: on-policy classes would play their last batch out."""
-
-    def __init__(self, episodes: int) -> None:
-        super().__init__()
-        self._left = episodes
-
-    def _on_step(self) -> bool:
-        self._left -= int(self.locals["dones"].sum())
-        return self._left > 0

@@ -1,22 +1,25 @@
-"""Hard caps on costs that no sequence of actions can exceed."""
+"""Hard caps on costs that no sequence of actions can exceed.
+
+Strategies are handled as the values of their decisions, ``float64 (n, decisions)``.
+"""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from prune_gym.costs import Cost
-from prune_gym.decisions import ChannelDecision
+from prune_gym.decisions.plan import Plan
 from prune_gym.errors import unknown
 
 STARTS = 30
 
 
 class Budgets:
-    """The widths that a decision may take so that every budget can still be met.
+    """The values that a decision may take so that every budget can still be met.
 
-    A width is allowed when some completion of the undecided groups meets all budgets at once.
-    Two completions are tried: the smallest width everywhere, which is cheapest for every cost
-    that grows with width, and the strategy whose worst ratio of cost to budget was found lowest,
+    A value is allowed when some completion of the open decisions meets all budgets at once.
+    Two completions are tried: the smallest value everywhere, which is cheapest for every cost
+    that grows with them, and the strategy whose worst ratio of cost to budget was found lowest,
     for costs that do not (measured latency). The completion that allowed one decision is still
     there at the next, so the set is never empty and the last decision meets every budget exactly,
     after rounding.
@@ -26,14 +29,14 @@ class Budgets:
         self,
         limits: Mapping[str, float],
         costs: Mapping[str, Cost],
-        decisions: tuple[ChannelDecision, ...],
+        plan: Plan,
     ) -> None:
         """Check that the budgets can be met.
 
         Args:
             limits: cost name -> largest allowed fraction of the original network's cost.
             costs: all costs by name.
-            decisions: one per group.
+            plan: the decisions.
 
         Raises:
             ValueError: an unknown cost, a fraction outside (0, 1], or budgets that no strategy
@@ -42,50 +45,57 @@ class Budgets:
         for name, limit in limits.items():
             if name not in costs:
                 raise ValueError(unknown("budget", name, costs))
+            if not costs[name].deterministic:
+                raise ValueError(
+                    f"budget {name}={limit!r}: what is measured by the clock cannot be kept to "
+                    "beforehand; take a latency table (`prune-gym profile`) for budgets"
+                )
             if not 0 < limit <= 1:
                 raise ValueError(
                     f"budget {name}={limit!r}: expected a fraction of the original network's "
                     f"{name} in (0, 1], such as {name}=0.5"
                 )
-        self._decisions = decisions
-        full = np.array([[decision.size for decision in decisions]])
+        self._plan, self._decisions = plan, plan.decisions
+        full = plan.realise(plan.full[None])
         self._limits = [
             (costs[name], float(limit * costs[name](full)[0])) for name, limit in limits.items()
         ]
-        smallest = np.array([decision.options[0] for decision in decisions])
+        smallest = plan.least
         self._completions = smallest[None]
         if self._limits:
             self._completions = np.stack([smallest, self._descend(smallest, self._worst)])
             if (self._worst(self._completions) > 1).all():
                 self._completions[1] = self._cheapest(self._worst)
-                self._refuse_unreachable(limits, full)
+                self._refuse_unreachable(limits)
 
-    def allowed(self, widths: np.ndarray, index: int) -> np.ndarray:
-        """Return a mask over the options of decision ``index``, given the widths before it."""
+    def allowed(self, values: np.ndarray, index: int) -> np.ndarray:
+        """Return a mask over the options of decision ``index``, given the values before it."""
         options = self._decisions[index].options
         if not self._limits:
             return np.ones(len(options), dtype=bool)
         rows = np.repeat(self._completions[:, None], len(options), axis=1)
-        rows[:, :, :index] = widths[:index]
+        rows[:, :, :index] = values[:index]
         rows[:, :, index] = options
         meets = self._worst(rows.reshape(-1, rows.shape[-1])) <= 1
         return np.asarray(meets.reshape(len(self._completions), -1).any(axis=0))
 
-    def exceeded(self, widths: np.ndarray) -> str:
-        """Return which budgets a strategy's widths (groups,) exceed, "" where none is."""
+    def exceeded(self, values: np.ndarray) -> str:
+        """Return which budgets a strategy's values (decisions,) exceed, "" where none is."""
+        realised = self._plan.realise(values[None])
         return ", ".join(
-            f"{cost.name} ({cost(widths[None])[0]:g} of {limit:g} {cost.unit})"
+            f"{cost.name} ({cost(realised)[0]:g} of {limit:g} {cost.unit})"
             for cost, limit in self._limits
-            if cost(widths[None])[0] > limit
+            if cost(realised)[0] > limit
         )
 
-    def _worst(self, widths: np.ndarray) -> np.ndarray:
-        """Return the largest ratio of a cost to its budget: widths (n, groups) -> (n,)."""
-        return np.stack([cost(widths) / limit for cost, limit in self._limits]).max(axis=0)
+    def _worst(self, values: np.ndarray) -> np.ndarray:
+        """Return the largest ratio of a cost to its budget: values (n, decisions) -> (n,)."""
+        realised = self._plan.realise(values)
+        return np.stack([cost(realised) / limit for cost, limit in self._limits]).max(axis=0)
 
-    def _descend(self, start: Sequence[int] | np.ndarray, cost) -> np.ndarray:
-        """Lower ``cost`` one group at a time until no single change helps."""
-        best = np.array(start)
+    def _descend(self, start: Sequence[float] | np.ndarray, cost) -> np.ndarray:
+        """Lower ``cost`` of values one decision at a time until no single change helps."""
+        best = np.array(start, dtype=np.float64)
         value = float(cost(best[None])[0])
         improved = True
         while improved:
@@ -106,15 +116,18 @@ class Budgets:
         found = np.array([self._descend(row, cost) for row in [self._completions[0], *starts]])
         return found[cost(found).argmin()]
 
-    def _refuse_unreachable(self, limits: Mapping[str, float], full: np.ndarray) -> None:
+    def _refuse_unreachable(self, limits: Mapping[str, float]) -> None:
         if (self._worst(self._completions) <= 1).any():
             return
-        least = []
+        realise, least = self._plan.realise, []
+        full = realise(self._plan.full[None])
         for cost, _ in self._limits:
-            cheapest = self._cheapest(cost)[None]
-            least.append(f"{cost.name}={np.ceil(1e4 * cost(cheapest)[0] / cost(full)[0]) / 1e4:g}")
+            cheapest = self._cheapest(lambda values, cost=cost: cost(realise(values)))
+            share = cost(realise(cheapest[None]))[0] / cost(full)[0]
+            least.append(f"{cost.name}={np.ceil(1e4 * share) / 1e4:g}")
         asked = ", ".join(f"{name}={limit:g}" for name, limit in limits.items())
         raise ValueError(
             f"no strategy meets the budgets {asked}; the least that can be reached, each by "
-            f"itself, is {', '.join(least)} (a smaller min_keep allows smaller networks)"
+            f"itself, is {', '.join(least)} (a smaller min_keep, min_density "
+            "or fewer bits allow smaller networks)"
         )

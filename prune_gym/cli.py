@@ -1,4 +1,4 @@
-"""The command ``prune-gym``: envs, apply, validate, pretrain, profile."""
+"""The command ``prune-gym``: envs, apply, validate, pretrain, pretrain-detector, profile."""
 
 import argparse
 import sys
@@ -22,13 +22,17 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _envs(options: argparse.Namespace, console: Console) -> int:
-    from envs_registry import ENVS, env_ids
+    from envs_registry import ENVS, VARIANTS, VERSION
 
-    table = Table("id", "network", "data")
-    for env_id in env_ids():
-        kwargs = next(kwargs for name, kwargs in reversed(ENVS.items()) if env_id.startswith(name))
-        table.add_row(env_id, kwargs["network"], kwargs["data"])
-    console.print(table)
+    rows: list[tuple[str, ...]] = [("id", "network", "data", "decides")]
+    for name, kwargs in ENVS.items():
+        given = (str(kwargs.get(key, "yours")) for key in ("network", "data"))
+        rows.append((f"{name}-{VERSION}", *given, ", ".join(kwargs.get("decide", ("channels",)))))
+    for row in rows:  # whole, however narrow the screen: ids are there to be copied
+        line = "{:<36}{:<24}{:<10}{}".format(*row)
+        console.print(line, soft_wrap=True, highlight=False)
+    others = ", ".join(variant for variant in VARIANTS if variant)
+    console.print(f"Each also with {others} before -{VERSION}.", highlight=False)
     return 0
 
 
@@ -70,22 +74,57 @@ def _pretrain(options: argparse.Namespace, console: Console) -> int:
     return 0
 
 
+def _pretrain_detector(options: argparse.Namespace, console: Console) -> int:
+    from prune_gym.deploy.pretrain_detector import pretrain_detector
+
+    pretrain_detector(options.out, progress=console.print)
+    return 0
+
+
 def _profile(options: argparse.Namespace, console: Console) -> int:
     from prune_gym import models
     from prune_gym.deploy.profile import profile
-    from prune_gym.network.trace import trace
+    from prune_gym.deploy.runtimes import Setting
 
-    table = trace(models.build(options.network, 10).eval(), (3, 32, 32))
-    profile(
-        table,
-        device=options.device,
-        runtime=options.runtime,
-        threads=options.threads,
-        batch=options.batch,
-        out=options.out,
-    )
+    if options.check:
+        return _check_latency(options, console)
+    if not options.device:
+        raise ValueError("--device is missing: what to call this machine in the table")
+    for name in options.network or ["vgg16"]:
+        network = models.build(name, 10)
+        shape = models.NETWORKS[name].input_shape
+        setting = Setting(options.batch, shape, options.threads)
+        profile(
+            network,
+            name=name,
+            device=options.device,
+            runtime=options.runtime,
+            setting=setting,
+            out=options.out,
+        )
     use = escape(f'Wrote {options.out}; use it with gym.make(..., latency="{options.out}")')
     console.print(use, soft_wrap=True)
+    return 0
+
+
+def _check_latency(options: argparse.Namespace, console: Console) -> int:
+    from prune_gym import models
+    from prune_gym.costs.latency import load_latency_table
+    from prune_gym.deploy.check import check
+
+    latency = load_latency_table(options.latency or str(options.out))
+    for name in options.network or ["vgg16"]:
+        network = models.build(name, 10)
+        result = check(network, latency, models.NETWORKS[name].input_shape, seed=options.seed)
+        title = f"{name}: {latency.about['device']}, {latency.about['runtime']}"
+        table = Table("predicted ms", "measured ms", "error", "error of the share", title=title)
+        columns = (result.predicted, result.measured, result.errors, result.relative_errors)
+        for predicted, measured, error, relative in zip(*columns, strict=True):
+            table.add_row(
+                f"{predicted:.3f}", f"{measured:.3f}", f"{error:+.1%}", f"{relative:+.1%}"
+            )
+        console.print(table)
+        console.print(f"{name}: {result}", highlight=False, soft_wrap=True)
     return 0
 
 
@@ -116,13 +155,26 @@ def _parser() -> argparse.ArgumentParser:
     pretrain.add_argument("--out", type=Path, help="default: NETWORK-DATA.safetensors")
     pretrain.set_defaults(run=_pretrain)
 
+    detector = commands.add_parser("pretrain-detector", help="train the narrow YOLOv3 that ships")
+    detector.add_argument(
+        "--out", type=Path, default=Path("yolov3_eighth-digit-scenes.safetensors")
+    )
+    detector.set_defaults(run=_pretrain_detector)
+
     profile = commands.add_parser("profile", help="measure a latency table on this machine")
-    profile.add_argument("--network", default="vgg16")
+    profile.add_argument("--network", action="append", help="repeatable; default: vgg16")
     profile.add_argument("--runtime", default="onnxruntime")
     profile.add_argument("--threads", type=int, default=2)
     profile.add_argument("--batch", type=int, default=1)
-    profile.add_argument("--device", required=True, help="what to call this machine in the table")
+    profile.add_argument("--device", help="what to call this machine in the table")
     profile.add_argument("--out", type=Path, default=Path("latency.json"))
+    profile.add_argument(
+        "--check", action="store_true", help="measure random strategies and compare with a table"
+    )
+    profile.add_argument(
+        "--latency", help="the table to check, shipped name or path; default: --out"
+    )
+    profile.add_argument("--seed", type=int, default=0, help="of the strategies of --check")
     profile.set_defaults(run=_profile)
     return parser
 

@@ -11,36 +11,44 @@ from torch import nn
 from prune_gym.budgets import Budgets
 from prune_gym.costs import COSTS, Cost, build_costs
 from prune_gym.costs.latency import load_latency_table
-from prune_gym.datasets import Data
-from prune_gym.decisions import channel_decision
+from prune_gym.datasets import Data, DetectionData
+from prune_gym.decisions import Decision, Rules, make_decisions
+from prune_gym.decisions.plan import Plan
+from prune_gym.deploy.measured import MeasuredLatency
 from prune_gym.errors import unknown
 from prune_gym.evaluate import Evaluator
 from prune_gym.objectives import DEFAULT, make_objectives
 from prune_gym.observation import FEATURES, Observer, Progress
+from prune_gym.realised import Realised
 from prune_gym.render import keep_ratio_bars
 from prune_gym.strategy import Strategy, strategy_from_dict
 from prune_gym.task import find_evaluator
 from prune_gym.validation import ValidationResult, compare
 
 REWARDS = ("incremental", "terminal")
+MEASURED = "measured"
+OWN = ("network", "data")  # names, or one's own objects
+ALWAYS_OBSERVED = ("flops", "params", "memory", "latency")  # the rest where they are wanted
 
 
 class CompressionEnv(gym.Env[np.ndarray, Any]):
-    """Prune a trained network layer by layer; the reward is a vector of objectives.
+    """Compress a trained network layer by layer; the reward is a vector of objectives.
 
     ## Description
-    Each step decides how many channels one channel group keeps, from the network's input to its
-    output. After the last decision the candidate is cut physically, repaired without training and
-    scored on the search split. Costs come exactly from the layer table, in microseconds.
+    Each step makes one decision, from the network's input to its output: by default how many
+    channels one channel group keeps (``decide`` adds or takes other kinds: residual blocks, shares
+    of weights, bits). After the last decision the candidate is cut physically, repaired without
+    training and scored on the search split. Costs come exactly from the layer table, in
+    microseconds.
 
     ## Action Space
-    ``Box(-1, 1, (1,), float32)``: -1 keeps the fewest channels (``min_keep``), 1 keeps all. The
-    width is rounded to ``round_to`` channels and moved to the nearest one with which every budget
-    can still be met. With ``discrete=n``: ``Discrete(n)``, evenly spaced actions from -1 to 1, and
+    ``Box(-1, 1, (1,), float32)``: -1 takes the smallest value (the fewest channels, ``min_keep``),
+    1 the original's. The value is moved to the nearest option with which every budget can still be
+    met. With ``discrete=n``: ``Discrete(n)``, evenly spaced actions from -1 to 1, and
     ``action_masks()`` tells which of them the budgets leave as they are.
 
     ## Observation Space
-    ``Box(0, 1, (33,), float32)``, the same entries at the same scale for every network:
+    ``Box(0, 1, (50,), float32)``, the same entries at the same scale for every network:
     ``prune_gym.observation.FEATURES`` names them, the table is in docs/environment.md.
 
     ## Rewards
@@ -53,8 +61,9 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
     The original network, nothing decided. Nothing is random.
 
     ## Episode End
-    ``terminated`` after the last group. ``info`` then holds ``accuracy``, ``flops``, ``params``,
-    ``latency_ms``, ``memory_bytes`` and ``strategy`` (plain data that replays the episode).
+    ``terminated`` after the last decision. ``info`` then holds ``accuracy``, ``flops``, ``params``,
+    ``latency_ms``, ``memory_bytes``, ``energy_mj``, ``size_bytes`` and ``strategy`` (plain data
+    that replays the episode).
 
     ## Arguments
     See :meth:`__init__`.
@@ -68,15 +77,21 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
     def __init__(
         self,
         network: str | nn.Module = "vgg16",
-        data: str | Data = "digits",
+        data: str | Data | DetectionData = "digits",
         *,
         objectives: Sequence[str] | None = None,
         budgets: Mapping[str, float] | None = None,
         latency: str | None = "reference-cpu",
-        repair: str = "merge+batch_norm",
+        dataflow: str = "X:Y",
+        coding: str = "csr",
+        repair: str = "least_squares",
         reward: str = "incremental",
+        decide: Sequence[str] = ("channels",),
         min_keep: float = 0.125,
         round_to: int = 8,
+        min_density: float = 0.1,
+        granularity: int = 4,
+        bits: Sequence[int] = (2, 3, 4, 5, 6, 7, 8),
         discrete: int | None = None,
         render_mode: str | None = None,
     ) -> None:
@@ -89,11 +104,21 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
             objectives: which rewards, in this order; None: accuracy, flops, latency (where there
                 is a table) and memory.
             budgets: cost -> largest allowed fraction of the original's; never exceeded.
-            latency: latency table, the name of a shipped one or a path; None does without latency.
-            repair: how candidates are repaired: none, batch_norm, merge, merge+batch_norm.
+            latency: latency table, the name of a shipped one or a path; "measured" times every
+                finished candidate on this machine; None does without latency.
+            dataflow: of the accelerator whose energy is counted: X:Y, FX:FY, X:FX or CI:CO.
+            coding: how the weights are stored, for size: dense, coo or csr.
+            repair: how candidates are repaired: none, batch_norm, merge, merge+batch_norm or
+                least_squares.
             reward: "incremental" or "terminal".
+            decide: the kinds of decisions: channels, block, density, global_density, variational,
+                weight_bits, activation_bits.
             min_keep: least share of a group's channels to keep, in (0, 1].
             round_to: widths are multiples of this many channels.
+            min_density: least share of a layer's weights to keep, in (0, 1].
+            granularity: consecutive output channels whose weights are kept or pruned together
+                (density); 1 prunes element-wise.
+            bits: the bits to choose from, 1 to 8, or 32 for float.
             discrete: number of discrete actions, instead of the continuous one.
             render_mode: None, "ansi" or "rgb_array".
 
@@ -101,26 +126,37 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
             ValueError: an unknown name, or a value out of range; budgets that cannot be met.
             FileNotFoundError: data that are neither on disk nor to be downloaded.
         """
-        _check_arguments(reward, min_keep, round_to, discrete, render_mode)
+        _check_arguments(reward, discrete, render_mode)
         self.render_mode = render_mode
-        self._evaluator = find_evaluator(network, data, repair)
-        table, calibration = self._evaluator.table, self._evaluator.calibration
-        self._costs = build_costs(table, load_latency_table(latency) if latency else None)
-        self.decisions = tuple(
-            channel_decision(group.name, group.size, min_keep, round_to) for group in table.groups
+        self._evaluator = find_evaluator(
+            network, data, repair, granularity, by_information="variational" in decide
         )
+        table = self._evaluator.table
+        rules = Rules(min_keep, round_to, min_density, tuple(bits))
+        decisions = make_decisions(decide, self._evaluator, rules)
+        self._plan = Plan(table, decisions, self._evaluator.density)
+        by_table = load_latency_table(latency) if latency not in (None, MEASURED) else None
+        self._costs = build_costs(table, by_table, dataflow=dataflow, coding=coding)
+        if latency == MEASURED:
+            shape = self._evaluator.data.search.images.shape[1:]
+            measured = MeasuredLatency(self._evaluator.network, table, shape)
+            self._costs[measured.name] = measured
         if objectives is None:
             objectives = [name for name in DEFAULT if name == "accuracy" or name in self._costs]
         self.objectives = make_objectives(objectives, self._costs)
         limits = dict(budgets or {})
-        self._budgets = Budgets(limits, self._costs, self.decisions)
+        self._budgets = Budgets(limits, self._costs, self._plan)
         self._limit_row = np.array([limits.get(name, 1.0) for name in COSTS])
-        self._columns = [COSTS.index(name) for name in self._costs]
-        self._observe = Observer(table, self.decisions, calibration.errors)
+        wanted = {*ALWAYS_OBSERVED, *objectives, *limits}
+        known = [cost for name, cost in self._costs.items() if name in wanted]
+        self._observed = [cost for cost in known if cost.deterministic]
+        self._at_the_end = [cost for cost in known if not cost.deterministic]
+        self._columns = [COSTS.index(cost.name) for cost in self._observed]
+        self._observe = Observer(table, self.decisions)
         self._terminal_only = reward == "terminal"
-        self._full = table.full
-        self._least = np.array([decision.options[0] for decision in self.decisions])
-        self._original = np.array([cost(self._full[None])[0] for cost in self._costs.values()])
+        full = self._plan.realise(self._plan.full[None])
+        self._original = np.array([cost(full)[0] for cost in self._observed])
+        self._original_at_the_end = np.array([cost(full)[0] for cost in self._at_the_end])
         self.observation_space = spaces.Box(0.0, 1.0, (len(FEATURES),), np.float32)
         self.action_space = (
             spaces.Box(-1.0, 1.0, (1,), np.float32)
@@ -129,8 +165,15 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
         )
         self.reward_space = spaces.Box(-1.0, 1.0, (len(self.objectives),), np.float32)
         self.reward_dim = len(self.objectives)
-        self._widths: np.ndarray | None = None
+        self._values: np.ndarray | None = None
         self._index = 0
+        self._made: tuple[int, ...] = ()
+        self._lost: tuple[float, ...] = ()
+
+    @property
+    def decisions(self) -> tuple[Decision, ...]:
+        """All decisions in the order of the episode; those in a skipped block are not made."""
+        return self._plan.decisions
 
     @property
     def evaluator(self) -> Evaluator:
@@ -146,15 +189,16 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
     @property
     def original_metrics(self) -> dict[str, float]:
         """Natural values of the network before any pruning; its accuracy is measured once."""
-        return self._metrics(self._full) | {"accuracy": self._evaluator.accuracy(self._full)}
+        full = self._plan.realise(self._plan.full[None])
+        return self._metrics(full) | {"accuracy": self._evaluator.accuracy(full)}
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Start an episode with the original network; returns (observation, info)."""
         super().reset(seed=seed)
-        self._widths = self._full.copy()
-        self._index = 0
+        self._values = self._plan.full.copy()
+        self._index, self._made, self._lost = 0, (), ()
         self._survey()
         return self._observation(), {}
 
@@ -166,16 +210,20 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
                 (numbers beyond [-1, 1] are clipped).
             gymnasium.error.ResetNeeded: before ``reset`` or after the end of an episode.
         """
-        if self._widths is None or self._index == len(self.decisions):
+        if self._values is None or self._index == len(self.decisions):
             raise gym.error.ResetNeeded(
                 "step() needs an episode in progress: call reset() first"
-                if self._widths is None
-                else f"the episode ended after {len(self.decisions)} decisions: call reset()"
+                if self._values is None
+                else f"the episode ended after {len(self._made)} decisions: call reset()"
             )
-        width = self.decisions[self._index].nearest(self._scalar(action), self._allowed)
-        before = self._shares[0]
-        self._widths[self._index] = width
-        self._index += 1
+        index, before = self._index, self._shares[0]
+        decision = self.decisions[index]
+        self._values[index] = value = decision.nearest(self._scalar(action), self._allowed)
+        self._made += (index,)
+        self._lost += (decision.lost_at(value),)
+        self._index = self._plan.following(index, self._values)
+        # What is not decided because its block is skipped counts as the least of its kind.
+        self._values[index + 1 : self._index] = self._plan.least[index + 1 : self._index]
         self._survey()
         terminated = self._index == len(self.decisions)
         info = self._terminal_info() if terminated else {}
@@ -188,7 +236,7 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
         """
         if not isinstance(self.action_space, spaces.Discrete):
             raise ValueError("action_masks() needs a discrete environment: make it with discrete=8")
-        if self._widths is None or self._index == len(self.decisions):
+        if self._values is None or self._index == len(self.decisions):
             raise gym.error.ResetNeeded("action_masks() needs an episode in progress: call reset()")
         decision = self.decisions[self._index]
         everything = np.ones_like(self._allowed)
@@ -204,65 +252,82 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
         Raises:
             ValueError: the strategy is of another network or breaks its rules.
         """
-        return self._evaluator.candidate(self.widths_of(strategy)).requires_grad_(True)
+        return self._evaluator.candidate(self.realise(strategy)).requires_grad_(True)
 
     def validate(self, strategy: Strategy | Mapping[str, Any]) -> ValidationResult:
         """Replay a strategy and compare every number it claims with what is found here.
+
+        A latency that was measured by the clock is no such number and is left out.
 
         Raises:
             ValueError: the strategy is of another network or breaks its rules.
         """
         strategy = _as_strategy(strategy)
-        widths = self.widths_of(strategy)
+        realised = self.realise(strategy)
         # Scored anew: the memo may hold the very number that is to be checked.
-        candidate, search = self._evaluator.candidate(widths), self._evaluator.data.search
-        found = self._metrics(widths) | {"accuracy": self._evaluator.score(candidate, search)}
-        return compare(strategy.metrics, found, len(search))
+        candidate, search = self._evaluator.candidate(realised), self._evaluator.data.search
+        found = self._metrics(realised) | {"accuracy": self._evaluator.score(candidate, search)}
+        timed = {cost.metric for cost in self._costs.values() if not cost.deterministic}
+        claimed, found = (
+            {name: value for name, value in metrics.items() if name not in timed}
+            for metrics in (strategy.metrics, found)
+        )
+        return compare(claimed, found, len(search))
 
-    def widths_of(self, strategy: Strategy | Mapping[str, Any]) -> np.ndarray:
-        """Return a strategy's widths in this network's order, ``int64 (groups,)``.
+    def realise(self, strategy: Strategy | Mapping[str, Any]) -> Realised:
+        """Return what a strategy comes to: what every cost and the evaluator take.
 
         Raises:
-            ValueError: the strategy's groups or widths are not this network's.
+            ValueError: the strategy's decisions or values are not this environment's.
         """
-        widths = _as_strategy(strategy).widths
-        names = [decision.name for decision in self.decisions]
-        if set(widths) != set(names):
-            odd = sorted(set(widths) ^ set(names))
-            raise ValueError(
-                f"the strategy is of another network: expected groups {names}, differs in {odd}"
-            )
-        for decision in self.decisions:
-            if widths[decision.name] not in decision.options:
+        given, array = _as_strategy(strategy).values, self._plan.full.copy()
+        missing = []
+        for index, decision in enumerate(self.decisions):
+            key = (decision.kind, decision.name)
+            if not self._plan.is_made(index, array):
+                array[index] = decision.options[0]
+                given.pop(key, None)
+                continue
+            if key not in given:
+                missing.append(" ".join(key))
+                continue
+            array[index] = given.pop(key)
+            if array[index] not in decision.options:
                 raise ValueError(
-                    f"group {decision.name!r}: expected one of {decision.options.tolist()} "
-                    f"channels, the strategy keeps {widths[decision.name]}"
+                    f"{' '.join(key)}: expected one of {decision.options.tolist()}, "
+                    f"the strategy has {array[index]:g}"
                 )
-        array = np.array([widths[name] for name in names], dtype=np.int64)
+        if missing or given:
+            raise ValueError(
+                "the strategy is of another network or of other kinds of decisions: it lacks "
+                f"{missing} and has besides {[' '.join(key) for key in given]}"
+            )
         if exceeded := self._budgets.exceeded(array):
             raise ValueError(f"the strategy exceeds the budgets {exceeded}")
-        return array
+        return self._plan.realise(array[None])
 
     @property
     def costs(self) -> dict[str, Cost]:
-        """The costs by name; each maps widths (n, groups) of many strategies to (n,)."""
+        """The costs by name; each maps what n strategies come to (``Realised``) to (n,)."""
         return dict(self._costs)
 
     def render(self) -> str | np.ndarray | None:  # type: ignore[override]
         """Return the decisions so far as text ("ansi") or as a picture ("rgb_array")."""
-        if self.render_mode is None or self._widths is None:
+        if self.render_mode is None or self._values is None:
             return None
         if self.render_mode == "ansi":
             return self._text()
-        return keep_ratio_bars(self._widths / self._full, self._index)
+        return keep_ratio_bars(self._values / self._plan.full, self._index)
 
     def _text(self) -> str:
-        assert self._widths is not None
+        assert self._values is not None
         lines = [
-            f"{decision.name:<24}{width:>5} of {decision.size}"
-            for decision, width in zip(self.decisions, self._widths[: self._index], strict=False)
+            f"{d.kind:<16}{d.name:<24}{self._values[index]:>5g} of {d.of:g}"
+            for index in self._made
+            for d in [self.decisions[index]]
         ]
-        shares = zip(COSTS, self._shares[0], strict=True)
+        names = [cost.name for cost in self._observed]
+        shares = zip(names, self._shares[0, self._columns], strict=True)
         return "\n".join([*lines, "  ".join(f"{name} {share:.1%}" for name, share in shares)])
 
     def _scalar(self, action: Any) -> float:
@@ -282,21 +347,24 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
 
     def _survey(self) -> None:
         """Compute the costs that the reward and the observation need, and what is allowed next."""
-        assert self._widths is not None
-        index, rows = self._index, np.repeat(self._widths[None], 3, axis=0)
-        rows[1, index : index + 1] = self._least[index : index + 1]
-        rows[2, index:] = self._least[index:]
-        values = np.stack([cost(rows) for cost in self._costs.values()], axis=1)
+        assert self._values is not None
+        index, rows = self._index, np.repeat(self._values[None], 3, axis=0)
+        rows[1, index : index + 1] = self._plan.least[index : index + 1]
+        rows[2, index:] = self._plan.least[index:]
+        realised = self._plan.realise(rows)
+        self._realised = realised[0]
+        values = np.stack([cost(realised) for cost in self._observed], axis=1)
         self._shares = np.ones((3, len(COSTS)))  # an unknown cost cannot be cut
         self._shares[:, self._columns] = values / self._original
         if index < len(self.decisions):
-            self._allowed = self._budgets.allowed(self._widths, index)
+            self._allowed = self._budgets.allowed(self._values, index)
 
     def _observation(self) -> np.ndarray:
-        assert self._widths is not None
-        return self._observe(
-            Progress(self._widths, self._index, self._shares, self._limit_row, self._allowed)
-        )
+        assert self._values is not None
+        last = self._made[-1] if self._made else None
+        before = 1.0 if last is None else float(self._values[last] / self.decisions[last].of)
+        place = (self._realised, before, self._lost, self._index)
+        return self._observe(Progress(*place, self._shares, self._limit_row, self._allowed))
 
     def _reward(self, before: np.ndarray, info: dict[str, Any]) -> np.ndarray:
         terminated = "accuracy" in info
@@ -306,38 +374,42 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
             saved = before - self._shares[0]
         entries = dict(zip(COSTS, saved, strict=True))
         entries["accuracy"] = info.get("accuracy", 0.0)
+        for cost, original in zip(self._at_the_end, self._original_at_the_end, strict=True):
+            entries[cost.name] = 1.0 - info[cost.metric] / original if terminated else 0.0
         return np.array([entries[o.name] for o in self.objectives], dtype=np.float32)
 
-    def _metrics(self, widths: np.ndarray) -> dict[str, float]:
-        return {cost.metric: float(cost(widths[None])[0]) for cost in self._costs.values()}
+    def _metrics(self, realised: Realised) -> dict[str, float]:
+        return {cost.metric: float(cost(realised)[0]) for cost in self._costs.values()}
 
     def _terminal_info(self) -> dict[str, Any]:
-        assert self._widths is not None
-        metrics = {"accuracy": self._evaluator.accuracy(self._widths)}
-        metrics |= self._metrics(self._widths)
-        decisions = tuple(
-            {"group": d.name, "kind": d.kind, "kept": int(width), "of": d.size}
-            for d, width in zip(self.decisions, self._widths, strict=True)
-        )
+        metrics = {"accuracy": self._evaluator.accuracy(self._realised)}
+        metrics |= self._metrics(self._realised)
+        decisions = tuple(self._as_plain_data(index) for index in self._made)
         spec = self.spec
-        kwargs = dict(spec.kwargs) if spec else {}
+        # One's own module or data are no plain data; who replays the strategy gives them again.
+        kwargs = {
+            name: value
+            for name, value in (spec.kwargs if spec else {}).items()
+            if name not in OWN or isinstance(value, str)
+        }
         strategy = Strategy(spec.id if spec else "", kwargs, decisions, dict(metrics))
         return {**metrics, "strategy": strategy.as_dict()}
+
+    def _as_plain_data(self, index: int) -> dict[str, Any]:
+        assert self._values is not None
+        decision, value = self.decisions[index], float(self._values[index])
+        plain = {"kind": decision.kind, "name": decision.name, "value": value, "of": decision.of}
+        whole = {k: int(v) for k, v in plain.items() if isinstance(v, float) and v == int(v)}
+        return plain | whole
 
 
 def _as_strategy(strategy: Strategy | Mapping[str, Any]) -> Strategy:
     return strategy if isinstance(strategy, Strategy) else strategy_from_dict(dict(strategy))
 
 
-def _check_arguments(
-    reward: str, min_keep: float, round_to: int, discrete: int | None, render_mode: str | None
-) -> None:
+def _check_arguments(reward: str, discrete: int | None, render_mode: str | None) -> None:
     if reward not in REWARDS:
         raise ValueError(unknown("reward", reward, REWARDS))
-    if not 0 < min_keep <= 1:
-        raise ValueError(f"min_keep: expected a share in (0, 1], got {min_keep!r}")
-    if round_to < 1:
-        raise ValueError(f"round_to: expected a number of channels >= 1, got {round_to!r}")
     if discrete is not None and discrete < 2:
         raise ValueError(f"discrete: expected at least 2 actions, got {discrete!r}")
     if render_mode not in (None, *CompressionEnv.metadata["render_modes"]):

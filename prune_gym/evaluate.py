@@ -1,21 +1,33 @@
 """The accuracy of candidates, as fast as the processor allows."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property, partial
+from typing import cast
 
 import numpy as np
 import torch
 from torch import nn
 
-from prune_gym.datasets import Data, Split
+from prune_gym.datasets import Data, DetectionData, DetectionSplit, Split
+from prune_gym.detection.boxes import detect
+from prune_gym.detection.metric import average_precision
+from prune_gym.models.darknet import Head
+from prune_gym.network.allocator import release_memory
 from prune_gym.network.calibration import Calibration
 from prune_gym.network.fold import fold_batch_norm
 from prune_gym.network.images import normalised
+from prune_gym.network.least_squares import Reference
 from prune_gym.network.precision import bfloat16_is_fast
+from prune_gym.network.quantise import quantise
 from prune_gym.network.repair import check_repair, cut_and_repair
+from prune_gym.network.sparse import sparsify
+from prune_gym.network.surgery import kept_positions
 from prune_gym.network.table import LayerTable
+from prune_gym.realised import FLOAT_BITS, Realised
 
 BATCH = 500
+KEPT_BYTES = 128 * 2**20  # of images; ready for the network they take twice as much
 
 
 @torch.inference_mode()
@@ -39,23 +51,26 @@ class Evaluator:
         data: what it is scored on.
         calibration: its second moments and channel orders.
         images: normalised calibration images (N, C, H, W).
-        memo: accuracy by realised widths.
+        memo: accuracy by what a strategy comes to (:meth:`Realised.key`).
     """
 
     def __init__(
         self,
         network: nn.Module,
         table: LayerTable,
-        data: Data,
+        data: Data | DetectionData,
         calibration: Calibration,
         calibration_images: torch.Tensor,
-        repair: str = "merge+batch_norm",
+        repair: str = "least_squares",
         rebuild: tuple[Callable, tuple] | None = None,
+        importance: Mapping[str, tuple[torch.Tensor, torch.Tensor]] | None = None,
     ) -> None:
         """Hold what all candidates share.
 
-        ``rebuild`` is a function and its arguments that make an equal evaluator, so that pickles
-        carry a name and not the weights; without it the evaluator is pickled whole.
+        ``importance`` are factors by which weights count when some are pruned one by one (see
+        :func:`prune_gym.network.sparse.sparsify`). ``rebuild`` is a function and its arguments
+        that make an equal evaluator, so that pickles carry a name and not the weights; without it
+        the evaluator is pickled whole.
 
         Raises:
             ValueError: no such repair.
@@ -64,39 +79,86 @@ class Evaluator:
         self.network, self.table, self.data = network, table, data
         self.calibration, self.images = calibration, calibration_images
         self.repair = repair
-        self.memo: dict[tuple[int, ...], float] = {}
+        self.memo: dict[bytes, float] = {}
+        self.importance = dict(importance or {})
         self._rebuild = rebuild
         self._dtype = torch.bfloat16 if bfloat16_is_fast() else torch.float32
-        self._search: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._search: list[torch.Tensor] = []
 
     def __reduce__(self) -> tuple:
         """Pickle by name where the evaluator was made by name."""
         if self._rebuild is not None:
             return self._rebuild
         args = (self.network, self.table, self.data, self.calibration, self.images, self.repair)
-        return (Evaluator, args)
+        return (Evaluator, (*args, None, self.importance))
 
     def kept(self, widths: np.ndarray) -> list[np.ndarray]:
         """Return which channels of every group stay, ascending: the first of its order."""
         orders = self.calibration.orders
         return [np.sort(order[:width]) for order, width in zip(orders, widths, strict=True)]
 
-    def candidate(self, widths: np.ndarray) -> nn.Module:
-        """Return the smaller, repaired network of a strategy, in float32 and eval mode."""
-        return cut_and_repair(
+    def candidate(self, realised: Realised) -> nn.Module:
+        """Return the smaller, repaired network of one strategy, in float32 and eval mode.
+
+        Where the strategy decides bits, batch-norm is folded and the layers are quantised.
+        """
+        density, blocks, kept = realised.density, realised.blocks, self.kept(realised.widths[0])
+        prune = None if density is None else partial(self._sparsify, density=density[0], kept=kept)
+        candidate = cut_and_repair(
             self.network,
             self.table,
-            self.kept(widths),
+            kept,
             self.repair,
             self.calibration,
             self.images,
+            self.reference if self.repair == "least_squares" else None,
+            skipped=self.table.skipped(None if blocks is None else blocks[0]),
+            sparsify=prune,
         )
+        return self._quantised(candidate, realised)
 
-    def accuracy(self, widths: np.ndarray) -> float:
-        """Return the candidate's top-1 accuracy on the search split, in [0, 1]."""
-        key = tuple(int(width) for width in widths)
+    def _sparsify(self, candidate: nn.Module, density: np.ndarray, kept: list[np.ndarray]) -> None:
+        positions = kept_positions(self.network, self.table, kept)
+        everything = slice(None)
+        importance = {
+            name: (
+                outputs[positions.get((name, "out"), everything)],
+                inputs[positions.get((name, "in"), everything)],
+            )
+            for name, (outputs, inputs) in self.importance.items()
+        }
+        sparsify(candidate, self.table, density, importance)
+
+    def _quantised(self, candidate: nn.Module, realised: Realised) -> nn.Module:
+        if realised.weight_bits is None and realised.activation_bits is None:
+            return candidate
+        floats = np.full(len(self.table.weighted), FLOAT_BITS)
+        weight_bits, activation_bits = (
+            floats if bits is None else bits[0]
+            for bits in (realised.weight_bits, realised.activation_bits)
+        )
+        folded = fold_batch_norm(candidate, self.table)
+        return quantise(folded, self.table, weight_bits, activation_bits, self.images)
+
+    @cached_property
+    def reference(self) -> Reference:
+        """What least squares fits candidates to; measured when the first candidate is made."""
+        return Reference(self.network, self.images)
+
+    @cached_property
+    def density(self) -> np.ndarray | None:
+        """Share of weights that are not zero per layer, ``(layers,)``; None where all are not."""
+        names = [self.table.layers[index].name for index in self.table.weighted]
+        weights = [self.network.get_submodule(name).get_parameter("weight") for name in names]
+        shares = np.array([int(weight.count_nonzero()) / weight.numel() for weight in weights])
+        return shares if (shares < 0.99).any() else None  # a few zeros are chance
+
+    def accuracy(self, realised: Realised) -> float:
+        """Return the accuracy of one strategy's candidate on the search split, in [0, 1]."""
+        key = realised.key()
         if key not in self.memo:
-            self.memo[key] = self.score(self.candidate(widths), self.data.search)
+            self.memo[key] = self.score(self.candidate(realised), self.data.search)
+            release_memory()
         return self.memo[key]
 
     def fast(self, network: nn.Module) -> nn.Module:
@@ -105,20 +167,36 @@ class Evaluator:
         return folded.to(dtype=self._dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @torch.inference_mode()
-    def score(self, network: nn.Module, split: Split) -> float:
-        """Return the top-1 accuracy of a candidate on a split, computed by its fast copy."""
-        fast = self.fast(network)
-        correct = 0
-        for images, labels in self._batches(split):
-            correct += int((fast(images).argmax(1) == labels).sum())
-        return correct / len(split)
+    def score(self, network: nn.Module, split: Split | DetectionSplit) -> float:
+        """Return a candidate's accuracy on a split, computed by its fast copy, in [0, 1].
 
-    def _batches(self, split: Split) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Return the split's batches, ready for the fast copy; the search split's are kept."""
+        Top-1 accuracy, or mean average precision (mAP@0.5) of a detector.
+        """
+        fast = self.fast(network)
+        outputs = (fast(images) for images in self._batches(split))
+        if isinstance(split, DetectionSplit):
+            return self._mean_average_precision(outputs, split)
+        starts = range(0, len(split), BATCH)
+        labels = (torch.tensor(split.labels[start : start + BATCH]) for start in starts)
+        hits = (int((o.argmax(1) == t).sum()) for o, t in zip(outputs, labels, strict=True))
+        return sum(hits) / len(split)
+
+    def _mean_average_precision(
+        self, outputs: Iterable[tuple[torch.Tensor, ...]], split: DetectionSplit
+    ) -> float:
+        heads = cast(Sequence[Head], self.network.heads)  # a candidate may not carry them
+        size = (split.images.shape[2], split.images.shape[3])
+        return average_precision([detect(maps, heads, size) for maps in outputs], split)
+
+    def _batches(self, split: Split | DetectionSplit) -> Iterable[torch.Tensor]:
+        """Return the split's images, ready for the fast copy; a small search split's are kept."""
         if split is self.data.search and self._search:
             return self._search
-        images = normalised(split.images, self.data).to(self._dtype).split(BATCH)
-        batches = list(zip(images, torch.tensor(split.labels).split(BATCH), strict=True))
-        if split is self.data.search:
-            self._search = batches
+        batches = (self._batch(split, start) for start in range(0, len(split), BATCH))
+        if split is self.data.search and split.images.nbytes <= KEPT_BYTES:
+            self._search = list(batches)
+            return self._search
         return batches
+
+    def _batch(self, split: Split | DetectionSplit, start: int) -> torch.Tensor:
+        return normalised(split.images[start : start + BATCH], self.data).to(self._dtype)

@@ -4,28 +4,33 @@ One flat float32 vector in [0, 1] of one length for every network. All scales ar
 so that a policy learned on one network can be run on another. :data:`FEATURES` names every entry.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from prune_gym.costs import COSTS
-from prune_gym.decisions import ChannelDecision
+from prune_gym.decisions import KINDS, Decision
 from prune_gym.network.table import LayerTable
+from prune_gym.realised import FLOAT_BITS, Realised
 
 PROBES = (0.75, 0.5, 0.25)
 FEATURES: tuple[str, ...] = (
     "share of the decisions made",
-    "the group's first layer is depthwise",
-    "the group's first layer is linear",
-    "log2 of its input channels as decided so far, over 12",
-    "log2 of the group's channels, over 12",
+    *(f"decides {kind.replace('_', ' ')}" for kind in KINDS),
+    "the layer is depthwise",
+    "the layer is linear",
     "kernel height over 11",
     "stride over 4",
     "log2 of input height x width, over 18",
-    "keep ratio of the decision before (1 at the start)",
-    "least keep ratio that the budgets allow here",
-    "largest keep ratio that the budgets allow here",
-    *(f"root of the output energy lost at keep ratio {probe}" for probe in PROBES),
+    "log2 of its input channels as decided so far, over 12",
+    "log2 of its output channels as decided so far, over 12",
+    "share of its weights kept as decided so far",
+    "bits of its weights as decided so far, over 32",
+    "value of the decision before, as a share of the original's (1 at the start)",
+    "least value that the budgets allow here, as a share of the original's",
+    "largest value that the budgets allow here, as a share of the original's",
+    *(f"root of the output energy lost at the share {probe}" for probe in PROBES),
     "root of the output energy lost by the decision before",
     "root of the largest output energy lost so far",
     "1 - product of the output energies kept so far",
@@ -33,7 +38,7 @@ FEATURES: tuple[str, ...] = (
         f"{cost}: {what}"
         for cost in COSTS
         for what in (
-            "share of the cost that this group can still save alone",
+            "share of the cost that this decision can still save alone",
             "share of the cost cut so far",
             "share of the cost that can still be cut",
             "slack: budget less the least that is left, as a share of the cost",
@@ -47,15 +52,19 @@ class Progress:
     """Where an episode stands: everything that the dynamic entries are computed from.
 
     Attributes:
-        widths: decided widths, and full ones for the rest, ``int64 (groups,)``.
-        index: the group to decide next; ``groups`` at the end.
-        costs: costs (3, 4) as shares of the original's, columns as :data:`COSTS`: as decided
-            with the rest full; with this group at its least too; with all the rest at its least.
-        limits: budgets, 1 where there is none, ``(4,)``.
-        allowed: mask over the options of the group to decide next.
+        realised: what has been decided comes to, with the rest at the original's values.
+        before: the value of the decision made last, as a share of the original's; 1 at the start.
+        lost: the output energy that each decision made so far is expected to lose.
+        index: the decision to make next; their number at the end.
+        costs: costs (3, costs) as shares of the original's, columns as :data:`COSTS`: as decided
+            with the rest full; with this decision at its least too; with all the rest at its least.
+        limits: budgets, 1 where there is none, ``(costs,)``.
+        allowed: mask over the options of the decision to make next.
     """
 
-    widths: np.ndarray
+    realised: Realised
+    before: float
+    lost: tuple[float, ...]
     index: int
     costs: np.ndarray
     limits: np.ndarray
@@ -65,38 +74,27 @@ class Progress:
 class Observer:
     """Computes observations for one network; a fresh array every time."""
 
-    def __init__(
-        self,
-        table: LayerTable,
-        decisions: tuple[ChannelDecision, ...],
-        errors: tuple[np.ndarray, ...],
-    ) -> None:
-        """Take the fixed entries from the layer table and the calibration's error curves."""
+    def __init__(self, table: LayerTable, decisions: tuple[Decision, ...]) -> None:
+        """Take the fixed entries from the layer table and the decisions."""
         self._table, self._decisions = table, decisions
-        self._errors = errors
-        self._layers = [table.layer(group.name) for group in table.groups]
-        position = {layer.name: i for i, layer in enumerate(table.layers)}
-        self._first = [position[group.name] for group in table.groups]
-        self._static = np.array([self._static_row(g) for g in range(len(decisions))])
+        self._column = {index: column for column, index in enumerate(table.weighted)}
+        self._static = np.array([self._static_row(decision) for decision in decisions])
 
-    def _static_row(self, g: int) -> list[float]:
-        layer, size = self._layers[g], self._decisions[g].size
-        probes = [np.sqrt(self._errors[g][max(1, round(probe * size))]) for probe in PROBES]
+    def _static_row(self, decision: Decision) -> list[float]:
+        layer = self._table.layers[decision.layer]
         return [
+            *(float(decision.kind == kind) for kind in KINDS),
             float(layer.kind == "depthwise"),
             float(layer.kind == "linear"),
-            np.log2(size) / 12,
             layer.kernel[0] / 11,
             layer.stride / 4,
             np.log2(layer.in_size[0] * layer.in_size[1]) / 18,
-            *probes,
+            *(np.sqrt(decision.lost_at(probe * decision.of)) for probe in PROBES),
         ]
 
     def __call__(self, progress: Progress) -> np.ndarray:
         """Return the observation, float32 ``(len(FEATURES),)``."""
-        index = progress.index
         shares = progress.costs
-        lost = [float(self._errors[g][width]) for g, width in enumerate(progress.widths[:index])]
         per_cost = np.stack(
             [
                 shares[0] - shares[1],
@@ -106,41 +104,38 @@ class Observer:
             ],
             axis=1,
         )
-        depthwise, linear, size, kernel, stride, pixels, *probes = self._group_entries(index)
-        before = progress.widths[index - 1] / self._decisions[index - 1].size if index else 1.0
+        static, decided = self._about_the_decision(progress)
+        lost = progress.lost
         vector = [
-            index / len(self._decisions),
-            depthwise,
-            linear,
-            self._inputs(progress),
-            size,
-            kernel,
-            stride,
-            pixels,
-            before,
-            *self._interval(progress),
-            *probes,
+            progress.index / len(self._decisions),
+            *static[: -len(PROBES)],
+            *decided[:-2],
+            progress.before,
+            *decided[-2:],
+            *static[-len(PROBES) :],
             np.sqrt(lost[-1]) if lost else 0.0,
             np.sqrt(max(lost, default=0.0)),
-            1 - float(np.prod([1 - each for each in lost])),
+            1 - math.prod(1 - each for each in lost),
             *per_cost.ravel(),
         ]
         return np.clip(np.array(vector, dtype=np.float32), 0.0, 1.0)
 
-    def _group_entries(self, index: int) -> np.ndarray:
-        if index == len(self._decisions):
-            return np.zeros(self._static.shape[1])
-        return self._static[index]
-
-    def _inputs(self, progress: Progress) -> float:
+    def _about_the_decision(self, progress: Progress) -> tuple[np.ndarray, list[float]]:
+        """Return the fixed entries and those that depend on what was decided; 0 at the end."""
         if progress.index == len(self._decisions):
-            return 0.0
-        inputs = self._table.inputs(progress.widths[None])[0, self._first[progress.index]]
-        return float(np.log2(max(inputs, 1)) / 12)
-
-    def _interval(self, progress: Progress) -> tuple[float, float]:
-        if progress.index == len(self._decisions):
-            return 0.0, 0.0
-        decision = self._decisions[progress.index]
-        choices = decision.options[progress.allowed]
-        return float(choices[0] / decision.size), float(choices[-1] / decision.size)
+            return np.zeros(self._static.shape[1]), [0.0] * 6
+        decision, realised = self._decisions[progress.index], progress.realised
+        table, column = self._table, self._column[decision.layer]
+        inputs = table.inputs(realised.widths)[0, decision.layer]
+        outputs = table.outputs(realised.widths)[0, decision.layer]
+        density = 1.0 if realised.density is None else realised.density[0, column]
+        bits = FLOAT_BITS if realised.weight_bits is None else realised.weight_bits[0, column]
+        choices = decision.options[progress.allowed] / decision.of
+        return self._static[progress.index], [
+            float(np.log2(max(inputs, 1)) / 12),
+            float(np.log2(max(outputs, 1)) / 12),
+            float(density),
+            float(bits) / FLOAT_BITS,
+            float(choices[0]),
+            float(choices[-1]),
+        ]

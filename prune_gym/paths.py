@@ -19,6 +19,19 @@ def data_home() -> Path:
     return Path(os.environ.get("PRUNE_GYM_HOME") or cache_home()).expanduser()
 
 
+def writable_home() -> Path:
+    """Return the data home where it can be written to, else the user's cache folder."""
+    home = data_home()
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        probe = home / ".prune-gym-probe"
+        probe.touch()
+        probe.unlink()
+    except OSError:
+        return cache_home()
+    return home
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Write ``content`` so that a reader sees the old file or the whole new one.
 

@@ -29,8 +29,8 @@ class RecordRun(gym.Wrapper):
         self.folder, self._image_every = folder, image_every
         self._recorded = folder.journal.records
         for record in self._recorded:
-            widths = tuple(d["kept"] for d in record["strategy"]["decisions"])
-            self.core.evaluator.memo[widths] = record["accuracy"]
+            key = self.core.realise(record["strategy"]).key()
+            self.core.evaluator.memo[key] = record["accuracy"]
         for stale in folder.path.glob("events.out.tfevents.*"):
             stale.unlink()  # written again, with the same content, as the run is played again
         self.writer = SummaryWriter(str(folder.path))
@@ -95,10 +95,13 @@ class RecordRun(gym.Wrapper):
         add("front/hypervolume", self.hypervolume, episode)
         add("front/size", int(self.on_front().sum()), episode)
         add("time/seconds_per_episode", time.perf_counter() - self._started, episode)
-        kept = [d["kept"] / d["of"] for d in info["strategy"]["decisions"]]
-        self.writer.add_histogram("decisions/keep_ratio", np.array(kept), episode, bins="fd")
-        for decision, ratio in zip(info["strategy"]["decisions"], kept, strict=True):
-            add(f"keep_ratio/{decision['group']}", ratio, episode)
+        shares: dict[str, list[float]] = {}
+        for decision in info["strategy"]["decisions"]:
+            share = decision["value"] / decision["of"]
+            shares.setdefault(decision["kind"], []).append(share)
+            add(f"{decision['kind']}/{decision['name']}", share, episode)
+        for kind, values in shares.items():
+            self.writer.add_histogram(f"decisions/{kind}", np.array(values), episode, bins="fd")
         if episode % self._image_every == 0:
             self.writer.add_figure("front", self.figure(), episode)
 
@@ -128,16 +131,17 @@ class RecordRun(gym.Wrapper):
         if not front:
             return
         metrics = [name for name in front[0] if name != "strategy"]
-        groups = [d["group"] for d in front[0]["strategy"]["decisions"]]
+        keys = [(decision.kind, decision.name) for decision in self.core.decisions]
         rows = csv.writer(table)
-        rows.writerow(["strategy", *metrics, *groups])
+        rows.writerow(["strategy", *metrics, *(" ".join(key) for key in keys)])
         for stale in (path / "front").glob("*.json"):
             stale.unlink()
         for number, record in enumerate(front):
             name = f"front/{number:03d}.json"
-            strategy_from_dict(record["strategy"]).save(path / name)
-            kept = [d["kept"] for d in record["strategy"]["decisions"]]
-            rows.writerow([name, *(record[metric] for metric in metrics), *kept])
+            strategy = strategy_from_dict(record["strategy"])
+            strategy.save(path / name)
+            values = [strategy.values.get(key, "") for key in keys]  # "" in a skipped block
+            rows.writerow([name, *(record[metric] for metric in metrics), *values])
         write_atomically(path / "front.csv", table.getvalue().encode())
         figure, image = self.figure(), io.BytesIO()
         figure.savefig(image, format="png", dpi=120)

@@ -1,14 +1,15 @@
 """A strategy: all realised decisions of one episode, as a small JSON that anyone can replay."""
 
+import copy
 import json
-import operator
-from dataclasses import asdict, dataclass, field
+import math
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from prune_gym.paths import write_atomically
 
-FORMAT = "prune-gym-strategy-1"
+FORMAT = "prune-gym-strategy-2"
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,8 @@ class Strategy:
     Attributes:
         env_id: the registered environment, "" for one made by hand.
         env_kwargs: the arguments it was made with beside its defaults (budgets, objectives, ...).
-        decisions: per group a dict with ``group``, ``kind``, ``kept`` and ``of``.
+        decisions: a dict each with ``kind``, ``name`` (of the channel group, layer or block),
+            ``value`` and ``of`` (the original's value).
         metrics: natural values: accuracy (search split), flops, params, latency_ms, memory_bytes.
     """
 
@@ -29,13 +31,19 @@ class Strategy:
     format: str = field(default=FORMAT)
 
     @property
-    def widths(self) -> dict[str, int]:
-        """Kept channels by group."""
-        return {decision["group"]: decision["kept"] for decision in self.decisions}
+    def values(self) -> dict[tuple[str, str], float]:
+        """The value of every decision by its kind and name."""
+        return {(each["kind"], each["name"]): each["value"] for each in self.decisions}
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain data, as it stands in ``info["strategy"]`` and in the file."""
-        return asdict(self) | {"decisions": [dict(decision) for decision in self.decisions]}
+        return {
+            "format": self.format,
+            "env_id": self.env_id,
+            "env_kwargs": copy.deepcopy(self.env_kwargs),
+            "decisions": [dict(decision) for decision in self.decisions],
+            "metrics": dict(self.metrics),
+        }
 
     def save(self, path: Path) -> None:
         """Write the JSON atomically."""
@@ -54,10 +62,10 @@ def strategy_from_dict(content: Any, source: str = "strategy") -> Strategy:
     try:
         decisions = tuple(
             {
-                "group": str(d["group"]),
                 "kind": str(d["kind"]),
-                "kept": operator.index(d["kept"]),
-                "of": operator.index(d["of"]),
+                "name": str(d["name"]),
+                "value": _number(d["value"]),
+                "of": _number(d["of"]),
             }
             for d in content["decisions"]
         )
@@ -65,9 +73,16 @@ def strategy_from_dict(content: Any, source: str = "strategy") -> Strategy:
         return Strategy(str(content["env_id"]), dict(content["env_kwargs"]), decisions, metrics)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(
-            f"{source}: a strategy has env_id, env_kwargs, decisions (group, kind, kept, of) and "
+            f"{source}: a strategy has env_id, env_kwargs, decisions (kind, name, value, of) and "
             f"metrics; this one is damaged at {error!r}"
         ) from error
+
+
+def _number(value: Any) -> float:
+    """Return a finite number as it came, whole or not."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise TypeError(f"{value!r} is not a finite number")
+    return value
 
 
 def load_strategy(path: str | Path) -> Strategy:

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 import prune_gym  # noqa: F401  (registers the ids)
 from prune_gym import models
-from prune_gym.datasets import Data, Split, cifar10
+from prune_gym.datasets import Data, Split, cifar10, imagenet
 from prune_gym.env import CompressionEnv
 from prune_gym.network.images import normalised
 from prune_gym.paths import cache_home, data_home
@@ -30,11 +30,16 @@ def why_no_cifar():
 
 
 def why_no_env(env_id):
-    if "CIFAR10" not in env_id:
-        return ""
-    if not models.weights_path("vgg16", "cifar10").is_file():
-        return "no CIFAR-10 weights ship yet"
-    return why_no_cifar()
+    kwargs = gym.spec(env_id).kwargs
+    network, data = kwargs.get("network", "vgg16"), kwargs.get("data", "digits")
+    if network in models.NETWORKS and models.weights_on_disk(network, data) is None:
+        return f"the weights of {network} on {data} are not in {data_home()}: set PRUNE_GYM_HOME"
+    return {"cifar10": why_no_cifar, "imagenet": why_no_imagenet}.get(data, str)()
+
+
+def why_no_imagenet():
+    folder = data_home() / imagenet.FOLDER
+    return "" if folder.is_dir() else f"ImageNet is not in {folder}: set PRUNE_GYM_HOME"
 
 
 def public_file(name):

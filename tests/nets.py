@@ -116,8 +116,38 @@ class TwoNorms(nn.Module):
 
 
 def padded_shortcut():
-    """Return a ResNet whose shortcuts pad with zero channels."""
+    """Return a ResNet whose shortcuts pad with zero channels, by modules."""
     return ResNet(2, 4)
+
+
+class PaddedInCode(nn.Module):
+    """A shortcut whose padding is written in the code, where surgery cannot change it."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.inner, self.back = conv(3, 6), conv(6, 5, stride=2), conv(5, 10)
+        self.out = nn.Linear(10, 4)
+
+    def forward(self, x):
+        x = self.stem(x)
+        x = self.back(self.inner(x)) + F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 1, 3))
+        return self.out(F.adaptive_avg_pool2d(x, 1).flatten(1))
+
+
+class PaddedUnevenly(nn.Module):
+    """Zero channels on one side, batch-norm after the addition, and zeros that nothing meets."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.inner = conv(3, 6), conv(6, 9)
+        self.pad, self.lonely = nn.ZeroPad3d((0, 0, 0, 0, 3, 0)), nn.ZeroPad3d((1, 1, 0, 0, 1, 2))
+        self.norm, self.mix = nn.BatchNorm2d(9), nn.Conv2d(12, 7, 3)
+        self.out = nn.Linear(7, 4)
+
+    def forward(self, x):
+        x = self.stem(x)
+        x = self.lonely(F.relu(self.norm(self.pad(x) + self.inner(x))))
+        return self.out(self.mix(x).mean((2, 3)))
 
 
 ZOO = {
@@ -125,6 +155,8 @@ ZOO = {
     "flattened": Flattened,
     "residual": Residual,
     "padded shortcut": padded_shortcut,
+    "padded in code": PaddedInCode,
+    "padded unevenly": PaddedUnevenly,
     "depthwise": Depthwise,
     "concat": Concat,
     "preactivation": Preactivation,

@@ -5,6 +5,7 @@ from stable_baselines3.common.logger import Logger
 
 from agents import AGENTS, Settings, find_agent
 from prune_gym.env import CompressionEnv
+from prune_gym.realised import Realised
 
 
 class Recorded(gym.Wrapper):
@@ -23,7 +24,7 @@ class Recorded(gym.Wrapper):
         result = self.env.step(action)
         if result[2]:
             decisions = result[4]["strategy"]["decisions"]
-            self.widths.append(tuple(decision["kept"] for decision in decisions))
+            self.widths.append(tuple(decision["value"] for decision in decisions))
         return result
 
 
@@ -76,7 +77,7 @@ def test_random_ratios_cover_more_sizes_than_random_actions(tiny_task):
     spread = {}
     for name in ("random", "random-ratio"):
         env, trained = search(name, tiny_task, episodes=150)
-        flops = env.unwrapped.costs["flops"](np.array(env.widths))
+        flops = env.unwrapped.costs["flops"](Realised(np.array(env.widths)))
         spread[name] = np.std(flops / env.unwrapped.original_metrics["flops"])
         assert trained is None
     assert spread["random-ratio"] > 1.25 * spread["random"]

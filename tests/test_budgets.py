@@ -7,38 +7,56 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from nets import Tiny
-from test_costs import tiny_latency, vgg16_costs
+from test_costs import vgg16_costs
+from test_latency import tiny_latency
 
 from prune_gym.budgets import Budgets
 from prune_gym.costs import build_costs
-from prune_gym.decisions import channel_decision
+from prune_gym.decisions import Decision, Rules
+from prune_gym.decisions.channels import widths as widths_to_choose
+from prune_gym.decisions.plan import Plan
 from prune_gym.network.trace import trace
+from prune_gym.realised import Realised
 
 ACTIONS = st.floats(-1, 1, width=32)
 
 
-def walk(budgets, decisions, actions):
-    """Return the widths that a sequence of actions gets."""
-    widths = np.array([decision.size for decision in decisions])
-    for index, (decision, action) in enumerate(zip(decisions, actions, strict=True)):
-        allowed = budgets.allowed(widths, index)
+def channel_plan(table, round_to, min_keep=0.125):
+    """Return the plan that decides the channels of every group."""
+    decisions = []
+    for index, group in enumerate(table.groups):
+        options = widths_to_choose(group.size, Rules(min_keep, round_to))
+        lost = 1 - options / group.size
+        decisions.append(
+            Decision("channels", group.name, group.size, options, options, (index,), 0, lost)
+        )
+    return Plan(table, tuple(decisions))
+
+
+def walk(budgets, plan, actions):
+    """Return the values that a sequence of actions gets."""
+    values = plan.full.copy()
+    for index, (decision, action) in enumerate(zip(plan.decisions, actions, strict=True)):
+        allowed = budgets.allowed(values, index)
         assert allowed.any()
-        widths[index] = decision.nearest(action, allowed)
-    return widths
+        values[index] = decision.nearest(action, allowed)
+    return values
 
 
-def assert_met(limits, costs, widths, decisions):
-    full = np.array([[decision.size for decision in decisions]])
+def assert_met(limits, costs, realised, full):
     for name, limit in limits.items():
         # Exactly, after rounding: no tolerance but that of a floating-point product.
-        assert costs[name](widths[None])[0] <= limit * costs[name](full)[0] * (1 + 1e-15)
+        assert costs[name](realised)[0] <= limit * costs[name](full)[0] * (1 + 1e-15)
+
+
+def of(plan, values):
+    return plan.realise(np.atleast_2d(values))
 
 
 @functools.cache
 def vgg16_task(round_to):
     table, costs = vgg16_costs()
-    decisions = tuple(channel_decision(g.name, g.size, 0.125, round_to) for g in table.groups)
-    return costs, decisions
+    return costs, channel_plan(table, round_to)
 
 
 @given(
@@ -50,12 +68,12 @@ def vgg16_task(round_to):
 )
 @settings(max_examples=60, deadline=None)
 def test_no_actions_exceed_reachable_budgets_on_vgg16(limits, actions, round_to):
-    costs, decisions = vgg16_task(round_to)
+    costs, plan = vgg16_task(round_to)
     try:
-        budgets = Budgets(limits, costs, decisions)
+        budgets = Budgets(limits, costs, plan)
     except ValueError:
         assume(False)
-    assert_met(limits, costs, walk(budgets, decisions, actions), decisions)
+    assert_met(limits, costs, of(plan, walk(budgets, plan, actions)), of(plan, plan.full))
 
 
 @functools.cache
@@ -64,9 +82,9 @@ def bumpy_task(seed):
     rng = np.random.default_rng(seed)
     table, latency, _ = tiny_latency(lambda layer, i, o: rng.uniform(0.1, 1.0, (len(i), len(o))))
     costs = {**build_costs(table, None), "latency": latency}
-    decisions = tuple(channel_decision(g.name, g.size, 0.125, 4) for g in table.groups)
-    rows = np.array(list(itertools.product(*(decision.options for decision in decisions))))
-    return costs, decisions, rows
+    plan = channel_plan(table, 4)
+    rows = np.array(list(itertools.product(*(decision.options for decision in plan.decisions))))
+    return costs, plan, rows
 
 
 @given(
@@ -78,24 +96,24 @@ def bumpy_task(seed):
 )
 @settings(max_examples=200, deadline=None)
 def test_a_latency_that_is_not_monotone(seed, limits, actions):
-    costs, decisions, _ = bumpy_task(seed)
+    costs, plan, _ = bumpy_task(seed)
     try:
-        budgets = Budgets(limits, costs, decisions)
+        budgets = Budgets(limits, costs, plan)
     except ValueError:
         assume(False)
-    assert_met(limits, costs, walk(budgets, decisions, actions), decisions)
+    assert_met(limits, costs, of(plan, walk(budgets, plan, actions)), of(plan, plan.full))
 
 
 @given(seed=st.integers(0, 30), limit=st.floats(0.05, 1.0))
 @settings(max_examples=100, deadline=None)
 def test_what_is_refused_is_out_of_reach(seed, limit):
     """Against brute force; with costs that grow with width nothing reachable is refused."""
-    costs, decisions, rows = bumpy_task(seed)
+    costs, plan, rows = bumpy_task(seed)
     full = rows[-1:]
     for name in ("flops", "memory"):
-        reachable = (costs[name](rows) <= limit * costs[name](full)[0]).any()
+        reachable = (costs[name](of(plan, rows)) <= limit * costs[name](of(plan, full))[0]).any()
         try:
-            Budgets({name: limit}, costs, decisions)
+            Budgets({name: limit}, costs, plan)
             assert reachable
         except ValueError:
             assert not reachable
@@ -103,57 +121,53 @@ def test_what_is_refused_is_out_of_reach(seed, limit):
 
 @pytest.mark.parametrize("seed", range(20))
 def test_latency_budgets_that_are_met_by_some_strategy_are_accepted(seed):
-    costs, decisions, rows = bumpy_task(seed)
+    costs, plan, rows = bumpy_task(seed)
     latency = costs["latency"]
-    least = latency(rows).min() / latency(rows[-1:])[0]
-    Budgets({"latency": min(1.0, least * 1.0001)}, costs, decisions)
+    least = latency(of(plan, rows)).min() / latency(of(plan, rows[-1:]))[0]
+    Budgets({"latency": min(1.0, least * 1.0001)}, costs, plan)
     with pytest.raises(ValueError, match=f"latency={np.ceil(1e4 * least) / 1e4:g}"):
-        Budgets({"latency": least * 0.999}, costs, decisions)
+        Budgets({"latency": least * 0.999}, costs, plan)
 
 
 def test_the_fullest_allowed_strategy_uses_the_budget():
-    costs, decisions = vgg16_task(8)
-    budgets = Budgets({"flops": 0.5}, costs, decisions)
-    widths = walk(budgets, decisions, [1.0] * 13)
-    full = np.array([[decision.size for decision in decisions]])
-    share = costs["flops"](widths[None])[0] / costs["flops"](full)[0]
+    costs, plan = vgg16_task(8)
+    budgets = Budgets({"flops": 0.5}, costs, plan)
+    values = walk(budgets, plan, [1.0] * 13)
+    share = costs["flops"](of(plan, values))[0] / costs["flops"](of(plan, plan.full))[0]
     assert 0.48 < share <= 0.5
 
 
 def test_without_budgets_every_width_is_allowed():
-    costs, decisions = vgg16_task(8)
-    assert walk(Budgets({}, costs, decisions), decisions, [1.0] * 13).tolist() == [
-        decision.size for decision in decisions
-    ]
+    costs, plan = vgg16_task(8)
+    assert walk(Budgets({}, costs, plan), plan, [1.0] * 13).tolist() == plan.full.tolist()
 
 
 def test_unreachable_budgets_are_refused_with_the_least():
-    costs, decisions = vgg16_task(8)
-    least = np.array([[decision.options[0] for decision in decisions]])
-    full = np.array([[decision.size for decision in decisions]])
+    costs, plan = vgg16_task(8)
+    least, full = of(plan, plan.least), of(plan, plan.full)
     share = np.ceil(1e4 * costs["flops"](least)[0] / costs["flops"](full)[0]) / 1e4
     with pytest.raises(ValueError, match="no strategy meets.*flops=0.001.*least.*flops=") as error:
-        Budgets({"flops": 0.001}, costs, decisions)
+        Budgets({"flops": 0.001}, costs, plan)
     assert f"flops={share:g}" in str(error.value)
-    Budgets({"flops": float(share)}, costs, decisions)  # what the message offers is accepted
+    Budgets({"flops": float(share)}, costs, plan)  # what the message offers is accepted
 
 
 def test_budgets_that_exclude_each_other_are_refused():
     """Each can be met by itself, both at once cannot."""
     table = trace(Tiny().eval(), (3, 8, 8))
-    decisions = tuple(channel_decision(g.name, g.size, 0.5, 4) for g in table.groups)
+    plan = channel_plan(table, 4, min_keep=0.5)
 
     class Falling:
         name = "latency"
 
-        def __call__(self, widths):
-            return 100.0 - widths.sum(axis=1)
+        def __call__(self, realised: Realised):
+            return 100.0 - realised.widths.sum(axis=1)
 
     costs = {**build_costs(table, None), "latency": Falling()}
-    Budgets({"latency": 1.0}, costs, decisions)
-    Budgets({"flops": 0.5}, costs, decisions)
+    Budgets({"latency": 1.0}, costs, plan)
+    Budgets({"flops": 0.5}, costs, plan)
     with pytest.raises(ValueError, match="flops=.*latency="):
-        Budgets({"flops": 0.5, "latency": 1.0}, costs, decisions)
+        Budgets({"flops": 0.5, "latency": 1.0}, costs, plan)
 
 
 @pytest.mark.parametrize("limit", [0.0, -0.5, 1.5, float("nan")])
@@ -176,15 +190,11 @@ def test_the_environment_keeps_several_budgets():
         terminated = False
         while not terminated:
             *_, terminated, _, info = env.step(np.array([action], dtype=np.float32))
-        widths = core.widths_of(info["strategy"])
-        assert_met(limits, core.costs, widths, core.decisions)
+        full = Realised(core.evaluator.table.full[None])
+        assert_met(limits, core.costs, core.realise(info["strategy"]), full)
         for cost in ("flops", "latency", "memory"):
             metric = core.costs[cost].metric
-            assert info[metric] <= limits[cost] * core.costs[cost](env_full(core))[0]
-
-
-def env_full(core):
-    return np.array([[decision.size for decision in core.decisions]])
+            assert info[metric] <= limits[cost] * core.costs[cost](full)[0]
 
 
 def test_masks_follow_the_budgets():
@@ -204,4 +214,4 @@ def test_masks_follow_the_budgets():
         free.step(0)
         asked = decision.nearest(2 * action / 7 - 1, np.ones(len(decision.options), bool))
     assert terminated and limited
-    assert info["strategy"]["decisions"][-1]["kept"] == asked
+    assert info["strategy"]["decisions"][-1]["value"] == asked

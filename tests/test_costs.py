@@ -1,64 +1,48 @@
 import dataclasses
-import functools
 
 import numpy as np
 import pytest
 import torch
+from candidates import BIG, SMALL, candidate, full, network_and_table, nonzeros, strategies
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nets import ZOO, Tiny, make
+from nets import Tiny
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from prune_gym import models
-from prune_gym.costs import build_costs
-from prune_gym.costs.latency import Latency, LatencyTable, load_latency_table, signature
-from prune_gym.models.resnet import resnet56
-from prune_gym.network.surgery import cut, first_channels
+from prune_gym.costs import COSTS, build_costs
+from prune_gym.costs.latency import load_latency_table
 from prune_gym.network.trace import trace
-
-BIG = {
-    "vgg16": (lambda: models.build("vgg16", 10), 32),
-    "resnet56": (resnet56, 32),
-}
+from prune_gym.realised import Realised
 
 
-@functools.cache
-def network_and_table(name):
-    build, side = BIG.get(name, (lambda: make(name), 8))
-    net = build().eval()
-    return net, trace(net, (3, side, side)), side
-
-
-@functools.cache
-def vgg16_costs():
-    table = network_and_table("vgg16")[1]
-    return table, build_costs(table, load_latency_table("reference-cpu"))
-
-
-def widths_of(table):
-    """Return a Hypothesis strategy of widths."""
-    return st.tuples(*(st.integers(1, group.size) for group in table.groups))
-
-
-def check_against_the_cut_network(name, widths):
+def check_against_the_candidate(name, realised):
+    """Compare with a forward pass where no weight is pruned, else with the weights left."""
     net, table, side = network_and_table(name)
     costs = build_costs(table, None)
-    candidate = cut(net, table, first_channels(table, np.array(widths)))
-    with FlopCounterMode(display=False) as counter, torch.inference_mode():
-        candidate(torch.zeros(1, 3, side, side))
-    row = np.array([widths])
-    assert costs["flops"](row)[0] == counter.get_total_flops() / 2
-    assert costs["params"](row)[0] == sum(p.numel() for p in candidate.parameters())
+    small = candidate(net, table, realised)
+    left = nonzeros(small, table)
+    if realised.density is None:
+        with FlopCounterMode(display=False) as counter, torch.inference_mode():
+            small(torch.zeros(1, 3, side, side))
+        expected = counter.get_total_flops() / 2
+    else:
+        expected = np.dot(left, table.weighted_pixels)
+    modules = dict(small.named_modules())
+    names = [table.layers[index].name for index in table.weighted]
+    weights = sum(modules[name].weight.numel() for name in names if name in modules)
+    pruned = 0 if realised.density is None else weights - sum(left)
+    assert costs["flops"](realised)[0] == expected
+    assert costs["params"](realised)[0] == sum(p.numel() for p in small.parameters()) - pruned
 
 
-@pytest.mark.parametrize("name", ZOO)
+@pytest.mark.parametrize("name", SMALL)
 @given(st.data())
 @settings(max_examples=20, deadline=None)
-def test_flops_and_params_are_those_of_the_cut_network(name, data):
+def test_flops_and_params_are_those_of_the_candidate(name, data):
     table = network_and_table(name)[1]
-    check_against_the_cut_network(name, data.draw(widths_of(table)))
+    check_against_the_candidate(name, data.draw(strategies(table, parts=("density", "blocks"))))
 
 
 @pytest.mark.parametrize("name", BIG)
@@ -66,20 +50,25 @@ def test_flops_and_params_are_those_of_the_cut_network(name, data):
 @settings(max_examples=4, deadline=None)
 def test_flops_and_params_of_the_large_networks(name, data):
     table = network_and_table(name)[1]
-    check_against_the_cut_network(name, data.draw(widths_of(table)))
+    check_against_the_candidate(name, data.draw(strategies(table, parts=("density", "blocks"))))
 
 
-@pytest.mark.parametrize("name", [*ZOO, *BIG])
+@pytest.mark.parametrize("name", [*SMALL, *BIG])
 def test_the_full_network(name):
-    check_against_the_cut_network(name, tuple(network_and_table(name)[1].full))
+    check_against_the_candidate(name, full(network_and_table(name)[1]))
+
+
+def vgg16_costs():
+    table = network_and_table("vgg16")[1]
+    return table, build_costs(table, load_latency_table("reference-cpu"))
 
 
 def test_vgg16_has_the_known_size():
     table, costs = vgg16_costs()
-    full = table.full[None]
     assert len(table.groups) == 13
-    assert costs["flops"](full)[0] == 313_201_664
-    assert costs["params"](full)[0] == 14_724_042
+    assert tuple(costs) == COSTS
+    assert costs["flops"](full(table))[0] == 313_201_664
+    assert costs["params"](full(table))[0] == 14_724_042
 
 
 def test_resnet56_cuts_residual_streams():
@@ -94,7 +83,7 @@ def test_memory_by_hand():
     for a, b, c in [(12, 16, 16), (1, 1, 1), (12, 1, 5), (3, 16, 16)]:
         weights = 27 * a + 2 * a + 9 * a * b + 2 * b + 9 * b * c + 2 * c + 4 * c + 4
         live = [3 * 64 + a * 64, a * 64 + a * 16, (a + b) * 16, (b + c) * 16, c * 16 + c, c + 4]
-        assert memory(np.array([[a, b, c]]))[0] == 4 * (weights + max(live))
+        assert memory(Realised(np.array([[a, b, c]])))[0] == 4 * (weights + max(live))
 
 
 def test_memory_of_a_residual_block_by_hand():
@@ -116,7 +105,7 @@ def test_memory_of_a_residual_block_by_hand():
     for stream, inner in [(4, 6), (1, 6), (4, 1)]:
         weights = 3 * stream + 2 * stream * inner + 64 * stream
         live = 64 * max(2 * stream + inner, 3 * stream, 3 + stream)
-        assert memory(np.array([[stream, inner]]))[0] == 4 * (weights + live)
+        assert memory(Realised(np.array([[stream, inner]])))[0] == 4 * (weights + live)
 
 
 def peaks(net, tensors):
@@ -124,7 +113,7 @@ def peaks(net, tensors):
     table = trace(net.eval(), (3, 8, 8))
     costs = build_costs(table, None)
     for a in (1, 3, 4):
-        row = np.array([[a]])
+        row = Realised(np.array([[a]]))
         yield costs["memory"](row)[0], 4 * (costs["params"](row)[0] + 64 * tensors(a))
 
 
@@ -220,116 +209,90 @@ def test_a_mean_over_the_map_is_a_pool():
     for other in others:
         alike = [dataclasses.replace(layer, name="") for layer in other.layers]
         assert alike == [dataclasses.replace(layer, name="") for layer in one.layers]
-        rows = np.array([[1], [4]])
+        rows = Realised(np.array([[1], [4]]))
         for name, cost in build_costs(one, None).items():
             assert cost(rows).tolist() == build_costs(other, None)[name](rows).tolist()
 
 
-@functools.cache
-def tiny_table():
-    return trace(Tiny().eval(), (3, 8, 8))
-
-
-def timed(table, widths):
-    """Yield (signature, inputs, outputs) of the layers that take time, at some widths."""
-    counts = [f(w[None])[0].astype(int) for f in (table.inputs, table.outputs) for w in widths]
-    for layer, *now in zip(table.layers, *counts, strict=True):
-        if layer.kind != "batch_norm":
-            full_i, i, full_o, o = now
-            yield signature(layer, full_i, full_o), layer, full_i, full_o, i, o
-
-
-def tiny_latency(times):
-    """Return the latency of Tiny with a table of ``times(layer, inputs, outputs)``."""
-    table, layers = tiny_table(), {}
-    for key, layer, i, o, *_ in timed(table, (table.full, table.full)):
-        grid_i = np.array(sorted({max(i // 2, 1), i}), dtype=float)
-        grid_o = np.array(sorted({max(o // 4, 1), max(o // 2, 1), o}), dtype=float)
-        layers[key] = (grid_i, grid_o, times(layer, grid_i, grid_o))
-    return table, Latency(table, LatencyTable({"device": "test"}, layers)), layers
-
-
-def random_times(seed=0):
-    rng = np.random.default_rng(seed)
-    return lambda layer, i, o: rng.uniform(0.1, 1.0, (len(i), len(o)))
-
-
-@pytest.mark.parametrize("widths", [(12, 16, 16), (6, 16, 8), (12, 8, 16), (6, 8, 8)])
-def test_latency_at_grid_points_is_the_tables(widths):
-    table, latency, layers = tiny_latency(random_times())
-    widths, expected = np.array(widths), 0.0
-    for key, _, _, _, i, o in timed(table, (table.full, widths)):
-        inputs, outputs, times = layers[key]
-        expected += times[inputs.tolist().index(i), outputs.tolist().index(o)]
-    assert latency(widths[None])[0] == pytest.approx(expected, rel=1e-12)
-
-
-@given(st.tuples(st.integers(1, 12), st.integers(1, 16), st.integers(1, 16)))
-def test_latency_of_a_bilinear_table_is_exact_within_the_grid(widths):
-    """Bilinear interpolation reproduces a bilinear function; outside, the grid's edge holds."""
-    table, latency, _ = tiny_latency(lambda layer, i, o: 1.0 + np.outer(i, o) + i[:, None])
-    widths, expected = np.array(widths), 0.0
-    for _, _, full_i, full_o, i, o in timed(table, (table.full, widths)):
-        i, o = max(i, full_i // 2), max(o, full_o // 4)
-        expected += 1.0 + i * o + i
-    assert latency(widths[None])[0] == pytest.approx(expected, rel=1e-12)
-
-
-@given(st.integers(0, 5), st.tuples(st.integers(1, 12), st.integers(1, 16), st.integers(1, 16)))
-def test_latency_stays_within_its_cells(seed, widths):
-    _, latency, layers = tiny_latency(random_times(seed))
-    low = high = 0.0
-    for key, _, _, _, i, o in timed(tiny_table(), (tiny_table().full, np.array(widths))):
-        inputs, outputs, times = layers[key]
-        row, column = (
-            slice(max(np.searchsorted(grid, count, side="right") - 1, 0), None)
-            for grid, count in ((inputs, i), (outputs, o))
-        )
-        cell = times[row, column][:2, :2]
-        low += cell.min()
-        high += cell.max()
-    assert low - 1e-9 <= latency(np.array([widths]))[0] <= high + 1e-9
-
-
-def test_latency_needs_every_layer():
-    table = tiny_table()
-    with pytest.raises(ValueError, match="features.0.0.*conv 3x3 stride 1 on 8x8, 3 to 12.*profil"):
-        Latency(table, load_latency_table("reference-cpu"))
-
-
+@pytest.mark.parametrize("name", ["plain", "padded shortcut", "vgg16"])
 @given(st.data())
-@settings(max_examples=30, deadline=None)
-def test_a_batch_costs_what_its_strategies_cost_one_by_one(data):
+@settings(max_examples=20, deadline=None)
+def test_a_batch_costs_what_its_strategies_cost_one_by_one(name, data):
     table, costs = vgg16_costs()
-    rows = np.array(data.draw(st.lists(widths_of(table), min_size=1, max_size=5)))
+    if name != "vgg16":
+        table = network_and_table(name)[1]
+        costs = build_costs(table, None)
+    n = data.draw(st.integers(1, 5))
+    realised = data.draw(
+        strategies(table, n, () if name == "vgg16" else ("density", "bits", "blocks"))
+    )
     for cost in costs.values():
-        together = cost(rows)
-        assert together.shape == (len(rows),) and together.dtype == np.float64
-        one_by_one = [cost(row[None])[0] for row in rows]
-        if cost.name == "latency":
+        together = cost(realised)
+        assert together.shape == (n,) and together.dtype == np.float64
+        one_by_one = [cost(realised[row])[0] for row in range(n)]
+        if cost.name in ("latency", "energy"):
             np.testing.assert_allclose(together, one_by_one, rtol=1e-13)
         else:
             assert together.tolist() == one_by_one
 
 
+@pytest.mark.parametrize("name", ["padded shortcut", "concat", "vgg16"])
 @given(st.data())
 @settings(max_examples=30, deadline=None)
-def test_a_smaller_network_costs_no_more(data):
-    table, costs = vgg16_costs()
-    widths = np.array(data.draw(widths_of(table)))
-    group = data.draw(st.integers(0, len(table.groups) - 1))
-    smaller = widths.copy()
-    smaller[group] = data.draw(st.integers(1, int(widths[group])))
+def test_less_of_anything_costs_no_more(name, data):
+    table = network_and_table(name)[1]
+    costs = build_costs(table, None)
+    more = data.draw(strategies(table))
+    less = []
+    if more.density is None:  # with one, whole masks round
+        widths = [data.draw(st.integers(1, int(width))) for width in more.widths[0]]
+        less.append(dataclasses.replace(more, widths=np.array([widths])))
+    else:
+        less.append(dataclasses.replace(more, density=more.density / 2))
+    if more.blocks is not None:
+        less.append(dataclasses.replace(more, blocks=np.zeros_like(more.blocks)))
+    if more.weight_bits is not None:
+        less += [
+            dataclasses.replace(more, **{part: np.minimum(getattr(more, part), 2)})
+            for part in ("weight_bits", "activation_bits")
+        ]
     for name in ("flops", "params", "memory"):
-        assert costs[name](smaller[None])[0] <= costs[name](widths[None])[0]
+        for each in less:
+            assert costs[name](each)[0] <= costs[name](more)[0]
 
 
-def test_costs_are_quick():
-    import time
+def test_memory_with_bits_by_hand():
+    """As without, each weight and each activation in its bits; the logits stay float."""
+    memory = build_costs(trace(Tiny().eval(), (3, 8, 8)), None)["memory"]
+    a, b, c = 12, 16, 16
+    weights = 27 * a * 8 + 9 * a * b * 4 + 9 * b * c * 2 + 4 * c * 1
+    vectors = 32 * (2 * (a + b + c) + 4)
+    # the image 8 bits, conv(3 -> a) and its pool 6 bits, then 4, then 3 (also what is pooled)
+    live = [3 * 64 * 8 + a * 64 * 6, a * 80 * 6, a * 16 * 6 + b * 16 * 4, b * 64 + c * 48]
+    realised = Realised(
+        np.array([[a, b, c]]),
+        weight_bits=np.array([[8, 4, 2, 1]]),
+        activation_bits=np.array([[8, 6, 4, 3]]),
+    )
+    assert memory(realised)[0] == (weights + vectors + max(live)) / 8
 
-    table, costs = vgg16_costs()
-    rows = np.tile(table.full, (1000, 1))
-    start = time.perf_counter()
-    for cost in costs.values():
-        cost(rows)
-    assert time.perf_counter() - start < 1.0  # microseconds a strategy; a loop takes far longer
+
+def test_a_skipped_block_leaves_weights_and_memory_of_a_network_without_it():
+    class Net(nn.Module):
+        def __init__(self, blocks):
+            super().__init__()
+            self.stem = nn.Conv2d(3, 4, 1, bias=False)
+            self.a, self.b = nn.Conv2d(4, 9, 3, padding=1), nn.Conv2d(9, 4, 3, padding=1)
+            self.out, self.blocks = nn.Conv2d(4, 1, 8, bias=False), blocks
+
+        def forward(self, x):
+            x = self.stem(x)
+            return self.out(x + self.b(self.a(x)) if self.blocks else x)
+
+    table = trace(Net(True).eval(), (3, 8, 8))
+    without = trace(Net(False).eval(), (3, 8, 8))
+    skipped = Realised(np.array([[4, 9]]), blocks=np.array([[False]]))
+    costs, others = build_costs(table, None), build_costs(without, None)
+    for name in ("flops", "params", "memory", "energy", "size"):
+        assert costs[name](skipped)[0] == others[name](Realised(np.array([[4]])))[0], name
+        assert costs[name](skipped)[0] < costs[name](full(table))[0]

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from prune_gym.env import CompressionEnv
 from prune_gym.network.calibration import calibrate
 from prune_gym.network.trace import trace
+from prune_gym.realised import Realised
 from prune_gym.task import make_evaluator
 
 
@@ -35,7 +36,7 @@ def own():
 def test_an_evaluator_leaves_ones_own_network_as_it_was(own, tiny_data):
     before = state_of(own)
     evaluator = make_evaluator(own, tiny_data, "merge+batch_norm")
-    evaluator.accuracy(evaluator.table.full // 2)
+    evaluator.accuracy(Realised(evaluator.table.full[None] // 2))
     assert state_of(own) == before
 
 
@@ -51,12 +52,13 @@ def test_an_environment_leaves_ones_own_network_as_it_was(own, tiny_data):
 
 def test_training_ones_own_network_on_changes_no_evaluator(own, tiny_data):
     evaluator = make_evaluator(own, tiny_data, "none")
-    before = evaluator.score(evaluator.candidate(evaluator.table.full), tiny_data.search)
+    full = Realised(evaluator.table.full[None])
+    before = evaluator.score(evaluator.candidate(full), tiny_data.search)
     with torch.no_grad():
         own.out.weight.zero_()
         own.out.bias.copy_(torch.arange(4.0))
     assert evaluator.network.out.weight.any()
-    again = evaluator.score(evaluator.candidate(evaluator.table.full), tiny_data.search)
+    again = evaluator.score(evaluator.candidate(full), tiny_data.search)
     assert again == before
 
 

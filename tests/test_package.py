@@ -6,7 +6,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 OWN = {"prune_gym", "agents", "envs_registry", "train"}
-NAMES = {"sklearn": "scikit-learn", "stable_baselines3": "stable-baselines3"}
+NAMES = {"PIL": "pillow", "sklearn": "scikit-learn", "stable_baselines3": "stable-baselines3"}
 # torch.utils.tensorboard needs the one, pooch's progress bar the other.
 INDIRECT = {"tensorboard", "tqdm"}
 
@@ -32,8 +32,8 @@ def names(requirements):
 
 def test_what_is_imported_is_declared_and_nothing_else_is():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    required, optional = (
-        names(each) for each in (project["dependencies"], project["optional-dependencies"]["onnx"])
-    )
+    extras = project["optional-dependencies"]
+    required = names(project["dependencies"])
+    optional = names(extras["onnx"] + extras["detection"])
     assert required - INDIRECT == imported() - optional
     assert "torch-pruning" not in required | optional

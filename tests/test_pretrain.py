@@ -1,19 +1,14 @@
 import dataclasses
-import json
 
 import numpy as np
 import pytest
 import torch
 from nets import Tiny
 
-from prune_gym.costs.latency import Latency, load_latency_table
 from prune_gym.deploy import training
 from prune_gym.deploy.checkpoint import delete_checkpoint
-from prune_gym.deploy.profile import profile
-from prune_gym.deploy.runtimes import RUNTIMES
 from prune_gym.deploy.training import Recipe, train
 from prune_gym.evaluate import accuracy
-from prune_gym.network.trace import trace
 
 RECIPE = Recipe(epochs=3, learning_rate=0.05, batch_size=64, seed=4)
 
@@ -139,30 +134,3 @@ def test_a_batch_is_augmented_by_the_generator_alone(tiny_data):
     )
     assert torch.equal(one[0], again[0]) and not torch.equal(one[0], other[0])
     np.testing.assert_array_equal(one[1], tiny_data.train.labels[:16])
-
-
-@pytest.mark.parametrize("runtime", RUNTIMES)
-def test_profile_writes_a_table_that_serves(runtime, tmp_path):
-    if runtime == "onnxruntime":
-        pytest.importorskip("onnx")
-        pytest.importorskip("onnxruntime")
-    table, out = trace(fresh().eval(), (3, 8, 8)), tmp_path / "latency.json"
-    threads = torch.get_num_threads()
-    try:
-        profile(table, device="a test", runtime=runtime, threads=1, batch=1, out=out)
-    finally:
-        torch.set_num_threads(threads)
-    latency = Latency(table, load_latency_table(str(out)))
-    rows = np.array([[12, 16, 16], [2, 2, 2], [7, 3, 16]])
-    assert (latency(rows) >= 0).all() and latency(rows)[0] > 0
-    content = json.loads(out.read_text())
-    assert content["device"] == "a test" and content["threads"] == 1
-    assert content["runtime"].startswith(runtime) and content["processor"]
-    conv = content["layers"]["conv 3x3 stride 1 on 4x4, 12 to 16"]
-    assert conv["inputs"] == [2, 3, 6, 9, 12] and conv["outputs"] == [2, 4, 8, 12, 16]
-
-
-def test_unknown_runtimes_name_the_nearest(tmp_path):
-    table = trace(fresh().eval(), (3, 8, 8))
-    with pytest.raises(ValueError, match="unknown runtime 'onnx'; did you mean 'onnxruntime'"):
-        profile(table, device="x", runtime="onnx", threads=1, batch=1, out=tmp_path / "x")

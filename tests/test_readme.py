@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-import prune_gym
+from envs_registry import ENVS, VERSION
 from prune_gym import cli
 
 ROOT = Path(__file__).parent.parent
@@ -88,7 +88,13 @@ def test_cheap_commands_run(train, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_table_of_ids_is_complete() -> None:
-    assert re.findall(r"^\| `(ChannelPrune-[^`]+)` \|", README, re.M) == prune_gym.env_ids()
+    shown = re.findall(r"^\| `(\w+(?:-\w+)*-v0)` \|", README, re.M)
+    patterns = [name.replace("NETWORK", r"\w+") for name in shown]
+    for name in ENVS:
+        plain = name.removesuffix("-CIFAR10").removesuffix("-ImageNet")
+        assert any(re.fullmatch(pattern, f"{plain}-{VERSION}") for pattern in patterns), name
+    for pattern in patterns:
+        assert any(re.fullmatch(pattern, f"{name}-{VERSION}") for name in ENVS), pattern
 
 
 def test_every_option_of_train_is_explained(train) -> None:

@@ -17,6 +17,7 @@ from prune_gym.network.images import normalised
 from prune_gym.network.precision import fast_forward
 from prune_gym.network.repair import REPAIRS, cut_and_repair
 from prune_gym.network.trace import trace
+from prune_gym.realised import Realised
 from prune_gym.task import calibration_images, make_evaluator
 
 IMAGES = torch.randn(64, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -73,7 +74,7 @@ def test_keeping_everything_scores_as_the_original(env):
     evaluator = env.unwrapped.evaluator
     original = evaluator.score(evaluator.network, evaluator.data.search)
     evaluator.memo.clear()
-    assert evaluator.accuracy(evaluator.table.full) == original
+    assert evaluator.accuracy(Realised(evaluator.table.full[None])) == original
     assert env.unwrapped.original_metrics["accuracy"] == original > 0.9
 
 
@@ -124,14 +125,15 @@ def test_repair_on_the_digits(env):
     """Halving every layer: merge and batch-norm beat each by itself, and that beats nothing."""
     core = env.unwrapped
     evaluator, data = core.evaluator, core.evaluator.data
-    widths = np.array([decision.size // 4 for decision in core.decisions])
+    widths = np.array([decision.of // 4 for decision in core.decisions])
     few = Split(data.search.images[:1000].copy(), data.search.labels[:1000].copy())
     found = {}
     for repair in REPAIRS:
         other = make_evaluator(evaluator.network, data, repair)
-        found[repair] = other.score(other.candidate(widths), few)
+        found[repair] = other.score(other.candidate(Realised(widths[None])), few)
     assert found["merge+batch_norm"] > found["none"] + 0.3
-    assert found["merge+batch_norm"] >= max(found.values()) - 0.01
+    assert found["merge+batch_norm"] >= max(found["merge"], found["batch_norm"]) - 0.01
+    assert found["least_squares"] >= max(found.values()) - 0.01
 
 
 def of_cifar(cifar, mean, std):
@@ -144,8 +146,8 @@ def halved(net, data, widths):
     table = trace(net, (3, 32, 32))
     images = normalised(calibration_images(data), data)
     calibration = calibrate(net, table, images)
-    evaluator = Evaluator(net, table, data, calibration, images, "merge+batch_norm")
-    return accuracy(evaluator.candidate(widths(table)), data, data.test)
+    evaluator = Evaluator(net, table, data, calibration, images, "least_squares")
+    return accuracy(evaluator.candidate(Realised(widths(table)[None])), data, data.test)
 
 
 def test_resnet56_at_half_width_of_inner_channels(cifar):
@@ -166,7 +168,7 @@ def test_resnet56_at_half_width_of_inner_channels(cifar):
         return np.array([g.size // 2 if len(out[g.name]) == 1 else g.size for g in table.groups])
 
     assert accuracy(net, data, data.test) > 0.92
-    assert halved(net, data, inner) >= 0.847
+    assert halved(net, data, inner) >= 0.88
 
 
 def test_vgg16_at_half_width(cifar):
@@ -175,15 +177,15 @@ def test_vgg16_at_half_width(cifar):
     load_weights(net, path)
     net.eval().requires_grad_(False)
     data = of_cifar(cifar, cifar.mean, cifar.std)
-    assert halved(net, data, lambda table: table.full // 2) >= 0.812
+    assert halved(net, data, lambda table: table.full // 2) >= 0.84
 
 
 def test_bfloat16_is_within_three_tenths_of_a_point(cifar):
     path = public_file("vgg16_bn-cifar10.safetensors")
     net = models.build("vgg16", 10)
     load_weights(net, path)
-    evaluator = make_evaluator(net, cifar, "merge+batch_norm")
-    candidate = evaluator.candidate(evaluator.table.full // 4)
+    evaluator = make_evaluator(net, cifar, "least_squares")
+    candidate = evaluator.candidate(Realised(evaluator.table.full[None] // 4))
     if evaluator.fast(candidate).classifier.weight.dtype is not torch.bfloat16:
         pytest.skip("this processor has no fast bfloat16, so float32 is used")
     assert len(cifar.search) == 5000

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from prune_gym.env import CompressionEnv
 from prune_gym.pareto import hypervolume, non_dominated
+from prune_gym.realised import Realised
 
 ACTIONS = st.lists(st.floats(-1, 1, width=32), min_size=3, max_size=3)
 
@@ -40,7 +41,7 @@ def test_an_episodes_sum_is_the_saving(rewarded, values):
 def test_sums_on_a_registered_id_with_latency(env):
     _, rewards, infos = play(env, constant(-0.8))
     core = env.unwrapped
-    full = np.array([[decision.size for decision in core.decisions]])
+    full = Realised(np.array([[decision.of for decision in core.decisions]]))
     info = infos[-1]
     expected = [info["accuracy"]]
     for name in ("flops", "latency", "memory"):
@@ -56,7 +57,7 @@ def test_each_step_pays_the_cut_it_has_made(tiny):
         return 27 * a + 2 * a + 9 * a * b + 2 * b + 9 * b * c + 2 * c + 4 * c + 4
 
     _, rewards, infos = play(tiny, constant(-1.0))
-    a, b, c = (decision["kept"] for decision in infos[-1]["strategy"]["decisions"])
+    a, b, c = (decision["value"] for decision in infos[-1]["strategy"]["decisions"])
     before = [params(12, 16, 16), params(a, 16, 16), params(a, b, 16), params(a, b, c)]
     expected = [-(after - b4) / before[0] for b4, after in itertools.pairwise(before)]
     column = TINY_OBJECTIVES.index("params")

@@ -47,13 +47,13 @@ def command(folder, *more, agent="random", episodes=4):
 
 def distinct(records):
     """Return the widths of the records' strategies."""
-    return {tuple(strategy_from_dict(record["strategy"]).widths.values()) for record in records}
+    return {tuple(strategy_from_dict(record["strategy"]).values.values()) for record in records}
 
 
 @pytest.fixture
 def scored(monkeypatch):
     """Forget what this process has evaluated, and list what it evaluates from now on."""
-    load_evaluator("vgg16", "digits", "merge+batch_norm").memo.clear()
+    load_evaluator("vgg16", "digits", "least_squares").memo.clear()
     score, calls = Evaluator.score, []
 
     def counted(self, network, split):
@@ -94,7 +94,7 @@ def test_what_a_run_leaves(finished):
     for row in rows:
         strategy = load_strategy(finished / row["strategy"])
         assert strategy.metrics["accuracy"] == float(row["accuracy"])
-        assert all(int(row[group]) == kept for group, kept in strategy.widths.items())
+        assert all(int(row[" ".join(key)]) == kept for key, kept in strategy.values.items())
         assert strategy.as_dict() in [load(record) for record in records]
     assert len(list((finished / "front").iterdir())) == len(rows)
     assert Image.open(finished / "front.png").size > (300, 300)
@@ -124,7 +124,7 @@ def test_what_tensorboard_shows(finished):
     volumes = [event.value for event in board.Scalars("front/hypervolume")]
     assert volumes == sorted(volumes) and volumes[-1] > 0
     assert board.Tags()["images"] == ["front"]
-    assert "decisions/keep_ratio" in board.Tags()["histograms"]
+    assert "decisions/channels" in board.Tags()["histograms"]
 
 
 def test_the_saved_agent_acts(finished):
@@ -157,7 +157,7 @@ def test_resume_after_kill_9_gives_the_same(agent, finished, tmp_path, subproces
     assert process.wait() == -signal.SIGKILL
     recorded = distinct(read_journal(journal)[0])
     assert 3 <= len(recorded) < 6
-    load_evaluator("vgg16", "digits", "merge+batch_norm").memo.clear()
+    load_evaluator("vgg16", "digits", "least_squares").memo.clear()
     scored.clear()
     assert run(killed, "--resume", agent=agent, episodes=6) == 0
     assert contents(killed) == contents(whole)
@@ -193,7 +193,7 @@ def test_garbage_in_the_middle_of_the_journal(tmp_path, capsys, scored):
     lines = (folder / "evaluations.jsonl").read_bytes().splitlines(keepends=True)
     lines[1] = lines[1][:30] + b"\x00\xff\n\n" + lines[1][40:]
     (folder / "evaluations.jsonl").write_bytes(b"".join(lines))
-    load_evaluator("vgg16", "digits", "merge+batch_norm").memo.clear()
+    load_evaluator("vgg16", "digits", "least_squares").memo.clear()
     scored.clear()
     assert run_warned(folder, "--resume") == 0
     printed = words(capsys.readouterr().out)
@@ -231,7 +231,7 @@ def test_a_journal_of_another_course_is_told_and_kept(tmp_path, capsys):
     assert run(folder) == 0
     whole = contents(folder)
     records, _ = read_journal(folder / "evaluations.jsonl")
-    records[2]["strategy"]["decisions"][0]["kept"] += 8
+    records[2]["strategy"]["decisions"][0]["value"] += 8
     other = b"".join(journal_line(record) for record in records)
     (folder / "evaluations.jsonl").write_bytes(other)
     assert run_warned(folder, "--resume") == 0

@@ -1,12 +1,11 @@
 import json
 
 import gymnasium as gym
-import numpy as np
 import pytest
 import torch
 from conftest import constant, play
 
-import prune_gym
+from envs_registry import ENVS, VERSION
 from prune_gym.cli import main
 from prune_gym.deploy.saved import load_network, save_network
 from prune_gym.network.images import normalised
@@ -43,6 +42,8 @@ def test_a_strategy_is_replayed_by_its_id_and_arguments(found):
         "params",
         "latency_ms",
         "memory_bytes",
+        "energy_mj",
+        "size_bytes",
     }
 
 
@@ -60,7 +61,7 @@ def test_validation_does_not_take_the_memos_word(tiny):
     _, _, infos = play(tiny, constant(0.0))
     assert tiny.validate(infos[-1]["strategy"]).reproduced
     right = infos[-1]["accuracy"]
-    tiny.evaluator.memo[tuple(tiny.widths_of(infos[-1]["strategy"]))] = right - 0.1
+    tiny.evaluator.memo[tiny.realise(infos[-1]["strategy"]).key()] = right - 0.1
     _, _, infos = play(tiny, constant(0.0))
     assert infos[-1]["accuracy"] == right - 0.1
     result = tiny.validate(infos[-1]["strategy"])
@@ -89,9 +90,9 @@ def test_a_claim_that_nothing_is_found_for_is_not_reproduced(tiny):
 def test_a_width_that_is_no_option_is_refused(method, found):
     env, plain = found
     other = json.loads(json.dumps(plain))
-    other["decisions"][2]["kept"] = 17
-    group = other["decisions"][2]["group"]
-    with pytest.raises(ValueError, match=f"group '{group}': expected one of .* keeps 17"):
+    other["decisions"][2]["value"] = 17
+    group = other["decisions"][2]["name"]
+    with pytest.raises(ValueError, match=f"channels {group}: expected one of .* has 17"):
         getattr(env, method)(other)
 
 
@@ -100,10 +101,10 @@ def test_a_strategy_over_the_budgets_is_refused(method, found):
     env, plain = found
     full = json.loads(json.dumps(plain))
     for decision in full["decisions"]:
-        decision["kept"] = decision["of"]
+        decision["value"] = decision["of"]
     with pytest.raises(ValueError, match=r"exceeds the budgets flops \("):
         getattr(env, method)(full)
-    gym.make(plain["env_id"]).unwrapped.widths_of(full)  # without budgets it is one
+    gym.make(plain["env_id"]).unwrapped.realise(full)  # without budgets it is one
 
 
 def test_apply_gives_a_network_that_can_be_trained(tiny):
@@ -142,8 +143,7 @@ def test_saved_network_gives_the_same_outputs(found, tmp_path):
     env, plain = found
     network = env.apply(plain)
     path = tmp_path / "pruned.safetensors"
-    widths = strategy_from_dict(plain).widths
-    save_network(network, path, name="vgg16", num_classes=10, widths=widths)
+    save_network(network, path, name="vgg16", num_classes=10, realised=env.realise(plain))
     images = normalised(env.evaluator.data.test.images[:50], env.evaluator.data)
     with torch.inference_mode():
         torch.testing.assert_close(load_network(path)(images), network(images), rtol=0, atol=1e-5)
@@ -154,8 +154,8 @@ def test_saved_own_network(tiny, tmp_path):
 
     _, _, infos = play(tiny, constant(0.0))
     network, path = tiny.apply(infos[-1]["strategy"]), tmp_path / "own.safetensors"
-    widths = strategy_from_dict(infos[-1]["strategy"]).widths
-    save_network(network, path, name="mine", num_classes=4, widths=widths, input_shape=(3, 8, 8))
+    made = tiny.realise(infos[-1]["strategy"])
+    save_network(network, path, name="mine", num_classes=4, realised=made, input_shape=(3, 8, 8))
     images = normalised(tiny.evaluator.data.test.images, tiny.evaluator.data)
     again = load_network(path, build=lambda classes: Tiny())
     with torch.inference_mode():
@@ -171,11 +171,11 @@ def test_command_line(found, tmp_path, capsys):
 
     assert main(["envs"]) == 0
     printed = capsys.readouterr().out
-    assert all(env_id in printed for env_id in prune_gym.env_ids())
+    assert all(f"{name}-{VERSION} " in printed for name in ENVS)
 
     assert main(["validate", str(file)]) == 0
     printed = capsys.readouterr().out
-    assert printed.count("reproduced") == 5 and "NOT" not in printed
+    assert printed.count("reproduced") == 7 and "NOT" not in printed
 
     assert main(["apply", str(file)]) == 0
     printed = capsys.readouterr().out
@@ -206,4 +206,4 @@ def test_strategies_of_scalar_and_discrete_ids_replay():
     plain = infos[-1]["strategy"]
     again = gym.make(plain["env_id"], **plain["env_kwargs"]).unwrapped
     assert again.validate(plain).reproduced
-    assert np.array_equal(again.widths_of(plain), env.unwrapped.widths_of(plain))
+    assert again.realise(plain).key() == env.unwrapped.realise(plain).key()

@@ -94,7 +94,8 @@ def test_folding_batch_norm_changes_nothing_beyond_rounding(name):
     folded = fold_batch_norm(copy.deepcopy(net), table)
     left = sum(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
     # A concatenation is written by no one layer; what others read too must stay as it is.
-    assert left == {"concat": 1, "preactivation": 1, "two norms": 2}.get(name, 0)
+    kept = {"concat": 1, "preactivation": 1, "two norms": 2, "padded unevenly": 1}
+    assert left == kept.get(name, 0)
     with torch.inference_mode():
         torch.testing.assert_close(folded(IMAGES), net(IMAGES), rtol=1e-4, atol=1e-5)
 
@@ -114,6 +115,49 @@ def test_groups_of_residual_and_depthwise_pairs():
     assert [group.size for group in table.groups] == [8, 6]
     pair = {member.module for member in table.groups[0].members}
     assert {"stem.0", "depthwise.0", "pointwise.0"} <= pair
+
+
+def test_channels_opposite_zeros_are_groups_of_their_own():
+    net = make("padded shortcut")
+    table = trace(net, (3, 8, 8))
+    streams = [group for group in table.groups if any(m.dim == "in" for m in group.members)]
+    sizes = {g.name: g.size for g in streams if not g.name.endswith("conv1") or g.name == "conv1"}
+    assert sizes == {"conv1": 16, "layer2.0.conv2": 16, "layer3.0.conv2": 32}
+    kept = [np.arange(group.size) for group in table.groups]
+    index = [group.name for group in table.groups].index("layer2.0.conv2")
+    kept[index] = np.array([0, 1, 2, 8, 15])  # three of the first eight zeros, two of the last
+    small = cut(net, table, kept)
+    assert small.layer2[0].pad.padding == (0, 0, 0, 0, 3, 2)
+    assert net.layer2[0].pad.padding == (0, 0, 0, 0, 8, 8)
+    assert small.layer2[0].conv2.out_channels == 16 + 5
+
+
+def test_channels_opposite_zeros_that_are_written_in_the_code_stay():
+    table = trace(make("padded in code"), (3, 8, 8))
+    assert {(group.name, group.size) for group in table.groups} == {("stem.0", 6), ("inner.0", 5)}
+
+
+def test_zeros_that_nothing_meets_stay():
+    table = trace(make("padded unevenly"), (3, 8, 8))
+    assert {(group.name, group.size) for group in table.groups} == {
+        ("stem.0", 6),
+        ("inner.0", 3),
+        ("mix", 7),
+    }
+
+
+def test_padding_that_cannot_be_resized_is_refused():
+    pad = nn.ZeroPad3d((0, 0, 0, 0, 0, 0))
+    with pytest.raises(ValueError, match="layer 'twice'.*called twice.*not understood"):
+        trace(Odd(lambda net, x: net.twice(net.twice(x)), twice=pad).eval(), (3, 8, 8))
+    with pytest.raises(ValueError, match="layer 'b'.*the same module as 'a'"):
+        trace(Odd(lambda net, x: net.b(x), a=pad, b=pad).eval(), (3, 8, 8))
+    crop = nn.ZeroPad3d((0, 0, 0, 0, -2, 2))
+    with pytest.raises(ValueError, match="layer 'crop'.*crops.*not understood"):
+        trace(Odd(lambda net, x: net.crop(x), crop=crop).eval(), (3, 8, 8))
+    ones = nn.ConstantPad3d((0, 0, 0, 0, 1, 0), 1.0)
+    with pytest.raises(ValueError, match="layer 'ones'.*ConstantPad3d.*not understood"):
+        trace(Odd(lambda net, x: net.ones(x)[:, :4], ones=ones).eval(), (3, 8, 8))
 
 
 def test_the_networks_outputs_are_never_cut():

@@ -1,18 +1,21 @@
 """What a strategy costs: one file a cost, one signature, exact and vectorised.
 
-A cost is made from a layer table and called with widths ``int (n, groups)``, the kept channels of
-every group of n strategies; it returns ``float64 (n,)`` in its unit.
+A cost is made from a layer table and called with the realised decisions of n strategies; it
+returns ``float64 (n,)`` in its unit.
 """
 
 from typing import Protocol
 
 import numpy as np
 
+from prune_gym.costs.energy import Energy
 from prune_gym.costs.flops import Flops
 from prune_gym.costs.latency import Latency, LatencyTable
 from prune_gym.costs.memory import Memory
 from prune_gym.costs.params import Params
+from prune_gym.costs.size import Size
 from prune_gym.network.table import LayerTable
+from prune_gym.realised import Realised
 
 __all__ = ["COSTS", "Cost", "build_costs"]
 
@@ -34,21 +37,34 @@ class Cost(Protocol):
     deterministic: bool
     platform_dependent: bool
 
-    def __call__(self, widths: np.ndarray) -> np.ndarray:
-        """Return the costs of strategies: widths (n, groups) -> float64 (n,)."""
+    def __call__(self, realised: Realised) -> np.ndarray:
+        """Return the costs of n strategies, float64 (n,)."""
         ...
 
 
-COSTS = ("flops", "params", "memory", "latency")
+COSTS = ("flops", "params", "memory", "latency", "energy", "size")
 
 
-def build_costs(table: LayerTable, latency: LatencyTable | None) -> dict[str, Cost]:
+def build_costs(
+    table: LayerTable,
+    latency: LatencyTable | None,
+    *,
+    dataflow: str = "X:Y",
+    coding: str = "csr",
+) -> dict[str, Cost]:
     """Return the costs of one network by name; latency only where there is a table for it.
 
+    Args:
+        table: the network's layer table.
+        latency: measured times of its layers.
+        dataflow: which loops energy unrolls in space, one of ``prune_gym.costs.energy.DATAFLOWS``.
+        coding: how size stores weights, one of ``prune_gym.costs.size.CODINGS``.
+
     Raises:
-        ValueError: the latency table lacks a layer of the network.
+        ValueError: no such dataflow or coding, or the latency table lacks a layer of the network.
     """
     costs: list[Cost] = [Flops(table), Params(table), Memory(table)]
     if latency is not None:
         costs.append(Latency(table, latency))
+    costs += [Energy(table, dataflow), Size(table, coding)]
     return {cost.name: cost for cost in costs}

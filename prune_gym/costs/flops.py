@@ -3,10 +3,14 @@
 import numpy as np
 
 from prune_gym.network.table import LayerTable
+from prune_gym.realised import Realised
 
 
 class Flops:
-    """Multiply-adds of convolutions and linear layers (half of ``torch.utils.flop_counter``)."""
+    """Multiply-adds of convolutions and linear layers (half of ``torch.utils.flop_counter``).
+
+    Weights that are pruned away one by one are not multiplied.
+    """
 
     name = "flops"
     metric = "flops"
@@ -17,14 +21,8 @@ class Flops:
     def __init__(self, table: LayerTable) -> None:
         """Take the layers of ``table``."""
         self._table = table
-        self._per_pair = np.array(
-            [
-                layer.has_weight * np.prod(layer.kernel) * np.prod(layer.out_size)
-                for layer in table.layers
-            ],
-            dtype=np.float64,
-        )
+        self._pixels = table.weighted_pixels
 
-    def __call__(self, widths: np.ndarray) -> np.ndarray:
-        """Return multiply-adds: widths (n, groups) -> float64 (n,)."""
-        return (self._table.inputs(widths) * self._table.outputs(widths)) @ self._per_pair
+    def __call__(self, realised: Realised) -> np.ndarray:
+        """Return multiply-adds of n strategies, float64 (n,)."""
+        return self._table.nonzeros(realised) @ self._pixels

@@ -1,31 +1,25 @@
-"""Latency from a table measured layer by layer on a named device."""
+"""Latency from a table measured on a named device."""
 
-import json
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import fields
 
 import numpy as np
 
-from prune_gym.errors import unknown
+from prune_gym.costs.latency_table import AXES, LatencyTable, LayerTimes, load_latency_table
 from prune_gym.network.table import Layer, LayerTable
+from prune_gym.realised import FLOAT_BITS, Realised
 
-FORMAT = "prune-gym-latency-1"
-SHIPPED = Path(__file__).parent / "latency_tables"
+__all__ = [
+    "Latency",
+    "LatencyTable",
+    "load_latency_table",
+    "rounded_up",
+    "signatures",
+    "weight_megabytes",
+]
+
 TIMED = ("conv", "depthwise", "linear", "pool")
-
-
-@dataclass(frozen=True)
-class LatencyTable:
-    """Measured times of single layers on one device.
-
-    Attributes:
-        about: device, runtime, versions, threads, batch, date, repeats.
-        layers: :func:`signature` -> (inputs (i,), outputs (o,), times in ms (i, o)).
-    """
-
-    about: dict[str, Any]
-    layers: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]
+AT_ONCE = 20_000  # strategies; bounds the memory of a call
 
 
 def signature(layer: Layer, inputs: int, outputs: int) -> str:
@@ -39,54 +33,27 @@ def signature(layer: Layer, inputs: int, outputs: int) -> str:
     )
 
 
-def load_latency_table(name: str) -> LatencyTable:
-    """Read a latency table by the name of a shipped one or by path.
-
-    Raises:
-        ValueError: no such table, or the file is not a latency table.
-    """
-    path = SHIPPED / f"{name}.json"
-    if not path.is_file():
-        path = Path(name)
-        if not path.is_file():
-            shipped = sorted(each.stem for each in SHIPPED.glob("*.json"))
-            raise ValueError(unknown("latency table (shipped name or path)", name, shipped))
-    try:
-        content = json.loads(path.read_text())
-        if content["format"] != FORMAT:
-            raise ValueError(f"format {content['format']!r}")
-        layers = {
-            key: (
-                np.array(entry["inputs"], dtype=np.float64),
-                np.array(entry["outputs"], dtype=np.float64),
-                np.array(entry["milliseconds"], dtype=np.float64),
-            )
-            for key, entry in content["layers"].items()
-        }
-        _check(layers)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f"{path} is not a latency table of format {FORMAT!r} ({error!r}); make one with "
-            "`prune-gym profile`"
-        ) from error
-    return LatencyTable({k: v for k, v in content.items() if k != "layers"}, layers)
+def signatures(table: LayerTable) -> dict[int, str]:
+    """Return the keys of the layers that take time, by their index in ``table.layers``."""
+    inputs, outputs = (f(table.full[None])[0].astype(int) for f in (table.inputs, table.outputs))
+    return {
+        index: signature(layer, inputs[index], outputs[index])
+        for index, layer in enumerate(table.layers)
+        if layer.kind in TIMED
+    }
 
 
-def _check(layers: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]) -> None:
-    for key, (inputs, outputs, times) in layers.items():
-        if times.shape != (len(inputs), len(outputs)):
-            raise ValueError(f"{key}: times are {times.shape}")
-        if not (np.isfinite(times).all() and (times >= 0).all()):
-            raise ValueError(f"{key}: a time is negative or not finite")
-        if (np.diff(inputs) <= 0).any() or (np.diff(outputs) <= 0).any():
-            raise ValueError(f"{key}: channel counts must ascend")
+def weight_megabytes(table: LayerTable, realised: Realised) -> np.ndarray:
+    """Return the megabytes of n networks' float32 weights, (n,)."""
+    weights = table.weights(realised)
+    return np.ascontiguousarray(weights).sum(axis=1) * FLOAT_BITS / 8e6
 
 
 class Latency:
-    """Sum over the layers of the table's time, interpolated linearly in both channel counts.
+    """Sum over the layers that run of the table's time, interpolated linearly along every axis.
 
-    Channel counts are whole numbers, so the grid cell and the position in it are looked up once
-    per count at construction; a call is then a handful of array look-ups for all layers at once.
+    Counts and bits are whole numbers, so where they stand in the grid is looked up once per number
+    at construction; a call is then a handful of array look-ups for all layers at once.
     """
 
     name = "latency"
@@ -101,55 +68,144 @@ class Latency:
         Raises:
             ValueError: a layer was not measured.
         """
-        self._table = table
-        self._timed = np.array([i for i, layer in enumerate(table.layers) if layer.kind in TIMED])
-        full_in = table.inputs(table.full[None])[0].astype(int)
-        full_out = table.outputs(table.full[None])[0].astype(int)
-        grids = []
-        for index in self._timed:
-            key = signature(table.layers[index], full_in[index], full_out[index])
+        self._table, self._streaming = table, latency.streaming
+        keys = signatures(table)
+        for index, key in keys.items():
             if key not in latency.layers:
                 raise ValueError(
                     f"layer {table.layers[index].name!r} ({key}) is not in the latency table "
                     f"measured on {latency.about.get('device')}; measure this network with "
                     "`prune-gym profile`"
                 )
-            grids.append(latency.layers[key])
-        self._in = _Cells([grid[0] for grid in grids], full_in[self._timed])
-        self._out = _Cells([grid[1] for grid in grids], full_out[self._timed])
-        self._times = np.concatenate([grid[2].ravel() for grid in grids])
-        self._stride = np.array([grid[2].shape[1] for grid in grids])
-        self._base = np.cumsum([0] + [grid[2].size for grid in grids[:-1]])
+        layers = [latency.layers[key] for key in keys.values()]
+        self._timed = np.array(list(keys), dtype=np.intp)
+        columns = {index: column for column, index in enumerate(table.weighted)}
+        self._columns = np.array([columns.get(index, -1) for index in keys], dtype=np.intp)
+        self._times = np.concatenate([layer.milliseconds.ravel() for layer in layers])
+        self._base = np.cumsum([0, *(layer.milliseconds.size for layer in layers[:-1])])
+        largest = {
+            "inputs": table.inputs(table.full[None])[0, self._timed],
+            "outputs": table.outputs(table.full[None])[0, self._timed],
+            "weight_bits": np.full(len(layers), FLOAT_BITS),
+        }
+        self._axes = {
+            name: _Numbers(layers, at, largest[name]) if name in largest else _Shares(layers, at)
+            for at, name in enumerate(AXES)
+            if any(len(layer.axes[at]) > 1 for layer in layers)
+        }
+        self._unfilled = _Unfilled(layers, largest["outputs"])
 
-    def __call__(self, widths: np.ndarray) -> np.ndarray:
-        """Return milliseconds: widths (n, groups) -> float64 (n,)."""
-        row, next_row, u = self._in.find(self._table.inputs(widths)[:, self._timed])
-        column, next_column, v = self._out.find(self._table.outputs(widths)[:, self._timed])
-        low, high = self._base + row * self._stride, self._base + next_row * self._stride
-        times = self._times
-        near = (1 - v) * times[low + column] + v * times[low + next_column]
-        far = (1 - v) * times[high + column] + v * times[high + next_column]
-        return ((1 - u) * near + u * far).sum(axis=1)
+    def __call__(self, realised: Realised) -> np.ndarray:
+        """Return milliseconds of n strategies, float64 (n,)."""
+        starts = range(0, max(len(realised), 1), AT_ONCE)
+        return np.concatenate([self._sum(_some(realised, start)) for start in starts])
+
+    def _sum(self, realised: Realised) -> np.ndarray:
+        places = [axis.find(self._values(name, realised)) for name, axis in self._axes.items()]
+        times = self._interpolated(self._base, places)
+        times = times + self._unfilled.find(self._values("outputs", realised))
+        times = times * self._table.runs(realised)[:, self._timed]
+        times = np.broadcast_to(times, (len(realised), len(self._base)))
+        # One memory order whatever n, so that a strategy costs the same alone and among others.
+        beyond = self._streaming.milliseconds(weight_megabytes(self._table, realised))
+        return np.ascontiguousarray(times).sum(axis=1) + beyond
+
+    def _values(self, axis: str, realised: Realised) -> np.ndarray:
+        """Return where n strategies stand on an axis, (n or 1, layers)."""
+        if axis == "inputs":
+            return self._table.inputs(realised.widths)[:, self._timed]
+        if axis == "outputs":
+            return self._table.outputs(realised.widths)[:, self._timed]
+        density = axis == "density"
+        given = realised.density if density else realised.weight_bits
+        untouched = 1.0 if density else FLOAT_BITS
+        if given is None:
+            return np.full((1, len(self._base)), untouched)
+        return np.where(self._columns < 0, untouched, given[:, self._columns])
+
+    def _interpolated(self, at: np.ndarray, places: Sequence["_Place"]) -> np.ndarray:
+        """Return the times at ``at``, interpolated along the axes of ``places``."""
+        if not places:
+            return self._times[at]
+        (low, high, position), *others = places
+        near, far = (self._interpolated(at + offset, others) for offset in (low, high))
+        return near + position * (far - near)
 
 
-class _Cells:
-    """For every layer and channel count: its cell in the layer's grid and the position in it."""
+# Offsets of the two grid points around a value, and where between them it stands, in [0, 1].
+_Place = tuple[np.ndarray, np.ndarray, np.ndarray]
 
-    def __init__(self, grids: list[np.ndarray], full: np.ndarray) -> None:
-        cells, positions = [], []
-        for grid, largest in zip(grids, full, strict=True):
-            counts = np.arange(largest + 1)
-            last = max(len(grid) - 2, 0)
-            cell = np.clip(np.searchsorted(grid, counts, side="right") - 1, 0, last)
-            step = grid[cell + 1] - grid[cell] if len(grid) > 1 else 1.0
-            cells.append(cell)
-            positions.append(np.clip((counts - grid[cell]) / step, 0.0, float(len(grid) > 1)))
-        self._offsets = np.cumsum([0, *(full[:-1] + 1)])
-        self._cell, self._position = np.concatenate(cells), np.concatenate(positions)
-        self._last = np.array([len(grid) - 1 for grid in grids])
 
-    def find(self, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return cell, next cell and position in [0, 1]: counts (n, layers) -> 3 x (n, layers)."""
-        at = self._offsets + counts.astype(np.intp)
-        cell = self._cell[at]
-        return cell, np.minimum(cell + 1, self._last), self._position[at]
+def _some(realised: Realised, start: int) -> Realised:
+    parts = (getattr(realised, field.name) for field in fields(realised))
+    return Realised(*(None if part is None else part[start : start + AT_ONCE] for part in parts))  # type: ignore[arg-type]
+
+
+def _place(points: np.ndarray, stride: int, values: np.ndarray) -> _Place:
+    """Find values in a grid; outside of it the nearest point counts."""
+    index = np.interp(values, points, np.arange(len(points)))
+    low = np.minimum(index.astype(np.intp), max(len(points) - 2, 0))
+    return low * stride, np.minimum(low + 1, len(points) - 1) * stride, index - low
+
+
+def rounded_up(counts: np.ndarray, block: int) -> np.ndarray:
+    """Return channel counts rounded up to whole blocks; less than a block stays as it is."""
+    return np.where(counts <= block, counts, -(-counts // block) * block)
+
+
+def _stride(layer: LayerTimes, axis: int) -> int:
+    return int(np.prod(layer.milliseconds.shape[axis + 1 :]))
+
+
+class _Numbers:
+    """An axis of whole numbers (channels, bits): every possible place is looked up beforehand."""
+
+    def __init__(self, layers: Sequence[LayerTimes], axis: int, largest: np.ndarray) -> None:
+        places = []
+        for layer, most in zip(layers, largest.astype(int), strict=True):
+            step = layer.round_up if AXES[axis] in ("inputs", "outputs") else 1
+            numbers = rounded_up(np.arange(most + 1), step)
+            places.append(_place(layer.axes[axis], _stride(layer, axis), numbers))
+        self._start = np.cumsum([0, *(largest[:-1].astype(int) + 1)])
+        self._low, self._high, self._position = (
+            np.concatenate(part) for part in zip(*places, strict=True)
+        )
+
+    def find(self, numbers: np.ndarray) -> _Place:
+        """Return the places of numbers (n, layers)."""
+        at = self._start + numbers.astype(np.intp)
+        return self._low[at], self._high[at], self._position[at]
+
+
+class _Unfilled:
+    """What outputs that do not fill the runtime's blocks cost on top."""
+
+    def __init__(self, layers: Sequence[LayerTimes], largest: np.ndarray) -> None:
+        extras = []
+        for layer, most in zip(layers, largest.astype(int), strict=True):
+            numbers = np.arange(most + 1)
+            up = rounded_up(numbers, layer.round_up)
+            given = np.zeros(len(layer.axes[1])) if layer.unfilled is None else layer.unfilled
+            extras.append(np.interp(up, layer.axes[1], given) * (numbers % layer.round_up != 0))
+        self._start = np.cumsum([0, *(largest[:-1].astype(int) + 1)])
+        self._extra = np.concatenate(extras)
+
+    def find(self, numbers: np.ndarray) -> np.ndarray:
+        """Return ms of numbers (n, layers)."""
+        return self._extra[self._start + numbers.astype(np.intp)]
+
+
+class _Shares:
+    """An axis of real numbers (density)."""
+
+    def __init__(self, layers: Sequence[LayerTimes], axis: int) -> None:
+        self._grids = [(layer.axes[axis], _stride(layer, axis)) for layer in layers]
+
+    def find(self, shares: np.ndarray) -> _Place:
+        """Return the places of shares (n, layers)."""
+        places = [
+            _place(points, stride, shares[:, column])
+            for column, (points, stride) in enumerate(self._grids)
+        ]
+        low, high, position = (np.stack(part, axis=1) for part in zip(*places, strict=True))
+        return low, high, position

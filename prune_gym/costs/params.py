@@ -3,10 +3,14 @@
 import numpy as np
 
 from prune_gym.network.table import LayerTable
+from prune_gym.realised import Realised
 
 
 class Params:
-    """Weights, biases and batch-norm's scales and shifts, as ``net.parameters()`` counts them."""
+    """Weights, biases and batch-norm's scales and shifts, as ``net.parameters()`` counts them.
+
+    Weights that are pruned away one by one are not counted.
+    """
 
     name = "params"
     metric = "params"
@@ -17,12 +21,11 @@ class Params:
     def __init__(self, table: LayerTable) -> None:
         """Take the layers of ``table``."""
         self._table = table
-        self._per_pair = np.array(
-            [layer.has_weight * np.prod(layer.kernel) for layer in table.layers], dtype=np.float64
-        )
-        self._per_output = np.array([layer.vectors for layer in table.layers], dtype=np.float64)
+        self._vectors = np.array([layer.vectors for layer in table.layers], dtype=np.float64)
 
-    def __call__(self, widths: np.ndarray) -> np.ndarray:
-        """Return parameters: widths (n, groups) -> float64 (n,)."""
-        outputs = self._table.outputs(widths)
-        return (self._table.inputs(widths) * outputs) @ self._per_pair + outputs @ self._per_output
+    def __call__(self, realised: Realised) -> np.ndarray:
+        """Return parameters of n strategies, float64 (n,)."""
+        outputs = self._table.outputs(realised.widths)
+        if realised.blocks is not None:
+            outputs *= self._table.runs(realised)
+        return self._table.nonzeros(realised).sum(axis=1) + outputs @ self._vectors

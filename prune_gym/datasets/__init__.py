@@ -1,24 +1,39 @@
-"""Data sets by name: "digits" is built offline, "cifar10" is read or downloaded."""
+"""Data sets by name: "digits" is built offline, "cifar10" is read or downloaded.
 
+"imagenet" is read from the data home, and ``package.module:function`` is data of one's own.
+"""
+
+from collections.abc import Callable
 from functools import lru_cache
 
 from prune_gym.datasets.data import Data, Split
+from prune_gym.datasets.detection import DetectionData, DetectionSplit
 from prune_gym.errors import unknown
+from prune_gym.importing import call_named
 
-__all__ = ["Data", "Split", "load"]
+__all__ = ["Data", "DetectionData", "DetectionSplit", "Split", "load"]
 
 
 @lru_cache(maxsize=4)
-def load(name: str) -> Data:
+def load(name: str) -> Data | DetectionData:
     """Return a data set by name; the arrays are shared and read-only.
 
     Raises:
-        ValueError: no such data set.
+        TypeError: the function that is named returns neither ``Data`` nor ``DetectionData``.
+        ValueError: no such data set or function.
         FileNotFoundError: the data are neither on disk nor to be downloaded.
     """
-    from prune_gym.datasets import cifar10, digits
+    from prune_gym.datasets import cifar10, digit_scenes, digits, imagenet, yolo_folder
 
-    loaders = {"digits": digits.load, "cifar10": cifar10.load}
+    if ":" in name:
+        return call_named(name, (Data, DetectionData), "data")
+    loaders: dict[str, Callable[[], Data | DetectionData]] = {
+        "digits": digits.load,
+        "cifar10": cifar10.load,
+        "imagenet": imagenet.load,
+        "digit-scenes": digit_scenes.load,
+        "coco-yolo": yolo_folder.load_coco,
+    }
     if name not in loaders:
         raise ValueError(unknown("data set", name, loaders))
     return loaders[name]()

@@ -10,7 +10,7 @@ import numpy as np
 import pooch
 
 from prune_gym.datasets.data import Data, Split
-from prune_gym.paths import cache_home, data_home
+from prune_gym.paths import cache_home, data_home, writable_home
 
 FOLDER = "cifar-10-batches-bin"
 ARCHIVE = "cifar-10-binary.tar.gz"
@@ -83,7 +83,7 @@ def _find_or_download() -> Path:
     for base in (home, cache_home()):
         if all((base / FOLDER / name).is_file() for name in (*TRAIN_FILES, TEST_FILE)):
             return base / FOLDER
-    target = home if _writable(home) else cache_home()
+    target = writable_home()
     try:
         pooch.retrieve(
             URL, MD5, ARCHIVE, target, processor=pooch.Untar(extract_dir="."), progressbar=True
@@ -97,14 +97,3 @@ def _find_or_download() -> Path:
             f"{FOLDER}/."
         ) from None
     return target / FOLDER
-
-
-def _writable(folder: Path) -> bool:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".prune-gym-probe"
-        probe.touch()
-        probe.unlink()
-    except OSError:
-        return False
-    return True

@@ -44,13 +44,13 @@ def apply(strategy_file: Path, out: Path, console: Console) -> None:
     strategy = load_strategy(strategy_file)
     env = environment_of(strategy)
     evaluator = env.evaluator
-    network = env.apply(strategy)
+    network, realised = env.apply(strategy), env.realise(strategy)
     save_network(
         network,
         out,
-        name=gym.spec(strategy.env_id).kwargs["network"],
+        name={**gym.spec(strategy.env_id).kwargs, **strategy.env_kwargs}["network"],
         num_classes=evaluator.data.num_classes,
-        widths=strategy.widths,
+        realised=realised,
         input_shape=evaluator.data.search.images.shape[1:],
     )
     table = Table("", "before", "after", "change", title=f"{strategy.env_id}, no retraining")
@@ -61,9 +61,7 @@ def apply(strategy_file: Path, out: Path, console: Console) -> None:
         "accuracy, test split", natural(before, "accuracy"), natural(after, "accuracy"), change
     )
     original = env.original_metrics
-    pruned = {
-        cost.metric: float(cost(env.widths_of(strategy)[None])[0]) for cost in env.costs.values()
-    }
+    pruned = {cost.metric: float(cost(realised)[0]) for cost in env.costs.values()}
     for metric, value in pruned.items():
         factor = f"{original[metric] / value:.2f} x less"
         table.add_row(metric, natural(original[metric], metric), natural(value, metric), factor)

@@ -31,6 +31,8 @@ def pretrain(
         ValueError: an unknown name, or damaged weights or checkpoint.
     """
     loaded = datasets.load(data)
+    if not isinstance(loaded, datasets.Data):
+        raise ValueError(f"{data} is for detectors; train one with `prune-gym pretrain-detector`")
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
         net = models.build(network, loaded.num_classes)

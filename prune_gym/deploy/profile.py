@@ -1,143 +1,179 @@
-"""Measuring a latency table: every layer by itself, over a grid of channel counts.
+"""Measuring a latency table: layers timed inside whole networks of designed widths.
 
-Each layer is built as it is deployed (batch-norm folded, activation fused) with the channels of
-the grid point, run many times, and its median time is kept with the spread. Before every timed call
-the caches are emptied, as a layer's weights are gone from them when the network comes round again.
-The time of a convolution that does next to nothing, measured in the same way, is what a call by
-itself costs more than a layer inside a network, and is subtracted.
+Networks are cut to the widths of a design, folded and loaded into the runtime as they are
+deployed. The runtime's profiler gives the time of every node, and every node is counted to the
+layer it belongs to, so that fused activations, additions, conversions of layout and warm caches are
+all where they are in use. The sums are scaled to the times of the same networks unprofiled.
 """
 
 import datetime
 import json
 import os
 import platform
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from rich.progress import track
+from torch import nn
 
-from prune_gym.costs.latency import FORMAT, TIMED, signature
-from prune_gym.deploy.runtimes import RUNTIMES, LayerModel
-from prune_gym.errors import unknown
-from prune_gym.network.table import Layer, LayerTable
+from prune_gym.costs.latency_table import (
+    FORMAT,
+    NO_STREAMING,
+    LatencyTable,
+    LayerTimes,
+    Streaming,
+    load_latency_table,
+)
+from prune_gym.deploy.design import lattice, random_strategies
+from prune_gym.deploy.fit import Run, fit, run_errors
+from prune_gym.deploy.runtimes import Setting, runtime_named, share_threads
+from prune_gym.deploy.timing import DISTURBED, PASSES, Timed, loader, timed
+from prune_gym.network.table import LayerTable
+from prune_gym.network.trace import trace
 from prune_gym.paths import write_atomically
 
-GRID = (0.125, 0.25, 0.5, 0.75, 1.0)
-WARM_UP, LEAST_REPEATS, MOST_REPEATS = 3, 15, 200
-SECONDS_PER_POINT = 0.06
-CACHE_BYTES = 96 * 2**20  # more than the last-level cache of the devices we know
+LATTICE_RUNS, RANDOM_RUNS = 60, 90
+DESIGN_SEED = 1  # not the seed of a check
+SAME = ("device", "processor", "runtime", "version", "threads", "batch")
 
 
 def profile(
-    table: LayerTable, *, device: str, runtime: str, threads: int, batch: int, out: Path
+    network: nn.Module,
+    *,
+    name: str,
+    device: str,
+    runtime: str,
+    setting: Setting,
+    out: Path,
 ) -> None:
-    """Measure all layers of ``table`` and write the latency table to ``out``.
+    """Measure a network and write its layers' times to ``out``, beside those that are there.
 
     Args:
-        table: the network's layer table.
+        network: the network, uncut; its weights do not matter.
+        name: what it is called in the file.
         device: what the machine is called in the file.
         runtime: "onnxruntime" or "torch".
-        threads: processor threads the runtime may use.
-        batch: images at once.
-        out: the JSON file.
+        setting: batch, image shape and threads.
+        out: the JSON file; layers that it has already are replaced.
 
     Raises:
-        ValueError: no such runtime.
+        ValueError: no such runtime; ``out`` is no latency table, or one of another device,
+            runtime or setting.
         ImportError: the runtime is not installed.
+        OSError: ``out`` cannot be written.
     """
-    if runtime not in RUNTIMES:
-        raise ValueError(unknown("runtime", runtime, RUNTIMES))
-    build, version = RUNTIMES[runtime]
-    _check_writable(out)
-    nothing = build(LayerModel("conv", (1, 1), 1, (1, 1), 8, 8), batch, threads)
-    idle_times: list[float] = []
-    points = list(_points(table))
-    layers: dict[str, dict] = {}
-    for key, layer, i, o in track(points, description=f"{runtime} on {device}"):
-        model = LayerModel(layer.kind, layer.kernel, layer.stride, layer.in_size, i, o)
-        # Measured all along, as what a call costs drifts with the machine.
-        idle_times.append(_median_ms(nothing)[0])
-        middle, spread = _median_ms(build(model, batch, threads))
-        entry = layers.setdefault(key, {"inputs": [], "outputs": [], "times": {}, "spreads": {}})
-        entry["times"][i, o] = middle
-        entry["spreads"][i, o] = spread
-    idle = float(np.median(idle_times))
-    content = {
-        "format": FORMAT,
+    about = {
         "device": device,
-        "processor": _processor(),
-        "runtime": f"{runtime} {version()}",
-        "python": platform.python_version(),
-        "threads": threads,
-        "batch": batch,
-        "date": datetime.date.today().isoformat(),
-        "repeats": f"{LEAST_REPEATS} to {MOST_REPEATS} after {WARM_UP} warm-up calls, median",
-        "idle_call_ms": round(idle, 5),
-        "layers": {key: _as_grid(entry, idle) for key, entry in layers.items()},
+        "processor": processor(),
+        "runtime": runtime,
+        "version": runtime_named(runtime).version(),
+        "threads": setting.threads,
+        "batch": setting.batch,
     }
+    content = _content(out, about)
+    table = trace(network, setting.input_shape)
+    runs = measure(network, table, runtime, setting, f"{name} in {runtime}")
+    known = Streaming(**content["streaming"]) if "streaming" in content else NO_STREAMING
+    latency, spreads = fit(table, runs, known)
+    errors = np.abs(run_errors(table, latency, runs))
+    content["networks"][name] = {
+        "input_shape": list(setting.input_shape),
+        "date": datetime.date.today().isoformat(),
+        "runs": len(runs),
+        "passes": PASSES,
+        "median_error": round(float(np.median(errors)), 4),
+    }
+    content["streaming"] = asdict(latency.streaming)
+    content["layers"].update(_entries(latency, spreads))
     write_atomically(out, (json.dumps(content, indent=1) + "\n").encode())
 
 
-def _points(table: LayerTable) -> Iterator[tuple[str, Layer, int, int]]:
-    """Yield (signature, layer, inputs, outputs) of every grid point, equal layers once."""
-    full_in = table.inputs(table.full[None])[0].astype(int)
-    full_out = table.outputs(table.full[None])[0].astype(int)
-    seen = set()
-    for layer, i, o in zip(table.layers, full_in, full_out, strict=True):
-        key = signature(layer, i, o)
-        if layer.kind not in TIMED or key in seen:
-            continue
-        seen.add(key)
-        inputs = _grid(i) if any(layer.inputs.per_group) else [int(i)]
-        outputs = _grid(o) if any(layer.outputs.per_group) else [int(o)]
-        yield from ((key, layer, a, b) for a in inputs for b in outputs)
+def measure(
+    network: nn.Module, table: LayerTable, runtime: str, setting: Setting, title: str
+) -> list[Run]:
+    """Time the networks of the design, in random order so that drift favours no width.
+
+    Runs that were disturbed all along are left out.
+    """
+    share_threads(runtime, setting.threads)
+    rng = np.random.default_rng(DESIGN_SEED)
+    designed = [widths for widths in rng.permutation(lattice(table))[:LATTICE_RUNS]]
+    designed += random_strategies(table, RANDOM_RUNS, DESIGN_SEED)
+    shuffled = [designed[index] for index in rng.permutation(len(designed))]
+    load = loader(network, table, runtime, setting)
+    pairs = timed(load, table, shuffled, nodes=True)
+    measured = list(track(pairs, total=len(shuffled), description=title))
+    best = min(original.milliseconds for _, original in measured)
+    return [
+        Run(widths, each)
+        for widths, each, (_, original) in zip(shuffled, steady(measured), measured, strict=True)
+        if original.milliseconds <= DISTURBED * best
+    ]
 
 
-def _grid(channels: int) -> list[int]:
-    return sorted({max(1, round(share * int(channels))) for share in GRID})
+def steady(pairs: Sequence[tuple[Timed, Timed]]) -> list[Timed]:
+    """Return what was timed as if the original network had taken its best time all along."""
+    usual = min(original.milliseconds for _, original in pairs)
+    return [_scaled(each, usual / original.milliseconds) for each, original in pairs]
 
 
-def _check_writable(out: Path) -> None:
-    """Raise OSError now and not after minutes of measuring."""
+def _scaled(each: Timed, factor: float) -> Timed:
+    return replace(
+        each,
+        milliseconds=each.milliseconds * factor,
+        spread=each.spread * factor,
+        nodes=each.nodes * factor,
+        node_spread=each.node_spread * factor,
+    )
+
+
+def _content(out: Path, about: dict[str, Any]) -> dict[str, Any]:
+    """Return the file's content, or that of a new file.
+
+    Raises:
+        ValueError: the file is no latency table, or one of something else.
+        OSError: it cannot be written; better now than after minutes of measuring.
+    """
     out.parent.mkdir(parents=True, exist_ok=True)
-    with out.open("ab"):
-        pass
+    if not os.access(out if out.exists() else out.parent, os.W_OK):
+        raise PermissionError(f"{out} cannot be written")
+    if not out.exists():
+        versions = {"python": platform.python_version(), "torch": torch.__version__}
+        return {"format": FORMAT, **about, **versions, "networks": {}, "layers": {}}
+    load_latency_table(str(out))
+    content = json.loads(out.read_text())
+    for key in SAME:
+        if content.get(key) != about[key]:
+            raise ValueError(
+                f"{out} has {key} {content.get(key)!r} and this measurement {about[key]!r}; "
+                "write to another file"
+            )
+    content.setdefault("networks", {})
+    return content
 
 
-def _as_grid(entry: dict, idle: float) -> dict:
-    inputs = sorted({i for i, _ in entry["times"]})
-    outputs = sorted({o for _, o in entry["times"]})
+def _entries(latency: LatencyTable, spreads: dict[str, np.ndarray]) -> dict[str, dict]:
+    return {key: _entry(layer, spreads[key]) for key, layer in latency.layers.items()}
 
-    def matrix(values: dict) -> list[list[float]]:
-        return [[round(values[i, o], 5) for o in outputs] for i in inputs]
 
-    return {
-        "inputs": inputs,
-        "outputs": outputs,
-        "milliseconds": matrix({at: max(t - idle, 0.0) for at, t in entry["times"].items()}),
-        "interquartile_range": matrix(entry["spreads"]),
+def _entry(layer: LayerTimes, spread: np.ndarray) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "inputs": [int(point) for point in layer.axes[0]],
+        "outputs": [int(point) for point in layer.axes[1]],
+        "round_up": layer.round_up,
+        "milliseconds": np.round(layer.milliseconds[:, :, 0, 0], 5).tolist(),
+        "interquartile_range": np.round(spread, 5).tolist(),
     }
+    if layer.unfilled is not None:
+        entry["unfilled_milliseconds"] = np.round(layer.unfilled, 5).tolist()
+    return entry
 
 
-def _median_ms(call: Callable[[], object]) -> tuple[float, float]:
-    """Return the median and the interquartile range of a call's time, in ms."""
-    evict = np.ones(CACHE_BYTES // 4, np.float32)
-    for _ in range(WARM_UP):
-        call()
-    times: list[float] = []
-    end = time.perf_counter() + SECONDS_PER_POINT
-    while len(times) < LEAST_REPEATS or (len(times) < MOST_REPEATS and time.perf_counter() < end):
-        evict.sum()
-        start = time.perf_counter()
-        call()
-        times.append(1e3 * (time.perf_counter() - start))
-    low, middle, high = np.percentile(times, [25, 50, 75])
-    return float(middle), float(high - low)
-
-
-def _processor() -> str:
+def processor() -> str:
     """Return the processor's name as the system gives it."""
     info = Path("/proc/cpuinfo")
     if info.is_file():

@@ -1,20 +1,27 @@
 """Pruned networks on disk: safetensors with the recipe to rebuild them in the header; no pickle."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
+import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
 from prune_gym import models
+from prune_gym.importing import call_named
 from prune_gym.models.weights_file import load_weights
-from prune_gym.network.surgery import cut, first_channels
+from prune_gym.network.blocks import skip_blocks
+from prune_gym.network.fold import fold_batch_norm
+from prune_gym.network.quantise import Quantised
+from prune_gym.network.surgery import cut, first_channels, replace_module
 from prune_gym.network.trace import trace
 from prune_gym.paths import write_atomically
+from prune_gym.realised import Realised
 
-FORMAT = "prune-gym-network-1"
+FORMAT, SUFFIX = "prune-gym-network-2", ".safetensors"
 
 
 def save_network(
@@ -23,7 +30,7 @@ def save_network(
     *,
     name: str,
     num_classes: int,
-    widths: Mapping[str, int],
+    realised: Realised,
     input_shape: tuple[int, int, int] = (3, 32, 32),
 ) -> None:
     """Write a pruned network's float32 weights and the recipe to rebuild it.
@@ -31,17 +38,22 @@ def save_network(
     Args:
         network: what ``env.apply(strategy)`` returned.
         path: the safetensors file.
-        name: the original network's name in ``prune_gym.models.NETWORKS``, or any for one's own.
+        name: what the environment was made with: a name in ``prune_gym.models.NETWORKS``, a
+            pruned network's file, or ``package.module:function``; any for one's own.
         num_classes: what it was built with.
-        widths: the strategy's kept channels by group.
+        realised: what the strategy comes to: ``env.realise(strategy)``.
         input_shape: (C, H, W) of an image.
     """
+    from_file = name.endswith(SUFFIX)  # a network that was pruned before
     recipe = {
         "format": FORMAT,
-        "network": name,
+        "network": read_recipe(name)["network"] if from_file else name,
+        "base": json.dumps(read_recipe(name)) if from_file else "",
         "num_classes": str(num_classes),
-        "widths": json.dumps(dict(widths)),
         "input_shape": json.dumps(list(input_shape)),
+        "widths": json.dumps([int(width) for width in realised.widths[0]]),
+        "blocks": json.dumps(None if realised.blocks is None else realised.blocks[0].tolist()),
+        "bits": json.dumps(_bits(network)),
     }
     state = {key: value.contiguous() for key, value in network.state_dict().items()}
     write_atomically(Path(path), save(state, recipe))
@@ -59,6 +71,42 @@ def load_network(path: str | Path, build: Callable[[int], nn.Module] | None = No
         FileNotFoundError: no such file.
         ValueError: the file is damaged, or of another kind.
     """
+    network = _rebuild(read_recipe(path), build)
+    load_weights(network, Path(path))
+    return network.eval()
+
+
+def _rebuild(recipe: dict[str, str], build: Callable[[int], nn.Module] | None) -> nn.Module:
+    """Return a network of the recipe's shape with any weights."""
+    original = _original(recipe, build)
+    table = trace(original.eval(), tuple(json.loads(recipe["input_shape"])))
+    network = cut(original, table, first_channels(table, np.array(json.loads(recipe["widths"]))))
+    network = skip_blocks(network, table.skipped(json.loads(recipe["blocks"])))
+    if bits := json.loads(recipe["bits"]):
+        fold_batch_norm(network, table)
+        for layer, (weights, inputs) in bits.items():
+            module = cast(nn.Conv2d | nn.Linear, network.get_submodule(layer))
+            replace_module(network, layer, Quantised(module, weights, inputs))
+    return network
+
+
+def _original(recipe: dict[str, str], build: Callable[[int], nn.Module] | None) -> nn.Module:
+    if recipe["base"]:
+        return _rebuild(json.loads(recipe["base"]), build)
+    if build is not None:
+        return build(int(recipe["num_classes"]))
+    if ":" in recipe["network"]:
+        return call_named(recipe["network"], (nn.Module,), "network")
+    return models.build(recipe["network"], int(recipe["num_classes"]))
+
+
+def read_recipe(path: str | Path) -> dict[str, str]:
+    """Return the header of a pruned network's file: how it is rebuilt.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file is damaged, or of another kind.
+    """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; `prune-gym apply` writes pruned networks")
@@ -71,9 +119,13 @@ def load_network(path: str | Path, build: Callable[[int], nn.Module] | None = No
         raise ValueError(
             f"{path}: expected format {FORMAT!r} in the header, got {recipe.get('format')!r}"
         )
-    classes = int(recipe["num_classes"])
-    original = build(classes) if build else models.build(recipe["network"], classes)
-    table = trace(original.eval(), tuple(json.loads(recipe["input_shape"])))
-    network = cut(original, table, first_channels(table, json.loads(recipe["widths"])))
-    load_weights(network, path)
-    return network.eval()
+    return recipe
+
+
+def _bits(network: nn.Module) -> dict[str, tuple[int, int]]:
+    """Return the bits of weights and inputs of every quantised layer."""
+    return {
+        name: (module.weight_bits, module.activation_bits)
+        for name, module in network.named_modules()
+        if isinstance(module, Quantised)
+    }

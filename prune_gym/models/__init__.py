@@ -1,18 +1,68 @@
 """Networks by name and the weights that ship with the package."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import nn
 
+from prune_gym.datasets import Data, DetectionData
 from prune_gym.errors import unknown
-from prune_gym.models.vgg import vgg16
+from prune_gym.models import (
+    darknet_weights,
+    mobilenet_v1,
+    mobilenet_v2,
+    resnet,
+    resnet_imagenet,
+    vgg,
+    yolo_fastest,
+    yolov3,
+)
+from prune_gym.models.darknet import Darknet
+from prune_gym.models.public import PUBLIC, load_public, on_disk
 from prune_gym.models.weights_file import load_weights
+from prune_gym.paths import data_home
 
-__all__ = ["NETWORKS", "build", "pretrained", "weights_path"]
+__all__ = [
+    "NETWORKS",
+    "Architecture",
+    "build",
+    "normalised_for",
+    "pretrained",
+    "weights_on_disk",
+    "weights_path",
+]
 
-NETWORKS: dict[str, Callable[[int], nn.Module]] = {"vgg16": vgg16}
+SMALL, LARGE = (3, 32, 32), (3, 224, 224)
+SCENES, COCO = (3, 128, 128), (3, 320, 320)
+YOLO_FASTEST = ("yolo_fastest", "coco-yolo")
+
+
+class Architecture(NamedTuple):
+    """How a network is built, from a number of classes, and for which images (C, H, W)."""
+
+    build: Callable[[int], nn.Module]
+    input_shape: tuple[int, int, int] = SMALL
+
+
+NETWORKS: dict[str, Architecture] = {
+    "vgg16": Architecture(vgg.vgg16),
+    "vgg19": Architecture(vgg.vgg19),
+    "resnet20": Architecture(resnet.resnet20),
+    "resnet32": Architecture(resnet.resnet32),
+    "resnet56": Architecture(resnet.resnet56),
+    "resnet110": Architecture(resnet.resnet110),
+    "resnet18": Architecture(resnet_imagenet.resnet18, LARGE),
+    "resnet50": Architecture(resnet_imagenet.resnet50, LARGE),
+    "mobilenet_v1": Architecture(mobilenet_v1.mobilenet_v1),
+    "mobilenet_v1_imagenet": Architecture(mobilenet_v1.mobilenet_v1_imagenet, LARGE),
+    "mobilenet_v2": Architecture(mobilenet_v2.mobilenet_v2),
+    "mobilenet_v2_imagenet": Architecture(mobilenet_v2.mobilenet_v2_imagenet, LARGE),
+    "yolov3_eighth": Architecture(yolov3.yolov3_eighth, SCENES),
+    "yolo_fastest": Architecture(yolo_fastest.yolo_fastest, COCO),
+}
 
 
 def build(name: str, num_classes: int) -> nn.Module:
@@ -24,7 +74,7 @@ def build(name: str, num_classes: int) -> nn.Module:
     if name not in NETWORKS:
         raise ValueError(unknown("network", name, NETWORKS))
     with torch.random.fork_rng(devices=[]):  # fresh weights leave the caller's random state alone
-        return NETWORKS[name](num_classes)
+        return NETWORKS[name].build(num_classes)
 
 
 def weights_path(name: str, data: str) -> Path:
@@ -32,19 +82,51 @@ def weights_path(name: str, data: str) -> Path:
     return Path(__file__).parent / "weights" / f"{name}-{data}.safetensors"
 
 
+def weights_on_disk(name: str, data: str) -> Path | None:
+    """Return the file that :func:`pretrained` loads, or None where it would have to download it.
+
+    The first of: the shipped weights, public ones, one's own in the data home.
+    """
+    shipped = weights_path(name, data)
+    if shipped.is_file():
+        return shipped
+    if (name, data) in PUBLIC:
+        return on_disk(PUBLIC[name, data])
+    own = yolo_fastest.weights_file() if (name, data) == YOLO_FASTEST else _own_path(name, data)
+    return own if own.is_file() else None
+
+
+def _own_path(name: str, data: str) -> Path:
+    return data_home() / "weights" / f"{name}-{data}.safetensors"
+
+
 def pretrained(name: str, data: str, num_classes: int) -> nn.Module:
-    """Return the named network in eval mode with the weights that ship for this data set.
+    """Return the named network in eval mode with the weights for this data set.
 
     Raises:
         ValueError: no such network, or its weights are damaged.
-        FileNotFoundError: no weights ship for this pair.
+        FileNotFoundError: there are no weights for this pair, or no way to download them.
     """
     network = build(name, num_classes)
-    path = weights_path(name, data)
-    if not path.is_file():
+    path = weights_on_disk(name, data)
+    if path is not None and path.suffix == ".safetensors":
+        load_weights(network, path)
+    elif path is not None and isinstance(network, Darknet):
+        darknet_weights.load_weights(network, path)
+    elif (name, data) in PUBLIC:
+        load_public(network, PUBLIC[name, data])
+    else:
         raise FileNotFoundError(
-            f"no weights ship for {name} on {data} ({path} is missing); train them with "
-            f"`prune-gym pretrain --network {name} --data {data}`"
+            f"no weights ship for {name} on {data} ({weights_path(name, data)} is missing) and "
+            f"none are public; train them with `prune-gym pretrain --network {name} --data {data} "
+            f"--out {_own_path(name, data)}`"
         )
-    load_weights(network, path)
     return network.eval()
+
+
+def normalised_for(name: str, data: Data | DetectionData) -> Data | DetectionData:
+    """Return ``data`` with the mean and deviation that the network's weights were trained with."""
+    if weights_path(name, data.name).is_file() or (name, data.name) not in PUBLIC:
+        return data
+    weights = PUBLIC[name, data.name]
+    return replace(data, mean=weights.mean, std=weights.std)

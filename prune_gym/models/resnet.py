@@ -1,6 +1,6 @@
 """ResNets for 32x32 images (He et al. 2016, section 4.2) with parameter-free shortcuts (option A).
 
-State-dict keys are those of the well-known public CIFAR ResNets.
+State-dict keys are those of the well-known public CIFAR ResNets (akamaster/pytorch_resnet_cifar10).
 """
 
 import torch
@@ -18,13 +18,17 @@ class BasicBlock(nn.Module):
         self.bn1 = nn.BatchNorm2d(width)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(width)
-        self.stride, self.padding = stride, (width - channels) // 2
+        self.stride = stride
+        if stride > 1:
+            zeros = (width - channels) // 2
+            # A module and not F.pad, so that surgery can change how many zero channels there are.
+            self.pad = nn.ZeroPad3d((0, 0, 0, 0, zeros, zeros))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the block's output (N, width, H / stride, W / stride)."""
         out = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
         if self.stride > 1:
-            x = F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, self.padding, self.padding))
+            x = self.pad(x[:, :, ::2, ::2])
         return F.relu(out + x)
 
 
@@ -56,6 +60,21 @@ class ResNet(nn.Module):
         return self.linear(torch.flatten(F.adaptive_avg_pool2d(out, 1), 1))
 
 
+def resnet20(num_classes: int = 10) -> ResNet:
+    """Return ResNet-20 with fresh weights: 41 M multiply-adds and 0.27 M parameters."""
+    return ResNet(3, num_classes)
+
+
+def resnet32(num_classes: int = 10) -> ResNet:
+    """Return ResNet-32 with fresh weights: 69 M multiply-adds and 0.46 M parameters."""
+    return ResNet(5, num_classes)
+
+
 def resnet56(num_classes: int = 10) -> ResNet:
     """Return ResNet-56 with fresh weights: 125 M multiply-adds and 0.85 M parameters."""
     return ResNet(9, num_classes)
+
+
+def resnet110(num_classes: int = 10) -> ResNet:
+    """Return ResNet-110 with fresh weights: 253 M multiply-adds and 1.73 M parameters."""
+    return ResNet(18, num_classes)

@@ -1,5 +1,6 @@
 """Weights on disk: safetensors, fp16, with what they were measured at in the header."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -34,6 +35,16 @@ def load_weights(network: nn.Module, path: Path) -> dict[str, str]:
         raise ValueError(
             f"{path} is not a whole safetensors file ({error}); fetch it again"
         ) from None
+    fill(network, state, path)
+    return metadata
+
+
+def fill(network: nn.Module, state: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Copy ``state``, read from ``path``, into ``network``.
+
+    Raises:
+        ValueError: its tensors are not this network's, or hold NaN or infinite values.
+    """
     expected = {
         key: value
         for key, value in network.state_dict().items()
@@ -52,4 +63,3 @@ def load_weights(network: nn.Module, path: Path) -> dict[str, str]:
         if key in state and not torch.isfinite(state[key]).all():
             raise ValueError(f"{path}: tensor {key!r} holds NaN or infinite values; fetch it again")
     network.load_state_dict({key: state[key].float() for key in expected}, strict=False)
-    return metadata

@@ -104,10 +104,11 @@ def batch_statistics(
     The forward pass runs in the precision that candidates are scored in. The network is left as it
     was; arrays are ``float32 (2, channels)``.
     """
+    modules = dict(network.named_modules())
     norms = {
-        layer.name: cast(nn.BatchNorm2d, network.get_submodule(layer.name))
+        layer.name: cast(nn.BatchNorm2d, modules[layer.name])
         for layer in table.layers
-        if layer.kind == "batch_norm"
+        if layer.kind == "batch_norm" and layer.name in modules  # else in a skipped block
     }
     before = {name: (norm.momentum, norm.training, norm._buffers) for name, norm in norms.items()}
     try:

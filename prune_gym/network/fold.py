@@ -9,12 +9,17 @@ from prune_gym.network.table import LayerTable
 
 @torch.no_grad()
 def fold_batch_norm(network: nn.Module, table: LayerTable) -> nn.Module:
-    """Fold every batch-norm of ``network`` into the layer it follows, in place, and return it."""
+    """Fold every batch-norm of ``network`` into the layer it follows, in place, and return it.
+
+    One that was folded before, or is in a skipped block, is left alone.
+    """
+    modules = dict(network.named_modules())
     for layer in table.layers:
-        if not layer.follows:
+        norm = modules.get(layer.name)
+        if not layer.follows or not isinstance(norm, nn.BatchNorm2d):
             continue
-        conv, norm = network.get_submodule(layer.follows), network.get_submodule(layer.name)
-        assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
+        conv = modules[layer.follows]
+        assert isinstance(conv, nn.Conv2d)
         assert norm.running_mean is not None and norm.running_var is not None
         scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
         bias = torch.zeros_like(scale) if conv.bias is None else conv.bias

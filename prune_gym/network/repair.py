@@ -5,20 +5,23 @@
 ``batch_norm`` estimates the statistics anew on calibration images. What a few hundred images say of
 the original network differs a little from its own statistics; the same difference is taken off the
 candidate's (a control variate), so that a network that loses nothing is left as it is.
+``least_squares`` merges and then fits layer after layer (:mod:`prune_gym.network.least_squares`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import nn
 
 from prune_gym.errors import unknown
+from prune_gym.network.blocks import skip_blocks
 from prune_gym.network.calibration import Calibration, batch_statistics
+from prune_gym.network.least_squares import Reference, fit
 from prune_gym.network.surgery import cut, kept_positions
-from prune_gym.network.table import LayerTable
+from prune_gym.network.table import Block, LayerTable
 
-REPAIRS = ("none", "batch_norm", "merge", "merge+batch_norm")
+REPAIRS = ("none", "batch_norm", "merge", "merge+batch_norm", "least_squares")
 RIDGE = 1e-3
 
 
@@ -35,16 +38,34 @@ def cut_and_repair(
     repair: str,
     calibration: Calibration,
     images: torch.Tensor,
+    reference: Reference | None = None,
+    *,
+    skipped: Sequence[Block] = (),
+    sparsify: Callable[[nn.Module], object] | None = None,
 ) -> nn.Module:
     """Return the smaller network, repaired as ``repair`` says (one of :data:`REPAIRS`).
 
-    ``kept[g]`` are the sorted channels of group g that stay; ``images`` are normalised calibration
-    images (N, C, H, W). The network itself is not changed.
+    Args:
+        network: the original; it is not changed.
+        table: its layer table.
+        kept: per group, the sorted channels that stay.
+        repair: one of :data:`REPAIRS`.
+        calibration: of the original.
+        images: normalised calibration images (N, C, H, W).
+        reference: what least squares fits to; made anew where it is None.
+        skipped: residual blocks that go.
+        sparsify: sets weights of the candidate to zero, in place, once its weights are repaired.
     """
     candidate = cut(network, table, kept)
-    if repair.startswith("merge"):
+    if repair.startswith("merge") or repair == "least_squares":
         merge(network, candidate, table, kept, calibration)
-    if repair.endswith("batch_norm"):
+    candidate = skip_blocks(candidate, skipped)
+    if repair == "least_squares":
+        reference = reference or Reference(network, images)
+        fit(network, candidate, table, kept, reference, images)
+    if sparsify is not None:
+        sparsify(candidate)
+    if repair.endswith("batch_norm") or (repair == "least_squares" and sparsify is not None):
         reestimate_batch_norm(network, candidate, table, kept, calibration, images)
     return candidate
 
@@ -77,7 +98,7 @@ def merge(
 def _mix(moment: torch.Tensor, keep: torch.Tensor, removed: torch.Tensor) -> torch.Tensor:
     """Solve for B^T, (kept, removed), with a ridge of 1e-3 of the mean diagonal."""
     inner = moment[keep][:, keep].clone()
-    inner.diagonal().add_(RIDGE * float(moment.diagonal().mean()))
+    inner.diagonal().add_(RIDGE * float(moment.diagonal().mean()) + 1e-12)  # never singular
     return torch.cholesky_solve(moment[keep][:, removed], torch.linalg.cholesky(inner))
 
 

@@ -47,6 +47,8 @@ def kept_positions(
 def _extent(module: nn.Module, dim: str) -> int:
     if isinstance(module, nn.BatchNorm2d):
         return module.num_features
+    if isinstance(module, nn.ConstantPad3d):
+        return sum(module.padding[4:])
     weight = module.get_parameter("weight")
     return weight.shape[0 if dim == "out" else 1]
 
@@ -81,6 +83,9 @@ def _cut_module(
             small._parameters[name] = nn.Parameter(value.clone(), tensor.requires_grad)
         else:
             small._buffers[name] = value.clone()
+    if isinstance(small, nn.ConstantPad3d) and out is not None:
+        before = int((out < small.padding[4]).sum())
+        small.padding = (*small.padding[:4], before, len(out) - before)
     _set_sizes(small)
     return small
 

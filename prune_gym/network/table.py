@@ -3,12 +3,16 @@
 It holds NumPy arrays and plain data only; :func:`prune_gym.network.trace.trace` makes it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
 import numpy as np
 
+from prune_gym.realised import FLOAT_BITS, Realised
+
+MASKED_TOGETHER = 4  # consecutive output channels that share a weight mask (JCW)
 Kind = Literal["conv", "depthwise", "linear", "batch_norm", "pool"]
 
 
@@ -93,21 +97,54 @@ class Activation:
         pixels: its height times width.
         born: the step of the forward pass that writes it.
         dies: the last step that reads it.
+        readers: the layers with weights that read it, where there are none those that read what
+            additions, concatenations and pools make of it; they set the bits it is stored in.
     """
 
     channels: Affine
     pixels: int
     born: int
     dies: int
+    readers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Block:
+    """A residual block ``x + branch(x)``: without its branch the network still fits together.
+
+    Attributes:
+        name: the module that holds the branch's layers, or the first of them.
+        layers: the names of the branch's layers.
+        source: the node of the traced graph that gives x.
+        addition: the node that adds.
+        steps: the first and the last step of the forward pass that a skipped block saves.
+    """
+
+    name: str
+    layers: tuple[str, ...]
+    source: str
+    addition: str
+    steps: tuple[int, int]
 
 
 @dataclass(frozen=True)
 class LayerTable:
-    """Layers, channel groups and activations of one network at one input size."""
+    """Layers, channel groups and activations of one network at one input size.
+
+    Attributes:
+        layers: its modules in forward order.
+        groups: its channel groups.
+        activations: the tensors that the forward pass holds.
+        blocks: its residual blocks.
+        masked_together: output channels that share a mask where weights are pruned one by one: 4,
+            or 1 for element-wise pruning (``dataclasses.replace(table, masked_together=1)``).
+    """
 
     layers: tuple[Layer, ...]
     groups: tuple[Group, ...]
     activations: tuple[Activation, ...]
+    blocks: tuple[Block, ...] = ()
+    masked_together: int = MASKED_TOGETHER
 
     @cached_property
     def full(self) -> np.ndarray:
@@ -143,9 +180,104 @@ class LayerTable:
         matrix, constant = self._maps[2]
         return widths @ matrix + constant
 
+    @cached_property
+    def weighted(self) -> tuple[int, ...]:
+        """Indices of the layers with weights: the columns of densities and bits."""
+        return tuple(i for i, layer in enumerate(self.layers) if layer.has_weight)
+
+    @cached_property
+    def _in_block(self) -> np.ndarray:
+        """Return which layer is in which block's branch, ``bool (blocks, layers)``."""
+        names = [layer.name for layer in self.layers]
+        return np.array([np.isin(names, block.layers) for block in self.blocks]).reshape(
+            len(self.blocks), len(names)
+        )
+
+    def skipped(self, kept: Sequence[bool] | np.ndarray | None) -> list[Block]:
+        """Return the blocks that are skipped, given which are kept (None: all of them)."""
+        flags = [True] * len(self.blocks) if kept is None else kept
+        return [block for block, keeps in zip(self.blocks, flags, strict=True) if not keeps]
+
+    def runs(self, realised: Realised) -> np.ndarray:
+        """Return 1 for every layer that runs and 0 for one in a skipped block, (n or 1, layers)."""
+        if realised.blocks is None:
+            return np.ones((1, len(self.layers)))
+        return 1.0 - (~realised.blocks).astype(np.float64) @ self._in_block
+
+    def weight_shapes(self, widths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return rows and columns of the weight matrices: widths (n, groups) -> 2 x (n, layers).
+
+        A row holds the weights of one output channel: its inputs times the kernel's size.
+        """
+        (row_matrix, row_constant), (matrix, constant) = self._shape_maps
+        widths = widths.astype(np.float64, copy=False)
+        return widths @ row_matrix + row_constant, widths @ matrix + constant
+
+    @cached_property
+    def _shape_maps(self) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
+        at = list(self.weighted)
+        (in_matrix, in_constant), (out_matrix, out_constant), _ = self._maps
+        columns = in_matrix[:, at] * self._kernel_sizes, in_constant[at] * self._kernel_sizes
+        return (out_matrix[:, at], out_constant[at]), columns
+
+    def weights(self, realised: Realised) -> np.ndarray:
+        """Return the weights that each layer with weights has, zeros included: (n, layers)."""
+        rows, columns = self.weight_shapes(realised.widths)
+        rows *= columns
+        if realised.blocks is not None:
+            rows *= self.runs(realised)[:, list(self.weighted)]
+        return rows
+
+    def mask_sizes(self, rows: np.ndarray) -> np.ndarray:
+        """Return how many of ``rows`` output channels share a mask (same shape)."""
+        return np.where(rows % self.masked_together == 0, self.masked_together, 1)
+
+    def nonzeros(self, realised: Realised) -> np.ndarray:
+        """Return the weights that each layer with weights keeps, (n, layers).
+
+        A density is rounded to whole masks (:func:`kept_masks`): one for ``masked_together`` output
+        channels where their number allows it, else one for a weight.
+        """
+        weights = self.weights(realised)
+        if realised.density is None:
+            return weights
+        size = self.mask_sizes(self.weight_shapes(realised.widths)[0])
+        return size * kept_masks(realised.density, weights / size)
+
+    def activation_bits(self, realised: Realised) -> np.ndarray:
+        """Return the bits that each activation is stored in: (n or 1, activations).
+
+        The most that one of the layers that read it asks for; 32 where none reads it.
+        """
+        if realised.activation_bits is None:
+            return np.full((1, len(self.activations)), FLOAT_BITS)
+        names = [self.layers[i].name for i in self.weighted]
+        columns = [
+            np.where(np.isin(names, each.readers), realised.activation_bits, 0).max(axis=1)
+            for each in self.activations
+        ]
+        bits = np.stack(columns, axis=1)
+        return np.where(bits == 0, FLOAT_BITS, bits)
+
+    @cached_property
+    def weighted_pixels(self) -> np.ndarray:
+        """Output pixels of the layers with weights, ``float64 (layers,)``."""
+        sizes = [self.layers[i].out_size for i in self.weighted]
+        return np.array([height * width for height, width in sizes], dtype=np.float64)
+
+    @cached_property
+    def _kernel_sizes(self) -> np.ndarray:
+        kernels = [self.layers[i].kernel for i in self.weighted]
+        return np.array([height * width for height, width in kernels], dtype=np.float64)
+
     def layer(self, name: str) -> Layer:
         """Return a layer by name."""
         return next(layer for layer in self.layers if layer.name == name)
+
+
+def kept_masks(density: np.ndarray | float, masks: np.ndarray | float) -> np.ndarray:
+    """Return how many of a layer's masks a density keeps, at least one (same shape)."""
+    return np.maximum(np.rint(density * masks), masks > 0)
 
 
 def _affine(maps: list[Affine]) -> tuple[np.ndarray, np.ndarray]:

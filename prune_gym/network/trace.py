@@ -8,7 +8,8 @@ tensor (concatenations, zero-padded shortcuts), which is why it is done here.
 """
 
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -16,6 +17,7 @@ import torch
 from torch import fx, nn
 from torch.nn import functional as F
 
+from prune_gym.network.blocks import find_blocks, function_name
 from prune_gym.network.table import Activation, Affine, Group, Kind, Layer, LayerTable, Member
 
 _ELEMENTWISE_MODULES = (
@@ -27,6 +29,7 @@ _ELEMENTWISE_FUNCTIONS = (
     *("hardswish", "hardsigmoid", "hardtanh", "dropout", "dropout2d", "contiguous"),
 )
 _POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
+_RESIZES = (nn.Upsample, nn.ConstantPad2d)  # height and width only
 _POOL_FUNCTIONS = (F.max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d)
 _NO_UNIT = -1  # a channel that is always zero
 
@@ -39,6 +42,18 @@ class _Tensor:
     size: tuple[int, int]
     buffer: int
     writer: str = ""
+
+
+@dataclass(eq=False)
+class _Buffer:
+    """Memory that holds a tensor from one step to another."""
+
+    units: np.ndarray
+    pixels: int
+    born: int
+    dies: int
+    parts: tuple[int, ...]  # the buffers whose numbers it passes on
+    readers: set[str] = field(default_factory=set)
 
 
 def trace(network: nn.Module, input_shape: tuple[int, int, int]) -> LayerTable:
@@ -71,7 +86,10 @@ def _refuse_aliases(network: nn.Module) -> None:
     """Refuse a layer that has two names: surgery would replace it under one of them only."""
     names: dict[nn.Module, str] = {}
     for name, module in network.named_modules(remove_duplicate=False):
-        if module in names and next(module.parameters(), None) is not None:
+        resized = (
+            isinstance(module, nn.ConstantPad3d) or next(module.parameters(), None) is not None
+        )
+        if module in names and resized:
             raise _not_understood(name, f"the same module as {names[module]!r}")
         names[module] = name
 
@@ -84,21 +102,26 @@ class _Tracer(fx.Interpreter):
         self.parent: list[int] = []  # union-find over units
         self.layers: list[tuple[Layer, np.ndarray | None, np.ndarray]] = []
         self.values: dict[fx.Node, _Tensor] = {}
-        self.buffers: list[tuple[np.ndarray, int, int, int]] = []  # units, pixels, born, dies
+        self.buffers: list[_Buffer] = []
+        self.step_of: dict[fx.Node, int] = {}
         self.outputs: list[np.ndarray] = []
         self.padded: list[np.ndarray] = []  # units added to zeros of a padded shortcut
+        self.pads: list[tuple[str, np.ndarray]] = []  # padding modules and their zeros' units
         self.step = 0
 
     def run_node(self, node: fx.Node) -> Any:
         result = super().run_node(node)
         self.step += 1
+        self.step_of[node] = self.step
         if node.op == "output":
             self.outputs += [self.values[n].units for n in node.all_input_nodes]
         elif isinstance(result, torch.Tensor):
             self.values[node] = self._follow(node, result)
+        elif function_name(node) == "chunk":
+            self.values[node] = self._chunked(node, result)
         for source in node.all_input_nodes:
             if source in self.values:
-                self._touch(self.values[source].buffer)
+                self.buffers[self.values[source].buffer].dies = self.step
         return result
 
     def _follow(self, node: fx.Node, result: torch.Tensor) -> _Tensor:
@@ -126,8 +149,12 @@ class _Tracer(fx.Interpreter):
         if isinstance(module, _POOLS):
             kernel, stride = (getattr(module, key, None) for key in ("kernel_size", "stride"))
             return self._pool(name, source, result, kernel, stride)
+        if isinstance(module, _RESIZES):
+            return self._new(source.units, _size(result), [source])
         if isinstance(module, nn.Flatten):
             return self._flatten(source, result)
+        if isinstance(module, nn.ConstantPad3d) and module.value == 0 and result.ndim == 4:
+            return self._pad_channels(name, module, source, result)
         raise _not_understood(name, type(module).__name__)
 
     def _weighted(
@@ -143,6 +170,7 @@ class _Tracer(fx.Interpreter):
         stride = _pair(module.stride)[0] if isinstance(module, nn.Conv2d) else 1
         vectors = int(module.bias is not None)
         self._layer(name, kind, source, result, units, vectors, kernel, stride)
+        self.buffers[source.buffer].readers.add(name)
         return replace(self._new(units, _size(result)), writer=name)
 
     def _function(self, node: fx.Node, result: torch.Tensor) -> _Tensor:
@@ -152,9 +180,10 @@ class _Tracer(fx.Interpreter):
         if name in _ELEMENTWISE_FUNCTIONS:
             return self._in_place(node, sources[0])
         if name in ("add", "iadd", "add_") and len(sources) == 2:
-            return self._new(self._merge(*sources), _size(result))
+            return self._new(self._merge(*sources), _size(result), sources)
         if name in ("cat", "concat"):
-            return self._new(np.concatenate([s.units for s in sources]), _size(result))
+            units = np.concatenate([s.units for s in sources])
+            return self._new(units, _size(result), sources)
         if name in ("flatten", "view", "reshape"):
             return self._flatten(sources[0], result)
         if target in _POOL_FUNCTIONS:
@@ -166,10 +195,16 @@ class _Tracer(fx.Interpreter):
             return self._pool(node.name, sources[0], result, window, stride)
         if name == "mean" and result.shape[1] == len(sources[0].units) and _size(result) == (1, 1):
             return self._pool(node.name, sources[0], result, None)
+        if name == "interpolate" and result.ndim == 4:
+            return self._new(sources[0].units, _size(result), sources)
+        if name == "getitem" and isinstance(node.args[1], int):  # a part of a chunked tensor
+            width = result.shape[1]
+            units = sources[0].units.reshape(-1, width)[node.args[1]]
+            return self._new(units, _size(result), sources)
         if name == "getitem" and result.ndim == 4 and _keeps_channels(node.args[1]):
-            return self._new(sources[0].units, _size(result))
+            return self._new(sources[0].units, _size(result), sources)
         if name == "pad" and result.ndim == 4:
-            return self._new(self._padded(node, sources[0]), _size(result))
+            return self._new(self._padded(node, sources[0]), _size(result), sources)
         raise _not_understood(node.name, name)
 
     def _pool(
@@ -180,7 +215,7 @@ class _Tracer(fx.Interpreter):
             kernel = [max(i // o, 1) for i, o in zip(source.size, _size(result), strict=True)]
         window, step = _pair(kernel), _pair(stride or kernel)[0]
         self._layer(name, "pool", source, result, source.units, 0, window, step)
-        return self._new(source.units, _size(result))
+        return self._new(source.units, _size(result), [source])
 
     def _in_place(self, node: fx.Node, source: _Tensor) -> _Tensor:
         """Write over the input, unless something else reads it too."""
@@ -191,6 +226,31 @@ class _Tracer(fx.Interpreter):
     def _flatten(self, source: _Tensor, result: torch.Tensor) -> _Tensor:
         repeats = result.shape[1] // len(source.units)
         return replace(source, units=np.repeat(source.units, repeats), size=(1, 1))
+
+    def _chunked(self, node: fx.Node, parts: Sequence[torch.Tensor]) -> _Tensor:
+        """Tie the channels of equal parts: cut alike in each, the parts stay equal."""
+        source = self.values[node.all_input_nodes[0]]
+        if sum(part.shape[1] for part in parts) != len(source.units):
+            raise _not_understood(node.name, "chunk along another dimension than the channels")
+        if len({part.shape[1] for part in parts}) > 1:
+            raise _not_understood(node.name, "chunk into parts of different size")
+        for units in source.units.reshape(len(parts), -1)[1:]:
+            self._merge(
+                replace(source, units=source.units[: len(units)]), replace(source, units=units)
+            )
+        return source
+
+    def _pad_channels(
+        self, name: str, module: nn.ConstantPad3d, source: _Tensor, result: torch.Tensor
+    ) -> _Tensor:
+        """Give the zeros units of their own: surgery can change how many there are."""
+        before, after = module.padding[4:]
+        if min(before, after) < 0 or any(name == other for other, _ in self.pads):
+            raise _not_understood(name, "padding that crops, or that is called twice")
+        zeros = self._fresh(before + after)
+        self.pads.append((name, zeros))
+        units = np.concatenate([zeros[:before], source.units, zeros[before:]])
+        return self._new(units, _size(result), [source])
 
     def _padded(self, node: fx.Node, source: _Tensor) -> np.ndarray:
         amounts = list(node.args[1] if len(node.args) > 1 else node.kwargs["pad"])  # type: ignore[arg-type]
@@ -226,13 +286,13 @@ class _Tracer(fx.Interpreter):
         reads = source.units if kind in ("conv", "linear") else None
         self.layers.append((layer, reads, units))
 
-    def _new(self, units: np.ndarray, size: tuple[int, int]) -> _Tensor:
-        self.buffers.append((units, size[0] * size[1], self.step, self.step))
+    def _new(
+        self, units: np.ndarray, size: tuple[int, int], made_of: Sequence[_Tensor] = ()
+    ) -> _Tensor:
+        """Write a new buffer; ``made_of`` are the tensors whose numbers it passes on."""
+        parts = tuple(source.buffer for source in made_of)
+        self.buffers.append(_Buffer(units, size[0] * size[1], self.step, self.step, parts))
         return _Tensor(units, size, len(self.buffers) - 1)
-
-    def _touch(self, buffer: int) -> None:
-        units, pixels, born, _ = self.buffers[buffer]
-        self.buffers[buffer] = (units, pixels, born, self.step)
 
     def _fresh(self, count: int) -> np.ndarray:
         first = len(self.parent)
@@ -264,11 +324,17 @@ class _Tracer(fx.Interpreter):
             replace(layer, inputs=one if reads is None else count(reads), outputs=count(units))
             for layer, reads, units in self.layers
         )
+        unread = [buffer for buffer in self.buffers if not buffer.readers]
+        for buffer in reversed(self.buffers):  # what is made of a buffer comes after it
+            for part in buffer.parts:
+                if self.buffers[part] in unread:
+                    self.buffers[part].readers |= buffer.readers
         activations = tuple(
-            Activation(count(units), pixels, born, dies)
-            for units, pixels, born, dies in self.buffers
+            Activation(count(b.units), b.pixels, b.born, b.dies, tuple(sorted(b.readers)))
+            for b in self.buffers
         )
-        return LayerTable(layers, groups, activations)
+        blocks = find_blocks(self.step_of, layers)
+        return LayerTable(layers, groups, activations, blocks)
 
     def _places(self, roots: np.ndarray) -> dict[int, dict[tuple[str, str], list[int]]]:
         """Map each unit to where it stands: (module, "out" | "in") -> positions."""
@@ -280,6 +346,11 @@ class _Tracer(fx.Interpreter):
                 for position, unit in enumerate(roots[units] if units is not None else ()):
                     if unit != _NO_UNIT:
                         places[unit][layer.name, dim].append(position)
+        written = {unit for unit, where in places.items() if any(dim == "out" for _, dim in where)}
+        for name, zeros in self.pads:
+            for position, unit in enumerate(roots[zeros]):
+                if unit in written:  # else they are zeros that nothing is added to
+                    places[unit][name, "out"].append(position)
         return places
 
 
@@ -290,7 +361,7 @@ def _groups(
     alike: dict[tuple, list[int]] = defaultdict(list)
     for unit, where in places.items():
         signature = tuple((module, dim, len(at)) for (module, dim), at in where.items())
-        if unit not in fixed and any(dim == "in" for _, dim, _ in signature):
+        if unit not in fixed and {"in", "out"} == {dim for _, dim, _ in signature}:
             alike[signature].append(unit)
     groups = []
     group_of = np.full(units, -1)

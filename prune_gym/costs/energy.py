@@ -1,0 +1,113 @@
+"""Energy of inference on one image, after EMOMC (docs/costs.md has the derivation)."""
+
+import numpy as np
+
+from prune_gym.errors import unknown
+from prune_gym.network.table import LayerTable
+from prune_gym.realised import FLOAT_BITS, Realised
+
+# Picojoules on an FPGA. The paper prints no constants; its released code
+# (github.com/zhehui-wang/EMOMC, Evaluation.py) charges 7.28 pJ for reading 16 bits, 4.47 pJ for
+# writing 16 bits, and 1.02 (q + 1) pJ for a multiply-add of a 16-bit float and q bits, which 0.1 pJ
+# per one-bit adder meets within 4 % for q = 8 to 23.
+ADDER_PJ = 0.1
+READ_PJ = 7.28 / 16
+WRITE_PJ = 4.47 / 16
+MILLIJOULES = 1e-9  # in a picojoule
+
+# Bits of an operand -> bits that are multiplied: floats (16 and 32 bits) multiply their mantissas.
+MANTISSA = np.arange(FLOAT_BITS + 1, dtype=np.float64)
+MANTISSA[[16, 32]] = 10, 23
+
+Dimensions = dict[str, np.ndarray]
+DATAFLOWS = ("X:Y", "FX:FY", "X:FX", "CI:CO")
+
+
+def sharing(dataflow: str, d: Dimensions) -> tuple:
+    """Return how many multiply-adds share one access to (an input, a weight, a sum).
+
+    ``dataflow`` names the loops that are unrolled in space, ``d`` the bounds of all loops.
+    """
+    if dataflow == "X:Y":
+        return 1.0, d["X"] * d["Y"], d["FX"] * d["FY"] * d["CI"]
+    if dataflow == "FX:FY":
+        return 1.0, d["X"] * d["Y"], d["FX"] * d["FY"]
+    if dataflow == "X:FX":
+        return d["FX"], d["X"], d["FX"]
+    return d["CO"], 1.0, d["CI"]
+
+
+class Energy:
+    """Multiplying, adding and moving bits, one image; pruned weights are skipped.
+
+    A multiplier of M x N bits (M >= N) is made of (M - 1) N one-bit adders.
+    """
+
+    name = "energy"
+    metric = "energy_mj"
+    unit = "mJ"
+    deterministic = True
+    platform_dependent = False
+
+    def __init__(self, table: LayerTable, dataflow: str = "X:Y") -> None:
+        """Take the layers of ``table``; ``dataflow`` is one of :data:`DATAFLOWS`.
+
+        Raises:
+            ValueError: no such dataflow.
+        """
+        if dataflow not in DATAFLOWS:
+            raise ValueError(unknown("dataflow", dataflow, DATAFLOWS))
+        self._table, self._dataflow = table, dataflow
+        layers = [table.layers[index] for index in table.weighted]
+        self._dense = np.array([layer.kind != "depthwise" for layer in layers])
+        height, width = np.array([layer.out_size for layer in layers], dtype=np.float64).T
+        rows, columns = np.array([layer.kernel for layer in layers], dtype=np.float64).T
+        self._sizes = {"X": width, "Y": height, "FX": columns, "FY": rows}
+
+    def __call__(self, realised: Realised) -> np.ndarray:
+        """Return millijoules of n strategies, float64 (n,)."""
+        table, pixels = self._table, self._table.weighted_pixels
+        rows, columns = table.weight_shapes(realised.widths)
+        weights, nonzeros = table.weights(realised), table.nonzeros(realised)
+        density = None if realised.density is None else nonzeros / np.maximum(weights, 1)
+        d = self._sizes | {
+            "CI": columns / (self._sizes["FX"] * self._sizes["FY"]),
+            "CO": np.where(self._dense, rows, 1.0),
+        }
+        by_input, by_weight, by_sum = sharing(self._dataflow, d)
+        weight_bits, activation_bits = (
+            np.int64(FLOAT_BITS) if bits is None else bits
+            for bits in (realised.weight_bits, realised.activation_bits)
+        )
+        adders, sum_bits = _arithmetic(weight_bits, activation_bits, columns)
+
+        picojoules = ADDER_PJ * adders * nonzeros
+        picojoules += READ_PJ / by_weight * weight_bits * nonzeros
+        picojoules += READ_PJ * activation_bits * weights / by_input * _needed(density, by_input)
+        # An output is written when it is begun; every later visit reads and writes it.
+        begun = rows * (weights > 0)
+        visits = (weights / by_sum - begun) * _needed(density, by_sum)
+        picojoules += sum_bits * (WRITE_PJ * begun + (READ_PJ + WRITE_PJ) * visits)
+        return picojoules @ pixels * MILLIJOULES
+
+
+def _needed(density: np.ndarray | None, sharers: np.ndarray | float) -> np.ndarray | float:
+    """Return the share of accesses that one of ``sharers`` random weights needs, not pruned."""
+    if density is None:
+        return 1.0
+    return 1.0 - (1.0 - density) ** sharers
+
+
+def _arithmetic(
+    weight_bits: np.ndarray | np.int64, activation_bits: np.ndarray | np.int64, fan_in: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return one-bit adders per multiply-add and bits of its sum, (n, layers) each.
+
+    A sum of integers has the bits that it needs, at most 32; one with a float operand is a float32.
+    """
+    a, b = MANTISSA[weight_bits], MANTISSA[activation_bits]
+    is_float = (weight_bits >= 16) | (activation_bits >= 16)
+    exact = np.minimum(weight_bits + activation_bits + np.ceil(np.log2(fan_in)), FLOAT_BITS)
+    multiply = (np.maximum(a, b) - 1) * np.minimum(a, b)
+    add = np.where(is_float, MANTISSA[FLOAT_BITS], exact)
+    return multiply + add, np.where(is_float, FLOAT_BITS, exact)

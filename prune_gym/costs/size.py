@@ -1,0 +1,120 @@
+"""Bytes on disk of the deployed network, per coding scheme."""
+
+import numpy as np
+
+from prune_gym.errors import unknown
+from prune_gym.network.table import LayerTable
+from prune_gym.realised import FLOAT_BITS, Realised
+
+CODINGS = ("dense", "coo", "csr")
+LARGEST_RICE = 16  # low bits of a gap that are stored as they are, at most
+
+Numbers = np.ndarray | np.floating
+
+
+class Size:
+    """What :func:`prune_gym.deploy.encoding.encode` writes: weights, their places, and vectors.
+
+    Batch-norm is folded, so a layer has at most a bias; biases and scales are float32. Weights that
+    share a mask share its place. Every section starts on a whole byte.
+    """
+
+    name = "size"
+    metric = "size_bytes"
+    unit = "bytes"
+    deterministic = True
+    platform_dependent = False
+
+    def __init__(self, table: LayerTable, coding: str = "csr") -> None:
+        """Take the layers of ``table``; ``coding`` is one of :data:`CODINGS`.
+
+        Raises:
+            ValueError: no such coding.
+        """
+        if coding not in CODINGS:
+            raise ValueError(unknown("coding", coding, CODINGS))
+        self._table, self._coding = table, coding
+        folded = {layer.follows for layer in table.layers}
+        self._vectors = np.array(
+            [
+                float(layer.vectors > 0 or layer.name in folded)
+                if layer.has_weight
+                else 4.0 * (layer.kind == "batch_norm" and not layer.follows)
+                for layer in table.layers
+            ]
+        )
+
+    def __call__(self, realised: Realised) -> np.ndarray:
+        """Return bytes of n strategies, float64 (n,)."""
+        table = self._table
+        weights, nonzeros = table.weights(realised), table.nonzeros(realised)
+        given = np.float64(FLOAT_BITS) if realised.weight_bits is None else realised.weight_bits
+        bits = value_bits(self._coding, given, nonzeros, weights)
+        stored = weights if self._coding == "dense" else nonzeros
+        total = np.ceil(stored * bits / 8)
+        if self._coding != "dense":
+            rows, columns = table.weight_shapes(realised.widths)
+            size = table.mask_sizes(rows)
+            places = place_bits(self._coding, nonzeros / size, weights / size, rows / size, columns)
+            total += np.ceil(places / 8)
+        return total.sum(axis=1) + FLOAT_BITS / 8 * self._floats(realised, weights > 0)
+
+    def _floats(self, realised: Realised, runs: np.ndarray) -> np.ndarray:
+        """Return the float32 numbers beside the weights, (n,)."""
+        outputs = self._table.outputs(realised.widths)
+        if realised.blocks is not None:
+            outputs *= self._table.runs(realised)
+        count = outputs @ self._vectors
+        if realised.weight_bits is not None:  # a scale per output channel
+            quantised = realised.weight_bits < FLOAT_BITS
+            count += (outputs[:, list(self._table.weighted)] * quantised).sum(axis=1)
+        if realised.activation_bits is not None:  # a scale per layer
+            count += ((realised.activation_bits < FLOAT_BITS) & runs).sum(axis=1)
+        return count
+
+
+def value_bits(coding: str, bits: Numbers, nonzeros: Numbers, weights: Numbers) -> np.ndarray:
+    """Return the bits of one stored weight (same shape).
+
+    One bit tells two signs apart but no zero: a pruned layer in the dense coding takes two.
+    """
+    ternary = (coding == "dense") & (bits == 1) & (nonzeros < weights)
+    return np.where(ternary, 2, bits)
+
+
+def place_bits(
+    coding: str, kept: Numbers, masks: Numbers, rows: Numbers, columns: Numbers
+) -> np.ndarray:
+    """Return the bits that say where the kept masks are (same shape).
+
+    Args:
+        coding: "coo" or "csr".
+        kept: masks that are kept.
+        masks: all of them.
+        rows: rows of masks (output channels over the channels that share one).
+        columns: columns of masks.
+    """
+    if coding == "coo":
+        return kept * (_index_bits(rows) + _index_bits(columns))
+    return np.where(kept == masks, 0.0, rice(kept, masks)[0])
+
+
+def rice(kept: Numbers, masks: Numbers) -> tuple[np.ndarray, np.ndarray]:
+    """Return (bits, low bits k) of the shortest Rice code of the gaps between kept masks.
+
+    A gap g takes k low bits and g >> k in unary, ended by one bit. All gaps together are no longer
+    than ``masks - kept``, so ``kept (k + 1) + (masks - kept) >> k`` bits always suffice, wherever
+    the masks are; that many are reserved.
+    """
+    gaps = masks - kept
+    bits, low = np.asarray(kept + gaps), np.zeros(np.shape(kept))
+    for k in range(1, LARGEST_RICE + 1):
+        longer = kept * (k + 1) + np.floor(gaps * 0.5**k)
+        better = longer < bits
+        bits, low = np.where(better, longer, bits), np.where(better, k, low)
+    return bits, low
+
+
+def _index_bits(count: Numbers) -> np.ndarray:
+    """Return the bits that tell ``count`` things apart."""
+    return np.frexp(count - 1)[1].astype(np.float64)

@@ -1,0 +1,94 @@
+"""What a detection data set is: three splits of images with boxes."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class DetectionSplit:
+    """Images and the objects in them; all arrays are read-only.
+
+    Attributes:
+        images: ``uint8 (N, C, H, W)``.
+        boxes: left, top, right and bottom of every object in pixels, ``float32 (M, 4)``.
+        classes: of every object, ``int64 (M,)``.
+        owners: the index of the image that every object is in, ascending, ``int64 (M,)``.
+    """
+
+    images: np.ndarray
+    boxes: np.ndarray
+    classes: np.ndarray
+    owners: np.ndarray
+
+    def __post_init__(self) -> None:
+        """Check the arrays and make them read-only, as every environment shares them."""
+        if self.images.dtype != np.uint8 or self.images.ndim != 4:
+            raise ValueError(
+                "a split needs uint8 images (N, C, H, W); got "
+                f"{self.images.dtype} {self.images.shape}"
+            )
+        objects = len(self.boxes)
+        if self.boxes.shape != (objects, 4) or {self.classes.shape, self.owners.shape} != {
+            (objects,)
+        }:
+            raise ValueError(
+                "a split needs boxes (M, 4), classes (M,) and owners (M,); got "
+                f"{self.boxes.shape}, {self.classes.shape} and {self.owners.shape}"
+            )
+        if objects and (np.diff(self.owners, append=len(self.images) - 1) < 0).any():
+            raise ValueError(
+                f"owners must ascend and name one of the {len(self.images)} images; got "
+                f"{self.owners.min()} to {self.owners.max()}"
+            )
+        for array in (self.images, self.boxes, self.classes, self.owners):
+            array.setflags(write=False)
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.images)
+
+    def select(self, chosen: np.ndarray) -> "DetectionSplit":
+        """Return the images ``chosen`` (indices, each at most once), in that order."""
+        place = np.full(len(self), -1)
+        place[chosen] = np.arange(len(chosen))
+        owners = place[self.owners]
+        order = np.argsort(owners, kind="stable")
+        order = order[owners[order] >= 0]
+        return DetectionSplit(
+            self.images[chosen], self.boxes[order], self.classes[order], owners[order]
+        )
+
+
+@dataclass(frozen=True)
+class DetectionData:
+    """A detection data set; pixels go into networks scaled to [0, 1], as Darknet does.
+
+    Attributes:
+        name: the name it is loaded by.
+        class_names: of classes ``0, 1, ...``.
+        train: what networks are trained on and repair is calibrated with.
+        search: held out of the training images; rewards see only this split.
+        test: for reports, never for a search.
+        flip: whether a mirrored image still shows the same classes.
+        recolour: whether an image in other colours still shows the same classes.
+        mean: per channel, of pixels scaled to [0, 1].
+        std: per channel, likewise.
+        chance: mean average precision of a guess.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    train: DetectionSplit
+    search: DetectionSplit
+    test: DetectionSplit
+    flip: bool
+    recolour: bool = False
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    std: tuple[float, ...] = (1.0, 1.0, 1.0)
+    chance: float = 0.0
+
+    @property
+    def num_classes(self) -> int:
+        """The number of classes."""
+        return len(self.class_names)

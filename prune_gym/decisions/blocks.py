@@ -1,0 +1,32 @@
+"""Whether a residual block is kept or skipped (ABCP)."""
+
+import numpy as np
+
+from prune_gym.decisions.decision import Decision
+from prune_gym.decisions.rules import Rules
+from prune_gym.evaluate import Evaluator
+from prune_gym.network.blocks import branch_shares
+
+IMAGES = 128  # enough for the energy of a branch
+
+
+def block_decisions(evaluator: Evaluator, rules: Rules) -> list[Decision]:
+    """Return one decision per residual block: 0 skips it, 1 keeps it.
+
+    Raises:
+        ValueError: the network has no residual block that could be skipped.
+    """
+    table = evaluator.table
+    if not table.blocks:
+        raise ValueError(
+            "decide: 'block' needs a network with residual blocks x + branch(x); "
+            f"{type(evaluator.network).__name__} has none"
+        )
+    shares = branch_shares(evaluator.network, table.blocks, evaluator.images[:IMAGES])
+    options = np.array([0, 1])
+    decisions = []
+    for index, (block, share) in enumerate(zip(table.blocks, shares, strict=True)):
+        layer = next(i for i in table.weighted if table.layers[i].name in block.layers)
+        lost = np.array([share, 0.0])
+        decisions.append(Decision("block", block.name, 1, options, options, (index,), layer, lost))
+    return decisions

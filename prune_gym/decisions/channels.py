@@ -1,0 +1,41 @@
+"""How many channels of a group stay (AMC, MCMC)."""
+
+import numpy as np
+
+from prune_gym.decisions.decision import Decision
+from prune_gym.decisions.rules import Rules
+from prune_gym.evaluate import Evaluator
+
+
+def channel_decisions(evaluator: Evaluator, rules: Rules) -> list[Decision]:
+    """Return one decision per channel group: multiples of ``round_to``, and all channels."""
+    table, errors = evaluator.table, evaluator.calibration.errors
+    position = {layer.name: i for i, layer in enumerate(table.layers)}
+    decisions = []
+    for index, group in enumerate(table.groups):
+        options = widths(group.size, rules)
+        layer = position[next(m.module for m in group.members if m.dim == "out")]
+        lost = errors[index][options]
+        inside = next(
+            (
+                number
+                for number, block in enumerate(table.blocks)
+                if all(m.module in block.layers for m in group.members)
+            ),
+            -1,
+        )
+        decisions.append(
+            Decision(
+                *("channels", group.name, group.size, options, options, (index,), layer, lost),
+                inside,
+            )
+        )
+    return decisions
+
+
+def widths(size: int, rules: Rules) -> np.ndarray:
+    """Return the widths that a group of ``size`` channels may be cut to, ascending."""
+    lowest = max(1, int(np.ceil(rules.min_keep * size - 1e-9)))
+    first = -(-lowest // rules.round_to) * rules.round_to
+    multiples = np.arange(first, size + 1, rules.round_to)
+    return np.unique(np.append(multiples, size)).astype(np.int64)

@@ -1,0 +1,47 @@
+"""One decision: what an action means, and which part of the network it sets."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One step of an episode.
+
+    Attributes:
+        kind: one of :data:`prune_gym.decisions.KINDS`.
+        name: the channel group, layer or block that it is about.
+        of: the original network's value.
+        options: the values that can be chosen, ascending, as the costs are, ``(options,)``.
+        scale: where they lie on the axis of actions, ascending, ``(options,)``.
+        columns: which columns of the kind's array in ``Realised`` it sets.
+        layer: the layer of the table that describes it to the agent.
+        lost: the share of output energy that each option is expected to lose, ``(options,)``.
+        inside: the block that it belongs to (-1: none); where that is skipped, it is not made.
+    """
+
+    kind: str
+    name: str
+    of: float
+    options: np.ndarray
+    scale: np.ndarray
+    columns: tuple[int, ...]
+    layer: int
+    lost: np.ndarray
+    inside: int = -1
+
+    def nearest(self, action: float, allowed: np.ndarray) -> float:
+        """Return the allowed value nearest to what an action in [-1, 1] asks for.
+
+        -1 asks for the first option and 1 for the last, linearly on the scale in between; of two
+        equally near ones the smaller is taken. ``allowed`` is a mask over the options.
+        """
+        low, high = self.scale[0], self.scale[-1]
+        wanted = low + (high - low) * (float(action) + 1) / 2
+        distance = np.where(allowed, np.abs(self.scale - wanted), np.inf)
+        return float(self.options[distance.argmin()])
+
+    def lost_at(self, value: float) -> float:
+        """Return the share of output energy that a value is expected to lose."""
+        return float(np.interp(value, self.options, self.lost))

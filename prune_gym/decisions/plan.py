@@ -1,0 +1,97 @@
+"""The plan of an episode: its decisions in order, and what their values come to."""
+
+import numpy as np
+
+from prune_gym.decisions import Decision
+from prune_gym.network.table import LayerTable
+from prune_gym.realised import Realised
+
+# kind -> the array in Realised that it sets
+FIELDS = {
+    "channels": "widths",
+    "block": "blocks",
+    "density": "density",
+    "global_density": "density",
+    "variational": "density",
+    "weight_bits": "weight_bits",
+    "activation_bits": "activation_bits",
+}
+TYPES = {
+    "widths": np.int64,
+    "blocks": np.bool_,
+    "weight_bits": np.int64,
+    "activation_bits": np.int64,
+}
+
+
+class Plan:
+    """Turns the values of decisions, ``float64 (n, decisions)``, into what they come to.
+
+    Attributes:
+        decisions: in the order of the episode.
+        full: the original network's values, ``(decisions,)``.
+        least: the smallest value of every decision, ``(decisions,)``.
+    """
+
+    def __init__(
+        self,
+        table: LayerTable,
+        decisions: tuple[Decision, ...],
+        density: np.ndarray | None = None,
+    ) -> None:
+        """Take the decisions about the network of ``table``.
+
+        ``density`` is the share of weights that are not zero in a network that was pruned before,
+        ``float (layers,)``; None where all are there.
+        """
+        self.decisions = decisions
+        self.full = np.array([decision.of for decision in decisions], dtype=np.float64)
+        self.least = np.array([decision.options[0] for decision in decisions], dtype=np.float64)
+        self._table_full = table.full
+        self._places: dict[str, tuple[list[int], list[int], int]] = {}
+        lengths = {"widths": len(table.groups), "blocks": len(table.blocks)}
+        for index, decision in enumerate(decisions):
+            field = FIELDS[decision.kind]
+            length = lengths.get(field, len(table.weighted))
+            sources, targets, _ = self._places.setdefault(field, ([], [], length))
+            sources += [index] * len(decision.columns)
+            targets += decision.columns
+        self._density = density if "density" not in self._places else None
+        self._block_of = self._decisions_of_blocks()
+
+    def realise(self, values: np.ndarray) -> Realised:
+        """Return what n strategies come to: values ``(n, decisions)``."""
+        parts: dict[str, np.ndarray] = {}
+        for field, (sources, targets, length) in self._places.items():
+            array: np.ndarray = np.empty((len(values), length), TYPES.get(field, np.float64))
+            array[:, targets] = values[:, sources]
+            parts[field] = array
+        if "widths" not in parts:
+            parts["widths"] = np.broadcast_to(
+                self._table_full, (len(values), len(self._table_full))
+            )
+        if self._density is not None:
+            parts["density"] = np.broadcast_to(self._density, (len(values), len(self._density)))
+        return Realised(**parts)  # type: ignore[arg-type]
+
+    def is_made(self, index: int, values: np.ndarray) -> bool:
+        """Return whether a decision is made, given the values before it: not in a skipped block."""
+        block = self._block_of[index]
+        return block < 0 or values[block] > 0
+
+    def following(self, index: int, values: np.ndarray) -> int:
+        """Return the next decision after ``index`` that is made; their number at the end."""
+        index += 1
+        while index < len(self.decisions) and not self.is_made(index, values):
+            index += 1
+        return index
+
+    def settled(self, values: np.ndarray) -> np.ndarray:
+        """Return ``values`` with those of decisions that are not made at their least."""
+        made = [self.is_made(index, values) for index in range(len(self.decisions))]
+        return np.where(made, values, self.least)
+
+    def _decisions_of_blocks(self) -> list[int]:
+        """Return for every decision the decision about the block around it, -1 for none."""
+        about = {d.columns[0]: i for i, d in enumerate(self.decisions) if d.kind == "block"}
+        return [about.get(decision.inside, -1) for decision in self.decisions]

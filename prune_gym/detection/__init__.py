@@ -1,0 +1,1 @@
+"""From a detector's raw maps to boxes, their mean average precision, and the training loss."""

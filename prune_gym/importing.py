@@ -1,0 +1,36 @@
+"""Networks and data of one's own, named by strings: ``package.module:function``."""
+
+import importlib
+from typing import Any
+
+
+def call_named(name: str, kinds: tuple[type, ...], what: str) -> Any:
+    """Return what the function called ``package.module:function`` returns.
+
+    It must be an instance of one of ``kinds``; ``what`` says in messages what the name stands for.
+
+    Raises:
+        ValueError: no such module or function; the message names what is missing.
+        TypeError: the function returned something else.
+    """
+    module_name, _, attribute = name.partition(":")
+    expected = " or ".join(kind.__name__ for kind in kinds)
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise ValueError(
+            f"{what} {name!r}: module {module_name!r} cannot be imported ({error}); is its folder "
+            "on PYTHONPATH?"
+        ) from error
+    function = getattr(module, attribute, None)
+    if not callable(function):
+        raise ValueError(
+            f"{what} {name!r}: {module_name} has no function {attribute!r}; expected "
+            f"'package.module:function' that returns a {expected}"
+        )
+    made = function()
+    if not isinstance(made, kinds):
+        raise TypeError(
+            f"{what} {name!r}: expected a {expected} from the function, got {type(made).__name__}"
+        )
+    return made

@@ -1,0 +1,131 @@
+"""Darknet's `.cfg` files: sections of options, one section a layer.
+
+The format is that of Redmon's Darknet with AlexeyAB's additions, as public YOLO files use it.
+"""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from prune_gym.errors import unknown
+
+# Options that would change what a layer computes in a way that is not implemented, with the only
+# value that changes nothing. All other unknown options concern training.
+HARMLESS: dict[str, dict[str, int | str]] = {
+    "convolutional": {"dilation": 1, "binary": 0, "xnor": 0, "antialiasing": 0, "share_index": -1},
+    "maxpool": {"maxpool_depth": 0, "antialiasing": 0},
+    "shortcut": {"weights_type": "none"},
+    "upsample": {"scale": 1},
+    "yolo": {"new_coords": 0},
+    "route": {},
+    "avgpool": {},
+    "dropout": {},
+}
+
+
+@dataclass(frozen=True)
+class Section:
+    """One section of a cfg file.
+
+    Attributes:
+        kind: the name in brackets.
+        line: where it starts, counted from 1.
+        options: the values as they stand in the file.
+        file: the file's name, for messages.
+    """
+
+    kind: str
+    line: int
+    options: dict[str, str] = field(default_factory=dict)
+    file: str = "cfg"
+
+    def whole(self, key: str, default: int | None = None) -> int:
+        """Return an option as an integer.
+
+        Raises:
+            ValueError: it is absent and has no default, or is no integer.
+        """
+        return int(self._number(key, default, int))
+
+    def real(self, key: str, default: float) -> float:
+        """Return an option as a float; raises ``ValueError`` as :meth:`whole` does."""
+        return float(self._number(key, default, float))
+
+    def wholes(self, key: str) -> tuple[int, ...]:
+        """Return an option as integers separated by commas; raises as :meth:`whole` does."""
+        try:
+            return tuple(int(part) for part in self.options[key].split(",") if part.strip())
+        except (KeyError, ValueError):
+            raise self.wrong(f"{key}= must be whole numbers, got {self._shown(key)}") from None
+
+    def changed(self, **options: object) -> "Section":
+        """Return the section with other values."""
+        return replace(self, options=self.options | {k: str(v) for k, v in options.items()})
+
+    def wrong(self, what: str) -> ValueError:
+        """Return the error that names the section and its line."""
+        return ValueError(f"{self.file}:{self.line}: [{self.kind}] {what}")
+
+    def _number(self, key: str, default: float | None, kind: type) -> float:
+        if key not in self.options and default is not None:
+            return default
+        try:
+            return kind(self.options[key])
+        except (KeyError, ValueError):
+            raise self.wrong(f"{key}= must be a number, got {self._shown(key)}") from None
+
+    def _shown(self, key: str) -> str:
+        return repr(self.options[key]) if key in self.options else "nothing"
+
+
+def read_cfg(path: str | Path) -> tuple[Section, ...]:
+    """Read a cfg file; see :func:`parse_cfg`.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: something in it is not understood; names the line.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such Darknet cfg file")
+    return parse_cfg(path.read_text(errors="replace"), path.name)
+
+
+def parse_cfg(text: str, file: str = "cfg") -> tuple[Section, ...]:
+    """Return the sections of a cfg; the first is ``[net]``, the others are layers 0, 1, ...
+
+    Raises:
+        ValueError: a line that is neither section nor option, an unknown section, or an option
+            whose effect is not implemented; names the line.
+    """
+    sections: list[Section] = []
+    for number, raw in enumerate(text.splitlines(), 1):
+        line = raw.split("#")[0].split(";")[0].strip()
+        if line.startswith("[") and line.endswith("]"):
+            sections.append(Section(line[1:-1].strip(), number, {}, file))
+        elif "=" in line and sections:
+            key, _, value = line.partition("=")
+            sections[-1].options[key.strip()] = value.strip()
+        elif line:
+            raise ValueError(f"{file}:{number}: neither a [section] nor key=value: {line!r}")
+    if not sections or sections[0].kind not in ("net", "network"):
+        raise ValueError(f"{file}: the first section must be [net]; is this a Darknet cfg?")
+    for section in sections[1:]:
+        _check(section)
+    return tuple(sections)
+
+
+def _check(section: Section) -> None:
+    if section.kind not in HARMLESS:
+        raise section.wrong(unknown("section", section.kind, HARMLESS))
+    for key, value in HARMLESS[section.kind].items():
+        given = section.options.get(key, str(value))
+        if given != str(value):
+            raise section.wrong(f"{key}={given} is not supported, only {key}={value}")
+
+
+def write_cfg(sections: tuple[Section, ...]) -> str:
+    """Return the text of a cfg that :func:`parse_cfg` reads back to equal options."""
+    return "\n".join(
+        "\n".join([f"[{section.kind}]", *(f"{k}={v}" for k, v in section.options.items()), ""])
+        for section in sections
+    )

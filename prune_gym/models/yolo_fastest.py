@@ -1,0 +1,31 @@
+"""Yolo-Fastest 1.1, the public detector for COCO, read from Darknet's files in the data home."""
+
+from pathlib import Path
+
+from prune_gym.models.darknet import Darknet
+from prune_gym.models.darknet_cfg import read_cfg
+from prune_gym.paths import data_home
+
+
+def yolo_fastest(num_classes: int = 80) -> Darknet:
+    """Return the network with fresh weights; the file says how many classes there are.
+
+    Raises:
+        FileNotFoundError: the data home lacks the file.
+        ValueError: ``num_classes`` is not the file's.
+    """
+    network = Darknet(read_cfg(_file(".cfg")))
+    if network.heads[0].classes != num_classes:
+        raise ValueError(
+            f"{_file('.cfg')} is for {network.heads[0].classes} classes, not {num_classes}"
+        )
+    return network
+
+
+def weights_file() -> Path:
+    """Return where its weights are in the data home."""
+    return _file(".weights")
+
+
+def _file(suffix: str) -> Path:
+    return data_home() / "coco-yolo" / f"yolo-fastest-1.1{suffix}"

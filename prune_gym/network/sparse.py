@@ -1,0 +1,56 @@
+"""Weights pruned one by one: the smallest are set to zero, whole masks at a time."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import nn
+
+from prune_gym.network.table import LayerTable, kept_masks
+
+
+@torch.no_grad()
+def sparsify(
+    network: nn.Module,
+    table: LayerTable,
+    density: np.ndarray,
+    importance: Mapping[str, tuple[torch.Tensor, torch.Tensor]] | None = None,
+) -> nn.Module:
+    """Keep the share ``density`` of every layer's weights by L1 norm, in place; return ``network``.
+
+    Consecutive output channels share masks as ``table.masked_together`` says (4: JCW, arXiv
+    2110.08013; 1: element-wise). As many weights stay as :meth:`LayerTable.nonzeros` counts.
+
+    Args:
+        network: a candidate: cut, with skipped blocks left out, batch-norm folded or not.
+        table: the original network's layer table.
+        density: share per layer with weights, in (0, 1], ``float (layers,)``.
+        importance: layer -> factors by which its weights' magnitudes count, per output channel
+            (outputs,) and per input channel (inputs,); 1 where a layer is not named.
+    """
+    importance = importance or {}
+    modules = dict(network.named_modules())
+    for index, share in zip(table.weighted, density, strict=True):
+        name = table.layers[index].name
+        module = modules.get(name)  # None: in a skipped block
+        if module is not None and share < 1:
+            weight = module.get_parameter("weight")
+            magnitude = weight.abs()
+            if name in importance:
+                outputs, inputs = importance[name]
+                scale = outputs[:, None] * inputs[None]
+                magnitude = magnitude * scale.view(*scale.shape, *(1,) * (weight.ndim - 2))
+            together = int(table.mask_sizes(np.array(len(weight))))
+            weight.mul_(_mask(magnitude, together, float(share)))
+    return network
+
+
+def _mask(magnitude: torch.Tensor, together: int, density: float) -> torch.Tensor:
+    """Return the 0/1 mask of weights (outputs, ...); ``together`` output channels share it."""
+    groups = magnitude.contiguous().view(-1, together, magnitude[0].numel())
+    norms = groups.sum(1).flatten().numpy()
+    kept = int(kept_masks(density, norms.size))
+    mask = np.zeros(norms.size, dtype=np.float32)
+    mask[np.argpartition(-norms, kept - 1)[:kept]] = 1
+    shared = torch.from_numpy(mask).view(-1, 1, magnitude[0].numel()).expand(groups.shape)
+    return shared.reshape(magnitude.shape)

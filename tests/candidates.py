@@ -1,0 +1,97 @@
+"""Strategies of every kind, and the networks that they come to."""
+
+import dataclasses
+import functools
+
+import numpy as np
+import torch
+from hypothesis import strategies as st
+from nets import ZOO, make
+
+from prune_gym import models
+from prune_gym.models.resnet import resnet56
+from prune_gym.network.blocks import skip_blocks
+from prune_gym.network.fold import fold_batch_norm
+from prune_gym.network.quantise import quantise
+from prune_gym.network.sparse import sparsify
+from prune_gym.network.surgery import cut, first_channels
+from prune_gym.network.trace import trace
+from prune_gym.realised import FLOAT_BITS, Realised
+
+BIG = {"vgg16": lambda: models.build("vgg16", 10), "resnet56": resnet56}
+SMALL = tuple(ZOO)
+BITS = (*range(1, 9), FLOAT_BITS)
+
+
+@functools.cache
+def network_and_table(name, masked_together=4):
+    """Return a network, its table and the side of its images."""
+    net, side = (BIG[name]().eval(), 32) if name in BIG else (make(name), 8)
+    table = trace(net, (3, side, side))
+    return net, dataclasses.replace(table, masked_together=masked_together), side
+
+
+def full(table, n=1):
+    """Return the original network, n times."""
+    return Realised(np.tile(table.full, (n, 1)))
+
+
+def rows(choices, n, width, dtype):
+    return st.lists(choices, min_size=n * width, max_size=n * width).map(
+        lambda values: np.array(values, dtype=dtype).reshape(n, width)
+    )
+
+
+@st.composite
+def strategies(draw, table, n=1, parts=("density", "bits", "blocks")):
+    """Draw what n strategies come to; each of ``parts`` is decided or left alone."""
+    layers = len(table.weighted)
+    columns = [rows(st.integers(1, group.size), n, 1, np.int64) for group in table.groups]
+    widths = np.concatenate([draw(column) for column in columns], axis=1)
+    takes = {part: part in parts and draw(st.booleans()) for part in ("density", "bits", "blocks")}
+    density = st.sampled_from((0.01, 0.1, 0.3, 0.5, 0.77, 1.0))
+    bits = rows(st.sampled_from(BITS), n, layers, np.int64)
+    return Realised(
+        widths,
+        draw(rows(density, n, layers, np.float64)) if takes["density"] else None,
+        draw(bits) if takes["bits"] else None,
+        draw(bits) if takes["bits"] else None,
+        draw(rows(st.booleans(), n, len(table.blocks), bool)) if takes["blocks"] else None,
+    )
+
+
+def candidate(net, table, realised):
+    """Return the cut network of one strategy without its skipped blocks and pruned weights."""
+    small = cut(net, table, first_channels(table, realised.widths[0]))
+    return without_weights(without_blocks(small, table, realised), table, realised)
+
+
+def deployed(net, table, realised, images):
+    """Return the candidate with batch-norm folded and quantised."""
+    small = fold_batch_norm(cut(net, table, first_channels(table, realised.widths[0])), table)
+    small = without_weights(without_blocks(small, table, realised), table, realised)
+    if realised.weight_bits is not None:
+        quantise(small, table, realised.weight_bits[0], realised.activation_bits[0], images)
+    return small
+
+
+def without_blocks(net, table, realised):
+    if realised.blocks is None:
+        return net
+    kept = realised.blocks[0]
+    return skip_blocks(net, [b for b, keep in zip(table.blocks, kept, strict=True) if not keep])
+
+
+def without_weights(net, table, realised):
+    return net if realised.density is None else sparsify(net, table, realised.density[0])
+
+
+def nonzeros(net, table):
+    """Return the weights of each layer that are not zero; 0 for a layer that is not there."""
+    modules = dict(net.named_modules())
+    names = [table.layers[index].name for index in table.weighted]
+    return [int((modules[n].weight != 0).sum()) if n in modules else 0 for n in names]
+
+
+def images_for(side, count=8):
+    return torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(0))

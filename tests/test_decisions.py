@@ -1,0 +1,191 @@
+"""Every kind of decision, alone and together, through the environment."""
+
+import copy
+import json
+
+import numpy as np
+import pytest
+import torch
+from conftest import constant, play
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from nets import make
+from torch import nn
+
+from prune_gym.decisions import KINDS
+from prune_gym.env import CompressionEnv
+from prune_gym.network.quantise import Quantised
+from prune_gym.observation import FEATURES
+
+INFORMED = ("channels", "variational")
+ALL = ("block", "channels", "density", "weight_bits", "activation_bits")
+COMBINATIONS = [
+    *((kind,) for kind in KINDS),  # alone
+    ("channels", "density"),
+    INFORMED,
+    ("block", "channels"),
+    ("global_density", "weight_bits"),
+    ("weight_bits", "activation_bits"),
+    ALL,
+]
+OBJECTIVES = ("accuracy", "flops", "memory", "energy", "size")
+
+
+@pytest.fixture(scope="session")
+def task(tiny_data):
+    return {
+        "network": make("residual"),
+        "data": tiny_data,
+        "latency": None,
+        "objectives": OBJECTIVES,
+        "round_to": 1,
+        "bits": (1, 2, 4, 8, 32),
+    }
+
+
+@pytest.fixture(scope="session")
+def whole(task):
+    return CompressionEnv(**task, decide=ALL)
+
+
+@pytest.mark.parametrize("decide", COMBINATIONS, ids="+".join)
+def test_an_episode_of_every_kind(task, decide):
+    env = CompressionEnv(**task, decide=decide)
+    assert {decision.kind for decision in env.decisions} == set(decide)
+    original = env.original_metrics
+    for action in (None, constant(1.0), constant(-1.0)):
+        observations, rewards, infos = play(env, action)
+        assert observations.shape[1] == len(FEATURES)
+        assert all(observation in env.observation_space for observation in observations)
+        info = infos[-1]
+        saved = [1 - info[o.metric] / original[o.metric] for o in env.objectives[1:]]
+        np.testing.assert_allclose(rewards[:, 1:].sum(0), saved, atol=1e-6)
+        plain = json.loads(json.dumps(info["strategy"]))
+        assert env.validate(plain).reproduced
+        assert env.apply(plain)(torch.zeros(2, 3, 8, 8)).shape == (2, 4)
+
+
+@pytest.mark.parametrize("decide", COMBINATIONS, ids="+".join)
+def test_the_largest_action_keeps_the_network(task, decide):
+    env = CompressionEnv(**task, decide=decide)
+    info = play(env, constant(1.0))[2][-1]
+    for name, value in env.original_metrics.items():
+        assert info[name] == pytest.approx(value)
+
+
+@pytest.mark.parametrize("decide", COMBINATIONS, ids="+".join)
+def test_the_smallest_action_saves_most_of_every_cost(task, decide):
+    env = CompressionEnv(**task, decide=decide)
+    least = play(env, constant(-1.0))[2][-1]
+    for seed in range(3):
+        info = play(env, seed=seed)[2][-1]
+        for cost in env.costs.values():
+            # A quantised input takes a scale more on the disk than a float one.
+            scales = 4 * len(env.decisions) * (cost.name == "size")
+            assert least[cost.metric] <= info[cost.metric] * (1 + 1e-12) + scales
+
+
+@given(
+    limits=st.dictionaries(
+        st.sampled_from(["flops", "params", "memory", "energy", "size"]),
+        st.floats(0.2, 1.0),
+        min_size=1,
+        max_size=3,
+    ),
+    seed=st.integers(0, 9),
+)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_budgets_are_never_exceeded(task, limits, seed):
+    try:
+        env = CompressionEnv(**task, decide=ALL, budgets=limits)
+    except ValueError as error:
+        assert "no strategy meets the budgets" in str(error)
+        return
+    original, info = env.original_metrics, play(env, seed=seed)[2][-1]
+    for name, limit in limits.items():
+        metric = env.costs[name].metric
+        assert info[metric] <= limit * original[metric] * (1 + 1e-12)
+
+
+def test_a_skipped_block_spends_no_further_decisions(whole):
+    names = [(decision.kind, decision.name) for decision in whole.decisions]
+    inside = [d for d in whole.decisions if d.inside == 0]
+    assert names[2][0] != "block" or inside
+    block = next(i for i, (kind, _) in enumerate(names) if kind == "block")
+
+    def skip(step):
+        return np.array([-1.0 if step == block else 1.0], dtype=np.float32)
+
+    _, _, infos = play(whole, skip)
+    made = [(d["kind"], d["name"]) for d in infos[-1]["strategy"]["decisions"]]
+    assert made == [name for name, d in zip(names, whole.decisions, strict=True) if d.inside != 0]
+    assert len(infos) == len(names) - len(inside) and inside
+
+
+def test_a_skipped_block_is_gone_from_the_network(whole, task):
+    env = CompressionEnv(**task, decide=("block",))
+    info = play(env, constant(-1.0))[2][-1]
+    candidate = env.apply(info["strategy"])
+    net = copy.deepcopy(task["network"]).eval()
+    lost = sum(p.numel() for name in ("inner", "back") for p in getattr(net, name).parameters())
+    count = sum(p.numel() for p in candidate.parameters())
+    assert count == sum(p.numel() for p in net.parameters()) - lost == info["params"]
+
+
+def test_densities_are_those_of_the_network(task):
+    env = CompressionEnv(**task, decide=("channels", "density"), repair="none")
+    for seed in range(3):
+        info = play(env, seed=seed)[2][-1]
+        candidate = env.apply(info["strategy"])
+        weights = [m.weight for m in candidate.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+        zeros = sum(int((weight == 0).sum()) for weight in weights)
+        assert sum(p.numel() for p in candidate.parameters()) - zeros == info["params"]
+
+
+def test_bits_are_those_of_the_network(task):
+    env = CompressionEnv(**task, decide=("weight_bits", "activation_bits"))
+    info = play(env, seed=3)[2][-1]
+    layers = {
+        name: module
+        for name, module in env.apply(info["strategy"]).named_modules()
+        if isinstance(module, Quantised)
+    }
+    for decision in info["strategy"]["decisions"]:
+        bits = getattr(layers[decision["name"]], decision["kind"])
+        assert bits == decision["value"]
+    for layer in layers.values():
+        if layer.weight_bits < 32:
+            assert len(layer.weight[0].unique()) <= 2**layer.weight_bits
+
+
+def test_granularity_counts_single_weights(task):
+    grouped = CompressionEnv(**task, decide=("density",))
+    single = CompressionEnv(**task, decide=("density",), granularity=1)
+    for env in (grouped, single):
+        info = play(env, constant(-0.5))[2][-1]
+        candidate = env.apply(info["strategy"])
+        masks = candidate.get_submodule("inner.0").weight != 0
+        shared = masks.shape[0] % 4 == 0 and (masks.view(-1, 4, *masks.shape[1:]).amin(1)).any()
+        assert info["params"] < env.original_metrics["params"] and shared in (True, False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"decide": ("channel",)}, "did you mean 'channels'"),
+        ({"decide": ()}, "expected distinct kinds"),
+        ({"decide": ("density", "global_density")}, "decide the same"),
+        ({"decide": ("channels", "channels")}, "expected distinct kinds"),
+        ({"min_density": 0.0}, r"min_density: expected a share in \(0, 1\]"),
+        ({"bits": (9,)}, "bits: expected some of 1 to 8"),
+        ({"granularity": 0}, "granularity: expected"),
+    ],
+)
+def test_rules_out_of_range(task, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        CompressionEnv(**(task | arguments))
+
+
+def test_a_network_without_blocks_is_told_so(tiny_task):
+    with pytest.raises(ValueError, match="needs a network with residual blocks"):
+        CompressionEnv(**tiny_task, decide=("block",))

@@ -1,0 +1,163 @@
+import numpy as np
+import pytest
+from candidates import BITS, network_and_table, strategies
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from prune_gym.costs.energy import (
+    ADDER_PJ,
+    DATAFLOWS,
+    READ_PJ,
+    WRITE_PJ,
+    Energy,
+    _arithmetic,
+    sharing,
+)
+from prune_gym.network.trace import trace
+from prune_gym.realised import Realised
+
+
+def adders(weight_bits, activation_bits, fan_in=1):
+    bits = np.array([weight_bits]), np.array([activation_bits])
+    return _arithmetic(*bits, np.array([float(fan_in)]))[0][0]
+
+
+@pytest.mark.parametrize(
+    ("weight_bits", "activation_bits", "multiply", "add"),
+    [(32, 32, 506, 23), (8, 16, 72, 23), (8, 8, 56, 16), (1, 1, 0, 2), (2, 8, 14, 10)],
+)
+def test_adders_are_those_of_the_paper(weight_bits, activation_bits, multiply, add):
+    """506 for two float32, 72 for a float16 and 8 bits (EMOMC, page 12)."""
+    assert adders(weight_bits, activation_bits) == multiply + add
+    assert adders(activation_bits, weight_bits) == multiply + add
+
+
+@given(st.sampled_from(BITS), st.sampled_from(BITS), st.integers(1, 2**16))
+def test_arithmetic_grows_with_the_bits(weight_bits, activation_bits, fan_in):
+    wider = [bits for bits in BITS if bits >= weight_bits]
+    costs = [adders(bits, activation_bits, fan_in) for bits in wider]
+    assert costs == sorted(costs)
+
+
+def one_layer(layer, size=6):
+    """Return the table of a network in which ``layer`` is cut at neither end."""
+    return trace(nn.Sequential(layer).eval(), (4, size, size))
+
+
+ACCESSES = {
+    # dataflow -> (inputs read, weights read, sums begun and written, sums visited again), by hand,
+    # for a convolution of 4 to 5 channels, kernel 3 x 2, output of 4 x 5 pixels
+    "X:Y": (2_400, 120, 100, 0),
+    "FX:FY": (2_400, 120, 100, 300),
+    "X:FX": (1_200, 480, 100, 1_100),
+    "CI:CO": (480, 2_400, 100, 500),
+}
+
+
+@pytest.mark.parametrize("dataflow", DATAFLOWS)
+def test_accesses_by_hand(dataflow):
+    """2,400 = 4 * 5 * 3 * 2 * 20 multiply-adds of two float32."""
+    table = one_layer(nn.Conv2d(4, 5, (3, 2)))
+    inputs, weights, begun, visits = ACCESSES[dataflow]
+    picojoules = ADDER_PJ * (506 + 23) * 2_400 + READ_PJ * 32 * (inputs + weights)
+    picojoules += WRITE_PJ * 32 * begun + (READ_PJ + WRITE_PJ) * 32 * visits
+    found = Energy(table, dataflow)(Realised(table.full[None]))
+    assert found[0] == pytest.approx(1e-9 * picojoules, rel=1e-12)
+
+
+def loop_nest(dataflow, density, rng):
+    """Count accesses of a small convolution, loop by loop, with random zeros in its weights."""
+    X, Y, FX, FY, CI, CO = 4, 3, 3, 2, 3, 4
+    kept = rng.random((CO, CI, FY, FX)) < density
+    spatial = dataflow.split(":")
+    sizes = {"X": X, "Y": Y, "FX": FX, "FY": FY, "CI": CI, "CO": CO}
+    reads = {"input": set(), "sum": set()}
+    for at in np.ndindex(*sizes.values()):
+        loop = dict(zip(sizes, at, strict=True))
+        if not kept[loop["CO"], loop["CI"], loop["FY"], loop["FX"]]:
+            continue
+        temporal = tuple(v for k, v in loop.items() if k not in spatial)
+        place = (loop["X"] + loop["FX"], loop["Y"] + loop["FY"], loop["CI"])
+        output = (loop["X"], loop["Y"], loop["CO"])
+        if dataflow in ("X:FX", "CI:CO"):
+            reads["input"].add((temporal, place))
+        else:
+            reads["input"].add(at)
+        reads["sum"].add(output if dataflow == "X:Y" else (temporal, output))
+    return {key: len(found) for key, found in reads.items()}
+
+
+@pytest.mark.parametrize("dataflow", ["X:Y", "FX:FY", "CI:CO"])
+def test_accesses_with_zeros_are_those_of_the_loop_nest_on_average(dataflow):
+    """X:FX is left out: at the map's edge its diagonals are shorter than the kernel."""
+    rng = np.random.default_rng(0)
+    sizes = {"X": 4, "Y": 3, "FX": 3, "FY": 2, "CI": 3, "CO": 4}
+    by_input, _, by_sum = sharing(dataflow, sizes)
+    multiply_adds = np.prod(list(sizes.values()))
+    for density in (0.2, 0.6, 1.0):
+        counts = [loop_nest(dataflow, density, rng) for _ in range(60)]
+        for key, sharers in (("input", by_input), ("sum", by_sum)):
+            expected = multiply_adds / sharers * (1 - (1 - density) ** sharers)
+            found = np.mean([count[key] for count in counts])
+            assert found == pytest.approx(expected, rel=0.1), (key, density)
+
+
+@pytest.mark.parametrize("dataflow", DATAFLOWS)
+@pytest.mark.parametrize("name", ["plain", "depthwise", "padded shortcut"])
+@given(st.data())
+@settings(max_examples=25, deadline=None)
+def test_less_of_anything_costs_no_more(name, dataflow, data):
+    table = network_and_table(name)[1]
+    cost, layers = Energy(table, dataflow), len(table.weighted)
+    more = data.draw(strategies(table))
+    shares = np.array(data.draw(st.lists(st.floats(0.01, 1), min_size=layers, max_size=layers)))
+    parts = (more.widths, more.density, more.weight_bits, more.activation_bits, more.blocks)
+    density = np.ones((1, layers)) if more.density is None else more.density
+    less = [Realised(parts[0], density * shares, *parts[2:])]
+    if more.weight_bits is not None:
+        fewer = [np.where(b > 8, 8, np.maximum(b - 1, 1)) for b in parts[2:4]]
+        less.append(Realised(*parts[:2], fewer[0], parts[3], parts[4]))
+        less.append(Realised(*parts[:3], fewer[1], parts[4]))
+    if more.blocks is not None:
+        less.append(Realised(*parts[:4], np.zeros_like(more.blocks)))
+    if more.density is None:
+        widths = [data.draw(st.integers(1, int(width))) for width in more.widths[0]]
+        less.append(Realised(np.array([widths]), *parts[1:]))
+    for each in less:
+        assert cost(each)[0] <= cost(more)[0] * (1 + 1e-12)
+
+
+@pytest.mark.parametrize("dataflow", DATAFLOWS)
+def test_movement_falls_with_bits_and_density_as_the_paper_says(dataflow):
+    """Pruning 80 % and 16 to 8 bits saves 90 % of what weights move (page 12)."""
+    table = one_layer(nn.Conv2d(4, 8, 3))
+    one = np.ones((1, 1))
+    cost = Energy(table, dataflow)
+
+    def weights_moved(density, bits):
+        """Subtract from a layer the same one whose weights have fewer bits to move."""
+        column = np.full((1, 1), bits, dtype=np.int64)
+        activations = np.full((1, 1), 32)
+        found = cost(Realised(table.full[None], density * one, column, activations))[0]
+        nonzeros = table.nonzeros(Realised(table.full[None], density * one))[0, 0]
+        operations = adders(bits, 32, 36) * nonzeros * 16 * ADDER_PJ * 1e-9
+        return found - operations
+
+    sixteen, eight = (weights_moved(0.25, bits) for bits in (16, 8))
+    all_sixteen, all_eight = (weights_moved(1.0, bits) for bits in (16, 8))
+    assert (sixteen - eight) == pytest.approx(0.25 * (all_sixteen - all_eight), rel=1e-9)
+
+
+def test_vgg16_is_near_the_paper():
+    """Baselines derived from Table II (energy x improvement), within a tenth."""
+    table = network_and_table("vgg16")[1]
+    for dataflow, paper in {"X:Y": 23.1, "CI:CO": 21.0, "FX:FY": 23.8, "X:FX": 22.8}.items():
+        assert Energy(table, dataflow)(Realised(table.full[None]))[0] == pytest.approx(
+            paper, rel=0.1
+        )
+
+
+def test_an_unknown_dataflow_is_named():
+    with pytest.raises(ValueError, match="unknown dataflow 'x:y'; did you mean 'X:Y'"):
+        Energy(network_and_table("plain")[1], "x:y")

@@ -1,0 +1,108 @@
+"""Every registered id keeps the environment's contract."""
+
+import dataclasses
+import json
+import pickle
+import warnings
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from conftest import play, why_no_env
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.utils.env_checker import check_env
+from stable_baselines3.common.env_checker import check_env as sb3_check_env
+from torch import nn
+
+import prune_gym
+from envs_registry import ENVS, VERSION
+from prune_gym.datasets import Split
+from prune_gym.network.quantise import Quantised
+
+IMAGES = 100
+
+
+def with_reason(env_id):
+    why = (
+        why_no_env(env_id) if ENVS[name_of(env_id)].get("network") else "its caller gives the task"
+    )
+    return pytest.param(env_id, marks=pytest.mark.skipif(bool(why), reason=why))
+
+
+def name_of(env_id):
+    base = env_id.removesuffix(f"-{VERSION}")
+    return base.removesuffix("-Scalar").removesuffix("-Discrete")
+
+
+IDS = [with_reason(env_id) for env_id in prune_gym.env_ids()]
+PLAIN_IDS = [with_reason(f"{name}-{VERSION}") for name in ENVS]
+
+
+def make(env_id, **kwargs):
+    """Return an environment that scores on few images without repair: there are many ids."""
+    env = gym.make(env_id, repair="none", **kwargs)
+    evaluator = env.unwrapped.evaluator
+    search = evaluator.data.search
+    if len(search) > IMAGES:
+        few = Split(search.images[:IMAGES].copy(), search.labels[:IMAGES].copy())
+        evaluator.data = dataclasses.replace(evaluator.data, search=few)
+    return env
+
+
+@pytest.mark.parametrize("env_id", IDS)
+def test_the_checkers_pass(env_id):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        # The checker knows no vector rewards, and a scalar id is a wrapped environment.
+        warnings.filterwarnings("ignore", message=r".*The reward returned by `step\(\)`.*")
+        warnings.filterwarnings("ignore", message=".*different from the unwrapped version.*")
+        check_env(make(env_id))
+        if "Scalar" in env_id:
+            sb3_check_env(make(env_id))
+
+
+@pytest.mark.parametrize("env_id", PLAIN_IDS)
+def test_an_episode(env_id):
+    env = make(env_id)
+    observations, rewards, infos = play(env, seed=1)
+    info, core = infos[-1], env.unwrapped
+    assert all(env.observation_space.contains(observation) for observation in observations)
+    saved = [1 - info[o.metric] / core.original_metrics[o.metric] for o in core.objectives[1:]]
+    np.testing.assert_allclose(rewards[:, 1:].sum(0), saved, atol=1e-5)
+    check_the_candidate(core, info)
+    strategy = json.loads(json.dumps(info["strategy"]))
+    assert core.validate(strategy).reproduced
+
+    again = pickle.loads(pickle.dumps(make(EnvSpec.from_json(env.spec.to_json()))))
+    again.unwrapped.evaluator.memo.clear()
+    observations_again, rewards_again, infos_again = play(again, seed=1)
+    np.testing.assert_array_equal(observations_again, observations)
+    np.testing.assert_array_equal(rewards_again, rewards)
+    assert infos_again[-1]["strategy"]["decisions"] == info["strategy"]["decisions"]
+
+
+def check_the_candidate(core, info):
+    """The costs are those of the network that the strategy yields."""
+    candidate = core.apply(info["strategy"])
+    modules = [m for m in candidate.modules() if isinstance(m, nn.Conv2d | nn.Linear | Quantised)]
+    nonzero = sum(int(m.weight.count_nonzero()) for m in modules)
+    kept = core.evaluator.table.nonzeros(core.realise(info["strategy"])).sum()
+    if any(isinstance(module, Quantised) for module in modules):
+        assert nonzero <= kept  # few bits round small weights to zero
+        return
+    originally = (m.weight for m in core.evaluator.network.modules() if hasattr(m, "weight"))
+    by_chance = sum(weight.numel() - int(weight.count_nonzero()) for weight in originally)
+    assert kept - by_chance <= nonzero <= kept
+    pruned = sum(m.weight.numel() for m in modules) - kept
+    assert sum(p.numel() for p in candidate.parameters()) - pruned == info["params"]
+
+
+@pytest.mark.parametrize("env_id", PLAIN_IDS)
+def test_budgets_are_kept(env_id):
+    free = make(env_id).unwrapped
+    name = free.objectives[-1].name
+    env = make(env_id, budgets={name: 0.5}).unwrapped
+    for seed in range(3):
+        info = play(env, seed=seed)[2][-1]
+        metric = env.costs[name].metric
+        assert info[metric] <= 0.5 * env.original_metrics[metric] * (1 + 1e-12)

@@ -1,0 +1,436 @@
+import functools
+import itertools
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from nets import Tiny
+
+from prune_gym import models
+from prune_gym.cli import main
+from prune_gym.costs.latency import Latency, signatures
+from prune_gym.costs.latency_table import LatencyTable, LayerTimes, Streaming, load_latency_table
+from prune_gym.deploy.check import Check, check
+from prune_gym.deploy.design import grid, lattice, random_strategies
+from prune_gym.deploy.fit import Run, fit, run_errors
+from prune_gym.deploy.measured import MeasuredLatency
+from prune_gym.deploy.profile import profile
+from prune_gym.deploy.runtimes import RUNTIMES, Setting
+from prune_gym.deploy.timing import Timed
+from prune_gym.network.trace import trace
+from prune_gym.realised import Realised
+
+ONE = np.ones(1)
+SETTING = Setting(batch=1, input_shape=(3, 8, 8), threads=1)
+
+
+@functools.cache
+def tiny_table():
+    return trace(Tiny().eval(), (3, 8, 8))
+
+
+@functools.cache
+def models_table(name):
+    return trace(models.build(name, 10).eval(), (3, 32, 32))
+
+
+def resnet_table():
+    return models_table("resnet20")
+
+
+def timed(table, widths):
+    """Yield (key, layer, full inputs, full outputs, inputs, outputs) of the layers with times."""
+    counts = [f(w[None])[0].astype(int) for f in (table.inputs, table.outputs) for w in widths]
+    for index, key in signatures(table).items():
+        full_i, i, full_o, o = (count[index] for count in counts)
+        yield key, table.layers[index], full_i, full_o, i, o
+
+
+def layer_times(inputs, outputs, times, density=ONE, bits=ONE, round_up=1):
+    axes = tuple(np.asarray(axis, dtype=float) for axis in (inputs, outputs, density, bits))
+    return LayerTimes(axes, np.reshape(times, [len(axis) for axis in axes]), round_up)
+
+
+def tiny_latency(times):
+    """Return the latency of Tiny with a table of ``times(layer, inputs, outputs)``."""
+    table, layers = tiny_table(), {}
+    for key, layer, i, o, *_ in timed(table, (table.full, table.full)):
+        grid_i = np.array(sorted({max(i // 2, 1), i}), dtype=float)
+        grid_o = np.array(sorted({max(o // 4, 1), max(o // 2, 1), o}), dtype=float)
+        layers[key] = layer_times(grid_i, grid_o, times(layer, grid_i, grid_o))
+    return table, Latency(table, LatencyTable({"device": "test"}, layers)), layers
+
+
+def random_times(seed=0):
+    rng = np.random.default_rng(seed)
+    return lambda layer, i, o: rng.uniform(0.1, 1.0, (len(i), len(o)))
+
+
+def one(latency, widths, **parts):
+    return latency(Realised(np.array([widths]), **parts))[0]
+
+
+@pytest.mark.parametrize("widths", [(12, 16, 16), (6, 16, 8), (12, 8, 16), (6, 8, 8)])
+def test_latency_at_grid_points_is_the_tables(widths):
+    table, latency, layers = tiny_latency(random_times())
+    expected = 0.0
+    for key, _, _, _, i, o in timed(table, (table.full, np.array(widths))):
+        (inputs, outputs, *_), times = layers[key].axes, layers[key].milliseconds
+        expected += times[inputs.tolist().index(i), outputs.tolist().index(o), 0, 0]
+    assert one(latency, widths) == pytest.approx(expected, rel=1e-12)
+
+
+@given(st.tuples(st.integers(1, 12), st.integers(1, 16), st.integers(1, 16)))
+def test_latency_of_a_bilinear_table_is_exact_within_the_grid(widths):
+    """Bilinear interpolation reproduces a bilinear function; outside, the grid's edge holds."""
+    table, latency, _ = tiny_latency(lambda layer, i, o: 1.0 + np.outer(i, o) + i[:, None])
+    expected = 0.0
+    for _, _, full_i, full_o, i, o in timed(table, (table.full, np.array(widths))):
+        i, o = max(i, full_i // 2), max(o, full_o // 4)
+        expected += 1.0 + i * o + i
+    assert one(latency, widths) == pytest.approx(expected, rel=1e-12)
+
+
+@given(st.integers(0, 5), st.tuples(st.integers(1, 12), st.integers(1, 16), st.integers(1, 16)))
+def test_latency_stays_within_its_cells(seed, widths):
+    _, latency, layers = tiny_latency(random_times(seed))
+    low = high = 0.0
+    for key, _, _, _, i, o in timed(tiny_table(), (tiny_table().full, np.array(widths))):
+        row, column = (
+            slice(max(np.searchsorted(points, count, side="right") - 1, 0), None)
+            for points, count in zip(layers[key].axes, (i, o), strict=False)
+        )
+        cell = layers[key].milliseconds[row, column][:2, :2]
+        low += cell.min()
+        high += cell.max()
+    assert low - 1e-9 <= one(latency, widths) <= high + 1e-9
+
+
+def resnet_latency(axes=(ONE, ONE), times=lambda key: 1.0):
+    """Return the latency of ResNet-20 with a table that knows density and bits."""
+    return Latency(resnet_table(), LatencyTable({}, resnet_layers(axes, times)))
+
+
+def resnet_layers(axes=(ONE, ONE), times=lambda key: 1.0):
+    return {
+        key: layer_times([1, 64], [1, 64], times(key) * np.ones((2, 2, *map(len, axes))), *axes)
+        for key in signatures(resnet_table()).values()
+    }
+
+
+def test_a_skipped_block_takes_no_time():
+    table, latency = resnet_table(), resnet_latency()
+    count = len(signatures(table))
+    assert one(latency, table.full) == count
+    blocks = np.ones((1, len(table.blocks)), dtype=bool)
+    blocks[0, [1, 4]] = False
+    assert one(latency, table.full, blocks=blocks) == count - 4
+
+
+def test_density_and_bits_count_where_the_table_has_them():
+    table = resnet_table()
+    scale = np.array([[0.25, 0.5], [0.5, 1.0]])  # (density, bits)
+    latency = resnet_latency((np.array([0.5, 1.0]), np.array([8, 32])), lambda key: scale)
+    blind, count, weighted = resnet_latency(), len(signatures(table)), len(table.weighted)
+    assert one(latency, table.full) == count
+    half = {"density": np.full((1, weighted), 0.5), "weight_bits": np.full((1, weighted), 8)}
+    assert one(latency, table.full, **half) == 0.25 * weighted + count - weighted
+    assert one(blind, table.full, **half) == count
+    between = {"density": np.full((1, weighted), 0.75)}
+    assert one(latency, table.full, **between) == 0.75 * weighted + count - weighted
+    below = {"density": np.full((1, weighted), 0.1)}  # the grid's edge holds
+    assert one(latency, table.full, **below) == 0.5 * weighted + count - weighted
+
+
+def test_channels_are_rounded_up_as_the_runtime_does():
+    table = tiny_table()
+    layers = {
+        key: layer_times([i] if i < 8 else [8, 16], [o] if o < 8 else [8, 16], times, round_up=8)
+        for key, _, i, o, *_ in timed(table, (table.full, table.full))
+        for times in [np.outer([1] if i < 8 else [8, 16], [1] if o < 8 else [8, 16])]
+    }
+    latency = Latency(table, LatencyTable({}, layers))
+    assert one(latency, (9, 9, 9)) == one(latency, (12, 16, 16)) > one(latency, (8, 8, 8))
+    assert one(latency, (1, 2, 3)) == one(latency, (8, 8, 8))
+
+
+def test_outputs_that_do_not_fill_a_block_cost_more():
+    table = tiny_table()
+    layers = {
+        key: LayerTimes((ONE, np.array([8.0, 16.0]), ONE, ONE), np.ones((1, 2, 1, 1)), 8, extra)
+        for key in signatures(table).values()
+        for extra in [np.array([0.5, 1.0])]
+    }
+    latency = Latency(table, LatencyTable({}, layers))
+    count = len(layers)
+    assert one(latency, (8, 16, 16)) == count + 0.5  # the classifier's 4 outputs
+    assert one(latency, (8, 9, 16)) == count + 1.5
+    assert one(latency, (7, 16, 16)) == count + 0.5 + 2 * 0.5  # the pool has 7 channels too
+
+
+def test_networks_larger_than_the_caches_take_longer():
+    table, full = resnet_table(), resnet_table().full
+    streaming = Streaming(from_mb=0.5, to_mb=1.0, ms_per_mb=2.0)
+    layers = resnet_layers()
+    latency = Latency(table, LatencyTable({}, layers, streaming))
+    megabytes = 4e-6 * sum(
+        p.numel() for p in models.build("resnet20", 10).parameters() if p.ndim > 1
+    )
+    assert megabytes > 1.0
+    count = len(signatures(table))
+    assert one(latency, full) == pytest.approx(count + 2.0 * megabytes)
+    assert one(latency, np.minimum(full, 8)) == count
+    blocks = np.ones((1, len(table.blocks)), dtype=bool)
+    blocks[0, -2:] = False  # without the largest layers the rest fits
+    assert one(latency, full, blocks=blocks) == count - 4
+
+
+@given(st.data())
+@settings(max_examples=20, deadline=None)
+def test_a_batch_costs_exactly_what_its_strategies_cost_one_by_one(data):
+    table, weighted = resnet_table(), len(resnet_table().weighted)
+    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    n = data.draw(st.integers(1, 40))
+    latency = resnet_latency(
+        (np.array([0.2, 1.0]), np.array([4, 32])), lambda key: rng.random((2, 2, 2, 2))
+    )
+    realised = Realised(
+        rng.integers(1, table.full + 1, size=(n, len(table.groups))),
+        density=rng.random((n, weighted)),
+        weight_bits=rng.integers(2, 33, size=(n, weighted)),
+        blocks=rng.random((n, len(table.blocks))) < 0.7,
+    )
+    together = latency(realised)
+    assert together.shape == (n,) and together.dtype == np.float64
+    assert together.tolist() == [latency(realised[row])[0] for row in range(n)]
+
+
+def test_latency_needs_every_layer():
+    with pytest.raises(ValueError, match="features.0.0.*conv 3x3 stride 1 on 8x8, 3 to 12.*profil"):
+        Latency(tiny_table(), load_latency_table("reference-cpu"))
+
+
+FORMAT = {"format": "prune-gym-latency-2"}
+LAYER = {"inputs": [1, 2], "outputs": [1], "milliseconds": [[0.1], [0.2]]}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"format": "prune-gym-lat',
+        "[]",
+        json.dumps({"format": "prune-gym-latency-9", "layers": {}}),
+        json.dumps(FORMAT),
+        *(
+            json.dumps(FORMAT | {"layers": {"conv": LAYER | change}})
+            for change in (
+                {"milliseconds": [[0.1]]},
+                {"milliseconds": [[0.1], [-0.2]]},
+                {"milliseconds": [[0.1], [float("nan")]]},
+                {"inputs": [2, 1]},
+                {"inputs": None},
+                {"density": [0.5, 1.0]},
+                {"round_up": 0},
+                {"unfilled_milliseconds": [1, 2]},
+            )
+        ),
+    ],
+)
+def test_damaged_latency_tables(tmp_path, content):
+    path = tmp_path / "latency.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match="latency.json is not a latency table.*profile"):
+        load_latency_table(str(path))
+
+
+def test_damaged_streaming(tmp_path):
+    path = tmp_path / "latency.json"
+    for streaming in ({"from_mb": 1}, {"from_mb": 2, "to_mb": 1, "ms_per_mb": 0}, 3):
+        path.write_text(json.dumps(FORMAT | {"layers": {}, "streaming": streaming}))
+        with pytest.raises(ValueError, match="latency.json is not a latency table"):
+            load_latency_table(str(path))
+
+
+def test_tables_of_the_first_format_are_to_be_measured_again(tmp_path):
+    path = tmp_path / "old.json"
+    path.write_text(json.dumps({"format": "prune-gym-latency-1", "layers": {"conv": LAYER}}))
+    with pytest.raises(ValueError, match="prune-gym-latency-1.*measure the device again"):
+        load_latency_table(str(path))
+
+
+def test_a_table_made_elsewhere_may_have_more_axes(tmp_path):
+    path = tmp_path / "phone.json"
+    layer = {"inputs": [3], "outputs": [4, 8], "density": [0.5, 1.0], "weight_bits": [8, 32]}
+    layer |= {"milliseconds": [[[[1, 2], [3, 4]], [[5, 6], [7, 8]]]]}
+    path.write_text(json.dumps(FORMAT | {"device": "a phone", "layers": {"conv": layer}}))
+    latency = load_latency_table(str(path))
+    assert latency.about["device"] == "a phone"
+    assert latency.layers["conv"].milliseconds.shape == (1, 2, 2, 2)
+
+
+@pytest.mark.parametrize("size", [3, 8, 16, 24, 64, 160, 512, 1280])
+def test_grids_reach_from_the_fewest_channels_to_all(size):
+    points = grid(size)
+    assert points[0] == min(size, -(-size // 64) * 8) and points[-1] == size
+    assert points == sorted(set(points))
+
+
+def test_the_lattice_shows_every_layer_all_pairs():
+    table = models_table("vgg16")
+    designed = np.array(lattice(table))
+    inputs, outputs = table.inputs(designed), table.outputs(designed)
+    for index in table.weighted[1:-1]:
+        i, o = (int(f(table.full[None])[0, index]) for f in (table.inputs, table.outputs))
+        seen = set(zip(inputs[:, index], outputs[:, index], strict=True))
+        assert seen == set(itertools.product(grid(i), grid(o)))
+
+
+def test_random_strategies_are_seeded_and_within_bounds():
+    table = resnet_table()
+    one, again, other = (np.array(random_strategies(table, 20, seed)) for seed in (3, 3, 4))
+    assert (one == again).all() and (one != other).any()
+    assert (one >= np.minimum(table.full, 8)).all() and (one <= table.full).all()
+    assert not (one % 8).any()
+
+
+def simulated_runs(table, strategies, block, per_node=0.004, noise=0.0, seed=0):
+    """Return runs of a machine that works in blocks of channels, seen by a slowing profiler."""
+    rng = np.random.default_rng(seed)
+    runs = []
+    for widths in strategies:
+        names, times = [], []
+        for _, layer, full_i, _, i, o in timed(table, (table.full, widths)):
+            inputs = i if full_i < 8 else -(-i // block) * block
+            outputs = o if layer.kind == "linear" else -(-o // block) * block
+            names.append(layer.name)
+            times.append(0.002 + 1e-6 * layer.out_size[0] ** 2 * inputs * outputs / 16)
+        nodes = (np.array(times) + per_node) * (1 + noise * rng.normal(size=len(times)))
+        timed_run = Timed(sum(times), 0.0, tuple(names), nodes, np.zeros(len(times)))
+        runs.append(Run(widths, timed_run))
+    return runs
+
+
+@pytest.mark.parametrize("block", [1, 16])
+def test_fit_finds_the_profilers_cost_and_the_runtimes_blocks(block):
+    table = resnet_table()
+    designed = [*lattice(table), *random_strategies(table, 30, 1)]
+    latency, spreads = fit(table, simulated_runs(table, designed, block, noise=0.02))
+    fresh = simulated_runs(table, random_strategies(table, 20, 5), block)
+    assert np.abs(run_errors(table, latency, fresh)).max() < 0.03
+    conv = latency.layers["conv 3x3 stride 1 on 16x16, 32 to 32"]
+    assert conv.round_up == (16 if block == 16 else 1)
+    key = "conv 3x3 stride 1 on 16x16, 32 to 32"
+    assert spreads[key].shape == conv.milliseconds.shape[:2]
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Measure as little as possible: figures of tests are not used."""
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    for name, value in {"PASSES": 2, "VISIT_SECONDS": 0.0, "WARM_UP_SECONDS": 0.0}.items():
+        monkeypatch.setattr(f"prune_gym.deploy.timing.{name}", value)
+    monkeypatch.setattr("prune_gym.deploy.profile.RANDOM_RUNS", 4)
+    monkeypatch.setattr("prune_gym.deploy.measured.VISITS", 1)
+    monkeypatch.setattr("prune_gym.deploy.measured.SECONDS", 0.0)
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+def profile_tiny(out, runtime="onnxruntime", **change):
+    options = {"name": "tiny", "device": "a test", "setting": SETTING} | change
+    profile(Tiny().eval(), runtime=runtime, out=out, **options)
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_profile_writes_a_table_that_serves(runtime, quick, tmp_path):
+    table, out = tiny_table(), tmp_path / "latency.json"
+    profile_tiny(out, runtime)
+    loaded = load_latency_table(str(out))
+    latency = Latency(table, loaded)
+    assert one(latency, (12, 16, 16)) > 0 and one(latency, (2, 2, 2)) >= 0
+    content = json.loads(out.read_text())
+    assert content["device"] == "a test" and content["threads"] == 1 and content["batch"] == 1
+    assert content["runtime"] == runtime and content["version"] and content["processor"]
+    assert content["networks"]["tiny"]["input_shape"] == [3, 8, 8]
+    conv = content["layers"]["conv 3x3 stride 1 on 4x4, 12 to 16"]
+    shape = (len(conv["inputs"]), len(conv["outputs"]))
+    assert np.shape(conv["milliseconds"]) == np.shape(conv["interquartile_range"]) == shape
+    assert conv["inputs"][-1] >= 12 and conv["outputs"][-1] >= 16
+    result = check(Tiny(), loaded, (3, 8, 8), count=3)
+    assert result.predicted.shape == result.measured.shape == (3,)
+    assert (result.measured > 0).all() and "rank correlation" in str(result)
+
+
+def test_a_file_holds_several_networks_of_one_device_and_setting(quick, tmp_path):
+    out = tmp_path / "latency.json"
+    profile_tiny(out, setting=Setting(1, (3, 12, 12), 1))
+    profile_tiny(out, name="smaller images")
+    content = json.loads(out.read_text())
+    assert list(content["networks"]) == ["tiny", "smaller images"]
+    for shape in ((3, 12, 12), (3, 8, 8)):
+        Latency(trace(Tiny().eval(), shape), load_latency_table(str(out)))
+    before = out.read_bytes()
+    for change in ({"device": "another"}, {"setting": SETTING._replace(batch=2)}):
+        with pytest.raises(ValueError, match="has (device|batch) .* and this measurement"):
+            profile_tiny(out, **change)
+    with pytest.raises(ValueError, match="runtime 'onnxruntime' and this measurement 'torch'"):
+        profile_tiny(out, "torch")
+    assert out.read_bytes() == before
+
+
+def test_profile_refuses_files_that_are_no_tables(tmp_path):
+    out = tmp_path / "notes.json"
+    out.write_text("{}")
+    with pytest.raises(ValueError, match="notes.json is not a latency table"):
+        profile_tiny(out, "torch")
+    assert out.read_text() == "{}"
+
+
+def test_unknown_runtimes_name_the_nearest(tmp_path):
+    with pytest.raises(ValueError, match="unknown runtime 'onnx'; did you mean 'onnxruntime'"):
+        profile_tiny(tmp_path / "x.json", "onnx")
+
+
+def test_the_profile_command_asks_for_a_name_of_the_device(capsys):
+    assert main(["profile", "--network", "vgg16"]) == 2
+    assert "--device is missing" in capsys.readouterr().err
+
+
+def test_the_check_of_a_runtime_that_is_not_here(tmp_path, capsys):
+    path = tmp_path / "phone.json"
+    about = {"device": "a phone", "runtime": "tflite", "batch": 1, "threads": 1}
+    keys = signatures(resnet_table()).values()
+    layer = {"inputs": [1], "outputs": [1], "milliseconds": [[1.0]]}
+    path.write_text(json.dumps(FORMAT | about | {"layers": dict.fromkeys(keys, layer)}))
+    assert main(["profile", "--check", "--latency", str(path), "--network", "resnet20"]) == 2
+    assert re.search("unknown runtime 'tflite'", " ".join(capsys.readouterr().err.split()))
+
+
+def test_what_a_check_says():
+    result = Check(np.array([1.1, 2.2, 4.4]), np.array([1.0, 2.0, 4.0]), 11.0, 10.0)
+    np.testing.assert_allclose(result.errors, 0.1)
+    np.testing.assert_allclose(result.relative_errors, 0.0, atol=1e-12)
+    assert result.rank_correlation == pytest.approx(1.0)
+    assert str(result).startswith("median error 10.0%, of the share of the original 0.0%")
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_measured_latency_times_each_strategy_once(runtime, quick):
+    network = models.build("resnet20", 10).eval()
+    table = resnet_table()
+    cost = MeasuredLatency(network, table, (3, 32, 32), runtime=runtime, threads=1)
+    assert not cost.deterministic and cost.platform_dependent and cost.metric == "latency_ms"
+    widths = np.stack([table.full, np.minimum(table.full, 8), table.full])
+    blocks = np.ones((3, len(table.blocks)), dtype=bool)
+    blocks[2, [0, 1, 3]] = False
+    realised = Realised(widths, blocks=blocks)
+    times = cost(realised)
+    assert times.shape == (3,) and (times > 0).all()
+    assert cost(realised).tolist() == times.tolist()
+    assert cost(realised[1])[0] == times[1]

@@ -1,0 +1,107 @@
+"""Networks and data named by strings, and the example that shows one's own network."""
+
+import json
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import gymnasium as gym
+import pytest
+from conftest import constant, play
+
+ROOT = Path(__file__).parents[1]
+MODULE = """
+import numpy as np
+import torch
+from torch import nn
+
+from prune_gym.datasets import Data, Split
+
+WEIGHTS = 3
+
+
+def factory():
+    torch.manual_seed(0)
+    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 2))
+    return nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), *head).eval()
+
+
+def splits():
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (n, 3, 8, 8), np.uint8) for n in (64, 32, 32)]
+    parts = [Split(each, np.arange(len(each)) % 2) for each in images]
+    return Data("own", 2, *parts, (0.5,) * 3, (0.25,) * 3, flip=False)
+"""
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """The name of a module that no other test has imported."""
+    name = f"nets_{tmp_path.name}".replace("-", "_")
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "small.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return f"{name}.small"
+
+
+@pytest.fixture
+def own(package):
+    return {"network": f"{package}:factory", "data": f"{package}:splits"}
+
+
+def test_an_environment_of_named_functions(own):
+    env = gym.make("ChannelPrune-v0", **own)
+    assert [d.name for d in env.unwrapped.decisions] == ["0"]
+    _, _, infos = play(env, constant(0.0))
+    strategy = json.loads(json.dumps(infos[-1]["strategy"]))
+    assert strategy["env_kwargs"].items() >= own.items()
+    again = gym.make(strategy["env_id"], **strategy["env_kwargs"])
+    assert again.unwrapped.validate(strategy).reproduced
+    assert pickle.loads(pickle.dumps(env.unwrapped.evaluator)) is env.unwrapped.evaluator
+
+
+def test_a_named_function_on_data_that_ship(own):
+    env = gym.make("ChannelPrune-v0", network=own["network"], data="digits")
+    assert env.unwrapped.evaluator.data.name == "digits"
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "error", "message"),
+    [
+        (
+            {"network": "no_nets.small:factory"},
+            ValueError,
+            "'no_nets.small' cannot be imported.*PY",
+        ),
+        ({"network": "HERE:fact"}, ValueError, "small has no function 'fact'"),
+        ({"network": "HERE:"}, ValueError, "small has no function ''"),
+        ({"network": "HERE:WEIGHTS"}, ValueError, "has no function 'WEIGHTS'"),
+        ({"network": "HERE:splits"}, TypeError, "expected a Module.*got Data"),
+        ({"data": "HERE:factory"}, TypeError, "expected a Data.*got Sequential"),
+        ({"data": "HEREST:splits"}, ValueError, "data .*ST' cannot be imported"),
+        ({"network": "vgg16"}, FileNotFoundError, "no weights ship for vgg16 on own"),
+    ],
+)
+def test_what_is_missing_is_named(package, own, kwargs, error, message):
+    kwargs = {key: value.replace("HERE", package) for key, value in kwargs.items()}
+    with pytest.raises(error, match=message):
+        gym.make("ChannelPrune-v0", **{**own, **kwargs})
+
+
+def test_without_arguments_it_is_the_plain_one():
+    env = gym.make("ChannelPrune-v0")
+    assert env.unwrapped.decisions[0].name == "features.0"
+    assert "latency" not in [objective.name for objective in env.unwrapped.objectives]
+
+
+def test_the_example_of_ones_own_network(subprocess_env):
+    command = [sys.executable, str(ROOT / "examples" / "own_network.py")]
+    out = subprocess.run(command, capture_output=True, text=True, env=subprocess_env, check=False)
+    assert out.returncode == 0, out.stderr
+    original, smaller, saved = out.stdout.splitlines()
+    shares = [float(line.split("%")[0].split()[-1]) for line in (original, smaller)]
+    assert shares[0] > 90 and shares[1] > 80
+    weights = [int(line.split()[-2].replace(",", "")) for line in (original, smaller)]
+    assert weights[1] < 0.5 * weights[0]
+    assert "saved and loaded again" in saved

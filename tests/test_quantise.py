@@ -1,0 +1,137 @@
+import copy
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from candidates import SMALL, images_for, network_and_table, nonzeros
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from prune_gym.network.fold import fold_batch_norm
+from prune_gym.network.quantise import (
+    Quantised,
+    activation_step,
+    quantise,
+    quantise_weight,
+    whole_numbers,
+)
+from prune_gym.network.sparse import sparsify
+
+
+def folded(name):
+    net, table, side = network_and_table(name)
+    return fold_batch_norm(copy.deepcopy(net), table), table, images_for(side)
+
+
+def with_bits(net, table, weight_bits, activation_bits, images):
+    layers = len(table.weighted)
+    bits = np.full(layers, weight_bits), np.full(layers, activation_bits)
+    return quantise(copy.deepcopy(net), table, *bits, images)
+
+
+def quantised_layers(net):
+    return [module for module in net.modules() if isinstance(module, Quantised)]
+
+
+@given(st.integers(1, 8), st.integers(0, 99))
+@settings(max_examples=40, deadline=None)
+def test_weights_are_whole_numbers_of_their_bits_per_channel(bits, seed):
+    weight = torch.randn(6, 3, 3, 3, generator=torch.Generator().manual_seed(seed))
+    weight *= torch.logspace(-3, 3, 6).view(-1, 1, 1, 1)
+    weight[weight.abs() < 0.3 * weight.abs().mean((1, 2, 3), keepdim=True)] = 0
+    whole, scale = quantise_weight(weight, bits)
+    high = max(2 ** (bits - 1) - 1, 1)
+    assert torch.equal(whole, whole.round()) and whole.abs().max() <= high
+    assert (whole[weight == 0] == 0).all() and scale.shape == (6,)
+    error = (whole * scale.view(-1, 1, 1, 1) - weight).square().sum((1, 2, 3))
+    assert (error <= weight.square().sum((1, 2, 3))).all()
+    if bits == 8:
+        assert (error < 1e-3 * weight.square().sum((1, 2, 3))).all()
+
+
+def test_one_bit_is_the_sign_times_the_mean_magnitude():
+    whole, scale = quantise_weight(torch.tensor([[1.0, -3.0, 0.0, 2.0]]), 1)
+    assert whole.tolist() == [[1, -1, 0, 1]] and scale.tolist() == [2.0]
+
+
+def test_a_channel_of_zeros_stays_one():
+    for bits in (1, 4, 8):
+        whole, scale = quantise_weight(torch.zeros(2, 5), bits)
+        assert not whole.any() and torch.isfinite(scale).all()
+
+
+@given(st.integers(1, 8), st.booleans())
+def test_activations_take_as_many_values_as_their_bits_allow(bits, signed):
+    x = torch.linspace(-1 if signed else 0, 3, 4_000)
+    step = activation_step(x, bits)
+    assert (step < 0) == signed
+    whole = whole_numbers(x, step, bits)
+    assert torch.equal(whole, whole.round()) and len(whole.unique()) <= 2**bits
+    assert (whole >= 0).all() or signed
+    if bits == 8:
+        assert (whole * abs(step) - x).abs().max() < 0.03
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_eight_bits_change_little_and_32_nothing(name):
+    net, table, images = folded(name)
+    expected = net(images)
+    assert torch.equal(with_bits(net, table, 32, 32, images)(images), expected)
+    found = with_bits(net, table, 8, 8, images)(images)
+    assert (found - expected).norm() < 0.05 * expected.norm()
+    for bits in ((8, 32), (32, 8)):
+        assert (with_bits(net, table, *bits, images)(images) - expected).norm() < (
+            0.05 * expected.norm()
+        )
+
+
+@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("bits", [1, 3, 8])
+def test_copies_pickles_and_bfloat16_compute_the_same(name, bits):
+    net, table, images = folded(name)
+    small = with_bits(net, table, bits, bits, images)
+    expected = small(images)
+    assert torch.equal(copy.deepcopy(small)(images), expected)
+    assert torch.equal(pickle.loads(pickle.dumps(small))(images), expected)
+    fast = copy.deepcopy(small).to(dtype=torch.bfloat16, memory_format=torch.channels_last)
+    for exact, layer in zip(quantised_layers(small), quantised_layers(fast), strict=True):
+        assert layer.weight.dtype == torch.bfloat16
+        assert torch.equal(layer.weight.float(), exact.weight)
+        assert torch.equal(layer.scale, exact.scale) and torch.equal(layer.step, exact.step)
+    assert fast(images.bfloat16()).dtype == torch.bfloat16
+
+
+def test_a_layer_multiplies_whole_numbers():
+    conv = nn.Conv2d(3, 4, 3, stride=2, padding=1).requires_grad_(False)
+    layer = Quantised(conv, 4, 3)
+    x = torch.randn(2, 3, 8, 8)
+    layer.step.fill_(activation_step(x, 3))
+    step = float(layer.step)
+    near = whole_numbers(x, step, 3) * abs(step)
+    weight = layer.weight * layer.scale.view(-1, 1, 1, 1)
+    expected = nn.functional.conv2d(near, weight, conv.bias, stride=2, padding=1)
+    torch.testing.assert_close(layer(x), expected)
+
+
+@pytest.mark.parametrize("bits", range(1, 9))
+def test_pruned_weights_stay_zero(bits):
+    net, table, images = folded("residual")
+    sparsify(net, table, np.full(len(table.weighted), 0.4))
+    before = nonzeros(net, table)
+    small = with_bits(net, table, bits, 8, images)
+    assert all(a <= b for a, b in zip(nonzeros(small, table), before, strict=True))
+    for index in table.weighted:
+        name = table.layers[index].name
+        pruned = net.get_submodule(name).weight == 0
+        assert not small.get_submodule(name).weight[pruned].any()
+
+
+def test_the_original_and_other_layers_are_left_alone():
+    net, table, images = folded("plain")
+    before = copy.deepcopy(net.state_dict())
+    bits = np.array([32, 4, 32, 32])
+    small = quantise(copy.deepcopy(net), table, bits, np.full(4, 32), images)
+    assert len(quantised_layers(small)) == 1
+    assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
