@@ -20,7 +20,8 @@ Departures, and why:
   w' overestimates. No target noise and no delayed actor: DDPG, as in the paper's name.
 - Exploration is drawn per episode and not only per step (:class:`EpisodeNoise`), because actions of
   independent noise all give strategies of about the same size. The warm-up plays a random overall
-  ratio with noise around it (the agent ``random-ratio``), for the same reason.
+  ratio with noise around it (the agent ``random-ratio``), for the same reason. The updates that it
+  had no data for are made when it ends, all at once.
 """
 
 from collections.abc import Mapping, Sequence
@@ -241,6 +242,8 @@ class EnvelopeDDPG(TD3):
         self.policy.set_training_mode(True)
         self._update_learning_rate([self.actor.optimizer, self.critic.optimizer])
         blend = 1 - self._current_progress_remaining  # lambda of the homotopy
+        if not self._n_updates:  # now, and from all of it: what the warm-up had no updates for
+            gradient_steps += self.learning_starts // self.n_envs * gradient_steps
         losses = []
         for _ in range(gradient_steps):
             self._n_updates += 1

@@ -5,7 +5,7 @@
 
 ``episodes``: seconds of an episode and its parts at several keep ratios, images/s of the scoring,
 and two shares of the processor's GEMM peak. The peak is the best of several square and long matrix
-products in the precision that candidates are scored in, measured before every repeat with the same
+products in the precision that candidates are scored in, measured after every repeat with the same
 threads. ``share`` is that of the whole episode (decisions, cut, repair, scoring): the usual count,
 2 FLOPs per multiply-add of every layer, times the images scored plus the calibration images that
 pass through the candidate once. Nothing else counts as useful work: not the regressions of the

@@ -8,6 +8,7 @@ import numpy as np
 from gymnasium import spaces
 from torch import nn
 
+from prune_gym.actions import as_number
 from prune_gym.budgets import Budgets
 from prune_gym.costs import COSTS, Cost, build_costs
 from prune_gym.costs.latency import load_latency_table
@@ -218,7 +219,9 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
             )
         index, before = self._index, self._shares[0]
         decision = self.decisions[index]
-        self._values[index] = value = decision.nearest(self._scalar(action), self._allowed)
+        self._values[index] = value = decision.nearest(
+            as_number(action, self.action_space), self._allowed
+        )
         self._made += (index,)
         self._lost += (decision.lost_at(value),)
         self._index = self._plan.following(index, self._values)
@@ -240,7 +243,7 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
             raise gym.error.ResetNeeded("action_masks() needs an episode in progress: call reset()")
         decision = self.decisions[self._index]
         everything = np.ones_like(self._allowed)
-        actions = [self._scalar(a) for a in range(int(self.action_space.n))]
+        actions = [as_number(a, self.action_space) for a in range(int(self.action_space.n))]
         wanted = np.array([decision.nearest(a, everything) for a in actions])
         gets = np.array([decision.nearest(a, self._allowed) for a in actions])
         distance = np.abs(wanted - gets)
@@ -280,31 +283,10 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
         Raises:
             ValueError: the strategy's decisions or values are not this environment's.
         """
-        given, array = _as_strategy(strategy).values, self._plan.full.copy()
-        missing = []
-        for index, decision in enumerate(self.decisions):
-            key = (decision.kind, decision.name)
-            if not self._plan.is_made(index, array):
-                array[index] = decision.options[0]
-                given.pop(key, None)
-                continue
-            if key not in given:
-                missing.append(" ".join(key))
-                continue
-            array[index] = given.pop(key)
-            if array[index] not in decision.options:
-                raise ValueError(
-                    f"{' '.join(key)}: expected one of {decision.options.tolist()}, "
-                    f"the strategy has {array[index]:g}"
-                )
-        if missing or given:
-            raise ValueError(
-                "the strategy is of another network or of other kinds of decisions: it lacks "
-                f"{missing} and has besides {[' '.join(key) for key in given]}"
-            )
-        if exceeded := self._budgets.exceeded(array):
+        values = self._plan.values_of(_as_strategy(strategy).values)
+        if exceeded := self._budgets.exceeded(values):
             raise ValueError(f"the strategy exceeds the budgets {exceeded}")
-        return self._plan.realise(array[None])
+        return self._plan.realise(values[None])
 
     @property
     def costs(self) -> dict[str, Cost]:
@@ -329,21 +311,6 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
         names = [cost.name for cost in self._observed]
         shares = zip(names, self._shares[0, self._columns], strict=True)
         return "\n".join([*lines, "  ".join(f"{name} {share:.1%}" for name, share in shares)])
-
-    def _scalar(self, action: Any) -> float:
-        """Check an action and return it as a number in [-1, 1]."""
-        if isinstance(self.action_space, spaces.Discrete):
-            if not self.action_space.contains(action):
-                raise ValueError(
-                    f"expected an action in 0..{self.action_space.n - 1}, got {action!r}"
-                )
-            return 2 * int(action) / max(int(self.action_space.n) - 1, 1) - 1
-        array = np.asarray(action, dtype=np.float64)
-        if array.shape != (1,) or not np.isfinite(array).all():
-            raise ValueError(
-                f"expected an action of shape (1,) with a finite number in [-1, 1], got {action!r}"
-            )
-        return float(np.clip(array[0], -1.0, 1.0))
 
     def _survey(self) -> None:
         """Compute the costs that the reward and the observation need, and what is allowed next."""
@@ -382,9 +349,12 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
         return {cost.metric: float(cost(realised)[0]) for cost in self._costs.values()}
 
     def _terminal_info(self) -> dict[str, Any]:
+        assert self._values is not None
         metrics = {"accuracy": self._evaluator.accuracy(self._realised)}
         metrics |= self._metrics(self._realised)
-        decisions = tuple(self._as_plain_data(index) for index in self._made)
+        decisions = tuple(
+            self.decisions[index].as_plain_data(float(self._values[index])) for index in self._made
+        )
         spec = self.spec
         # One's own module or data are no plain data; who replays the strategy gives them again.
         kwargs = {
@@ -394,13 +364,6 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
         }
         strategy = Strategy(spec.id if spec else "", kwargs, decisions, dict(metrics))
         return {**metrics, "strategy": strategy.as_dict()}
-
-    def _as_plain_data(self, index: int) -> dict[str, Any]:
-        assert self._values is not None
-        decision, value = self.decisions[index], float(self._values[index])
-        plain = {"kind": decision.kind, "name": decision.name, "value": value, "of": decision.of}
-        whole = {k: int(v) for k, v in plain.items() if isinstance(v, float) and v == int(v)}
-        return plain | whole
 
 
 def _as_strategy(strategy: Strategy | Mapping[str, Any]) -> Strategy:

@@ -1,6 +1,7 @@
 """One decision: what an action means, and which part of the network it sets."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -41,6 +42,11 @@ class Decision:
         wanted = low + (high - low) * (float(action) + 1) / 2
         distance = np.where(allowed, np.abs(self.scale - wanted), np.inf)
         return float(self.options[distance.argmin()])
+
+    def as_plain_data(self, value: float) -> dict[str, Any]:
+        """Return the decision as it stands in a strategy's JSON; whole numbers are whole there."""
+        whole = int(value) if value == int(value) else value
+        return {"kind": self.kind, "name": self.name, "value": whole, "of": self.of}
 
     def lost_at(self, value: float) -> float:
         """Return the share of output energy that a value is expected to lose."""

@@ -1,5 +1,7 @@
 """The plan of an episode: its decisions in order, and what their values come to."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from prune_gym.decisions import Decision
@@ -86,10 +88,35 @@ class Plan:
             index += 1
         return index
 
-    def settled(self, values: np.ndarray) -> np.ndarray:
-        """Return ``values`` with those of decisions that are not made at their least."""
-        made = [self.is_made(index, values) for index in range(len(self.decisions))]
-        return np.where(made, values, self.least)
+    def values_of(self, given: Mapping[tuple[str, str], float]) -> np.ndarray:
+        """Return the values of all decisions, ``(decisions,)``, from those by kind and name.
+
+        What lies in a skipped block need not be given.
+
+        Raises:
+            ValueError: a decision is missing, is unknown, or has a value that is no option.
+        """
+        values, missing, unknown = self.full.copy(), [], dict(given)
+        for index, decision in enumerate(self.decisions):
+            key = (decision.kind, decision.name)
+            value = unknown.pop(key, None)
+            if not self.is_made(index, values):
+                values[index] = decision.options[0]
+            elif value is None:
+                missing.append(" ".join(key))
+            elif value not in decision.options:
+                raise ValueError(
+                    f"{' '.join(key)}: expected one of {decision.options.tolist()}, "
+                    f"the strategy has {value:g}"
+                )
+            else:
+                values[index] = value
+        if missing or unknown:
+            raise ValueError(
+                "the strategy is of another network or of other kinds of decisions: it lacks "
+                f"{missing} and has besides {[' '.join(key) for key in unknown]}"
+            )
+        return values
 
     def _decisions_of_blocks(self) -> list[int]:
         """Return for every decision the decision about the block around it, -1 for none."""

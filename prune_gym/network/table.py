@@ -78,7 +78,8 @@ class Group:
     """A channel group: channel dimensions that are cut together, hence one decision.
 
     Attributes:
-        name: the first layer whose output channels it cuts.
+        name: the first layer whose output channels it cuts; "LAYER#2" and so on where others of
+            its channels are in an earlier group.
         size: channels of the original network.
         members: everything that it cuts.
     """

@@ -7,10 +7,9 @@ groups and the lifetimes of the activations, and it is exact where a group cover
 tensor (concatenations, zero-padded shortcuts), which is why it is done here.
 """
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +17,8 @@ from torch import fx, nn
 from torch.nn import functional as F
 
 from prune_gym.network.blocks import find_blocks, function_name
-from prune_gym.network.table import Activation, Affine, Group, Kind, Layer, LayerTable, Member
+from prune_gym.network.groups import NO_UNIT, group_units, places_of_units
+from prune_gym.network.table import Activation, Affine, Kind, Layer, LayerTable
 
 _ELEMENTWISE_MODULES = (
     *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Mish, nn.Tanh, nn.Sigmoid),
@@ -31,7 +31,6 @@ _ELEMENTWISE_FUNCTIONS = (
 _POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
 _RESIZES = (nn.Upsample, nn.ConstantPad2d)  # height and width only
 _POOL_FUNCTIONS = (F.max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d)
-_NO_UNIT = -1  # a channel that is always zero
 
 
 @dataclass
@@ -126,7 +125,7 @@ class _Tracer(fx.Interpreter):
 
     def _follow(self, node: fx.Node, result: torch.Tensor) -> _Tensor:
         if node.op == "placeholder":
-            units = np.full(result.shape[1], _NO_UNIT)
+            units = np.full(result.shape[1], NO_UNIT)
             return self._new(units, _size(result))
         if node.op == "call_module":
             return self._module(str(node.target), node, result)
@@ -255,14 +254,14 @@ class _Tracer(fx.Interpreter):
     def _padded(self, node: fx.Node, source: _Tensor) -> np.ndarray:
         amounts = list(node.args[1] if len(node.args) > 1 else node.kwargs["pad"])  # type: ignore[arg-type]
         before, after = amounts[4:6] if len(amounts) >= 6 else (0, 0)
-        return np.pad(source.units, (before, after), constant_values=_NO_UNIT)
+        return np.pad(source.units, (before, after), constant_values=NO_UNIT)
 
     def _merge(self, left: _Tensor, right: _Tensor) -> np.ndarray:
-        merged = np.where(left.units == _NO_UNIT, right.units, left.units)
+        merged = np.where(left.units == NO_UNIT, right.units, left.units)
         # The amount of padding is written in the network's code, where surgery cannot change it.
-        self.padded.append(merged[(left.units == _NO_UNIT) ^ (right.units == _NO_UNIT)])
+        self.padded.append(merged[(left.units == NO_UNIT) ^ (right.units == NO_UNIT)])
         for a, b in zip(left.units, right.units, strict=True):
-            if _NO_UNIT not in (a, b):
+            if NO_UNIT not in (a, b):
                 self.parent[self._root(a)] = self._root(b)
         return merged
 
@@ -307,11 +306,10 @@ class _Tracer(fx.Interpreter):
 
     def table(self) -> LayerTable:
         """Group the units by the places they occur in and count every tensor in groups."""
-        roots = np.array([self._root(unit) for unit in range(len(self.parent))] + [_NO_UNIT])
-        places = self._places(roots)
+        roots = np.array([self._root(unit) for unit in range(len(self.parent))] + [NO_UNIT])
+        places = places_of_units(self.layers, self.pads, roots)
         uncut = np.concatenate([*self.outputs, *self.padded])
-        fixed = set(roots[uncut].tolist())
-        groups, group_of = _groups(places, fixed, len(roots))
+        groups, group_of = group_units(places, set(roots[uncut].tolist()), len(roots))
 
         def count(units: np.ndarray) -> Affine:
             found = np.bincount(group_of[roots[units]], minlength=len(groups) + 1)
@@ -335,49 +333,6 @@ class _Tracer(fx.Interpreter):
         )
         blocks = find_blocks(self.step_of, layers)
         return LayerTable(layers, groups, activations, blocks)
-
-    def _places(self, roots: np.ndarray) -> dict[int, dict[tuple[str, str], list[int]]]:
-        """Map each unit to where it stands: (module, "out" | "in") -> positions."""
-        places: dict[int, dict[tuple[str, str], list[int]]] = defaultdict(lambda: defaultdict(list))
-        for layer, reads, writes in self.layers:
-            if layer.kind == "pool":
-                continue
-            for dim, units in (("in", reads), ("out", writes)):
-                for position, unit in enumerate(roots[units] if units is not None else ()):
-                    if unit != _NO_UNIT:
-                        places[unit][layer.name, dim].append(position)
-        written = {unit for unit, where in places.items() if any(dim == "out" for _, dim in where)}
-        for name, zeros in self.pads:
-            for position, unit in enumerate(roots[zeros]):
-                if unit in written:  # else they are zeros that nothing is added to
-                    places[unit][name, "out"].append(position)
-        return places
-
-
-def _groups(
-    places: dict[int, dict[tuple[str, str], list[int]]], fixed: set[int], units: int
-) -> tuple[tuple[Group, ...], np.ndarray]:
-    """Collect units with the same places; return the groups and each unit's group (-1: none)."""
-    alike: dict[tuple, list[int]] = defaultdict(list)
-    for unit, where in places.items():
-        signature = tuple((module, dim, len(at)) for (module, dim), at in where.items())
-        if unit not in fixed and {"in", "out"} == {dim for _, dim, _ in signature}:
-            alike[signature].append(unit)
-    groups = []
-    group_of = np.full(units, -1)
-    for index, (signature, members) in enumerate(alike.items()):
-        group_of[members] = index
-        parts = tuple(
-            Member(
-                module,
-                cast(Literal["out", "in"], dim),
-                np.array([places[unit][module, dim] for unit in members]),
-            )
-            for module, dim, _ in signature
-        )
-        name = next(part.module for part in parts if part.dim == "out")
-        groups.append(Group(name, len(members), parts))
-    return tuple(groups), np.where(group_of < 0, len(groups), group_of)
 
 
 def _size(tensor: torch.Tensor) -> tuple[int, int]:

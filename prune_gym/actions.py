@@ -1,0 +1,29 @@
+"""Actions: what an agent may hand to ``step``."""
+
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+
+def as_number(action: Any, space: spaces.Space) -> float:
+    """Check an action and return it as a number in [-1, 1].
+
+    Args:
+        action: an array of shape (1,), clipped to [-1, 1]; or a whole number of a discrete space,
+            whose actions are spread evenly from -1 to 1.
+        space: the environment's.
+
+    Raises:
+        ValueError: another shape, not finite, or no action of the discrete space.
+    """
+    if isinstance(space, spaces.Discrete):
+        if not space.contains(action):
+            raise ValueError(f"expected an action in 0..{space.n - 1}, got {action!r}")
+        return 2 * int(action) / max(int(space.n) - 1, 1) - 1
+    array = np.asarray(action, dtype=np.float64)
+    if array.shape != (1,) or not np.isfinite(array).all():
+        raise ValueError(
+            f"expected an action of shape (1,) with a finite number in [-1, 1], got {action!r}"
+        )
+    return float(np.clip(array[0], -1.0, 1.0))
