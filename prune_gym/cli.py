@@ -29,7 +29,7 @@ def _envs(options: argparse.Namespace, console: Console) -> int:
         given = (str(kwargs.get(key, "yours")) for key in ("network", "data"))
         rows.append((f"{name}-{VERSION}", *given, ", ".join(kwargs.get("decide", ("channels",)))))
     for row in rows:  # whole, however narrow the screen: ids are there to be copied
-        line = "{:<36}{:<24}{:<10}{}".format(*row)
+        line = "{:<40}{:<24}{:<14}{}".format(*row)
         console.print(line, soft_wrap=True, highlight=False)
     others = ", ".join(variant for variant in VARIANTS if variant)
     console.print(f"Each also with {others} before -{VERSION}.", highlight=False)

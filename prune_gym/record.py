@@ -29,7 +29,10 @@ class RecordRun(gym.Wrapper):
         self.folder, self._image_every = folder, image_every
         self._recorded = folder.journal.records
         for record in self._recorded:
-            key = self.core.realise(record["strategy"]).key()
+            try:
+                key = self.core.realise(record["strategy"]).key()
+            except ValueError:
+                continue  # of another course of the run: it is told when its turn comes
             self.core.evaluator.memo[key] = record["accuracy"]
         for stale in folder.path.glob("events.out.tfevents.*"):
             stale.unlink()  # written again, with the same content, as the run is played again

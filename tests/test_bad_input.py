@@ -165,7 +165,7 @@ def test_weights_that_do_not_ship():
 
 
 def test_damaged_pruned_networks(weights, tmp_path):
-    with pytest.raises(ValueError, match="expected format 'prune-gym-network-1'"):
+    with pytest.raises(ValueError, match="expected format 'prune-gym-network-2'"):
         load_network(weights)
     with pytest.raises(FileNotFoundError, match="no such file.*prune-gym apply"):
         load_network(tmp_path / "none.safetensors")

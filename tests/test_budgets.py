@@ -159,6 +159,7 @@ def test_budgets_that_exclude_each_other_are_refused():
 
     class Falling:
         name = "latency"
+        deterministic = True
 
         def __call__(self, realised: Realised):
             return 100.0 - realised.widths.sum(axis=1)

@@ -44,7 +44,11 @@ def make(env_id, **kwargs):
     evaluator = env.unwrapped.evaluator
     search = evaluator.data.search
     if len(search) > IMAGES:
-        few = Split(search.images[:IMAGES].copy(), search.labels[:IMAGES].copy())
+        few = (
+            Split(search.images[:IMAGES].copy(), search.labels[:IMAGES].copy())
+            if isinstance(search, Split)
+            else search.select(np.arange(IMAGES))
+        )
         evaluator.data = dataclasses.replace(evaluator.data, search=few)
     return env
 

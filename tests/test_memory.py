@@ -36,13 +36,16 @@ def test_ten_thousand_episodes_of_known_strategies_need_no_more_memory(env):
 
 
 def test_a_new_strategy_leaves_no_more_than_its_line_in_the_memo(env):
-    """800 distinct ones may take 6 MB; a network of this size that is left behind takes 20 kB."""
+    """400 distinct ones may take 4 MB; a network of this size that is left behind takes 20 kB.
+
+    The first hundreds fill oneDNN's cache of compiled kernels.
+    """
     options = [decision.options for decision in env.decisions]
     actions = [np.linspace(-1, 1, len(each)) for each in options]
     strategies = [list(each) for each in itertools.product(*actions)]
     np.random.default_rng(0).shuffle(strategies)
-    play_all(env, strategies[:200])
+    play_all(env, strategies[:800])
     before = resident()
-    play_all(env, strategies[200:1000])
-    assert len(env.evaluator.memo) == 1000
-    assert resident() - before < 6
+    play_all(env, strategies[800:1200])
+    assert len(env.evaluator.memo) == 1200
+    assert resident() - before < 4

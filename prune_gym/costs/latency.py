@@ -1,7 +1,6 @@
 """Latency from a table measured on a named device."""
 
 from collections.abc import Sequence
-from dataclasses import fields
 
 import numpy as np
 
@@ -79,6 +78,9 @@ class Latency:
                 )
         layers = [latency.layers[key] for key in keys.values()]
         self._timed = np.array(list(keys), dtype=np.intp)
+        (self._in_map, self._in_constant), (self._out_map, self._out_constant) = table.channel_maps(
+            self._timed
+        )
         columns = {index: column for column, index in enumerate(table.weighted)}
         self._columns = np.array([columns.get(index, -1) for index in keys], dtype=np.intp)
         self._times = np.concatenate([layer.milliseconds.ravel() for layer in layers])
@@ -97,15 +99,18 @@ class Latency:
 
     def __call__(self, realised: Realised) -> np.ndarray:
         """Return milliseconds of n strategies, float64 (n,)."""
-        starts = range(0, max(len(realised), 1), AT_ONCE)
-        return np.concatenate([self._sum(_some(realised, start)) for start in starts])
+        if len(realised) <= AT_ONCE:
+            return self._sum(realised)
+        starts = range(0, len(realised), AT_ONCE)
+        return np.concatenate([self._sum(realised[start : start + AT_ONCE]) for start in starts])
 
     def _sum(self, realised: Realised) -> np.ndarray:
-        places = [axis.find(self._values(name, realised)) for name, axis in self._axes.items()]
+        values = {name: self._values(name, realised) for name in {**self._axes, "outputs": None}}
+        places = [axis.find(values[name]) for name, axis in self._axes.items()]
         times = self._interpolated(self._base, places)
-        times = times + self._unfilled.find(self._values("outputs", realised))
-        times = times * self._table.runs(realised)[:, self._timed]
-        times = np.broadcast_to(times, (len(realised), len(self._base)))
+        times = times + self._unfilled.find(values["outputs"])
+        if realised.blocks is not None:
+            times = times * self._table.runs(realised)[:, self._timed]
         # One memory order whatever n, so that a strategy costs the same alone and among others.
         beyond = self._streaming.milliseconds(weight_megabytes(self._table, realised))
         return np.ascontiguousarray(times).sum(axis=1) + beyond
@@ -113,9 +118,9 @@ class Latency:
     def _values(self, axis: str, realised: Realised) -> np.ndarray:
         """Return where n strategies stand on an axis, (n or 1, layers)."""
         if axis == "inputs":
-            return self._table.inputs(realised.widths)[:, self._timed]
+            return realised.widths @ self._in_map + self._in_constant
         if axis == "outputs":
-            return self._table.outputs(realised.widths)[:, self._timed]
+            return realised.widths @ self._out_map + self._out_constant
         density = axis == "density"
         given = realised.density if density else realised.weight_bits
         untouched = 1.0 if density else FLOAT_BITS
@@ -134,11 +139,6 @@ class Latency:
 
 # Offsets of the two grid points around a value, and where between them it stands, in [0, 1].
 _Place = tuple[np.ndarray, np.ndarray, np.ndarray]
-
-
-def _some(realised: Realised, start: int) -> Realised:
-    parts = (getattr(realised, field.name) for field in fields(realised))
-    return Realised(*(None if part is None else part[start : start + AT_ONCE] for part in parts))  # type: ignore[arg-type]
 
 
 def _place(points: np.ndarray, stride: int, values: np.ndarray) -> _Place:

@@ -64,11 +64,12 @@ def importance(
 ) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
     """Return per layer by what its weights' magnitudes count: per output and per input channel.
 
-    The information that the output carries, times the root mean square of the input.
+    A weight is worth the energy that it contributes, ``w^2 E[x^2]``, times the information that its
+    output carries; these are the roots.
     """
     factors = {}
     for name, carried in information.items():
-        outputs = torch.from_numpy(carried).clamp_min(1e-6)
+        outputs = torch.from_numpy(carried).clamp_min(1e-6).sqrt()
         moment = calibration.moments.get(name)  # None: it reads the images
         inputs = torch.ones(1) if moment is None else torch.from_numpy(np.sqrt(np.diag(moment)))
         factors[name] = (outputs, inputs)

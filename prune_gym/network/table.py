@@ -166,6 +166,13 @@ class LayerTable:
             _affine([activation.channels for activation in self.activations]),
         )
 
+    def channel_maps(self, at: np.ndarray) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
+        """Return (matrix, constant) of the inputs and of the outputs of the layers ``at``.
+
+        ``widths (n, groups) @ matrix + constant`` are the channels, (n, len(at)).
+        """
+        return tuple((matrix[:, at], constant[at]) for matrix, constant in self._maps[:2])
+
     def inputs(self, widths: np.ndarray) -> np.ndarray:
         """Return the channels each layer reads: widths (n, groups) -> (n, layers)."""
         matrix, constant = self._maps[0]
@@ -203,7 +210,8 @@ class LayerTable:
         """Return 1 for every layer that runs and 0 for one in a skipped block, (n or 1, layers)."""
         if realised.blocks is None:
             return np.ones((1, len(self.layers)))
-        return 1.0 - (~realised.blocks).astype(np.float64) @ self._in_block
+        skipped = (~realised.blocks).astype(np.float64) @ self._in_block
+        return (skipped == 0).astype(np.float64)  # a block may lie in another
 
     def weight_shapes(self, widths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return rows and columns of the weight matrices: widths (n, groups) -> 2 x (n, layers).
@@ -223,11 +231,16 @@ class LayerTable:
 
     def weights(self, realised: Realised) -> np.ndarray:
         """Return the weights that each layer with weights has, zeros included: (n, layers)."""
+        for table, known in realised.known:  # several costs ask for the same strategies
+            if table is self:
+                return known
         rows, columns = self.weight_shapes(realised.widths)
-        rows *= columns
+        weights = rows * columns
         if realised.blocks is not None:
-            rows *= self.runs(realised)[:, list(self.weighted)]
-        return rows
+            weights *= self.runs(realised)[:, list(self.weighted)]
+        weights.setflags(write=False)
+        realised.known.append((self, weights))
+        return weights
 
     def mask_sizes(self, rows: np.ndarray) -> np.ndarray:
         """Return how many of ``rows`` output channels share a mask (same shape)."""
