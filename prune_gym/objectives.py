@@ -10,6 +10,7 @@ from prune_gym.errors import unknown
 
 DEFAULT = ("accuracy", "flops", "latency", "memory")
 KNOWN = ("accuracy", *COSTS)
+SUFFIXES = {"latency_ms": " ms", "memory_bytes": "B", "size_bytes": "B", "energy_mj": " mJ"}
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def natural(value: float, metric: str) -> str:
     """Return a metric's value for people: ``natural(313e6, "flops")`` is ``"313 M"``."""
     if metric == "accuracy":
         return f"{100 * value:.2f} %"
-    suffix = {"latency_ms": " ms", "memory_bytes": "B"}.get(metric, "")
+    suffix = SUFFIXES.get(metric, "")
     for size, letter in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
         if value >= size:
             return f"{value / size:.3g}{letter}{suffix}"

@@ -160,7 +160,7 @@ def _cached_calibration(network: nn.Module, table: LayerTable, images: torch.Ten
 
 def _fingerprint(network: nn.Module, images: torch.Tensor) -> str:
     # Equal weights in another architecture, or at another precision, calibrate differently.
-    digest = hashlib.sha256(f"calibration-3 {bfloat16_is_fast()} {network}".encode())
+    digest = hashlib.sha256(f"calibration-4 {bfloat16_is_fast()} {network}".encode())
     digest.update(symbolic_trace(network).code.encode())
     for key, value in network.state_dict().items():
         digest.update(key.encode())

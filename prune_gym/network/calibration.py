@@ -158,13 +158,18 @@ def greedy_order(
     total = sum(float(p.diagonal().sum()) for p in product)
     left = torch.ones(size, dtype=torch.bool)
     order, errors = [], [total]
-    for _ in range(size):
+    while left.any():
         gain = torch.stack(
             [
                 (s * p.T).sum(1) / s.diagonal().clamp_min(1e-12 * total)
                 for s, p in zip(schur, product, strict=True)
             ]
         ).sum(0)
+        if errors[-1] <= 0:  # the rest adds nothing (fewer images than channels), or only rounding
+            rest = torch.where(left, gain, -torch.inf).argsort(descending=True)[: int(left.sum())]
+            order += rest.tolist()
+            errors += [0.0] * len(rest)
+            break
         best = int(torch.where(left, gain, -torch.inf).argmax())
         left[best] = False
         order.append(best)
