@@ -3,9 +3,13 @@
 import difflib
 from collections.abc import Iterable
 
+SHOWN = 20  # of a longer table the nearest names
+
 
 def unknown(kind: str, given: object, known: Iterable[str]) -> str:
     """Return the message for a name that is not in a table, with the nearest one that is.
+
+    A long table is not listed whole.
 
     Example:
         >>> unknown("objective", "flop", ["accuracy", "flops"])
@@ -13,6 +17,10 @@ def unknown(kind: str, given: object, known: Iterable[str]) -> str:
     """
     names = list(known)
     lower = {name.lower(): name for name in names}
-    near = difflib.get_close_matches(str(given).lower(), lower, n=1, cutoff=0.4)
+    near = difflib.get_close_matches(str(given).lower(), lower, n=SHOWN, cutoff=0.4)
     hint = f" did you mean {lower[near[0]]!r}?" if near else ""
-    return f"unknown {kind} {given!r};{hint} Known: {', '.join(names)}"
+    listed = ", ".join(names)
+    if len(names) > SHOWN:
+        nearest = [lower[name] for name in near] or names[:SHOWN]
+        listed = f"{', '.join(nearest)} and {len(names) - len(nearest)} more"
+    return f"unknown {kind} {given!r};{hint} Known: {listed}"
