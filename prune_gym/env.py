@@ -269,12 +269,11 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
         realised = self.realise(strategy)
         # Scored anew: the memo may hold the very number that is to be checked.
         candidate, search = self._evaluator.candidate(realised), self._evaluator.data.search
-        found = self._metrics(realised) | {"accuracy": self._evaluator.score(candidate, search)}
-        timed = {cost.metric for cost in self._costs.values() if not cost.deterministic}
-        claimed, found = (
-            {name: value for name, value in metrics.items() if name not in timed}
-            for metrics in (strategy.metrics, found)
-        )
+        exact = [cost for cost in self._costs.values() if cost.deterministic]
+        timed = {cost.metric for cost in self._costs.values()} - {cost.metric for cost in exact}
+        found = {cost.metric: float(cost(realised)[0]) for cost in exact}
+        found["accuracy"] = self._evaluator.score(candidate, search)
+        claimed = {name: value for name, value in strategy.metrics.items() if name not in timed}
         return compare(claimed, found, len(search))
 
     def realise(self, strategy: Strategy | Mapping[str, Any]) -> Realised:

@@ -3,18 +3,17 @@
 import copy
 import dataclasses
 import hashlib
-import io
 from functools import lru_cache
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
-from safetensors.numpy import load_file, save
+from safetensors.numpy import load_file
 from torch import nn
 from torch.fx import symbolic_trace
 
 from prune_gym import datasets, models
+from prune_gym.array_cache import read_arrays, write_arrays
 from prune_gym.datasets import Data, DetectionData
 from prune_gym.deploy.saved import SUFFIX, load_network, read_recipe
 from prune_gym.evaluate import Evaluator
@@ -22,11 +21,10 @@ from prune_gym.importing import call_named
 from prune_gym.network import calibration as calibrating
 from prune_gym.network.calibration import Calibration
 from prune_gym.network.images import normalised
-from prune_gym.network.information import importance, learn_information
+from prune_gym.network.information import importance, learn_information, noisy_layers
 from prune_gym.network.precision import bfloat16_is_fast
 from prune_gym.network.table import MASKED_TOGETHER, LayerTable
 from prune_gym.network.trace import trace
-from prune_gym.paths import cache_home, write_atomically
 
 INFORMATION_IMAGES = 4_096
 
@@ -103,11 +101,11 @@ def make_evaluator(
     masked_together: int = MASKED_TOGETHER,
     by_information: bool = False,
     rebuild: tuple | None = None,
-    learned: Path | None = None,
+    shipped: Path | None = None,
 ) -> Evaluator:
     """Trace and calibrate a copy of a network; the calibration is kept in the user's cache folder.
 
-    So is the information that its channels carry, unless the file ``learned`` has it already.
+    So is the information that its channels carry, unless the file ``shipped`` has it already.
 
     Raises:
         ValueError: an operation of the network is not understood; the message names the layer.
@@ -123,24 +121,32 @@ def make_evaluator(
     calibration = _cached_calibration(network, table, images)
     factors = None
     if by_information:
-        if learned is None or not learned.is_file():
-            learned = cache_home() / f"information-{_fingerprint(network, images)}.safetensors"
-        factors = importance(_information(network, table, data, learned), calibration)
+        factors = importance(_information(network, table, data, images, shipped), calibration)
     return Evaluator(network, table, data, calibration, images, repair, rebuild, factors)
 
 
 def _information(
-    network: nn.Module, table: LayerTable, data: Data | DetectionData, path: Path
+    network: nn.Module,
+    table: LayerTable,
+    data: Data | DetectionData,
+    images: torch.Tensor,
+    shipped: Path | None,
 ) -> dict[str, np.ndarray]:
-    """Return the information that channels carry out of a file, which is made where it is not."""
-    if not path.is_file():
-        if not isinstance(data, Data):
-            raise ValueError("decide: 'variational' learns from classes of images, not from boxes")
+    """Return the information that channels carry: shipped, cached, or learned now."""
+    if shipped is not None and shipped.is_file():
+        return load_file(shipped)
+    if not isinstance(data, Data):
+        raise ValueError("decide: 'variational' learns from classes of images, not from boxes")
+    file = f"information-{_fingerprint(network, images)}.npz"
+    found = read_arrays(file, noisy_layers(table))
+    if found is None:
         chosen = slice(None, None, max(len(data.train) // INFORMATION_IMAGES, 1))
-        images = normalised(data.train.images[chosen], data)
         labels = torch.tensor(data.train.labels[chosen])
-        write_atomically(path, save(learn_information(network, table, images, labels)))
-    return load_file(path)
+        found = learn_information(
+            network, table, normalised(data.train.images[chosen], data), labels
+        )
+        write_arrays(file, found)
+    return found
 
 
 def calibration_images(data: Data | DetectionData) -> np.ndarray:
@@ -150,11 +156,28 @@ def calibration_images(data: Data | DetectionData) -> np.ndarray:
 
 
 def _cached_calibration(network: nn.Module, table: LayerTable, images: torch.Tensor) -> Calibration:
-    path = cache_home() / f"calibration-{_fingerprint(network, images)}.npz"
-    found = _read(path, table)
-    if found is None:
-        found = calibrating.calibrate(network, table, images)
-        _write(path, found)
+    file = f"calibration-{_fingerprint(network, images)}.npz"
+    groups = range(len(table.groups))
+    norms = [layer.name for layer in table.layers if layer.kind == "batch_norm"]
+    keys = [
+        *(f"moment {name}" for name in table.consumers),
+        *(f"statistics {name}" for name in norms),
+        *(f"order {g}" for g in groups),
+        *(f"error {g}" for g in groups),
+    ]
+    arrays = read_arrays(file, keys)
+    if arrays is not None:
+        return Calibration(
+            {name: arrays[f"moment {name}"] for name in table.consumers},
+            {name: arrays[f"statistics {name}"] for name in norms},
+            tuple(arrays[f"order {g}"] for g in groups),
+            tuple(arrays[f"error {g}"] for g in groups),
+        )
+    found = calibrating.calibrate(network, table, images)
+    parts = (found.moments[name] for name in table.consumers)
+    statistics = (found.statistics[name] for name in norms)
+    made = [*parts, *statistics, *found.orders, *found.errors]
+    write_arrays(file, dict(zip(keys, made, strict=True)))
     return found
 
 
@@ -167,32 +190,3 @@ def _fingerprint(network: nn.Module, images: torch.Tensor) -> str:
         digest.update(value.numpy().tobytes())
     digest.update(images.numpy().tobytes())
     return digest.hexdigest()[:24]
-
-
-def _read(path, table: LayerTable) -> Calibration | None:
-    """Return the cached calibration, or None where there is none that can be used."""
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            groups = range(len(table.groups))
-            norms = [layer.name for layer in table.layers if layer.kind == "batch_norm"]
-            return Calibration(
-                {name: arrays[f"moment {name}"] for name in table.consumers},
-                {name: arrays[f"statistics {name}"] for name in norms},
-                tuple(arrays[f"order {g}"] for g in groups),
-                tuple(arrays[f"error {g}"] for g in groups),
-            )
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
-        return None  # absent or damaged: measured anew, and the cache replaced
-
-
-def _write(path, calibration: Calibration) -> None:
-    arrays = {f"moment {name}": moment for name, moment in calibration.moments.items()}
-    arrays |= {f"statistics {name}": both for name, both in calibration.statistics.items()}
-    arrays |= {f"order {g}": order for g, order in enumerate(calibration.orders)}
-    arrays |= {f"error {g}": error for g, error in enumerate(calibration.errors)}
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)  # type: ignore[arg-type]
-    try:
-        write_atomically(path, buffer.getvalue())
-    except OSError:
-        return  # a read-only cache costs seconds at the next start and nothing else

@@ -1,4 +1,6 @@
+import contextlib
 import os
+import warnings
 from pathlib import Path
 
 import gymnasium as gym
@@ -63,6 +65,17 @@ def play(env, action=None, seed=0):
         infos.append(info)
         step += 1
     return np.array(observations), np.array(rewards), infos
+
+
+@contextlib.contextmanager
+def strict_checks():
+    """Make errors of the checkers' warnings, but for two that do not apply."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        # The checker knows no vector rewards, and a scalar id is a wrapped environment.
+        warnings.filterwarnings("ignore", message=r".*The reward returned by `step\(\)`.*")
+        warnings.filterwarnings("ignore", message=".*different from the unwrapped version.*")
+        yield
 
 
 def constant(value):

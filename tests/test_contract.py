@@ -9,7 +9,7 @@ import gymnasium as gym
 import mo_gymnasium
 import numpy as np
 import pytest
-from conftest import constant, play, why_no_env
+from conftest import constant, play, strict_checks, why_no_env
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import check_env
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
@@ -41,11 +41,7 @@ def smallest(env):
 
 @pytest.mark.parametrize("env_id", IDS)
 def test_gymnasium_check_env(env_id):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        # The checker knows no vector rewards, and a scalar id is a wrapped environment.
-        warnings.filterwarnings("ignore", message=r".*The reward returned by `step\(\)`.*")
-        warnings.filterwarnings("ignore", message=".*different from the unwrapped version.*")
+    with strict_checks():
         check_env(gym.make(env_id).unwrapped)
         check_env(gym.make(env_id))
 

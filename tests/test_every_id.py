@@ -3,12 +3,11 @@
 import dataclasses
 import json
 import pickle
-import warnings
 
 import gymnasium as gym
 import numpy as np
 import pytest
-from conftest import play, why_no_env
+from conftest import play, strict_checks, why_no_env
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import check_env
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
@@ -55,11 +54,7 @@ def make(env_id, **kwargs):
 
 @pytest.mark.parametrize("env_id", IDS)
 def test_the_checkers_pass(env_id):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        # The checker knows no vector rewards, and a scalar id is a wrapped environment.
-        warnings.filterwarnings("ignore", message=r".*The reward returned by `step\(\)`.*")
-        warnings.filterwarnings("ignore", message=".*different from the unwrapped version.*")
+    with strict_checks():
         check_env(make(env_id))
         if "Scalar" in env_id:
             sb3_check_env(make(env_id))

@@ -5,27 +5,20 @@ background of blended colours, stripes, bars that look like strokes, and pixel n
 writer sample (an 8x8 original) belongs to one split only.
 """
 
-import hashlib
-import io
-from zipfile import BadZipFile
-
 import numpy as np
 
 from prune_gym.datasets.detection import DetectionData, DetectionSplit
-from prune_gym.paths import cache_home, write_atomically
+from prune_gym.datasets.embedded import Splits, cached_or_built, divide
 
 SEED = 20211003
 SIDE = 128
 SIZES = {"train": 2_500, "search": 500, "test": 500}
-ORIGINALS = {"train": 0.6, "search": 0.2, "test": 0.2}
 MOST_DIGITS, TRIES = 5, 8
 CELL = (2.5, 6.5)  # pixels that a cell of the 8x8 original covers
 FIELDS = ("images", "boxes", "classes", "owners")
 CACHE = "digit-scenes-v1.npz"
 # Of all pixels and boxes: an id means the same task on every machine.
 SHA256 = "b6e70136b3b93f3dcd500dae9eb4ed70d1202fbe0576384736dbfc5df561f668"
-
-Arrays = tuple[np.ndarray, ...]
 
 
 def load() -> DetectionData:
@@ -35,38 +28,28 @@ def load() -> DetectionData:
         ValueError: what was built is not what the ids were made with, so results would not be
             comparable.
     """
-    splits = _read_cache()
-    if splits is None:
-        splits = build()
-        if _digest(splits) != SHA256:
-            raise ValueError(
-                f"the scenes built here have SHA-256 {_digest(splits)}, expected {SHA256}; check "
-                "the versions of scikit-learn and numpy"
-            )
-        _write_cache(splits)
+    splits = cached_or_built("scenes", CACHE, FIELDS, SHA256, build)
     train, search, test = (DetectionSplit(*splits[name]) for name in SIZES)
     names = tuple("0123456789")
     return DetectionData("digit-scenes", names, train, search, test, flip=False, recolour=True)
 
 
-def build() -> dict[str, Arrays]:
+def build() -> Splits:
     """Make all splits from the fixed seed: name -> images, boxes, classes, owners."""
     from sklearn.datasets import load_digits  # takes most of a second; the cache needs none of it
 
     digits = load_digits()
     rng = np.random.Generator(np.random.PCG64(SEED))
-    order = rng.permutation(len(digits.images))
-    ends = np.cumsum([round(share * len(order)) for share in ORIGINALS.values()])
-    splits = {}
-    for (name, size), members in zip(SIZES.items(), np.split(order, ends[:-1]), strict=True):
+    splits: Splits = {}
+    for name, members in divide(len(digits.images), rng).items():
         originals, labels = digits.images[members] / 16.0, digits.target[members]
-        splits[name] = _split(originals, labels, size, rng)
+        splits[name] = _split(originals, labels, SIZES[name], rng)
     return splits
 
 
 def _split(
     originals: np.ndarray, labels: np.ndarray, size: int, rng: np.random.Generator
-) -> Arrays:
+) -> tuple[np.ndarray, ...]:
     images, boxes, classes, owners = [], [], [], []
     for index in range(size):
         canvas = _background(rng)
@@ -149,38 +132,3 @@ def _enlarged(digit: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     u, v = rows - i, columns - j
     upper = (1 - v) * padded[i, j] + v * padded[i, j + 1]
     return (1 - u) * upper + u * ((1 - v) * padded[i + 1, j] + v * padded[i + 1, j + 1])
-
-
-def _digest(splits: dict[str, Arrays]) -> str:
-    digest = hashlib.sha256()
-    for arrays in splits.values():
-        for array in arrays:
-            digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()
-
-
-def _read_cache() -> dict[str, Arrays] | None:
-    """Return the cached splits, or None where there are none that can be trusted."""
-    path = cache_home() / CACHE
-    if not path.is_file():
-        return None
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            splits = {n: tuple(arrays[f"{n}_{field}"] for field in FIELDS) for n in SIZES}
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
-        return None  # damaged: built anew, and the cache replaced
-    return splits if _digest(splits) == SHA256 else None
-
-
-def _write_cache(splits: dict[str, Arrays]) -> None:
-    arrays = {
-        f"{name}_{field}": array
-        for name, parts in splits.items()
-        for field, array in zip(FIELDS, parts, strict=True)
-    }
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)  # type: ignore[arg-type]
-    try:
-        write_atomically(cache_home() / CACHE, buffer.getvalue())
-    except OSError:
-        return  # a read-only cache costs seconds at the next start and nothing else

@@ -5,18 +5,13 @@ smaller digits as clutter and with pixel noise. The label is the large digit's. 
 sample (an 8x8 original) belongs to one split only, so a split never shows another's handwriting.
 """
 
-import hashlib
-import io
-from zipfile import BadZipFile
-
 import numpy as np
 
 from prune_gym.datasets.data import Data, Split
-from prune_gym.paths import cache_home, write_atomically
+from prune_gym.datasets.embedded import Splits, cached_or_built, divide
 
 SEED = 20240130
 SIZES = {"train": 8_000, "search": 2_000, "test": 2_000}
-ORIGINALS = {"train": 0.6, "search": 0.2, "test": 0.2}
 CLUTTER = 2
 CACHE = "digits-v1.npz"
 # Of all pixels and labels: an id means the same task on every machine.
@@ -30,15 +25,7 @@ def load() -> Data:
         ValueError: what was built is not what the ids were made with (another scikit-learn data
             set, say), so results would not be comparable.
     """
-    splits = _read_cache()
-    if splits is None:
-        splits = build()
-        if _digest(splits) != SHA256:
-            raise ValueError(
-                f"the digits built here have SHA-256 {_digest(splits)}, expected {SHA256}; "
-                "check the versions of scikit-learn and numpy"
-            )
-        _write_cache(splits)
+    splits = cached_or_built("digits", CACHE, ("images", "labels"), SHA256, build)
     return Data(
         name="digits",
         num_classes=10,
@@ -49,17 +36,16 @@ def load() -> Data:
     )
 
 
-def build() -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def build() -> Splits:
     """Make all splits from the fixed seed: name -> (images uint8 (N, 3, 32, 32), labels)."""
     from sklearn.datasets import load_digits  # takes most of a second; the cache needs none of it
 
     digits = load_digits()
     originals = digits.images / 16.0
     rng = np.random.Generator(np.random.PCG64(SEED))
-    order = rng.permutation(len(originals))
-    ends = np.cumsum([round(share * len(order)) for share in ORIGINALS.values()])
-    splits = {}
-    for (name, size), members in zip(SIZES.items(), np.split(order, ends[:-1]), strict=True):
+    splits: Splits = {}
+    for name, members in divide(len(originals), rng).items():
+        size = SIZES[name]
         chosen = members[rng.integers(len(members), size=size)]
         clutter = members[rng.integers(len(members), size=(size, CLUTTER))]
         images = _render(originals, chosen, clutter, rng)
@@ -126,35 +112,3 @@ def _bilinear(digits: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.n
     return (1 - u) * ((1 - v) * padded[n, i, j] + v * padded[n, i, j + 1]) + u * (
         (1 - v) * padded[n, i + 1, j] + v * padded[n, i + 1, j + 1]
     )
-
-
-def _digest(splits: dict[str, tuple[np.ndarray, np.ndarray]]) -> str:
-    digest = hashlib.sha256()
-    for images, labels in splits.values():
-        digest.update(images.tobytes())
-        digest.update(labels.tobytes())
-    return digest.hexdigest()
-
-
-def _read_cache() -> dict[str, tuple[np.ndarray, np.ndarray]] | None:
-    """Return the cached splits, or None where there are none that can be trusted."""
-    path = cache_home() / CACHE
-    if not path.is_file():
-        return None
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            splits = {n: (arrays[f"{n}_images"], arrays[f"{n}_labels"]) for n in SIZES}
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
-        return None  # damaged: built anew, and the cache replaced
-    return splits if _digest(splits) == SHA256 else None
-
-
-def _write_cache(splits: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
-    buffer = io.BytesIO()
-    arrays = {f"{name}_images": images for name, (images, _) in splits.items()}
-    arrays |= {f"{name}_labels": labels for name, (_, labels) in splits.items()}
-    np.savez(buffer, **arrays)  # type: ignore[arg-type]
-    try:
-        write_atomically(cache_home() / CACHE, buffer.getvalue())
-    except OSError:
-        return  # a read-only cache costs seconds at the next start and nothing else

@@ -16,7 +16,7 @@ from prune_gym.decisions.rules import Rules
 from prune_gym.errors import unknown
 from prune_gym.evaluate import Evaluator
 
-__all__ = ["KINDS", "Decision", "Rules", "make_decisions"]
+__all__ = ["FIELDS", "KINDS", "Decision", "Rules", "make_decisions"]
 
 # In the order in which they are made where several concern the same layer.
 KINDS: dict[str, Callable[[Evaluator, Rules], list[Decision]]] = {
@@ -28,8 +28,16 @@ KINDS: dict[str, Callable[[Evaluator, Rules], list[Decision]]] = {
     "weight_bits": weight_bits_decisions,
     "activation_bits": activation_bits_decisions,
 }
-
-DENSITIES = ("global_density", "density", "variational")
+# kind -> the array in ``Realised`` that it sets
+FIELDS = {
+    "global_density": "density",
+    "block": "blocks",
+    "channels": "widths",
+    "density": "density",
+    "variational": "density",
+    "weight_bits": "weight_bits",
+    "activation_bits": "activation_bits",
+}
 
 
 def make_decisions(
@@ -46,8 +54,9 @@ def make_decisions(
             raise ValueError(unknown("kind of decision", kind, KINDS))
     if not kinds or len(set(kinds)) != len(kinds):
         raise ValueError(f"decide: expected distinct kinds out of {[*KINDS]}, got {tuple(kinds)}")
-    if len(same := [kind for kind in kinds if kind in DENSITIES]) > 1:
-        raise ValueError(f"decide: {' and '.join(same)} decide the same, take one of them")
+    for field in FIELDS.values():
+        if len(same := [kind for kind in kinds if FIELDS[kind] == field]) > 1:
+            raise ValueError(f"decide: {' and '.join(same)} decide the same, take one of them")
     order = list(KINDS)
     made = [decision for kind in kinds for decision in KINDS[kind](evaluator, rules)]
     return tuple(sorted(made, key=lambda each: (each.layer, order.index(each.kind))))

@@ -16,14 +16,7 @@ def channel_decisions(evaluator: Evaluator, rules: Rules) -> list[Decision]:
         options = widths(group.size, rules)
         layer = position[next(m.module for m in group.members if m.dim == "out")]
         lost = errors[index][options]
-        inside = next(
-            (
-                number
-                for number, block in enumerate(table.blocks)
-                if all(m.module in block.layers for m in group.members)
-            ),
-            -1,
-        )
+        inside = table.block_around(member.module for member in group.members)
         decisions.append(
             Decision(
                 *("channels", group.name, group.size, options, options, (index,), layer, lost),

@@ -11,6 +11,8 @@ from prune_gym.evaluate import Evaluator
 from prune_gym.realised import FLOAT_BITS
 
 DENSITY_STEP = 0.05
+# A sample of a layer's weights and the options -> the share of energy that each of them loses.
+Loss = Callable[[np.ndarray, np.ndarray], np.ndarray]
 SAMPLE = 65_536  # weights of a layer that its sensitivity is estimated from
 
 
@@ -41,16 +43,12 @@ def global_density_decision(evaluator: Evaluator, rules: Rules) -> list[Decision
 
 def weight_bits_decisions(evaluator: Evaluator, rules: Rules) -> list[Decision]:
     """Return one decision per layer: the bits of its weights (HAQ, EMOMC, two-stage)."""
-    options = np.array(sorted(set(rules.bits)))
-    scale = np.arange(len(options))
-    return _per_layer(evaluator, "weight_bits", FLOAT_BITS, options, scale, _rounding_loss)
+    return _bits(evaluator, rules, "weight_bits", _rounding_loss)
 
 
 def activation_bits_decisions(evaluator: Evaluator, rules: Rules) -> list[Decision]:
     """Return one decision per layer: the bits of its input."""
-    options = np.array(sorted(set(rules.bits)))
-    scale = np.arange(len(options))
-    return _per_layer(evaluator, "activation_bits", FLOAT_BITS, options, scale, _clipping_loss)
+    return _bits(evaluator, rules, "activation_bits", _clipping_loss)
 
 
 def densities(rules: Rules) -> np.ndarray:
@@ -59,20 +57,25 @@ def densities(rules: Rules) -> np.ndarray:
     return np.unique(np.append(np.round(steps * DENSITY_STEP, 2), rules.min_density))
 
 
+def _bits(evaluator: Evaluator, rules: Rules, kind: str, loss: Loss) -> list[Decision]:
+    options = np.array(sorted(set(rules.bits)))
+    return _per_layer(evaluator, kind, FLOAT_BITS, options, np.arange(len(options)), loss)
+
+
 def _per_layer(
     evaluator: Evaluator,
     kind: str,
     of: float,
     options: np.ndarray,
     scale: np.ndarray,
-    loss: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    loss: Loss,
 ) -> list[Decision]:
     table = evaluator.table
     decisions = []
     for column, index in enumerate(table.weighted):
         name = table.layers[index].name
         lost = loss(_weights(evaluator, index), options)
-        inside = next((i for i, block in enumerate(table.blocks) if name in block.layers), -1)
+        inside = table.block_around([name])
         decisions.append(Decision(kind, name, of, options, scale, (column,), index, lost, inside))
     return decisions
 

@@ -4,20 +4,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from prune_gym.decisions import Decision
+from prune_gym.decisions import FIELDS, Decision
 from prune_gym.network.table import LayerTable
 from prune_gym.realised import Realised
 
-# kind -> the array in Realised that it sets
-FIELDS = {
-    "channels": "widths",
-    "block": "blocks",
-    "density": "density",
-    "global_density": "density",
-    "variational": "density",
-    "weight_bits": "weight_bits",
-    "activation_bits": "activation_bits",
-}
 TYPES = {
     "widths": np.int64,
     "blocks": np.bool_,

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-FLOAT = 32
+from prune_gym.realised import FLOAT_BITS
 
 
 @dataclass(frozen=True)
@@ -28,5 +28,5 @@ class Rules:
                 raise ValueError(f"{name}: expected a share in (0, 1], got {getattr(self, name)!r}")
         if self.round_to < 1:
             raise ValueError(f"round_to: expected a number of channels >= 1, got {self.round_to!r}")
-        if not self.bits or any(bits not in (*range(1, 9), FLOAT) for bits in self.bits):
+        if not self.bits or any(bits not in (*range(1, 9), FLOAT_BITS) for bits in self.bits):
             raise ValueError(f"bits: expected some of 1 to 8, or 32 for float; got {self.bits!r}")

@@ -1,11 +1,65 @@
 """Checkpoints of a training: written atomically, two generations, checked when read."""
 
+import hashlib
 import os
 import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from torch import nn
+
+
+def identity(network: nn.Module, shape: object, data: str, recipe: object) -> dict[str, str]:
+    """Say what is trained and how: the recipe, the data and the weights it starts from.
+
+    ``shape`` is what tells networks apart beside their weights, by its string.
+    """
+    digest = hashlib.sha256(str(shape).encode())
+    for value in network.state_dict().values():
+        digest.update(value.cpu().numpy().tobytes())
+    return {"recipe": repr(recipe), "data": data, "network or start": digest.hexdigest()}
+
+
+class Training:
+    """A training that can go on where it was interrupted: network, optimiser and random numbers."""
+
+    def __init__(
+        self,
+        path: Path,
+        identity: dict[str, str],
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        rng: np.random.Generator,
+    ) -> None:
+        """Keep checkpoints at ``path``; ``identity`` must be the same to go on."""
+        self._path, self._identity = path, identity
+        self._network, self._optimizer, self._rng = network, optimizer, rng
+
+    def resume(self, device: torch.device) -> int:
+        """Load the last whole checkpoint where there is one; return the epochs that are done.
+
+        Raises:
+            ValueError: the checkpoint is damaged or belongs to another training.
+        """
+        state = load_checkpoint(self._path, self._identity, device)
+        if state is None:
+            return 0
+        self._network.load_state_dict(state["network"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._rng.bit_generator.state = state["rng"]
+        return state["epoch"]
+
+    def save(self, epochs: int) -> None:
+        """Write a checkpoint after so many epochs."""
+        state = {
+            "network": self._network.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "rng": self._rng.bit_generator.state,
+            "epoch": epochs,
+        }
+        save_checkpoint(self._path, self._identity, state)
 
 
 def save_checkpoint(path: Path, identity: dict[str, Any], state: dict[str, Any]) -> None:

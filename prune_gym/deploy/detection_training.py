@@ -1,6 +1,5 @@
 """Training a detector: AdamW, cosine schedule, bfloat16, checkpoint and resume."""
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ import torch
 from torch import nn
 
 from prune_gym.datasets.detection import DetectionData, DetectionSplit
-from prune_gym.deploy.checkpoint import load_checkpoint, save_checkpoint
+from prune_gym.deploy.checkpoint import Training, identity
 from prune_gym.detection.boxes import size_of
 from prune_gym.detection.loss import Objects, yolo_loss
 from prune_gym.models.darknet import Darknet
@@ -53,21 +52,12 @@ def train_detector(
     network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=recipe.weight_decay)
     rng = np.random.Generator(np.random.PCG64(recipe.seed))
-    identity, done = _identity(network, data, recipe), 0
-    if state := load_checkpoint(checkpoint, identity, device):
-        network.load_state_dict(state["network"])
-        optimizer.load_state_dict(state["optimizer"])
-        rng.bit_generator.state, done = state["rng"], state["epoch"]
-    for epoch in range(done, recipe.epochs):
+    what = identity(network, network.heads, data.name, recipe)
+    training = Training(checkpoint, what, network, optimizer, rng)
+    for epoch in range(training.resume(device), recipe.epochs):
         loss = _train_epoch(network, data, optimizer, recipe, epoch, rng, device)
         progress(f"epoch {epoch + 1}/{recipe.epochs}  loss {loss:.3f}")
-        state = {
-            "network": network.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "rng": rng.bit_generator.state,
-            "epoch": epoch + 1,
-        }
-        save_checkpoint(checkpoint, identity, state)
+        training.save(epoch + 1)
     return network.eval()
 
 
@@ -141,11 +131,3 @@ def _areas(boxes: np.ndarray) -> np.ndarray:
 def _learning_rate(recipe: DetectorRecipe, epoch: float) -> float:
     warmth = min((epoch + 0.01) / (recipe.warmup_epochs + 0.01), 1.0)
     return recipe.learning_rate * warmth * 0.5 * (1 + float(np.cos(np.pi * epoch / recipe.epochs)))
-
-
-def _identity(network: Darknet, data: DetectionData, recipe: DetectorRecipe) -> dict[str, str]:
-    """Say what is trained and how: the recipe, the data and the weights it starts from."""
-    digest = hashlib.sha256(str(network.heads).encode())
-    for value in network.state_dict().values():
-        digest.update(value.cpu().numpy().tobytes())
-    return {"recipe": repr(recipe), "data": data.name, "network or start": digest.hexdigest()}

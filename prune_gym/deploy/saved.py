@@ -44,11 +44,11 @@ def save_network(
         realised: what the strategy comes to: ``env.realise(strategy)``.
         input_shape: (C, H, W) of an image.
     """
-    from_file = name.endswith(SUFFIX)  # a network that was pruned before
+    base = read_recipe(name) if name.endswith(SUFFIX) else None  # it was pruned before
     recipe = {
         "format": FORMAT,
-        "network": read_recipe(name)["network"] if from_file else name,
-        "base": json.dumps(read_recipe(name)) if from_file else "",
+        "network": base["network"] if base else name,
+        "base": json.dumps(base) if base else "",
         "num_classes": str(num_classes),
         "input_shape": json.dumps(list(input_shape)),
         "widths": json.dumps([int(width) for width in realised.widths[0]]),

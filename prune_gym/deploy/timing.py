@@ -62,10 +62,8 @@ def deployed(network: nn.Module, table: LayerTable, realised: Realised) -> nn.Mo
     """
     candidate = cut(network, table, first_channels(table, realised.widths[0])).eval()
     fold_batch_norm(candidate, table)
-    if realised.blocks is None:
-        return candidate
-    skipped = [b for b, kept in zip(table.blocks, realised.blocks[0], strict=True) if not kept]
-    return skip_blocks(candidate, skipped)
+    kept = None if realised.blocks is None else realised.blocks[0]
+    return skip_blocks(candidate, table.skipped(kept))
 
 
 def loader(network: nn.Module, table: LayerTable, runtime: str, setting: Setting) -> Loader:

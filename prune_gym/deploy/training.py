@@ -1,6 +1,5 @@
 """Training a network: augmentation, cosine schedule, bfloat16, checkpoint and resume."""
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import nn
 
 from prune_gym.datasets import Data, Split
-from prune_gym.deploy.checkpoint import load_checkpoint, save_checkpoint
+from prune_gym.deploy.checkpoint import Training, identity
 from prune_gym.evaluate import accuracy
 from prune_gym.network.images import normalised
 from prune_gym.network.precision import fast_forward
@@ -50,11 +49,9 @@ def train(network: nn.Module, data: Data, recipe: Recipe, checkpoint: Path) -> n
     )
     rng = np.random.Generator(np.random.PCG64(recipe.seed))
     steps = len(data.train) // recipe.batch_size
-    identity, done = _identity(network, data, recipe), 0
-    if state := load_checkpoint(checkpoint, identity, device):
-        network.load_state_dict(state["network"])
-        optimizer.load_state_dict(state["optimizer"])
-        rng.bit_generator.state, done = state["rng"], state["epoch"]
+    what = identity(network, network, data.name, recipe)
+    training = Training(checkpoint, what, network, optimizer, rng)
+    done = training.resume(device)
     with _progress() as progress:
         for epoch in range(done, recipe.epochs):
             task = progress.add_task(f"epoch {epoch + 1}/{recipe.epochs}", total=steps)
@@ -69,13 +66,7 @@ def train(network: nn.Module, data: Data, recipe: Recipe, checkpoint: Path) -> n
             network.eval()
             top1 = accuracy(network, data, data.search)
             progress.console.print(f"epoch {epoch + 1}/{recipe.epochs}  search accuracy {top1:.4f}")
-            state = {
-                "network": network.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "rng": rng.bit_generator.state,
-                "epoch": epoch + 1,
-            }
-            save_checkpoint(checkpoint, identity, state)
+            training.save(epoch + 1)
     return network.eval()
 
 
@@ -127,11 +118,3 @@ def _progress() -> Progress:
     return Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     )
-
-
-def _identity(network: nn.Module, data: Data, recipe: Recipe) -> dict[str, str]:
-    """Say what is trained and how: the recipe, the data and the weights it starts from."""
-    digest = hashlib.sha256(str(network).encode())
-    for value in network.state_dict().values():
-        digest.update(value.cpu().numpy().tobytes())
-    return {"recipe": repr(recipe), "data": data.name, "network or start": digest.hexdigest()}

@@ -74,7 +74,7 @@ def _between(x: fx.Node, end: fx.Node) -> set[fx.Node]:
 
 def function_name(node: fx.Node) -> str:
     """Return the name of the function or method that a node calls, "" for a module."""
-    if node.op not in ("call_function", "call_method"):
+    if node.op == "call_module":
         return ""
     target = node.target
     return target if isinstance(target, str) else getattr(target, "__name__", str(target))

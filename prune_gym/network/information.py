@@ -42,7 +42,7 @@ def learn_information(
         per layer with weights (the last one, which answers, left out), ``float32 (outputs,)``.
     """
     follows = {layer.follows: layer.name for layer in table.layers if layer.follows}
-    names = [table.layers[index].name for index in table.weighted][:-1]
+    names = noisy_layers(table)
     outputs = table.outputs(table.full[None])[0][list(table.weighted)].astype(int)
     noises = {name: _Noise(int(count)) for name, count in zip(names, outputs, strict=False)}
     handles = [
@@ -57,6 +57,11 @@ def learn_information(
         for handle in handles:
             handle.remove()
     return {name: noise.average().numpy() for name, noise in noises.items()}
+
+
+def noisy_layers(table: LayerTable) -> list[str]:
+    """Return the layers that noise is learned for: those with weights, but the last, the answer."""
+    return [table.layers[index].name for index in table.weighted][:-1]
 
 
 def importance(

@@ -3,7 +3,7 @@
 It holds NumPy arrays and plain data only; :func:`prune_gym.network.trace.trace` makes it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -200,6 +200,11 @@ class LayerTable:
         return np.array([np.isin(names, block.layers) for block in self.blocks]).reshape(
             len(self.blocks), len(names)
         )
+
+    def block_around(self, modules: Iterable[str]) -> int:
+        """Return the index of the block whose branch holds all of these modules, -1 for none."""
+        names = set(modules)
+        return next((i for i, b in enumerate(self.blocks) if names <= set(b.layers)), -1)
 
     def skipped(self, kept: Sequence[bool] | np.ndarray | None) -> list[Block]:
         """Return the blocks that are skipped, given which are kept (None: all of them)."""

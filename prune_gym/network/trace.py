@@ -16,7 +16,7 @@ import torch
 from torch import fx, nn
 from torch.nn import functional as F
 
-from prune_gym.network.blocks import find_blocks, function_name
+from prune_gym.network.blocks import ADDITIONS, find_blocks, function_name
 from prune_gym.network.groups import NO_UNIT, group_units, places_of_units
 from prune_gym.network.table import Activation, Affine, Kind, Layer, LayerTable
 
@@ -173,12 +173,11 @@ class _Tracer(fx.Interpreter):
         return replace(self._new(units, _size(result)), writer=name)
 
     def _function(self, node: fx.Node, result: torch.Tensor) -> _Tensor:
-        target = node.target
-        name = target if isinstance(target, str) else getattr(target, "__name__", str(target))
+        target, name = node.target, function_name(node)
         sources = [self.values[n] for n in node.all_input_nodes if n in self.values]
         if name in _ELEMENTWISE_FUNCTIONS:
             return self._in_place(node, sources[0])
-        if name in ("add", "iadd", "add_") and len(sources) == 2:
+        if name in ADDITIONS and len(sources) == 2:
             return self._new(self._merge(*sources), _size(result), sources)
         if name in ("cat", "concat"):
             units = np.concatenate([s.units for s in sources])
