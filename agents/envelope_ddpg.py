@@ -41,9 +41,9 @@ from stable_baselines3.td3.policies import TD3Policy
 from torch import Tensor, nn
 
 from agents.episodes import Episodes
-from agents.random_ratio import NOISE
 from agents.settings import Settings
 from agents.spaces import require_actions
+from agents.warm_up import NOISE
 from prune_gym.objectives import weights_array
 from prune_gym.wrappers import PreferenceConditioned
 

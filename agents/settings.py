@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 from stable_baselines3.common.logger import Logger
 
 
@@ -30,4 +31,13 @@ class Trained(Protocol):
 
     def save(self, path: Path) -> None:
         """Write the agent to ``path``."""
+        ...
+
+
+@runtime_checkable
+class Conditioned(Trained, Protocol):
+    """A trained agent that answers for any preference; the benchmark asks it for a grid of them."""
+
+    def predict(self, observation: np.ndarray, preference: np.ndarray) -> tuple[np.ndarray, Any]:
+        """Return the action for an observation and weights over the objectives ``(k,)``."""
         ...

@@ -4,6 +4,7 @@ import gymnasium as gym
 import numpy as np
 
 from agents.settings import Settings
+from agents.warm_up import spread
 
 
 def search(env: gym.Env, settings: Settings) -> None:
@@ -13,7 +14,7 @@ def search(env: gym.Env, settings: Settings) -> None:
     them early (every half of the rest in turn), so that a short run covers the range too.
     """
     low, high = _range(env)
-    for episode, share in enumerate(_spread(settings.episodes)):
+    for episode, share in enumerate(spread(settings.episodes)):
         env.reset(seed=settings.seed if episode == 0 else None)
         terminated = False
         while not terminated:
@@ -26,11 +27,3 @@ def _range(env: gym.Env) -> tuple[float, float]:
     if isinstance(env.action_space, gym.spaces.Discrete):
         return 0, int(env.action_space.n) - 1
     return -1.0, 1.0
-
-
-def _spread(count: int) -> np.ndarray:
-    """Return ``count`` evenly spaced numbers from 0 to 1 in van der Corput's order."""
-    bits = max(count - 1, 1).bit_length()
-    reversed_bits = [int(f"{i:0{bits}b}"[::-1], 2) for i in range(2**bits)]
-    order = [i for i in reversed_bits if i < count]
-    return np.linspace(0.0, 1.0, count)[order]

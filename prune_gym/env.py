@@ -177,6 +177,11 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
         return self._plan.decisions
 
     @property
+    def next_decision(self) -> int:
+        """Index of the decision that the next step makes; their number at an episode's end."""
+        return self._index
+
+    @property
     def evaluator(self) -> Evaluator:
         """What scores the candidates; shared by all environments of the same task."""
         return self._evaluator

@@ -61,7 +61,7 @@ def test_commands_parse(name: str) -> None:
         for line in block.splitlines():
             program, *options = shlex.split(line)
             assert program == "prune-gym"
-            cli._parser().parse_args(options)
+            cli.make_parser().parse_args(options)
 
 
 @pytest.mark.parametrize("name", ["prune_gym", "prune_gym.errors", "prune_gym.wrappers"])

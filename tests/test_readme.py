@@ -60,7 +60,7 @@ def test_command_parses(command: str, train) -> None:
         case ["python", "train.py", *options]:
             train._parser().parse_args(options)
         case ["prune-gym", *options]:
-            cli._parser().parse_args(options)
+            cli.make_parser().parse_args(options)
         case ["make", target]:
             subprocess.run(["make", "-n", target], cwd=ROOT, check=True, capture_output=True)
         case ["pip", "install", "-e", path]:

@@ -1,0 +1,49 @@
+"""The command ``prune-gym``: one file per subcommand.
+
+A subcommand is a module with ``HELP``, ``options(parser)`` and ``run(options, console)``, which
+returns the exit status. It imports what is heavy inside ``run``, so that ``--help`` comes at once.
+"""
+
+import argparse
+from importlib import import_module
+
+from rich.console import Console
+from rich.markup import escape
+
+# name -> module
+COMMANDS = {
+    "envs": "prune_gym.cli.envs",
+    "apply": "prune_gym.cli.apply",
+    "validate": "prune_gym.cli.validate",
+    "pretrain": "prune_gym.cli.pretrain",
+    "pretrain-detector": "prune_gym.cli.pretrain_detector",
+    "profile": "prune_gym.cli.profile",
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one subcommand; returns the exit status (0, 1: not reproduced, 2: an error)."""
+    options = make_parser().parse_args(arguments)
+    try:
+        return options.run(options, Console())
+    except (ValueError, FileNotFoundError, ImportError, OSError) as error:
+        Console(stderr=True).print(
+            f"[red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True
+        )
+        return 2
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of all subcommands."""
+    parser = argparse.ArgumentParser(
+        prog="prune-gym",
+        description="Environments, strategies and weights of prune-gym.",
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, module in COMMANDS.items():
+        command = import_module(module)
+        subparser = commands.add_parser(name, help=command.HELP, allow_abbrev=False)
+        command.options(subparser)
+        subparser.set_defaults(run=command.run)
+    return parser

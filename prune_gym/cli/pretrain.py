@@ -1,0 +1,36 @@
+"""``prune-gym pretrain``: train the weights that an environment starts from."""
+
+import argparse
+from pathlib import Path
+
+from rich.console import Console
+
+HELP = "train the weights an environment starts from"
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    parser.add_argument("--network", default="vgg16")
+    parser.add_argument("--data", default="digits")
+    parser.add_argument("--epochs", type=int, default=100)
+    parser.add_argument("--learning-rate", type=float, default=0.1)
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--from", dest="start_from", type=Path, metavar="WEIGHTS.safetensors")
+    parser.add_argument("--out", type=Path, help="default: NETWORK-DATA.safetensors")
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    """Train, or go on from the checkpoint."""
+    from prune_gym.deploy.pretrain import pretrain
+    from prune_gym.deploy.training import Recipe
+
+    recipe = Recipe(
+        epochs=options.epochs,
+        learning_rate=options.learning_rate,
+        batch_size=options.batch_size,
+        seed=options.seed,
+    )
+    out = options.out or Path(f"{options.network}-{options.data}.safetensors")
+    pretrain(options.network, options.data, recipe, out, options.start_from, console)
+    return 0

@@ -1,0 +1,72 @@
+"""``prune-gym profile``: a latency table measured on this machine, and its check."""
+
+import argparse
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+HELP = "measure a latency table on this machine"
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    add = parser.add_argument
+    add("--network", action="append", help="repeatable; default: vgg16")
+    add("--runtime", default="onnxruntime")
+    add("--threads", type=int, default=2)
+    add("--batch", type=int, default=1)
+    add("--device", help="what to call this machine in the table")
+    add("--out", type=Path, default=Path("latency.json"))
+    add("--check", action="store_true", help="measure random strategies and compare with a table")
+    add("--latency", help="the table to check, shipped name or path; default: --out")
+    add("--seed", type=int, default=0, help="of the strategies of --check")
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    """Measure a table, or compare one with what is measured."""
+    from prune_gym import models
+    from prune_gym.deploy.profile import profile
+    from prune_gym.deploy.runtimes import Setting
+
+    if options.check:
+        return _check_latency(options, console)
+    if not options.device:
+        raise ValueError("--device is missing: what to call this machine in the table")
+    for name in options.network or ["vgg16"]:
+        network = models.build(name, 10)
+        shape = models.NETWORKS[name].input_shape
+        setting = Setting(options.batch, shape, options.threads)
+        profile(
+            network,
+            name=name,
+            device=options.device,
+            runtime=options.runtime,
+            setting=setting,
+            out=options.out,
+        )
+    use = escape(f'Wrote {options.out}; use it with gym.make(..., latency="{options.out}")')
+    console.print(use, soft_wrap=True)
+    return 0
+
+
+def _check_latency(options: argparse.Namespace, console: Console) -> int:
+    from prune_gym import models
+    from prune_gym.costs.latency import load_latency_table
+    from prune_gym.deploy.check import check
+
+    latency = load_latency_table(options.latency or str(options.out))
+    for name in options.network or ["vgg16"]:
+        network = models.build(name, 10)
+        result = check(network, latency, models.NETWORKS[name].input_shape, seed=options.seed)
+        title = f"{name}: {latency.about['device']}, {latency.about['runtime']}"
+        table = Table("predicted ms", "measured ms", "error", "error of the share", title=title)
+        columns = (result.predicted, result.measured, result.errors, result.relative_errors)
+        for predicted, measured, error, relative in zip(*columns, strict=True):
+            table.add_row(
+                f"{predicted:.3f}", f"{measured:.3f}", f"{error:+.1%}", f"{relative:+.1%}"
+            )
+        console.print(table)
+        console.print(f"{name}: {result}", highlight=False, soft_wrap=True)
+    return 0

@@ -1,0 +1,31 @@
+"""``prune-gym validate``: are a strategy's numbers reproduced here?"""
+
+import argparse
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+HELP = "replay a strategy and check its numbers"
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    parser.add_argument("strategy", type=Path, metavar="STRATEGY.json")
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    """Print every claim and what was found; 1 where one is not reproduced."""
+    from prune_gym.deploy.apply import environment_of
+    from prune_gym.objectives import natural
+    from prune_gym.strategy import load_strategy
+
+    strategy = load_strategy(options.strategy)
+    result = environment_of(strategy).validate(strategy)
+    table = Table("metric", "claimed", "found here", "", title=str(options.strategy))
+    for claim in result.claims:
+        verdict = "reproduced" if claim.reproduced else "NOT reproduced"
+        claimed, found = (natural(v, claim.name) for v in (claim.claimed, claim.found))
+        table.add_row(claim.name, claimed, found, verdict)
+    console.print(table)
+    return 0 if result.reproduced else 1
