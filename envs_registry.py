@@ -34,6 +34,16 @@ _CHANNELS: dict[str, Kwargs] = {
     },
     "ChannelPrune": {"latency": None},
 }
+# Small enough that every strategy was evaluated once: accuracies are looked up.
+_TABULATED: dict[str, Kwargs] = {
+    "ChannelPrune-Table": {
+        "network": "vgg6",
+        "data": "digits",
+        "table": "vgg6-digits",
+        "round_to": 4,
+        "latency": None,
+    },
+}
 # Networks in the other search spaces, on the embedded data and on CIFAR-10.
 _NETWORKS = {
     "VGG16": "vgg16",
@@ -93,10 +103,13 @@ _OTHERS: dict[str, Kwargs] = {
     for suffix, data in _DATA.items()
     if f"ChannelPrune-{network}{suffix}" in _CHANNELS  # there are weights
 }
-ENVS: dict[str, Kwargs] = _CHANNELS | _OTHERS | _DETECTORS
+ENVS: dict[str, Kwargs] = _CHANNELS | _TABULATED | _OTHERS | _DETECTORS
 VERSION = "v0"
 DISCRETE_ACTIONS = 8
 
+# Entry points of one environment and of several.
+_CLASSES = ("prune_gym.env:CompressionEnv", "prune_gym.vector:CompressionVectorEnv")
+_TABULATED_CLASSES = ("prune_gym.tabulated:TabulatedEnv", "prune_gym.tabulated:TabulatedVectorEnv")
 _SCALAR = WrapperSpec("ScalarReward", "prune_gym.wrappers:ScalarReward", {"weights": None})
 
 
@@ -116,16 +129,17 @@ VARIANTS: dict[str, tuple[Kwargs, tuple[WrapperSpec, ...]]] = {
 def register_envs() -> None:
     """Register every id with Gymnasium; calling it again changes nothing."""
     for name, kwargs in ENVS.items():
+        single, vector = _TABULATED_CLASSES if name in _TABULATED else _CLASSES
         for variant, (extra, wrappers) in VARIANTS.items():
             env_id = f"{name}{variant}-{VERSION}"
             if env_id in gym.registry:
                 continue
             gym.register(
                 env_id,
-                entry_point="prune_gym.env:CompressionEnv",
+                entry_point=single,
                 # Vector rewards are not what the passive checker expects; tests run the checkers.
                 disable_env_checker=True,
                 kwargs={**kwargs, **extra},
                 additional_wrappers=wrappers,
-                vector_entry_point=None if wrappers else "prune_gym.vector:CompressionVectorEnv",
+                vector_entry_point=None if wrappers else vector,
             )

@@ -12,15 +12,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
-from stable_baselines3.common.logger import KVWriter, Logger
 
 import prune_gym
-from agents import AGENTS, Settings, find_agent
+from agents import AGENTS, find_agent
+from prune_gym.cli.pairs import pair, pairs
 from prune_gym.errors import unknown
 from prune_gym.journal import JournalError
 from prune_gym.objectives import DEFAULT, natural, weights_array
 from prune_gym.record import RecordRun
 from prune_gym.run import RunError, RunFolder
+from prune_gym.searching import keep, play
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -45,7 +46,7 @@ def _search(options: argparse.Namespace, console: Console) -> None:
     if options.env not in prune_gym.env_ids():
         raise ValueError(unknown("environment", options.env, prune_gym.env_ids()))
     config = _config(options)
-    agent = find_agent(options.agent)
+    find_agent(options.agent)  # before anything is built
     if gym.spec(options.env).additional_wrappers:
         raise ValueError(f"{options.env} has a scalar reward; search its id without -Scalar")
     console.print(f"Preparing {options.env} (the first time builds and caches data and statistics)")
@@ -56,12 +57,14 @@ def _search(options: argparse.Namespace, console: Console) -> None:
     folder = RunFolder(run, config, options.resume)
     recorded = RecordRun(env, folder)
     try:
-        _play(agent, recorded, options, console)
+        _play(recorded, config, options, console)
     finally:
         recorded.close()
 
 
-def _play(agent: Any, env: RecordRun, options: argparse.Namespace, console: Console) -> None:
+def _play(
+    env: RecordRun, config: dict[str, Any], options: argparse.Namespace, console: Console
+) -> None:
     folder = env.folder
     if folder.journal.warning:
         console.print(f"[yellow]{escape(folder.journal.warning)}")
@@ -75,58 +78,24 @@ def _play(agent: Any, env: RecordRun, options: argparse.Namespace, console: Cons
     started = time.perf_counter()
     with _progress(console) as progress:
         task = progress.add_task("episodes", total=options.episodes, hypervolume=0.0, front=0)
-        watched = _Watched(
-            env,
-            lambda: progress.update(
+
+        def finished() -> None:
+            progress.update(
                 task,
                 completed=env.episode,
                 hypervolume=env.hypervolume,
                 front=int(env.on_front().sum()),
-            ),
-        )
-        logger = Logger(None, [_OnBoard(env)])
-        settings = Settings(options.episodes, options.seed, options.preference, logger)
+            )
+
         try:
-            trained = agent(watched, settings)
+            trained = play(env, config, finished)
         except KeyboardInterrupt:
             console.print(f"Interrupted after {env.episode} episodes; --resume goes on")
             trained = None
     if not env.episode:
         return
-    env.write_front()
-    if trained is not None:
-        trained.save(folder.path / ".agent.zip")
-        (folder.path / ".agent.zip").replace(folder.path / "agent.zip")
+    keep(env, trained)
     _report(env, console, time.perf_counter() - started)
-
-
-class _Watched(gym.Wrapper):
-    """Calls back after every finished episode."""
-
-    def __init__(self, env: RecordRun, finished: Any) -> None:
-        super().__init__(env)
-        self._finished = finished
-
-    def step(self, action: Any) -> Any:
-        result = self.env.step(action)
-        if result[2]:
-            self._finished()
-        return result
-
-
-class _OnBoard(KVWriter):
-    """Writes an agent's own figures into the run's TensorBoard file, over episodes."""
-
-    def __init__(self, env: RecordRun) -> None:
-        self._env = env
-
-    def write(self, key_values: dict, key_excluded: dict, step: int = 0) -> None:
-        for key, value in key_values.items():
-            if key.startswith("train/"):
-                self._env.writer.add_scalar(key, value, self._env.episode)
-
-    def close(self) -> None:
-        """Leave the file to the run."""
 
 
 def _report(env: RecordRun, console: Console, seconds: float) -> None:
@@ -136,7 +105,7 @@ def _report(env: RecordRun, console: Console, seconds: float) -> None:
     table = Table(title=f"The front ({len(shown)} of {len(front)} strategies)")
     table.add_column("strategy", no_wrap=True)
     for objective in objectives:
-        table.add_column(objective.name, justify="right", no_wrap=True)
+        table.add_column(objective.label, justify="right", no_wrap=True)
     values = (natural(original[objective.metric], objective.metric) for objective in objectives)
     table.add_row("original", *values, style="bold")
     for record in shown:
@@ -181,6 +150,8 @@ def _config(options: argparse.Namespace) -> dict[str, Any]:
         env_kwargs["objectives"] = list(options.objectives)
     if options.network:
         env_kwargs["network"] = options.network
+    if options.library:
+        env_kwargs["library"] = options.library
     if options.preference:
         registered = gym.spec(options.env).kwargs.get("objectives", DEFAULT)
         weights_array(options.preference, options.objectives or registered)  # before anything
@@ -209,12 +180,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--agent", default="envelope-ddpg", help=f"{', '.join(AGENTS)} or sb3:CLASS")
     add("--episodes", type=_positive, default=150, help="strategies to evaluate (%(default)s)")
     add("--seed", type=int, default=0)
-    add("--budget", type=_pair, action="append", metavar="COST=SHARE", help="repeatable")
-    add("--preference", type=_pairs, metavar="NAME=WEIGHT,...", help="priorities of objectives")
+    add("--budget", type=pair, action="append", metavar="COST=SHARE", help="repeatable")
+    add("--preference", type=pairs, metavar="NAME=WEIGHT,...", help="priorities of objectives")
     add("--objectives", type=lambda text: tuple(text.split(",")), metavar="NAME,...")
     add(
         "--network", help="start from this instead: a file of `prune-gym apply`, or module:function"
     )
+    add("--library", metavar="FOLDER", help="of `prune-gym library`, for PruneQuantize ids")
     add("--run", type=Path, help="run folder (default: runs/ENV-AGENT-SEED)")
     add("--resume", action="store_true", help="go on with the run in the folder")
     return parser
@@ -225,18 +197,6 @@ def _positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number >= 1, got {text!r}")
     return value
-
-
-def _pair(text: str) -> tuple[str, float]:
-    name, equals, value = text.partition("=")
-    try:
-        return name.strip(), float(value)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"expected NAME=NUMBER, got {text!r}") from None
-
-
-def _pairs(text: str) -> dict[str, float]:
-    return dict(_pair(part) for part in text.split(","))
 
 
 if __name__ == "__main__":

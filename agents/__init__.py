@@ -14,14 +14,26 @@ from prune_gym.errors import unknown
 
 __all__ = ["AGENTS", "Settings", "Trained", "find_agent"]
 
-# name -> module with a function ``search``; "sb3:<class>" is handled by agents.sb3
+# name -> module with a function ``search``
 AGENTS = {
-    "envelope-ddpg": "agents.envelope_ddpg",
+    "abcp": "agents.abcp",
+    "amc": "agents.amc",
+    "emomc": "agents.emomc",
+    "envelope-ddpg": "agents.imagining_ddpg",
+    "envelope-ddpg-model-free": "agents.envelope_ddpg",
+    "jcw": "agents.jcw",
+    "nsga2": "agents.nsga2",
     "random": "agents.random",
     "random-ratio": "agents.random_ratio",
+    "two-stage": "agents.two_stage",
     "uniform": "agents.uniform",
 }
-SB3 = "sb3:"
+# family -> module with a function ``search_with(name)``, and an example; "sb3:SAC" is one of them
+FAMILIES = {
+    "optuna": ("agents.optuna_samplers", "optuna:tpe"),
+    "sb3": ("agents.sb3", "sb3:SAC"),
+    "sb3-conditioned": ("agents.sb3_conditioned", "sb3-conditioned:SAC"),
+}
 
 
 def find_agent(name: str) -> Callable[[gym.Env, Settings], Trained | None]:
@@ -29,11 +41,12 @@ def find_agent(name: str) -> Callable[[gym.Env, Settings], Trained | None]:
 
     Raises:
         ValueError: no such agent.
+        ImportError: the agent needs an extra; the message says which.
     """
-    if name.startswith(SB3):
-        from agents.sb3 import search_with
-
-        return search_with(name[len(SB3) :])
+    family, colon, member = name.partition(":")
+    if colon and family in FAMILIES:
+        return import_module(FAMILIES[family][0]).search_with(member)
     if name not in AGENTS:
-        raise ValueError(unknown("agent", name, [*AGENTS, "sb3:SAC", "sb3:PPO"]))
+        examples = [example for _, example in FAMILIES.values()]
+        raise ValueError(unknown("agent", name, [*AGENTS, *examples]))
     return import_module(AGENTS[name]).search

@@ -19,9 +19,11 @@ Departures, and why:
 - Twin critics, from each the vector whose projection on w is smaller (QENV_CTN): the maximum over
   w' overestimates. No target noise and no delayed actor: DDPG, as in the paper's name.
 - Exploration is drawn per episode and not only per step (:class:`EpisodeNoise`), because actions of
-  independent noise all give strategies of about the same size. The warm-up plays a random overall
-  ratio with noise around it (the agent ``random-ratio``), for the same reason. The updates that it
-  had no data for are made when it ends, all at once.
+  independent noise all give strategies of about the same size. The updates that the warm-up had no
+  data for are made when it ends, all at once.
+
+``search`` explores by that noise alone (``envelope-ddpg-model-free``); the agent that
+:mod:`agents.imagining_ddpg` makes of it imagines what to evaluate next (``envelope-ddpg``).
 """
 
 from collections.abc import Mapping, Sequence
@@ -41,9 +43,10 @@ from stable_baselines3.td3.policies import TD3Policy
 from torch import Tensor, nn
 
 from agents.episodes import Episodes
+from agents.filling import fill
 from agents.settings import Settings
 from agents.spaces import require_actions
-from agents.warm_up import NOISE
+from agents.warm_up import NOISE, warm_up
 from prune_gym.objectives import weights_array
 from prune_gym.wrappers import PreferenceConditioned
 
@@ -58,29 +61,35 @@ class EpisodeNoise(ActionNoise):
         self.reset()
 
     def reset(self) -> None:
-        """Draw the offset and the warm-up ratio of the next episode."""
+        """Draw the offset and the random ratio of the next episode."""
         self._offset = np.random.normal(0.0, self.per_episode, self._shape)
-        self._base = np.random.uniform(-1.0, 1.0, self._shape)
+        self._ratio = np.random.uniform(-1.0, 1.0, self._shape)
 
     def __call__(self) -> np.ndarray:
         """Return the noise of one step."""
         return self._offset + np.random.normal(0.0, self.per_step, self._shape)
 
-    def warm_up(self) -> np.ndarray:
-        """Return an action of the warm-up: the episode's ratio with noise, in [-1, 1]."""
-        return np.clip(self._base + np.random.normal(0.0, NOISE, self._shape), -1.0, 1.0)
+    def random_action(self) -> np.ndarray:
+        """Return an action around the episode's random ratio, in [-1, 1]."""
+        return np.clip(self._ratio + np.random.normal(0.0, NOISE, self._shape), -1.0, 1.0)
 
 
 class VectorReplayBuffer(ReplayBuffer):
-    """A replay buffer whose rewards are the vectors in ``info["vector_reward"]``."""
+    """A replay buffer whose rewards are the vectors in ``info["vector_reward"]``.
+
+    Attributes:
+        finished: the terminal infos of the strategies whose transitions it was given.
+    """
 
     def __init__(self, *args: Any, reward_dim: int, **kwargs: Any) -> None:
         """Take ``reward_dim`` beside SB3's arguments."""
         super().__init__(*args, **kwargs)
         self.vectors = np.zeros((self.buffer_size, self.n_envs, reward_dim), dtype=np.float32)
+        self.finished: list[dict[str, Any]] = []
 
     def add(self, obs, next_obs, action, reward, done, infos) -> None:
         """Store a transition of every environment."""
+        self.finished += [info for info in infos if "strategy" in info]
         self.vectors[self.pos] = [info["vector_reward"] for info in infos]
         super().add(obs, next_obs, action, reward, done, infos)
 
@@ -154,7 +163,7 @@ class EnvelopeDDPG(TD3):
         Args:
             policy: :class:`EnvelopePolicy`, or its class for loading.
             env: an environment (or SB3 VecEnv of such) wrapped in ``PreferenceConditioned``.
-            learning_starts: steps of warm-up.
+            learning_starts: steps before the first update, around a random ratio per episode.
             learning_rate: of Adam, for actor and critics.
             batch_size: transitions an update.
             gradient_steps: updates an environment step.
@@ -202,7 +211,7 @@ class EnvelopeDDPG(TD3):
         several = isinstance(self.action_noise, VectorizedActionNoise)
         noises = self.action_noise.noises if several else [self.action_noise]
         if self.num_timesteps < learning_starts:
-            action = np.stack([noise.warm_up() for noise in noises])
+            action = np.stack([noise.random_action() for noise in noises])
             return action, action
         left = 0.25 + 0.75 * self._current_progress_remaining
         for noise in noises:
@@ -243,11 +252,12 @@ class EnvelopeDDPG(TD3):
         self._update_learning_rate([self.actor.optimizer, self.critic.optimizer])
         blend = 1 - self._current_progress_remaining  # lambda of the homotopy
         if not self._n_updates:  # now, and from all of it: what the warm-up had no updates for
-            gradient_steps += self.learning_starts // self.n_envs * gradient_steps
+            assert self.replay_buffer is not None
+            gradient_steps *= max(self.replay_buffer.size(), 1)
         losses = []
         for _ in range(gradient_steps):
             self._n_updates += 1
-            batch = self.replay_buffer.sample(batch_size)  # type: ignore[union-attr]
+            batch = self._batch(batch_size)
             w = self._preferences(batch_size * self.relabelled)
             target = self._target(batch, w)
             state = self._with(_tile(batch.observations, self.relabelled), w)
@@ -264,6 +274,10 @@ class EnvelopeDDPG(TD3):
         self.logger.record("train/critic_loss", critic_mean)
         self.logger.record("train/actor_loss", actor_mean)
         self.logger.record("train/homotopy_lambda", blend)
+
+    def _batch(self, size: int) -> ReplayBufferSamples:
+        """Return the transitions of one update."""
+        return self.replay_buffer.sample(size)  # type: ignore[union-attr]
 
     def _preferences(self, count: int) -> Tensor:
         drawn = np.random.dirichlet(self.concentration, count).astype(np.float32)
@@ -307,14 +321,21 @@ class EnvelopeDDPG(TD3):
 
 
 def search(env: gym.Env, settings: Settings) -> EnvelopeDDPG:
-    """Learn the front of a vector environment in one run."""
-    require_actions(env, gym.spaces.Box, "envelope-ddpg")
+    """Learn the front of a vector environment in one run, exploring by noise alone."""
+    require_actions(env, gym.spaces.Box, "envelope-ddpg-model-free")
     conditioned = PreferenceConditioned(env, settings.priorities)
-    steps = len(env.unwrapped.decisions)  # type: ignore[attr-defined]
-    warm_up = max(settings.episodes // 5, 1) * steps
-    agent = EnvelopeDDPG(env=conditioned, learning_starts=warm_up, seed=settings.seed)
+    return learn(EnvelopeDDPG(env=conditioned, learning_starts=0, seed=settings.seed), settings)
+
+
+def learn(agent: EnvelopeDDPG, settings: Settings) -> EnvelopeDDPG:
+    """Play the shared warm-up and learn for the rest of the episodes."""
+    assert agent.env is not None
+    decisions = len(agent.env.get_attr("decisions")[0])
     agent.set_logger(settings.logger)
-    agent.learn(settings.episodes * steps, callback=Episodes(settings.episodes))
+    strategies = warm_up(settings.episodes, decisions, settings.seed)
+    fill(agent, strategies)
+    if left := settings.episodes - len(strategies):
+        agent.learn(left * decisions, callback=Episodes(left))
     return agent
 
 

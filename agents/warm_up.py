@@ -30,7 +30,8 @@ def warm_up(episodes: int, decisions: int, seed: int) -> np.ndarray:
     actions = np.empty((count, decisions), dtype=np.float32)
     actions[0::2] = spread((count + 1) // 2)[:, None] * 2 - 1
     rng = np.random.default_rng(seed)
-    actions[1::2] = [random_ratio(rng, decisions) for _ in range(count // 2)]
+    for row in range(1, count, 2):
+        actions[row] = random_ratio(rng, decisions)
     return actions
 
 

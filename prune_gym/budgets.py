@@ -79,6 +79,10 @@ class Budgets:
         meets = self._worst(rows.reshape(-1, rows.shape[-1])) <= 1
         return np.asarray(meets.reshape(len(self._completions), -1).any(axis=0))
 
+    def met(self, values: np.ndarray) -> np.ndarray:
+        """Return which strategies (n, decisions) exceed no budget, ``bool (n,)``."""
+        return self._worst(values) <= 1 if self._limits else np.ones(len(values), dtype=bool)
+
     def exceeded(self, values: np.ndarray) -> str:
         """Return which budgets a strategy's values (decisions,) exceed, "" where none is."""
         realised = self._plan.realise(values[None])

@@ -18,6 +18,7 @@ from prune_gym.decisions.plan import Plan
 from prune_gym.deploy.measured import MeasuredLatency
 from prune_gym.errors import unknown
 from prune_gym.evaluate import Evaluator
+from prune_gym.library import with_library
 from prune_gym.objectives import DEFAULT, make_objectives
 from prune_gym.observation import FEATURES, Observer, Progress
 from prune_gym.realised import Realised
@@ -86,6 +87,7 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
         dataflow: str = "X:Y",
         coding: str = "csr",
         repair: str = "least_squares",
+        library: str | None = None,
         reward: str = "incremental",
         decide: Sequence[str] = ("channels",),
         min_keep: float = 0.125,
@@ -111,6 +113,9 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
             coding: how the weights are stored, for size: dense, coo or csr.
             repair: how candidates are repaired: none, batch_norm, merge, merge+batch_norm or
                 least_squares.
+            library: folder that ``prune-gym library`` made: candidates start from its networks,
+                pruned and retrained beforehand, and are not repaired; for one density of all
+                layers, and bits.
             reward: "incremental" or "terminal".
             decide: the kinds of decisions: channels, block, density, global_density, variational,
                 weight_bits, activation_bits.
@@ -132,6 +137,8 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
         self._evaluator = find_evaluator(
             network, data, repair, granularity, by_information="variational" in decide
         )
+        if library is not None:
+            self._evaluator = with_library(self._evaluator, library, decide)
         table = self._evaluator.table
         rules = Rules(min_keep, round_to, min_density, tuple(bits))
         decisions = make_decisions(decide, self._evaluator, rules)
@@ -144,7 +151,7 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
             self._costs[measured.name] = measured
         if objectives is None:
             objectives = [name for name in DEFAULT if name == "accuracy" or name in self._costs]
-        self.objectives = make_objectives(objectives, self._costs)
+        self.objectives = make_objectives(objectives, self._costs, self._evaluator.data.score)
         limits = dict(budgets or {})
         self._budgets = Budgets(limits, self._costs, self._plan)
         self._limit_row = np.array([limits.get(name, 1.0) for name in COSTS])
@@ -175,6 +182,20 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
     def decisions(self) -> tuple[Decision, ...]:
         """All decisions in the order of the episode; those in a skipped block are not made."""
         return self._plan.decisions
+
+    @property
+    def plan(self) -> Plan:
+        """How the decisions' values come to a candidate."""
+        return self._plan
+
+    @property
+    def budgets(self) -> dict[str, float]:
+        """The budgets it was made with: cost -> largest allowed share of the original's."""
+        return {
+            name: float(limit)
+            for name, limit in zip(COSTS, self._limit_row, strict=True)
+            if limit < 1
+        }
 
     @property
     def next_decision(self) -> int:
@@ -291,6 +312,27 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
         if exceeded := self._budgets.exceeded(values):
             raise ValueError(f"the strategy exceeds the budgets {exceeded}")
         return self._plan.realise(values[None])
+
+    def within_budgets(self, values: np.ndarray) -> np.ndarray:
+        """Return which strategies exceed no budget: values (n, decisions) -> ``bool (n,)``."""
+        return self._budgets.met(values)
+
+    def savings(self, values: np.ndarray) -> np.ndarray:
+        """Return what strategies save: the returns of their episodes, but for accuracy.
+
+        Args:
+            values: of the decisions, ``(n, decisions)``.
+
+        Returns:
+            ``1 - cost / cost0`` of every objective, ``(n, reward_dim)``; 0 for accuracy.
+        """
+        realised, full = self._plan.realise(values), self._plan.realise(self._plan.full[None])
+        saved = np.zeros((len(values), self.reward_dim))
+        for column, objective in enumerate(self.objectives):
+            if objective.name != "accuracy":
+                cost = self._costs[objective.name]
+                saved[:, column] = 1 - cost(realised) / cost(full)
+        return saved
 
     @property
     def costs(self) -> dict[str, Cost]:

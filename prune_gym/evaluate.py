@@ -115,7 +115,7 @@ class Evaluator:
             skipped=self.table.skipped(None if blocks is None else blocks[0]),
             sparsify=prune,
         )
-        return self._quantised(candidate, realised)
+        return self.quantised(candidate, realised)
 
     def _sparsify(self, candidate: nn.Module, density: np.ndarray, kept: list[np.ndarray]) -> None:
         positions = kept_positions(self.network, self.table, kept)
@@ -129,7 +129,8 @@ class Evaluator:
         }
         sparsify(candidate, self.table, density, importance)
 
-    def _quantised(self, candidate: nn.Module, realised: Realised) -> nn.Module:
+    def quantised(self, candidate: nn.Module, realised: Realised) -> nn.Module:
+        """Quantise a candidate in place to the bits of its strategy, where that decides any."""
         if realised.weight_bits is None and realised.activation_bits is None:
             return candidate
         floats = np.full(len(self.table.weighted), FLOAT_BITS)
@@ -138,7 +139,8 @@ class Evaluator:
             for bits in (realised.weight_bits, realised.activation_bits)
         )
         folded = fold_batch_norm(candidate, self.table)
-        return quantise(folded, self.table, weight_bits, activation_bits, self.images)
+        kept = self.table.nonzeros(realised)[0]
+        return quantise(folded, self.table, weight_bits, activation_bits, self.images, kept)
 
     @cached_property
     def reference(self) -> Reference:

@@ -77,9 +77,9 @@ def read_journal(path: Path) -> tuple[list[dict[str, Any]], str]:
         return [], ""
     records, damaged = [], 0
     for line in path.read_text(errors="replace").splitlines():
-        checksum, _, body = line.partition(" ")
-        if checksum == _checksum(body):
-            records.append(json.loads(body))
+        record = read_line(line)
+        if record is not None:
+            records.append(record)
         else:
             damaged += 1
     if not damaged:
@@ -87,6 +87,12 @@ def read_journal(path: Path) -> tuple[list[dict[str, Any]], str]:
     return records, (
         f"{path} is damaged: {damaged} line(s) dropped, {len(records)} finished episodes are kept"
     )
+
+
+def read_line(line: str) -> dict[str, Any] | None:
+    """Return the record of a line, None where its checksum is wrong."""
+    checksum, _, body = line.partition(" ")
+    return json.loads(body) if checksum == _checksum(body) else None
 
 
 def journal_line(record: dict[str, Any]) -> bytes:

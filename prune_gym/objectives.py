@@ -21,6 +21,7 @@ class Objective:
         name: as in ``objectives=(...)`` and in the reward's order.
         metric: the key of its natural value in infos and files.
         unit: of the natural value.
+        label: the name for people; "mAP@0.5" where a detector's accuracy is that.
         direction: +1 where more is better (accuracy), -1 where less is better (costs).
         deterministic: the same strategy always gives the same value.
         platform_dependent: another machine gives other values.
@@ -29,16 +30,18 @@ class Objective:
     name: str
     metric: str
     unit: str
+    label: str
     direction: int
     deterministic: bool
     platform_dependent: bool
 
 
-ACCURACY = Objective("accuracy", "accuracy", "share of the search split", 1, True, False)
-
-
-def make_objectives(names: Sequence[str], costs: Mapping[str, Cost]) -> tuple[Objective, ...]:
+def make_objectives(
+    names: Sequence[str], costs: Mapping[str, Cost], score: str = "accuracy"
+) -> tuple[Objective, ...]:
     """Return the named objectives in the given order.
+
+    ``score`` is what accuracy is called on the data (``Data.score``).
 
     Raises:
         ValueError: an unknown name, a name given twice, or none at all.
@@ -52,13 +55,13 @@ def make_objectives(names: Sequence[str], costs: Mapping[str, Cost]) -> tuple[Ob
             )
     if not names or len(set(names)) != len(names):
         raise ValueError(f"objectives: expected distinct names out of {KNOWN}, got {tuple(names)}")
-    return tuple(ACCURACY if name == "accuracy" else _of_cost(costs[name]) for name in names)
+    accuracy = Objective("accuracy", "accuracy", "share", score, 1, True, False)
+    return tuple(accuracy if name == "accuracy" else _of_cost(costs[name]) for name in names)
 
 
 def _of_cost(cost: Cost) -> Objective:
-    return Objective(
-        cost.name, cost.metric, cost.unit, -1, cost.deterministic, cost.platform_dependent
-    )
+    flags = cost.deterministic, cost.platform_dependent
+    return Objective(cost.name, cost.metric, cost.unit, cost.name, -1, *flags)
 
 
 def weights_array(
@@ -84,6 +87,21 @@ def weights_array(
     return array / array.sum()
 
 
+def episode_return(
+    metrics: Mapping[str, float], original: Mapping[str, float], objectives: Sequence[Objective]
+) -> np.ndarray:
+    """Return an episode's undiscounted return from its natural values, float64 ``(k,)``.
+
+    It is the accuracy, and the share of the original's that was saved of every cost.
+    """
+    return np.array(
+        [
+            metrics[o.metric] if o.direction > 0 else 1.0 - metrics[o.metric] / original[o.metric]
+            for o in objectives
+        ]
+    )
+
+
 def natural(value: float, metric: str) -> str:
     """Return a metric's value for people: ``natural(313e6, "flops")`` is ``"313 M"``."""
     if metric == "accuracy":
@@ -93,3 +111,12 @@ def natural(value: float, metric: str) -> str:
         if value >= size:
             return f"{value / size:.3g}{letter}{suffix}"
     return f"{value:.3g}{suffix}"
+
+
+def change(before: float, after: float, metric: str) -> str:
+    """Return what became of a metric, for people: ``"2.31 x less"``, ``"-0.45 points"``."""
+    if metric == "accuracy":
+        return f"{100 * (after - before):+.2f} points"
+    if after > before:
+        return f"{after / before:.2f} x more"
+    return f"{before / after:.2f} x less"

@@ -62,5 +62,5 @@ def _scaled(value, objective: Objective, original: Mapping[str, float]):
 
 def _label(objective: Objective) -> str:
     if objective.name == "accuracy":
-        return "top-1 accuracy on the search split [%]"
+        return f"{objective.label} on the search split [%]"
     return f"{objective.name} [% of the original]"

@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import io
+import json
 import time
 import warnings
 from typing import Any, cast
@@ -12,9 +13,11 @@ import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
 from prune_gym.env import CompressionEnv
+from prune_gym.objectives import episode_return
 from prune_gym.pareto import hypervolume, non_dominated
 from prune_gym.paths import write_atomically
 from prune_gym.plots import front_figure
+from prune_gym.results import write_task
 from prune_gym.run import RunFolder
 from prune_gym.strategy import strategy_from_dict
 
@@ -40,8 +43,8 @@ class RecordRun(gym.Wrapper):
         self.returns: list[np.ndarray] = []
         self.records: list[dict[str, Any]] = []
         self.hypervolume = 0.0
-        self._return = np.zeros(self.core.reward_dim)
         self._started = time.perf_counter()
+        write_task(folder.path, self.core)
 
     @property
     def episode(self) -> int:
@@ -50,14 +53,12 @@ class RecordRun(gym.Wrapper):
 
     def reset(self, **kwargs: Any) -> tuple[np.ndarray, dict[str, Any]]:
         """Start an episode."""
-        self._return = np.zeros(self.core.reward_dim)
         self._started = time.perf_counter()
         return self.env.reset(**kwargs)
 
     def step(self, action: Any) -> Any:
         """Step; a finished episode is on the disk before this returns."""
         obs, reward, terminated, truncated, info = self.env.step(action)
-        self._return = self._return + np.asarray(reward)
         if terminated:
             self._finish(info)
         return obs, reward, terminated, truncated, info
@@ -65,7 +66,7 @@ class RecordRun(gym.Wrapper):
     def _finish(self, info: dict[str, Any]) -> None:
         self._keep(info)
         self.records.append(info)
-        self.returns.append(self._return.copy())
+        self.returns.append(episode_return(info, self.core.original_metrics, self.core.objectives))
         front = np.array(self.returns)[self.on_front()]
         self.hypervolume = hypervolume(front, self.core.reference_point)
         try:
@@ -76,7 +77,8 @@ class RecordRun(gym.Wrapper):
     def _keep(self, info: dict[str, Any]) -> None:
         """Put a finished episode into the journal, unless it is played again from there."""
         if self.episode < len(self._recorded):
-            if self._recorded[self.episode]["strategy"] == info["strategy"]:
+            # As the journal holds it: JSON has no tuples.
+            if self._recorded[self.episode]["strategy"] == json.loads(json.dumps(info["strategy"])):
                 return
             self._recorded = []
             previous = self.folder.journal.start_anew(self.records)
@@ -91,10 +93,11 @@ class RecordRun(gym.Wrapper):
     def _log(self, info: dict[str, Any]) -> None:
         episode, add = self.episode, self.writer.add_scalar
         for objective, value in zip(self.core.objectives, self.returns[-1], strict=True):
-            add(f"reward/{objective.name}", value, episode)
+            add(f"reward/{objective.label}", value, episode)
         for metric, value in info.items():
+            name = self.core.evaluator.data.score if metric == "accuracy" else metric
             if metric != "strategy":
-                add(f"metrics/{metric}", value, episode)
+                add(f"metrics/{name}", value, episode)
         add("front/hypervolume", self.hypervolume, episode)
         add("front/size", int(self.on_front().sum()), episode)
         add("time/seconds_per_episode", time.perf_counter() - self._started, episode)

@@ -22,6 +22,10 @@ class RunError(RuntimeError):
     """A run folder that cannot be used; the message says what to do."""
 
 
+class InUseError(RunError):
+    """Another process uses the run folder."""
+
+
 class RunFolder:
     """Owns one folder: its lock, its configuration and its journal.
 
@@ -34,7 +38,8 @@ class RunFolder:
         """Open the folder for a new run, or for going on with the one in it.
 
         Raises:
-            RunError: another process uses it; it holds a run and ``resume`` is False, or none and
+            InUseError: another process uses it.
+            RunError: it holds a run and ``resume`` is False, or none and
                 it is True; or it holds a run with another configuration.
         """
         self.path = path
@@ -46,7 +51,7 @@ class RunFolder:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             self._lock.close()
-            raise RunError(f"{path} is in use by another run; give another --run") from None
+            raise InUseError(f"{path} is in use by another run; give another --run") from None
         try:
             self._adopt(config, resume)
             self.journal = Journal(path / JOURNAL)

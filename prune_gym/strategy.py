@@ -40,7 +40,11 @@ class Strategy:
         return {
             "format": self.format,
             "env_id": self.env_id,
-            "env_kwargs": copy.deepcopy(self.env_kwargs),
+            # Tuples are lists, as they come back from JSON: what is recorded equals what is found.
+            "env_kwargs": {
+                name: list(value) if isinstance(value, tuple) else copy.deepcopy(value)
+                for name, value in self.env_kwargs.items()
+            },
             "decisions": [dict(decision) for decision in self.decisions],
             "metrics": dict(self.metrics),
         }

@@ -20,11 +20,13 @@ class CompressionVectorEnv(SyncVectorEnv):
     strategies stand whole in ``infos["strategy"]``, an object array (num_envs,).
     """
 
+    env_class: type[CompressionEnv] = CompressionEnv
+
     def __init__(self, num_envs: int = 1, **kwargs: Any) -> None:
         """Make ``num_envs`` equal environments; the arguments are :class:`CompressionEnv`'s."""
         if num_envs < 1:
             raise ValueError(f"num_envs: expected at least 1, got {num_envs!r}")
-        super().__init__([lambda: CompressionEnv(**kwargs)] * num_envs)
+        super().__init__([lambda: self.env_class(**kwargs)] * num_envs)
         first = self.envs[0].unwrapped
         assert isinstance(first, CompressionEnv)
         self.reward_space, self.reward_dim = first.reward_space, first.reward_dim

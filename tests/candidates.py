@@ -71,7 +71,8 @@ def deployed(net, table, realised, images):
     small = fold_batch_norm(cut(net, table, first_channels(table, realised.widths[0])), table)
     small = without_weights(without_blocks(small, table, realised), table, realised)
     if realised.weight_bits is not None:
-        quantise(small, table, realised.weight_bits[0], realised.activation_bits[0], images)
+        bits = realised.weight_bits[0], realised.activation_bits[0]
+        quantise(small, table, *bits, images, table.nonzeros(realised)[0])
     return small
 
 

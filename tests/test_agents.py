@@ -34,13 +34,23 @@ def search(name, task, episodes=8, seed=0, priorities=None):
     return env, trained
 
 
-@pytest.mark.parametrize("name", [*AGENTS, "sb3:SAC", "sb3:PPO", "sb3:A2C"])
+OTHERS = [
+    "sb3:SAC",
+    "sb3:PPO",
+    "sb3:A2C",
+    "sb3-conditioned:SAC",
+    "sb3-conditioned:PPO",
+    "optuna:tpe",
+]
+
+
+@pytest.mark.parametrize("name", [*AGENTS, *OTHERS])
 def test_every_agent_plays_the_asked_number_of_episodes(name, tiny_task):
     env, _ = search(name, tiny_task)
     assert len(env.widths) == 8
 
 
-@pytest.mark.parametrize("name", ["random", "uniform", "sb3:DQN"])
+@pytest.mark.parametrize("name", ["random", "uniform", "sb3:DQN", "sb3:PPO", "sb3-conditioned:DQN"])
 def test_agents_on_discrete_actions(name, tiny_task):
     env, _ = search(name, tiny_task | {"discrete": 5})
     assert len(env.widths) == 8
@@ -48,7 +58,7 @@ def test_agents_on_discrete_actions(name, tiny_task):
     assert actions <= set(range(5)) and len(actions) > 1
 
 
-@pytest.mark.parametrize("name", [*AGENTS, "sb3:TD3"])
+@pytest.mark.parametrize("name", [*AGENTS, "sb3:TD3", "sb3-conditioned:SAC", "optuna:tpe"])
 def test_a_seed_determines_a_search(name, tiny_task):
     one, again, other = (search(name, tiny_task, seed=seed)[0].widths for seed in (0, 0, 1))
     assert one == again
@@ -90,7 +100,18 @@ def test_random_ratios_differ_between_episodes_more_than_within_one(tiny_task):
     assert actions.mean(axis=1).std() > 1.5 * actions.std(axis=1).mean()
 
 
-@pytest.mark.parametrize("name", ["envelope-ddpg", "random-ratio", "sb3:SAC", "sb3:TD3"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "amc",
+        "envelope-ddpg",
+        "nsga2",
+        "optuna:tpe",
+        "random-ratio",
+        "sb3:SAC",
+        "sb3-conditioned:TD3",
+    ],
+)
 def test_continuous_agents_say_what_they_need(name, tiny_task):
     with pytest.raises(ValueError, match=f"{name} needs continuous.*Discrete.5.*without -Discrete"):
         search(name, tiny_task | {"discrete": 5})

@@ -296,3 +296,22 @@ def test_a_skipped_block_leaves_weights_and_memory_of_a_network_without_it():
     for name in ("flops", "params", "memory", "energy", "size"):
         assert costs[name](skipped)[0] == others[name](Realised(np.array([[4]])))[0], name
         assert costs[name](skipped)[0] < costs[name](full(table))[0]
+
+
+@pytest.mark.parametrize("name", ["residual", "padded shortcut", "preactivation"])
+@given(st.data())
+@settings(max_examples=40, deadline=None)
+def test_memory_of_bits_and_skipped_blocks_is_that_of_the_candidate(name, data):
+    """What is left of the network is traced anew; its layers keep their bits."""
+    net, table, side = network_and_table(name)
+    realised = data.draw(strategies(table, parts=("bits", "blocks")))
+    left = trace(candidate(net, table, realised), (3, side, side))
+    names = [table.layers[index].name for index in table.weighted]
+    at = [names.index(left.layers[index].name) for index in left.weighted]
+    bits = (realised.weight_bits, realised.activation_bits)
+    chosen = (None if each is None else each[:, at] for each in bits)
+    again = Realised(left.full[None], None, *chosen)
+    found, expected = (
+        build_costs(t, None)["memory"](r)[0] for t, r in ((table, realised), (left, again))
+    )
+    assert found == expected

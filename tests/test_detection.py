@@ -13,11 +13,13 @@ from prune_gym.deploy.detection_training import DetectorRecipe, augmented_batch,
 from prune_gym.detection.boxes import Found, decode_head, detect, overlap, suppress
 from prune_gym.detection.loss import Objects, yolo_loss
 from prune_gym.detection.metric import average_precision, mean_average_precision
+from prune_gym.env import CompressionEnv
 from prune_gym.models.darknet import Head
 from prune_gym.models.darknet_weights import load_darknet
 from prune_gym.models.weights_file import load_weights
 from prune_gym.models.yolov3 import yolov3_eighth, yolov3_tiny
 from prune_gym.paths import data_home
+from prune_gym.plots import front_figure
 
 SQUARES = ((12, 12), (16, 16), (20, 20), (24, 24), (28, 28), (32, 32))
 
@@ -48,6 +50,18 @@ def squares():
         return DetectionSplit(images, boxes, classes, np.arange(count))
 
     return DetectionData("squares", ("cyan", "magenta"), split(32), split(8), split(8), flip=True)
+
+
+def test_people_read_of_map_where_a_detector_is_scored(squares):
+    names = ("accuracy", "flops")
+    network = yolov3_tiny(2, 1 / 16, 64).eval()
+    env = CompressionEnv(network, squares, objectives=names, latency=None)
+    assert [objective.name for objective in env.objectives] == list(names)
+    original = env.original_metrics
+    points = np.array([[original[name] for name in names]])
+    figure = front_figure("", env.objectives, points, np.array([True]), original)
+    assert figure.axes[0].get_ylabel() == "mAP@0.5 on the search split [%]"
+    assert figure.axes[0].get_xlabel() == "flops [% of the original]"
 
 
 def test_a_raw_map_is_decoded_as_yolo_writes_it():

@@ -52,7 +52,12 @@ def test_repairs_are_all_named() -> None:
 def test_links_exist(name: str) -> None:
     for target in re.findall(r"\]\(([^)]+)\)", page(name)):
         if not target.startswith("http"):
-            assert (ROOT / "docs" / target).is_file(), target
+            file, _, place = target.partition("#")
+            linked = page(file or name) if not file or file.endswith(".md") else ""
+            assert not file or (ROOT / "docs" / file).is_file(), target
+            headings = re.findall(r"^#+ (.+)$", linked, re.M)
+            anchors = [heading.lower().replace(" ", "-") for heading in headings]
+            assert not place or place in anchors, target
 
 
 @pytest.mark.parametrize("name", [path.name for path in DOCS])

@@ -418,6 +418,13 @@ def test_what_a_check_says():
     np.testing.assert_allclose(result.relative_errors, 0.0, atol=1e-12)
     assert result.rank_correlation == pytest.approx(1.0)
     assert str(result).startswith("median error 10.0%, of the share of the original 0.0%")
+    assert not result.warning
+
+
+@pytest.mark.parametrize(("original", "word"), [(14.0, "40% slower"), (7.0, "30% faster")])
+def test_a_check_on_a_busy_machine_says_so(original, word):
+    times = np.array([1.0, 2.0])
+    assert word in Check(times, times * original / 10, 10.0, original).warning
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)

@@ -34,6 +34,22 @@ def test_what_is_imported_is_declared_and_nothing_else_is():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     required = names(project["dependencies"])
-    optional = names(extras["onnx"] + extras["detection"])
+    optional = names(sum((extras[name] for name in extras if name != "dev"), []))
     assert required - INDIRECT == imported() - optional
     assert "torch-pruning" not in required | optional
+
+
+def test_the_wheel_takes_every_package_and_every_file_in_one():
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    assert set(setuptools["packages"]["find"]["include"]) == {"agents*", "prune_gym*"}
+    files = [f for top in ("prune_gym", "agents") for f in (ROOT / top).rglob("[!.]*")]
+    modules = {file for file in files if file.suffix == ".py"}
+    assert all((file.parent / "__init__.py").is_file() for file in modules)
+    taken = {
+        file
+        for package, patterns in setuptools["package-data"].items()
+        for pattern in patterns
+        for file in ROOT.joinpath(*package.split(".")).glob(pattern)
+    }
+    other = {f for f in files if f.is_file() and "__pycache__" not in f.parts} - modules
+    assert other == taken

@@ -7,7 +7,8 @@ from nets import Tiny
 
 from prune_gym.deploy import training
 from prune_gym.deploy.checkpoint import delete_checkpoint
-from prune_gym.deploy.training import Recipe, train
+from prune_gym.deploy.recipe import Recipe
+from prune_gym.deploy.training import train
 from prune_gym.evaluate import accuracy
 
 RECIPE = Recipe(epochs=3, learning_rate=0.05, batch_size=64, seed=4)
@@ -78,7 +79,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(
         {"truncated": content[: len(content) // 2], "garbage": b"PK" * 500, "empty": b""}[damage]
     )
     step, calls = training._step, []
-    monkeypatch.setattr(training, "_step", lambda *args: (calls.append(1), step(*args)))
+    monkeypatch.setattr(training, "_step", lambda *args: (calls.append(1), step(*args))[1])
     with pytest.warns(UserWarning, match=r"checkpoint is damaged \("):
         network = train(fresh(), tiny_data, RECIPE, checkpoint)
     assert trained_alike(network, whole)

@@ -4,7 +4,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from candidates import SMALL, deployed, full, images_for, network_and_table, strategies
+from candidates import SMALL, deployed, full, images_for, network_and_table, nonzeros, strategies
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,7 +18,10 @@ GRANULARITIES = (1, 4)
 def check(name, together, realised):
     """The cost is the length of the code, and the code holds the network."""
     net, table, side = network_and_table(name, together)
-    original = deployed(net, table, realised, images_for(side))
+    check_code(deployed(net, table, realised, images_for(side)), table, realised)
+
+
+def check_code(original, table, realised):
     for coding in CODINGS:
         payload = encode(original, table, realised, coding)
         assert len(payload) == Size(table, coding)(realised)[0]
@@ -38,6 +41,28 @@ def check(name, together, realised):
 def test_size_is_that_of_the_real_code_which_holds_the_network(name, together, data):
     table = network_and_table(name, together)[1]
     check(name, together, data.draw(strategies(table)))
+
+
+@pytest.mark.parametrize("together", GRANULARITIES)
+@pytest.mark.parametrize("name", ["flattened", "residual"])
+@given(st.data())
+@settings(max_examples=20, deadline=None)
+def test_kept_weights_that_happen_to_be_zero_are_stored_as_they_are_scored(name, together, data):
+    """One bit is a sign: the candidate's own weights have none of the zeros it cannot store."""
+    net, table, side = network_and_table(name, together)
+    realised = data.draw(strategies(table, parts=("density",)))
+    one = np.ones((1, len(table.weighted)), dtype=np.int64)
+    realised = dataclasses.replace(realised, weight_bits=one, activation_bits=8 * one)
+    holes = copy.deepcopy(net)
+    share = data.draw(st.sampled_from((0.1, 0.9)))
+    generator = torch.Generator().manual_seed(0)
+    for index in table.weighted:
+        weight = holes.get_submodule(table.layers[index].name).weight
+        weight[torch.rand(weight.shape, generator=generator) < share] = 0
+        weight[0] = 0  # a dead channel
+    original = deployed(holes, table, realised, images_for(side))
+    assert nonzeros(original, table) == table.nonzeros(realised)[0].tolist()
+    check_code(original, table, realised)
 
 
 @pytest.mark.parametrize("density", [None, 0.2])
@@ -93,8 +118,10 @@ def test_less_of_anything_is_no_larger(name, coding, data):
     layers = len(table.weighted)
     shares = np.array(data.draw(st.lists(st.floats(0.01, 1), min_size=layers, max_size=layers)))
     density = np.ones((1, layers)) if more.density is None else more.density
-    less_dense = Realised(more.widths, density * shares, more.weight_bits, None, more.blocks)
-    same_bits = Realised(more.widths, more.density, more.weight_bits, None, more.blocks)
+    same_bits = Realised(more.widths, density, more.weight_bits, None, more.blocks)
+    if coding != "dense":  # a layer that keeps all its weights needs no places
+        shares = np.where(table.nonzeros(same_bits) < table.weights(same_bits), shares, 1)
+    less_dense = dataclasses.replace(same_bits, density=density * shares)
     assert cost(less_dense)[0] <= cost(same_bits)[0]
     if more.weight_bits is not None:
         fewer = np.maximum(more.weight_bits - 1, 1)

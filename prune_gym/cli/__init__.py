@@ -10,6 +10,9 @@ from importlib import import_module
 from rich.console import Console
 from rich.markup import escape
 
+from prune_gym.journal import JournalError
+from prune_gym.run import RunError
+
 # name -> module
 COMMANDS = {
     "envs": "prune_gym.cli.envs",
@@ -18,6 +21,15 @@ COMMANDS = {
     "pretrain": "prune_gym.cli.pretrain",
     "pretrain-detector": "prune_gym.cli.pretrain_detector",
     "profile": "prune_gym.cli.profile",
+    "library": "prune_gym.cli.library",
+    "two-stage": "prune_gym.cli.two_stage",
+    "finetune": "prune_gym.cli.finetune",
+    "export": "prune_gym.cli.export",
+    "measure": "prune_gym.cli.measure",
+    "choose": "prune_gym.cli.choose",
+    "report": "prune_gym.cli.report",
+    "benchmark": "prune_gym.cli.benchmark",
+    "benchmark-report": "prune_gym.cli.benchmark_report",
 }
 
 
@@ -26,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = make_parser().parse_args(arguments)
     try:
         return options.run(options, Console())
-    except (ValueError, FileNotFoundError, ImportError, OSError) as error:
+    except (ValueError, ImportError, OSError, RunError, JournalError) as error:
         Console(stderr=True).print(
             f"[red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True
         )

@@ -23,7 +23,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, console: Console) -> int:
     """Train, or go on from the checkpoint."""
     from prune_gym.deploy.pretrain import pretrain
-    from prune_gym.deploy.training import Recipe
+    from prune_gym.deploy.recipe import Recipe
 
     recipe = Recipe(
         epochs=options.epochs,

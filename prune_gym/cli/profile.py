@@ -69,4 +69,6 @@ def _check_latency(options: argparse.Namespace, console: Console) -> int:
             )
         console.print(table)
         console.print(f"{name}: {result}", highlight=False, soft_wrap=True)
+        if result.warning:
+            console.print(f"[yellow]warning: {result.warning}", highlight=False, soft_wrap=True)
     return 0

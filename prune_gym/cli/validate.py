@@ -21,11 +21,13 @@ def run(options: argparse.Namespace, console: Console) -> int:
     from prune_gym.strategy import load_strategy
 
     strategy = load_strategy(options.strategy)
-    result = environment_of(strategy).validate(strategy)
+    env = environment_of(strategy)
+    result, score = env.validate(strategy), env.evaluator.data.score
     table = Table("metric", "claimed", "found here", "", title=str(options.strategy))
     for claim in result.claims:
         verdict = "reproduced" if claim.reproduced else "NOT reproduced"
         claimed, found = (natural(v, claim.name) for v in (claim.claimed, claim.found))
-        table.add_row(claim.name, claimed, found, verdict)
+        name = score if claim.name == "accuracy" else claim.name
+        table.add_row(name, claimed, found, verdict)
     console.print(table)
     return 0 if result.reproduced else 1

@@ -56,3 +56,8 @@ class Data:
     def chance(self) -> float:
         """Accuracy of a guess; the reference point of the accuracy objective."""
         return 1.0 / self.num_classes
+
+    @property
+    def score(self) -> str:
+        """What the accuracy objective is called for people."""
+        return "accuracy"

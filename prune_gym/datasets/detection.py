@@ -92,3 +92,8 @@ class DetectionData:
     def num_classes(self) -> int:
         """The number of classes."""
         return len(self.class_names)
+
+    @property
+    def score(self) -> str:
+        """What the accuracy objective is called for people."""
+        return "mAP@0.5"

@@ -43,6 +43,12 @@ class Decision:
         distance = np.where(allowed, np.abs(self.scale - wanted), np.inf)
         return float(self.options[distance.argmin()])
 
+    def action_for(self, value: float) -> float:
+        """Return the action in [-1, 1] that asks for one of the options."""
+        low, high = self.scale[0], self.scale[-1]
+        place = self.scale[int(np.searchsorted(self.options, value))]
+        return float(2 * (place - low) / (high - low) - 1) if high > low else 1.0
+
     def as_plain_data(self, value: float) -> dict[str, Any]:
         """Return the decision as it stands in a strategy's JSON; whole numbers are whole there."""
         whole = int(value) if value == int(value) else value

@@ -78,6 +78,14 @@ class Plan:
             index += 1
         return index
 
+    def settled(self, values: np.ndarray) -> np.ndarray:
+        """Return n strategies' values with the least ones for decisions that are not made."""
+        settled = values.copy()
+        for index, block in enumerate(self._block_of):
+            if block >= 0:
+                settled[settled[:, block] == 0, index] = self.least[index]
+        return settled
+
     def values_of(self, given: Mapping[tuple[str, str], float]) -> np.ndarray:
         """Return the values of all decisions, ``(decisions,)``, from those by kind and name.
 

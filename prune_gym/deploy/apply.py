@@ -6,6 +6,7 @@ from typing import cast
 import gymnasium as gym
 from rich.console import Console
 from rich.table import Table
+from torch import nn
 
 from envs_registry import env_ids
 from prune_gym.deploy.saved import save_network
@@ -13,6 +14,8 @@ from prune_gym.env import CompressionEnv
 from prune_gym.errors import unknown
 from prune_gym.objectives import natural
 from prune_gym.strategy import Strategy, load_strategy
+
+DEFAULTS = {"network": "vgg16", "data": "digits"}  # the environment's own
 
 
 def environment_of(strategy: Strategy) -> CompressionEnv:
@@ -34,6 +37,20 @@ def environment_of(strategy: Strategy) -> CompressionEnv:
         ) from error
 
 
+def save_of(strategy: Strategy, env: CompressionEnv, network: nn.Module, out: Path) -> None:
+    """Write a network of the strategy's shape, whatever its weights, to ``out``."""
+    named = {**DEFAULTS, **gym.spec(strategy.env_id).kwargs, **strategy.env_kwargs}
+    save_network(
+        network,
+        out,
+        name=named["network"],
+        num_classes=env.evaluator.data.num_classes,
+        realised=env.realise(strategy),
+        input_shape=env.evaluator.data.search.images.shape[1:],
+        data=named["data"],
+    )
+
+
 def apply(strategy_file: Path, out: Path, console: Console) -> None:
     """Write the pruned network of a strategy to ``out`` and print before and after.
 
@@ -45,21 +62,13 @@ def apply(strategy_file: Path, out: Path, console: Console) -> None:
     env = environment_of(strategy)
     evaluator = env.evaluator
     network, realised = env.apply(strategy), env.realise(strategy)
-    save_network(
-        network,
-        out,
-        name={**gym.spec(strategy.env_id).kwargs, **strategy.env_kwargs}["network"],
-        num_classes=evaluator.data.num_classes,
-        realised=realised,
-        input_shape=evaluator.data.search.images.shape[1:],
-    )
+    save_of(strategy, env, network, out)
     table = Table("", "before", "after", "change", title=f"{strategy.env_id}, no retraining")
     test = evaluator.data.test
     before, after = evaluator.score(evaluator.network, test), evaluator.score(network, test)
     change = f"{100 * (after - before):+.2f} points"
-    table.add_row(
-        "accuracy, test split", natural(before, "accuracy"), natural(after, "accuracy"), change
-    )
+    scores = (natural(each, "accuracy") for each in (before, after))
+    table.add_row(f"{evaluator.data.score}, test split", *scores, change)
     original = env.original_metrics
     pruned = {cost.metric: float(cost(realised)[0]) for cost in env.costs.values()}
     for metric, value in pruned.items():

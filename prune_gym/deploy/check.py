@@ -14,6 +14,8 @@ from prune_gym.deploy.timing import loader, timed
 from prune_gym.network.trace import trace
 from prune_gym.realised import Realised
 
+DRIFT = 0.2  # of the original's own time; on a quiet machine it was at most 0.15
+
 
 @dataclass(frozen=True)
 class Check:
@@ -39,6 +41,18 @@ class Check:
         """Spearman's, of predicted and measured."""
         ranks = np.stack([self.predicted, self.measured]).argsort(axis=1).argsort(axis=1)
         return float(np.asarray(np.corrcoef(ranks))[0, 1])
+
+    @property
+    def warning(self) -> str:
+        """What to mind where the original itself took another time than predicted, else ""."""
+        drift = self.measured_original / self.predicted_original - 1
+        if abs(drift) <= DRIFT:
+            return ""
+        return (
+            f"the original network itself ran {abs(drift):.0%} "
+            f"{'slower' if drift > 0 else 'faster'} than the table predicts: this machine is busy, "
+            "or is not the one of the table. Close other programs and check again"
+        )
 
     def __str__(self) -> str:
         """Return the summary."""

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from prune_gym.deploy.history import History
+
 
 def identity(network: nn.Module, shape: object, data: str, recipe: object) -> dict[str, str]:
     """Say what is trained and how: the recipe, the data and the weights it starts from.
@@ -23,7 +25,10 @@ def identity(network: nn.Module, shape: object, data: str, recipe: object) -> di
 
 
 class Training:
-    """A training that can go on where it was interrupted: network, optimiser and random numbers."""
+    """A training that can go on where it was interrupted.
+
+    A checkpoint holds the network, the optimiser, the random numbers and the history.
+    """
 
     def __init__(
         self,
@@ -32,9 +37,10 @@ class Training:
         network: nn.Module,
         optimizer: torch.optim.Optimizer,
         rng: np.random.Generator,
+        history: History | None = None,
     ) -> None:
         """Keep checkpoints at ``path``; ``identity`` must be the same to go on."""
-        self._path, self._identity = path, identity
+        self._path, self._identity, self._history = path, identity, history or History()
         self._network, self._optimizer, self._rng = network, optimizer, rng
 
     def resume(self, device: torch.device) -> int:
@@ -49,6 +55,7 @@ class Training:
         self._network.load_state_dict(state["network"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._rng.bit_generator.state = state["rng"]
+        self._history.load_state_dict(state["history"])
         return state["epoch"]
 
     def save(self, epochs: int) -> None:
@@ -57,6 +64,7 @@ class Training:
             "network": self._network.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "rng": self._rng.bit_generator.state,
+            "history": self._history.state_dict(),
             "epoch": epochs,
         }
         save_checkpoint(self._path, self._identity, state)

@@ -1,4 +1,4 @@
-"""Networks as ONNX models, and which of their nodes belong to which layer."""
+"""Networks as ONNX models to be measured, and which of their nodes belong to which layer."""
 
 import io
 import warnings

@@ -7,7 +7,8 @@ from rich.console import Console
 
 from prune_gym import datasets, models
 from prune_gym.deploy.checkpoint import delete_checkpoint
-from prune_gym.deploy.training import Recipe, train
+from prune_gym.deploy.recipe import Recipe
+from prune_gym.deploy.training import train
 from prune_gym.evaluate import accuracy
 from prune_gym.models.weights_file import load_weights, save_weights
 

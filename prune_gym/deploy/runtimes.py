@@ -4,6 +4,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -116,7 +117,7 @@ class OnnxRuntimeSession:
         Raises:
             ImportError: ONNX Runtime is not installed.
         """
-        self._runtime = _onnxruntime()
+        self._runtime = import_onnxruntime()
         self._table, self._setting = table, setting
         self._model = to_onnx(network, setting.input_shape, setting.batch)
         self._session = self._load(self._options())
@@ -125,13 +126,7 @@ class OnnxRuntimeSession:
         self._folder: tempfile.TemporaryDirectory | None = None
 
     def _options(self) -> Any:
-        options = self._runtime.SessionOptions()
-        options.log_severity_level = 3
-        if _shared_pool() == self._setting.threads:
-            options.use_per_session_threads = False
-        else:
-            options.intra_op_num_threads = self._setting.threads
-        return options
+        return session_options(self._setting.threads)
 
     def _load(self, options: Any) -> Any:
         providers = ["CPUExecutionProvider"]
@@ -167,16 +162,32 @@ class OnnxRuntimeSession:
         return _inherit([of.get(name, "") for name in names]), times
 
 
-def _onnxruntime() -> Any:
+def session_options(threads: int) -> Any:
+    """Return ONNX Runtime's options for sessions of so many threads, shared where they can be."""
+    options = import_onnxruntime().SessionOptions()
+    options.log_severity_level = 3
+    if _shared_pool() == threads:
+        options.use_per_session_threads = False
+    else:
+        options.intra_op_num_threads = threads
+    return options
+
+
+def import_onnxruntime(*others: str) -> Any:
+    """Return the module onnxruntime; ``others`` are what is needed beside it.
+
+    Raises:
+        ImportError: one of them is not installed.
+    """
     try:
-        import onnx  # noqa: F401
-        import onnxruntime
+        for name in ("onnx", *others):
+            import_module(name)
+        return import_module("onnxruntime")
     except ImportError as error:
         raise ImportError(
             f"the runtime onnxruntime needs an extra ({error}): pip install 'prune-gym[onnx]', or "
             "take the runtime torch"
         ) from None
-    return onnxruntime
 
 
 def share_threads(runtime: str, threads: int) -> None:
@@ -193,7 +204,7 @@ def share_threads(runtime: str, threads: int) -> None:
     if _shared_pool() not in (None, threads):
         raise ValueError(f"this process measures with {_shared_pool()} threads, not {threads}")
     if _shared_pool() is None:
-        _onnxruntime().set_global_thread_pool_sizes(threads, 1)
+        import_onnxruntime().set_global_thread_pool_sizes(threads, 1)
         _POOL.append(threads)
 
 
@@ -212,7 +223,7 @@ class Runtime(NamedTuple):
 
 
 RUNTIMES: dict[str, Runtime] = {
-    "onnxruntime": Runtime(OnnxRuntimeSession, lambda: _onnxruntime().__version__),
+    "onnxruntime": Runtime(OnnxRuntimeSession, lambda: import_onnxruntime().__version__),
     "torch": Runtime(TorchSession, lambda: torch.__version__),
 }
 

@@ -32,6 +32,7 @@ def save_network(
     num_classes: int,
     realised: Realised,
     input_shape: tuple[int, int, int] = (3, 32, 32),
+    data: str = "",
 ) -> None:
     """Write a pruned network's float32 weights and the recipe to rebuild it.
 
@@ -43,12 +44,14 @@ def save_network(
         num_classes: what it was built with.
         realised: what the strategy comes to: ``env.realise(strategy)``.
         input_shape: (C, H, W) of an image.
+        data: the name of the data it is for, where they have one.
     """
     base = read_recipe(name) if name.endswith(SUFFIX) else None  # it was pruned before
     recipe = {
         "format": FORMAT,
         "network": base["network"] if base else name,
         "base": json.dumps(base) if base else "",
+        "data": data,
         "num_classes": str(num_classes),
         "input_shape": json.dumps(list(input_shape)),
         "widths": json.dumps([int(width) for width in realised.widths[0]]),

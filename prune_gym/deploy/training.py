@@ -1,6 +1,7 @@
-"""Training a network: augmentation, cosine schedule, bfloat16, checkpoint and resume."""
+"""Training a network: augmentation, cosine schedule, distillation, bfloat16, resume."""
 
-from dataclasses import dataclass
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,36 +11,45 @@ from torch import nn
 
 from prune_gym.datasets import Data, Split
 from prune_gym.deploy.checkpoint import Training, identity
+from prune_gym.deploy.history import History
+from prune_gym.deploy.recipe import Recipe
 from prune_gym.evaluate import accuracy
 from prune_gym.network.images import normalised
 from prune_gym.network.precision import fast_forward
 
-
-@dataclass(frozen=True)
-class Recipe:
-    """How to train: SGD with Nesterov momentum, one linear warm-up and a cosine to zero."""
-
-    epochs: int
-    learning_rate: float = 0.1
-    batch_size: int = 128
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    label_smoothing: float = 0.1
-    warmup_epochs: float = 1.0
-    seed: int = 0
+SHIFTED = 8  # images are shifted by up to this part of their size: 4 of 32 pixels
 
 
-def train(network: nn.Module, data: Data, recipe: Recipe, checkpoint: Path) -> nn.Module:
+def train(
+    network: nn.Module,
+    data: Data,
+    recipe: Recipe,
+    checkpoint: Path,
+    *,
+    teacher: nn.Module | None = None,
+    history: History | None = None,
+) -> nn.Module:
     """Train ``network`` on ``data.train`` in place and return it, in eval mode.
 
     A checkpoint is written after every epoch; where ``checkpoint`` exists, training goes on from
     it to the same result as if it had not been interrupted.
 
+    Args:
+        network: what is trained.
+        data: what it is trained on; the search split chooses the best epoch.
+        recipe: how.
+        checkpoint: the file.
+        teacher: a network in eval mode whose answers are learned from, where the recipe distils.
+        history: gets every epoch's figures and the best weights.
+
     Raises:
-        ValueError: the checkpoint is damaged or belongs to another training.
+        ValueError: the checkpoint is damaged or belongs to another training; a batch is larger
+            than the training split, or the recipe distils and there is no teacher.
     """
+    _check(recipe, data, teacher)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for each in filter(None, (network, teacher)):
+        each.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.SGD(
         network.parameters(),
         lr=recipe.learning_rate,
@@ -48,38 +58,84 @@ def train(network: nn.Module, data: Data, recipe: Recipe, checkpoint: Path) -> n
         weight_decay=recipe.weight_decay,
     )
     rng = np.random.Generator(np.random.PCG64(recipe.seed))
-    steps = len(data.train) // recipe.batch_size
     what = identity(network, network, data.name, recipe)
-    training = Training(checkpoint, what, network, optimizer, rng)
-    done = training.resume(device)
+    history = history or History()
+    training = Training(checkpoint, what, network, optimizer, rng, history)
+    steps, done = len(data.train) // recipe.batch_size, training.resume(device)
     with _progress() as progress:
+        task = progress.add_task("training", total=steps * recipe.epochs, completed=steps * done)
         for epoch in range(done, recipe.epochs):
-            task = progress.add_task(f"epoch {epoch + 1}/{recipe.epochs}", total=steps)
-            network.train()
-            order = rng.permutation(len(data.train))
-            for step in range(steps):
-                rate = _learning_rate(recipe, epoch + step / steps)
-                chosen = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
-                images, labels = augmented_batch(data, data.train, chosen, rng)
-                _step(network, optimizer, images.to(device), labels.to(device), rate, recipe)
-                progress.advance(task)
-            network.eval()
+            progress.update(task, description=f"epoch {epoch + 1}/{recipe.epochs}")
+            started = time.perf_counter()
+            figures = _epoch(
+                network,
+                optimizer,
+                data,
+                recipe,
+                epoch,
+                rng,
+                teacher,
+                lambda: progress.advance(task),
+            )
             top1 = accuracy(network, data, data.search)
-            progress.console.print(f"epoch {epoch + 1}/{recipe.epochs}  search accuracy {top1:.4f}")
+            seconds = time.perf_counter() - started
+            progress.console.print(
+                f"epoch {epoch + 1}/{recipe.epochs}  loss {figures['loss']:.4f}  "
+                f"search accuracy {top1:.4f}  {seconds:.0f} s",
+                highlight=False,
+            )
+            history.add({"search_accuracy": top1, **figures, "seconds": seconds}, network)
             training.save(epoch + 1)
     return network.eval()
+
+
+def _epoch(
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    data: Data,
+    recipe: Recipe,
+    epoch: int,
+    rng: np.random.Generator,
+    teacher: nn.Module | None,
+    advance: Callable[[], None],
+) -> dict[str, float]:
+    """Take every whole batch once; return the mean loss and the last learning rate."""
+    device = next(network.parameters()).device
+    network.train()
+    order, total, rate = rng.permutation(len(data.train)), 0.0, 0.0
+    steps = len(order) // recipe.batch_size
+    for step in range(steps):
+        rate = _learning_rate(recipe, epoch + step / steps)
+        chosen = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
+        images, labels = augmented_batch(data, data.train, chosen, rng)
+        images, labels = images.to(device), labels.to(device)
+        total += _step(network, optimizer, images, labels, rate, recipe, teacher)
+        advance()
+    network.eval()
+    return {"loss": total / steps, "learning_rate": rate}
+
+
+def _check(recipe: Recipe, data: Data, teacher: nn.Module | None) -> None:
+    if recipe.batch_size > len(data.train):
+        raise ValueError(
+            f"a batch of {recipe.batch_size} is larger than the training split of "
+            f"{len(data.train)} images: give a smaller batch_size"
+        )
+    if recipe.distillation and teacher is None:
+        raise ValueError(f"the recipe distils ({recipe.distillation}): give a teacher")
 
 
 def augmented_batch(
     data: Data, split: Split, chosen: np.ndarray, rng: np.random.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return normalised images of a batch, shifted by up to 4 pixels and mirrored, and labels."""
+    """Return normalised images of a batch, shifted by up to an eighth and mirrored, and labels."""
     images = split.images[chosen]
     height, width = images.shape[2:]
-    padded = np.pad(images, ((0, 0), (0, 0), (4, 4), (4, 4)), mode="reflect")
+    down, right = height // SHIFTED, width // SHIFTED
+    padded = np.pad(images, ((0, 0), (0, 0), (down, down), (right, right)), mode="reflect")
     n = np.arange(len(chosen))[:, None, None]
-    rows = rng.integers(9, size=(len(chosen), 1, 1)) + np.arange(height)[:, None]
-    columns = rng.integers(9, size=(len(chosen), 1, 1)) + np.arange(width)
+    rows = rng.integers(2 * down + 1, size=(len(chosen), 1, 1)) + np.arange(height)[:, None]
+    columns = rng.integers(2 * right + 1, size=(len(chosen), 1, 1)) + np.arange(width)
     if data.flip:
         mirrored = rng.random((len(chosen), 1, 1)) < 0.5
         columns = np.where(mirrored, columns[..., ::-1], columns)
@@ -94,17 +150,34 @@ def _step(
     labels: torch.Tensor,
     rate: float,
     recipe: Recipe,
-) -> None:
+    teacher: nn.Module | None,
+) -> float:
+    """Make one step and return the loss before it."""
     for group in optimizer.param_groups:
         group["lr"] = rate
     with fast_forward(images.device.type):
-        logits = network(images)
-    loss = nn.functional.cross_entropy(
-        logits.float(), labels, label_smoothing=recipe.label_smoothing
-    )
+        logits = network(images).float()
+    loss = nn.functional.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
+    if teacher is not None and recipe.distillation:
+        with torch.no_grad(), fast_forward(images.device.type):
+            taught = teacher(images).float()
+        share = recipe.distillation
+        loss = (1 - share) * loss + share * divergence(logits, taught, recipe.temperature)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     optimizer.step()
+    return float(loss.detach())
+
+
+def divergence(logits: torch.Tensor, taught: torch.Tensor, temperature: float) -> torch.Tensor:
+    """Return how far logits (N, classes) are from a teacher's: Kullback-Leibler, times T squared.
+
+    The factor keeps gradients as large as those of the labels at every temperature (Hinton, Vinyals
+    & Dean 2015, section 2).
+    """
+    ours, theirs = (torch.log_softmax(each / temperature, 1) for each in (logits, taught))
+    kl = nn.functional.kl_div(ours, theirs, reduction="batchmean", log_target=True)
+    return kl * temperature**2
 
 
 def _learning_rate(recipe: Recipe, epoch: float) -> float:

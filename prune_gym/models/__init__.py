@@ -49,6 +49,7 @@ class Architecture(NamedTuple):
 
 NETWORKS: dict[str, Architecture] = {
     "vgg16": Architecture(vgg.vgg16),
+    "vgg6": Architecture(vgg.vgg6),
     "vgg19": Architecture(vgg.vgg19),
     "resnet20": Architecture(resnet.resnet20),
     "resnet32": Architecture(resnet.resnet32),

@@ -1,10 +1,11 @@
-"""VGG16 and VGG19 with batch-norm for 32x32 images (Simonyan & Zisserman 2015)."""
+"""VGG16 and VGG19 with batch-norm for 32x32 images (Simonyan & Zisserman 2015), and a small one."""
 
 import torch
 from torch import nn
 
 # Output channels of the 13 and 16 convolutions; "pool" halves the image.
 VGG16 = (64, 64, "pool", 128, 128, "pool", 256, 256, 256, "pool") + (512, 512, 512, "pool") * 2
+VGG6 = (16, "pool", 16, "pool", 32, "pool", 32, "pool", 32, "pool")
 VGG19 = (64, 64, "pool", 128, 128, "pool") + (*(256,) * 4, "pool") + (*(512,) * 4, "pool") * 2
 
 
@@ -45,3 +46,11 @@ def vgg16(num_classes: int = 10) -> VGG:
 def vgg19(num_classes: int = 10) -> VGG:
     """Return VGG19-BN with fresh weights: 398 M multiply-adds and 20.0 M parameters at 32x32."""
     return VGG(VGG19, num_classes)
+
+
+def vgg6(num_classes: int = 10) -> VGG:
+    """Return five convolutions of 16 to 32 channels: 3.0 M multiply-adds, 26 k parameters.
+
+    Small enough that all of its strategies can be evaluated (``ChannelPrune-Table-v0``).
+    """
+    return VGG(VGG6, num_classes)

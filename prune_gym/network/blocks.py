@@ -12,7 +12,9 @@ from prune_gym.network.table import Block, Layer
 ADDITIONS = ("add", "iadd", "add_")
 
 
-def find_blocks(steps: Mapping[fx.Node, int], layers: Iterable[Layer]) -> tuple[Block, ...]:
+def find_blocks(
+    steps: Mapping[fx.Node, int], layers: Iterable[Layer], holders: Mapping[fx.Node, int]
+) -> tuple[Block, ...]:
     """Return the residual blocks ``x + branch(x)`` of a traced network, in forward order.
 
     A block's branch holds at least one layer with weights, starts at x alone and is read by the
@@ -22,14 +24,18 @@ def find_blocks(steps: Mapping[fx.Node, int], layers: Iterable[Layer]) -> tuple[
     Args:
         steps: every node of the graph with its step of the forward pass.
         layers: the table's layers.
+        holders: every tensor's node with the index of the activation that holds it.
     """
     kinds = {layer.name: layer.has_weight for layer in layers}
-    found = (_block_at(node, steps, kinds) for node in steps)
+    found = (_block_at(node, steps, kinds, holders) for node in steps)
     return tuple(block for block in found if block is not None)
 
 
 def _block_at(
-    addition: fx.Node, steps: Mapping[fx.Node, int], kinds: Mapping[str, bool]
+    addition: fx.Node,
+    steps: Mapping[fx.Node, int],
+    kinds: Mapping[str, bool],
+    holders: Mapping[fx.Node, int],
 ) -> Block | None:
     sources = addition.all_input_nodes
     if function_name(addition) not in ADDITIONS or len(sources) != 2:
@@ -49,8 +55,9 @@ def _block_at(
     )
     if not any(kinds[name] for name in names) or leaves or enters:
         return None
-    first = min(steps[node] for node in branch)
-    return Block(_common_module(names), names, x.name, addition.name, (first, steps[addition]))
+    saved = min(steps[node] for node in branch), steps[addition]
+    held = holders[x], holders[addition]
+    return Block(_common_module(names), names, x.name, addition.name, saved, held)
 
 
 def _common_module(names: Sequence[str]) -> str:

@@ -78,6 +78,22 @@ class Quantised(nn.Module):
         y = y.float().mul_(unit if self.scale is None else (self.scale * unit).view(shape))
         return (y if self.bias is None else y.add_(self.bias.view(shape))).to(dtype)
 
+    def as_float(self) -> nn.Conv2d | nn.Linear:
+        """Return the layer in float32: the same weights, its input as it comes."""
+        outputs, inputs = self.weight.shape[:2]
+        layer: nn.Conv2d | nn.Linear
+        if self._conv:
+            kernel = (self.weight.shape[2], self.weight.shape[3])
+            layer = nn.Conv2d(inputs * self._how[-1], outputs, kernel, *self._how)
+        else:
+            layer = nn.Linear(inputs, outputs)
+        weight = self.weight.detach().float()
+        if self.scale is not None:
+            weight = weight * self.scale.view(-1, *(1,) * (weight.ndim - 1))
+        layer.weight = nn.Parameter(weight)
+        layer.bias = None if self.bias is None else nn.Parameter(self.bias.float())
+        return layer
+
 
 def whole_numbers(x: torch.Tensor, step: float, bits: int) -> torch.Tensor:
     """Quantise float32 ``x`` (any shape), signed where ``step`` < 0; 1 bit, signed: -1 or 1."""
@@ -142,6 +158,7 @@ def quantise(
     weight_bits: np.ndarray,
     activation_bits: np.ndarray,
     images: torch.Tensor,
+    kept: np.ndarray | None = None,
 ) -> nn.Module:
     """Quantise the layers with weights in place, as they are deployed, and return ``network``.
 
@@ -151,12 +168,20 @@ def quantise(
         weight_bits: 1 to 8, or 32 for float, per layer with weights, ``int (layers,)``.
         activation_bits: the same of each layer's input, ``int (layers,)``.
         images: normalised training images (N, C, H, W); the first 64 set the ranges.
+        kept: how many weights each layer keeps (:meth:`LayerTable.nonzeros`), ``(layers,)``; None:
+            those that are not 0.
     """
+    if kept is None:
+        kept = np.zeros(len(table.weighted))
     modules = dict(network.named_modules())
     inexact: dict[str, Quantised] = {}
-    for index, weights, inputs in zip(table.weighted, weight_bits, activation_bits, strict=True):
+    layers = zip(table.weighted, weight_bits, activation_bits, kept, strict=True)
+    for index, weights, inputs, stay in layers:
         name = table.layers[index].name
         if name in modules and min(weights, inputs) < FLOAT_BITS:  # else in a skipped block
+            if weights == 1:
+                weight = modules[name].get_parameter("weight")
+                _leave_no_zero(weight, int(stay), int(table.mask_sizes(np.array(len(weight)))))
             quantised = Quantised(modules[name], int(weights), int(inputs))  # type: ignore[arg-type]
             replace_module(network, name, quantised)
             if inputs < FLOAT_BITS:
@@ -164,6 +189,23 @@ def quantise(
     if inexact:
         _calibrate(network, list(inexact.values()), images[:CALIBRATION_IMAGES])
     return network
+
+
+def _leave_no_zero(weight: torch.Tensor, kept: int, together: int) -> None:
+    """Make kept weights that happen to be 0 the least above it, in place: a sign has no zero.
+
+    Of masks that are all 0 the first ones are those that stay, as the encoder has it.
+
+    Args:
+        weight: of one layer, (outputs, ...).
+        kept: how many weights stay.
+        together: output channels that share a mask.
+    """
+    stored = (weight.flatten(1).unflatten(0, (-1, together)) != 0).any(1)  # (masks' rows, columns)
+    first = torch.argsort(~stored.flatten(), stable=True)[: kept // together]
+    stored.view(-1)[first] = True
+    stays = stored.repeat_interleave(together, 0).view(weight.shape)
+    weight.masked_fill_(stays & (weight == 0), torch.finfo(weight.dtype).tiny)
 
 
 def _calibrate(network: nn.Module, layers: list[Quantised], images: torch.Tensor) -> None:

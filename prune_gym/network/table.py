@@ -98,8 +98,9 @@ class Activation:
         pixels: its height times width.
         born: the step of the forward pass that writes it.
         dies: the last step that reads it.
-        readers: the layers with weights that read it, where there are none those that read what
-            additions, concatenations and pools make of it; they set the bits it is stored in.
+        readers: the layers with weights that read it.
+        made_of: the indices of the activations that an addition, a concatenation or a pool made it
+            of, whose numbers it passes on.
     """
 
     channels: Affine
@@ -107,6 +108,7 @@ class Activation:
     born: int
     dies: int
     readers: tuple[str, ...] = ()
+    made_of: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,7 @@ class Block:
         source: the node of the traced graph that gives x.
         addition: the node that adds.
         steps: the first and the last step of the forward pass that a skipped block saves.
+        activations: the indices of those that hold x and the sum: one tensor where it is skipped.
     """
 
     name: str
@@ -126,6 +129,7 @@ class Block:
     source: str
     addition: str
     steps: tuple[int, int]
+    activations: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -266,17 +270,41 @@ class LayerTable:
     def activation_bits(self, realised: Realised) -> np.ndarray:
         """Return the bits that each activation is stored in: (n or 1, activations).
 
-        The most that one of the layers that read it asks for; 32 where none reads it.
+        The most that one of the layers that read it asks for; where none does, that read what is
+        made of it; 32 where none reads that either.
         """
-        if realised.activation_bits is None:
+        asked = realised.activation_bits
+        if asked is None:
             return np.full((1, len(self.activations)), FLOAT_BITS)
-        names = [self.layers[i].name for i in self.weighted]
-        columns = [
-            np.where(np.isin(names, each.readers), realised.activation_bits, 0).max(axis=1)
-            for each in self.activations
-        ]
-        bits = np.stack(columns, axis=1)
+        if realised.blocks is not None:
+            asked = np.where(self.runs(realised)[:, list(self.weighted)], asked, 0)
+        columns, starts = self._readers
+        bits = np.maximum.reduceat(np.pad(asked, ((0, 0), (0, 1)))[:, columns], starts, axis=1)
+        # Around a skipped block x and the sum are one tensor; the sum may be the x of later blocks.
+        joined = []
+        if realised.blocks is not None:
+            pairs = zip(self.blocks, realised.blocks.T, strict=True)
+            joined = [(*block.activations, ~kept) for block, kept in pairs]
+        for x, total, skipped in reversed(joined):
+            bits[skipped, x] = np.maximum(bits[skipped, x], bits[skipped, total])
+        unread = bits == 0
+        for index in reversed(range(len(self.activations))):
+            for part in self.activations[index].made_of:
+                bits[:, part] = np.maximum(bits[:, part], bits[:, index] * unread[:, part])
+        for x, total, skipped in joined:
+            bits[skipped, total] = bits[skipped, x]
         return np.where(bits == 0, FLOAT_BITS, bits)
+
+    @cached_property
+    def _readers(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the columns of every activation's readers in a row, and where each one's begin.
+
+        Each one's first column is the one after the last layer's: nothing reads it yet.
+        """
+        column = {self.layers[index].name: at for at, index in enumerate(self.weighted)}
+        rows = [[len(column), *map(column.__getitem__, a.readers)] for a in self.activations]
+        starts = np.cumsum([0, *map(len, rows[:-1])])
+        return np.concatenate(rows), starts
 
     @cached_property
     def weighted_pixels(self) -> np.ndarray:

@@ -321,16 +321,12 @@ class _Tracer(fx.Interpreter):
             replace(layer, inputs=one if reads is None else count(reads), outputs=count(units))
             for layer, reads, units in self.layers
         )
-        unread = [buffer for buffer in self.buffers if not buffer.readers]
-        for buffer in reversed(self.buffers):  # what is made of a buffer comes after it
-            for part in buffer.parts:
-                if self.buffers[part] in unread:
-                    self.buffers[part].readers |= buffer.readers
         activations = tuple(
-            Activation(count(b.units), b.pixels, b.born, b.dies, tuple(sorted(b.readers)))
+            Activation(count(b.units), b.pixels, b.born, b.dies, tuple(sorted(b.readers)), b.parts)
             for b in self.buffers
         )
-        blocks = find_blocks(self.step_of, layers)
+        holders = {node: tensor.buffer for node, tensor in self.values.items()}
+        blocks = find_blocks(self.step_of, layers, holders)
         return LayerTable(layers, groups, activations, blocks)
 
 

@@ -1,0 +1,62 @@
+"""A Gaussian process that predicts accuracy from a strategy's decisions, and says how surely."""
+
+import warnings
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
+
+from prune_gym.decisions import Decision
+
+REFIT = 1.3  # the kernel is fitted anew when there are so many times more strategies
+FITTED_TO = 300  # strategies at most, evenly spaced: its gradient takes their square in memory
+
+
+class AccuracyModel:
+    """Learns accuracies of evaluated strategies and predicts those of others.
+
+    A strategy is described by two numbers a decision: how much it takes away and the root of the
+    share of output energy that it is expected to lose, which the environment measures beforehand.
+    """
+
+    def __init__(self, decisions: tuple[Decision, ...]) -> None:
+        """Take the decisions of the environment."""
+        self._decisions = decisions
+        dimensions = 2 * len(decisions)
+        kernel = ConstantKernel(0.1, (1e-3, 1e2)) * Matern(
+            np.ones(dimensions), (0.05, 50.0), nu=2.5
+        ) + WhiteKernel(1e-4, (1e-7, 1e-1))
+        self._process = GaussianProcessRegressor(kernel, random_state=0)
+        self._fitted = 0
+
+    def features(self, values: np.ndarray) -> np.ndarray:
+        """Return what describes strategies: values (n, decisions) -> ``(n, 2 decisions)``."""
+        columns = []
+        for decision, column in zip(self._decisions, values.T, strict=True):
+            columns.append(
+                1 - np.interp(column, decision.options, np.linspace(0, 1, len(decision.options)))
+            )
+            columns.append(np.sqrt(np.interp(column, decision.options, decision.lost)))
+        return np.stack(columns, axis=1)
+
+    def fit(self, values: np.ndarray, accuracies: np.ndarray) -> None:
+        """Learn from evaluated strategies: values (n, decisions), accuracies (n,)."""
+        features, self._mean = self.features(values), accuracies.mean()
+        if len(values) >= REFIT * self._fitted:
+            self._fitted = len(values)
+            step = -(-len(values) // FITTED_TO)
+            self._learn(features[::step], accuracies[::step], "fmin_l_bfgs_b")
+        self._learn(features, accuracies, None)
+
+    def _learn(self, features: np.ndarray, accuracies: np.ndarray, optimizer: str | None) -> None:
+        self._process.optimizer = optimizer
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # a length at its bound is fine
+            self._process.fit(features, accuracies - self._mean)
+        self._process.kernel = self._process.kernel_
+
+    def predict(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean and standard deviation of the accuracies, ``(n,)`` each."""
+        mean, deviation = self._process.predict(self.features(values), return_std=True)
+        return mean + self._mean, deviation

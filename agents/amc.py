@@ -1,0 +1,211 @@
+"""AMC: DDPG on one number under a budget, the method that all others are compared with.
+
+After "AMC: AutoML for Model Compression and Acceleration on Mobile Devices" (He, Lin, Liu, Wang,
+Li & Han, ECCV 2018, arXiv 1802.03494) and its published code:
+
+- reward R_err = accuracy - 1, paid at the end and copied to every transition of the episode;
+- a budget is a wall: an action is moved to where the budget can still be met;
+- target: y = r - b + Q'(s', mu'(s')), b a moving average of the batches' mean reward;
+- exploration: a normal distribution around the action, truncated to the range of actions, whose
+  deviation falls by 5 % an episode;
+- one update per transition, at the episode's end; the last 100 episodes are kept.
+
+An environment with budgets is searched as published. Without any, AMC has no front to offer: one
+search yields one strategy. Its episodes are then shared by independent searches under budgets of
+its own (:data:`TARGETS`), all of which start from the same warm-up. docs/agents.md has the rest.
+"""
+
+import copy
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from scipy.stats import truncnorm
+from stable_baselines3 import DDPG
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.utils import polyak_update
+from torch.nn import functional as F
+
+from agents.episodes import Episodes
+from agents.filling import fill
+from agents.settings import Settings
+from agents.spaces import require_actions
+from agents.warm_up import warm_up
+from prune_gym.budgets import Budgets
+
+# Budgets where the environment has none: shares of the way from the least cost to the original's.
+TARGETS = (0.2, 0.4, 0.6, 0.8)
+NOISE, DECAY = 1.0, 0.95  # of actions in [-1, 1]; 0.5 of the paper's in [0, 1]
+ACTOR_RATE, CRITIC_RATE = 1e-4, 1e-3
+BASELINE_RATE = 0.5
+KEPT = 100  # episodes
+
+
+class ErrorReward(gym.Wrapper):
+    """AMC's view of a vector environment: R_err at the end, and a wall on one cost."""
+
+    def __init__(self, env: gym.Env) -> None:
+        """Wrap a vector environment; there is no wall yet."""
+        super().__init__(env)
+        core: Any = env.unwrapped
+        self._core, self._values = core, core.plan.full.copy()
+        self._wall: Budgets | None = None
+
+    def limit(self, cost: str, share: float) -> None:
+        """Allow a cost that share of the way from the least that can be reached to the original's.
+
+        Raises:
+            ValueError: the cost is measured by the clock.
+        """
+        plan = self._core.plan
+        least, full = self._core.costs[cost](plan.realise(np.stack([plan.least, plan.full])))
+        limits = {cost: (least + share * (full - least)) / full}
+        self._wall = Budgets(limits, self._core.costs, plan)
+
+    def reset(self, **kwargs: Any) -> tuple[np.ndarray, dict[str, Any]]:
+        """Start an episode."""
+        self._values = self._core.plan.full.copy()
+        return self.env.reset(**kwargs)
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:  # type: ignore[override]
+        """Step with the action that the wall leaves; the reward is that of the paper."""
+        index = self._core.next_decision
+        obs, _, terminated, truncated, info = self.env.step(self._within(action, index))
+        # What is not decided because its block is skipped counts as the least of its kind.
+        skipped = slice(index + 1, self._core.next_decision)
+        self._values[skipped] = self._core.plan.least[skipped]
+        reward = info["accuracy"] - 1.0 if terminated else 0.0
+        return obs, reward, terminated, truncated, info
+
+    def _within(self, action: np.ndarray, index: int) -> np.ndarray:
+        if self._wall is None:
+            return action
+        decision = self._core.decisions[index]
+        value = decision.nearest(action.item(), self._wall.allowed(self._values, index))
+        self._values[index] = value
+        place = np.interp(value, decision.options, decision.scale)
+        low, high = decision.scale[0], decision.scale[-1]
+        return np.array([2 * (place - low) / max(high - low, 1e-12) - 1], dtype=np.float32)
+
+
+class EpisodeBuffer(ReplayBuffer):
+    """Keeps an episode back until it ends, and gives all its transitions the last reward."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Take SB3's arguments."""
+        super().__init__(*args, **kwargs)
+        self._episode: list[tuple[np.ndarray, ...]] = []
+
+    def add(self, obs, next_obs, action, reward, done, infos) -> None:
+        """Take a transition of the one environment."""
+        self._episode.append((obs, next_obs, action, done))
+        if done[0]:
+            for before, after, chosen, ended in self._episode:
+                super().add(before, after, chosen, reward, ended, infos)
+            self._episode = []
+
+
+class AMC(DDPG):
+    """SB3's DDPG with AMC's exploration, baseline and learning rates; :func:`make` makes one."""
+
+    baseline: float | None = None
+
+    def _setup_model(self) -> None:
+        super()._setup_model()
+        self.actor.optimizer.param_groups[0]["lr"] = ACTOR_RATE
+        self.critic.optimizer.param_groups[0]["lr"] = CRITIC_RATE
+
+    def _sample_action(self, learning_starts, action_noise=None, n_envs=1):
+        assert self._last_obs is not None
+        mean = self.predict(self._last_obs, deterministic=True)[0]  # type: ignore[arg-type]
+        deviation = NOISE * DECAY**self._episode_num
+        low, high = (-1 - mean) / deviation, (1 - mean) / deviation
+        action = truncnorm.rvs(low, high, loc=mean, scale=deviation, size=mean.shape)
+        return action.astype(np.float32), action.astype(np.float32)
+
+    def train(self, gradient_steps: int, batch_size: int = 64) -> None:
+        """Update critic and actor ``gradient_steps`` times."""
+        self.policy.set_training_mode(True)
+        for _ in range(gradient_steps):
+            self._n_updates += 1
+            batch = self.replay_buffer.sample(batch_size)  # type: ignore[union-attr]
+            mean = batch.rewards.mean().item()
+            self.baseline = (
+                mean
+                if self.baseline is None
+                else self.baseline + BASELINE_RATE * (mean - self.baseline)
+            )
+            with torch.no_grad():
+                after = batch.next_observations
+                future = self.critic_target(after, self.actor_target(after))[0]
+                target = batch.rewards - self.baseline + (1 - batch.dones) * future
+            error = F.mse_loss(self.critic(batch.observations, batch.actions)[0], target)
+            _descend(self.critic.optimizer, error)
+            states = batch.observations
+            _descend(
+                self.actor.optimizer, -self.critic.q1_forward(states, self.actor(states)).mean()
+            )
+            polyak_update(self.critic.parameters(), self.critic_target.parameters(), self.tau)
+            polyak_update(self.actor.parameters(), self.actor_target.parameters(), self.tau)
+        self.logger.record("train/critic_loss", error.item())
+        self.logger.record("train/baseline", self.baseline)
+
+
+def make(env: gym.Env, seed: int) -> AMC:
+    """Return an agent with the paper's parameters on an environment with a scalar reward."""
+    return AMC(
+        "MlpPolicy",
+        env,
+        buffer_size=KEPT * len(env.unwrapped.decisions),  # type: ignore[attr-defined]
+        learning_starts=0,
+        batch_size=64,
+        tau=0.01,
+        gamma=1.0,
+        train_freq=(1, "episode"),
+        gradient_steps=-1,
+        replay_buffer_class=EpisodeBuffer,
+        policy_kwargs={"net_arch": [300, 300]},
+        seed=seed,
+    )
+
+
+def search(env: gym.Env, settings: Settings) -> AMC | None:
+    """Search under the environment's budgets, or under one of :data:`TARGETS` after the other.
+
+    Returns:
+        The agent of the one search; None where there were several.
+
+    Raises:
+        ValueError: the environment has discrete actions.
+    """
+    require_actions(env, gym.spaces.Box, "amc")
+    core: Any = env.unwrapped
+    view, steps = ErrorReward(env), len(core.decisions)
+    strategies = warm_up(settings.episodes, steps, settings.seed)
+    agent = make(view, settings.seed)
+    fill(agent, strategies)
+    left = settings.episodes - len(strategies)
+    costs = [objective.name for objective in core.objectives if objective.name != "accuracy"]
+    if core.budgets or not costs:
+        return _learn(agent, left, steps, settings)
+    warm = copy.deepcopy(agent.replay_buffer)
+    for index, share in enumerate(TARGETS):
+        view.limit(costs[0], share)
+        agent = make(view, settings.seed + index)
+        agent.replay_buffer = copy.deepcopy(warm)
+        _learn(agent, len(range(index, left, len(TARGETS))), steps, settings)
+    return None
+
+
+def _learn(agent: AMC, episodes: int, steps: int, settings: Settings) -> AMC:
+    agent.set_logger(settings.logger)
+    if episodes:
+        agent.learn(episodes * steps, callback=Episodes(episodes))
+    return agent
+
+
+def _descend(optimizer: torch.optim.Optimizer, loss: torch.Tensor) -> None:
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()

@@ -1,0 +1,42 @@
+"""Playing the shared warm-up through a Stable-Baselines3 model, so that it learns from it."""
+
+import gymnasium as gym
+import numpy as np
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+
+
+def fill(model: BaseAlgorithm, strategies: np.ndarray) -> None:
+    """Play whole strategies on a model's environment and keep the transitions in its replay buffer.
+
+    The reward and the observation are those of the model's own environment, wrappers included.
+    On-policy classes have no replay buffer: they play the strategies and learn nothing from them.
+
+    Args:
+        model: an SB3 model with one environment.
+        strategies: actions in [-1, 1], ``(strategies, decisions)``; on discrete actions the
+            nearest one is taken. Those of decisions that are not made (in a skipped block) are
+            not played.
+    """
+    env = model.get_env()
+    assert env is not None and env.num_envs == 1
+    buffer = model.replay_buffer if isinstance(model, OffPolicyAlgorithm) else None
+    observation = env.reset()
+    for strategy in strategies:
+        done = False
+        while not done:
+            asked = strategy[env.get_attr("next_decision")[0]]
+            action = nearest_action(asked, env.action_space)[None]
+            following, reward, dones, infos = env.step(action)
+            done = dones[0]  # and then `following` belongs to the next episode
+            after = infos[0]["terminal_observation"][None] if done else following
+            if buffer is not None:
+                buffer.add(observation, after, action, reward, dones, infos)  # type: ignore[arg-type]
+            observation = following
+
+
+def nearest_action(asked: float, space: gym.Space) -> np.ndarray:
+    """Return the action of a space that is nearest to a number in [-1, 1]."""
+    if isinstance(space, gym.spaces.Discrete):
+        return np.array(round((float(asked) + 1) / 2 * (int(space.n) - 1)))
+    return np.array([asked], dtype=np.float32)

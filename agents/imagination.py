@@ -1,0 +1,107 @@
+"""What to evaluate next: the strategy that promises most hypervolume, found in imagination.
+
+Transitions and costs of an episode are known exactly and cost microseconds; only its accuracy has
+to be measured. So many strategies are imagined (the actor's proposals and variations of them and
+of the front), a model predicts their accuracies, and the one whose expected hypervolume improvement
+is largest (EHVI; Emmerich, Giannakoglou & Naujoks, IEEE TEVC 2006) is evaluated.
+"""
+
+import numpy as np
+from scipy.special import ndtr
+
+from agents.accuracy_model import AccuracyModel
+from prune_gym.env import CompressionEnv
+from prune_gym.pareto import non_dominated
+
+SAMPLES = 100_000  # points of the unit box by which hypervolume is estimated
+COMPARED = 4_000  # of them that are still undominated
+VARIATIONS, ROUNDS, PARENTS = 400, 4, 40
+
+
+class Imagination:
+    """Knows what was evaluated and chooses what to evaluate next."""
+
+    def __init__(self, env: CompressionEnv, seed: int | None) -> None:
+        """Start with nothing evaluated."""
+        self._env, self._rng = env, np.random.default_rng(seed)
+        names = [objective.name for objective in env.objectives]
+        self._accuracy = names.index("accuracy") if "accuracy" in names else None
+        self._model = AccuracyModel(env.decisions)
+        reference = env.reference_point
+        self._open = reference + (1 - reference) * self._rng.random((SAMPLES, len(names)))
+        self.values = np.empty((0, len(env.decisions)))
+        self.accuracies = np.empty(0)
+
+    def learn(self, values: np.ndarray, accuracies: np.ndarray) -> None:
+        """Take evaluated strategies: values (n, decisions), accuracies (n,)."""
+        self.values = np.concatenate([self.values, values])
+        self.accuracies = np.concatenate([self.accuracies, accuracies])
+        for found in self._returns(values, accuracies):
+            self._open = self._open[(self._open > found).any(axis=1)]
+        self._model.fit(self.values, self.accuracies)
+
+    def predict(self, values: np.ndarray) -> np.ndarray:
+        """Return the expected accuracies of strategies: values (n, decisions) -> ``(n,)``."""
+        return self._model.predict(values)[0]
+
+    def choose(self, proposals: np.ndarray) -> np.ndarray:
+        """Return the most promising strategy ``(decisions,)`` that was not evaluated yet.
+
+        Args:
+            proposals: values of the actor's strategies ``(n, decisions)``.
+        """
+        front = self.values[non_dominated(self._returns(self.values, self.accuracies))]
+        pool = self._new(np.concatenate([proposals, self._varied(front)]))
+        if not len(pool):
+            return front[0]  # everything was evaluated
+        promise = self._promise(pool)
+        for _ in range(ROUNDS):
+            children = self._new(self._varied(pool[np.argsort(-promise)[:PARENTS]]))
+            if len(children):
+                pool = np.concatenate([pool, children])
+                promise = np.concatenate([promise, self._promise(children)])
+        return pool[promise.argmax()]
+
+    def _returns(self, values: np.ndarray, accuracies: np.ndarray) -> np.ndarray:
+        returns = self._env.savings(values)
+        if self._accuracy is not None:
+            returns[:, self._accuracy] = accuracies
+        return returns
+
+    def _new(self, values: np.ndarray) -> np.ndarray:
+        """Return those within the budgets that were not evaluated, each once."""
+        values = np.unique(self._env.plan.settled(values), axis=0)
+        played = {row.tobytes() for row in self.values}
+        fresh = np.array([row.tobytes() not in played for row in values], dtype=bool)
+        return values[fresh & self._env.within_budgets(values)]
+
+    def _varied(self, parents: np.ndarray) -> np.ndarray:
+        """Return variations of strategies: crossed over, and a few decisions moved."""
+        rng, decisions = self._rng, self._env.decisions
+        one, other = parents[rng.integers(len(parents), size=(2, VARIATIONS))]
+        children = np.where(
+            rng.random(one.shape) < rng.choice([0.0, 0.5], (VARIATIONS, 1)), other, one
+        )
+        moved = rng.random(one.shape) < rng.uniform(0, 4, (VARIATIONS, 1)) / len(decisions)
+        for index, decision in enumerate(decisions):
+            options = decision.options
+            places = np.searchsorted(options, children[:, index])
+            steps = np.round(rng.normal(0, max(len(options) / 6, 1), VARIATIONS)).astype(int)
+            places = np.clip(places + steps * moved[:, index], 0, len(options) - 1)
+            children[:, index] = options[places]
+        return children
+
+    def _promise(self, values: np.ndarray) -> np.ndarray:
+        """Return the expected hypervolume improvement of strategies, ``(n,)``, up to a factor."""
+        returns = self._env.savings(values)
+        compared = self._open[:COMPARED]
+        costs = np.ones((len(values), len(compared)), dtype=bool)
+        for column in range(returns.shape[1]):
+            if column != self._accuracy:
+                costs &= compared[:, column] < returns[:, column, None]
+        if self._accuracy is None:
+            return costs.sum(axis=1)
+        mean, deviation = self._model.predict(values)
+        row, sample = np.nonzero(costs)
+        margin = (mean[row] - compared[sample, self._accuracy]) / np.maximum(deviation[row], 1e-9)
+        return np.bincount(row, weights=ndtr(margin), minlength=len(values))

@@ -1,0 +1,128 @@
+"""Envelope DDPG with imagined rollouts: the agent of the main job.
+
+The actor and critics of :mod:`agents.envelope_ddpg` learn from every evaluated strategy for all
+preferences. What is evaluated next is not left to noise: before every episode the actor plays many
+episodes in imagination, greedily and with noise, each for another preference; costs and budgets
+are exact there. :class:`agents.imagination.Imagination` predicts their accuracies, varies the most
+promising ones, and the real evaluation is spent on the strategy that promises most hypervolume.
+Half of every batch are imagined transitions with the predicted accuracy, as in Dyna (Sutton 1991).
+"""
+
+import gymnasium as gym
+import numpy as np
+import torch
+from stable_baselines3.common.type_aliases import ReplayBufferSamples
+
+from agents.envelope_ddpg import EnvelopeDDPG, VectorReplayBuffer, learn
+from agents.imagination import Imagination
+from agents.settings import Settings
+from agents.spaces import require_actions
+from prune_gym.env import CompressionEnv
+from prune_gym.imagined import Imagined, imagine
+from prune_gym.strategy import strategy_from_dict
+from prune_gym.wrappers import PreferenceConditioned
+
+GREEDY, NOISY = 16, 16  # imagined episodes of the actor before every evaluation
+REMEMBERED = 50  # evaluations: predictions of earlier ones are forgotten
+
+
+class ImaginingDDPG(EnvelopeDDPG):
+    """Plays whole strategies that it has imagined; what it learned is an :class:`EnvelopeDDPG`."""
+
+    def _setup_learn(self, *args, **kwargs):
+        assert self.env is not None and isinstance(self.replay_buffer, VectorReplayBuffer)
+        self._cores: list[CompressionEnv] = self.env.get_attr("unwrapped")
+        self._imagination = Imagination(self._cores[0], self.seed)
+        self._plans: dict[int, np.ndarray] = {}
+        self._known = 0
+        size = REMEMBERED * (GREEDY + NOISY) * len(self._cores[0].decisions)
+        self._imagined = VectorReplayBuffer(
+            size,
+            self.observation_space,
+            self.action_space,
+            self.device,
+            **self.replay_buffer_kwargs,
+        )
+        return super()._setup_learn(*args, **kwargs)
+
+    def _sample_action(self, learning_starts, action_noise=None, n_envs=1):
+        for index, core in enumerate(self._cores):
+            if core.next_decision == 0:
+                self._plans[index] = self._plan()
+        chosen = [self._plans[index][core.next_decision] for index, core in enumerate(self._cores)]
+        actions = np.array(chosen, dtype=np.float32)[:, None]
+        return actions, actions
+
+    def _plan(self) -> np.ndarray:
+        """Return the actions ``(decisions,)`` of the strategy to evaluate next."""
+        core = self._cores[0]
+        self._look_back()
+        preferences = self._preferences(GREEDY + NOISY).cpu().numpy()
+        noise = np.random.normal(0, self.noise[0], (len(preferences), 1))
+        noise[:GREEDY] = 0
+
+        def act(observations: np.ndarray, episodes: np.ndarray) -> np.ndarray:
+            seen = np.concatenate([observations, preferences[episodes]], axis=1)
+            greedy, _ = self.predict(seen.astype(np.float32))
+            jitter = np.random.normal(0, self.noise[1], greedy.shape)
+            return np.clip(greedy + noise[episodes] + jitter * (noise[episodes] != 0), -1, 1)
+
+        imagined = imagine(core, act, len(preferences))
+        self._remember(imagined, preferences)
+        chosen = self._imagination.choose(imagined.values)
+        pairs = zip(core.decisions, chosen, strict=True)
+        return np.array([decision.action_for(value) for decision, value in pairs])
+
+    def _look_back(self) -> None:
+        """Tell the imagination what was evaluated since the last plan."""
+        assert isinstance(self.replay_buffer, VectorReplayBuffer)
+        infos = self.replay_buffer.finished[self._known :]
+        self._known += len(infos)
+        strategies = [strategy_from_dict(info["strategy"]).values for info in infos]
+        if strategies:
+            values = np.array([self._cores[0].plan.values_of(each) for each in strategies])
+            self._imagination.learn(values, np.array([info["accuracy"] for info in infos]))
+
+    def _remember(self, imagined: Imagined, preferences: np.ndarray) -> None:
+        """Keep imagined transitions, with the predicted accuracy where an episode ends."""
+        rewards = imagined.rewards.copy()
+        if "accuracy" in self.names:
+            predicted = self._imagination.predict(imagined.values)[imagined.episode]
+            rewards[:, self.names.index("accuracy")] = np.where(imagined.ended, predicted, 0)
+        seen = preferences[imagined.episode]
+        before = np.concatenate([imagined.observations, seen], axis=1)
+        after = np.concatenate([imagined.following, seen], axis=1)
+        for row in range(len(rewards)):
+            info = {"vector_reward": rewards[row]}
+            self._imagined.add(
+                *(before[row], after[row], imagined.actions[row], np.zeros(1)),
+                *(imagined.ended[row : row + 1], [info]),
+            )
+
+    def _batch(self, size: int) -> ReplayBufferSamples:
+        if not self._imagined.size():
+            return super()._batch(size)
+        assert self.replay_buffer is not None
+        real, imagined = self.replay_buffer.sample(size // 2), self._imagined.sample(size // 2)
+        return ReplayBufferSamples(
+            *(torch.cat(parts) for parts in zip(real[:5], imagined[:5], strict=True))
+        )
+
+    def _excluded_save_params(self) -> list[str]:
+        ours = ["_imagination", "_imagined", "_cores", "_plans", "_known"]
+        return [*super()._excluded_save_params(), *ours]
+
+
+def search(env: gym.Env, settings: Settings) -> EnvelopeDDPG:
+    """Learn the front of a vector environment in one run.
+
+    Where a cost is measured by the clock, nothing can be imagined: noise explores instead.
+    """
+    require_actions(env, gym.spaces.Box, "envelope-ddpg")
+    conditioned = PreferenceConditioned(env, settings.priorities)
+    objectives = env.unwrapped.objectives  # type: ignore[attr-defined]
+    known = all(objective.deterministic for objective in objectives)
+    agent = (ImaginingDDPG if known else EnvelopeDDPG)(
+        env=conditioned, learning_starts=0, seed=settings.seed
+    )
+    return learn(agent, settings)

@@ -1,0 +1,37 @@
+"""Table and pictures of a benchmark, from its CSV alone."""
+
+import io
+import json
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from prune_gym.benchmark.collect import ABOUT
+from prune_gym.benchmark.plots import curves_figure, final_figure
+from prune_gym.benchmark.summary import read_summaries
+from prune_gym.benchmark.table import markdown
+from prune_gym.paths import write_atomically
+
+TABLE, CURVES, FINAL = "benchmark.md", "hypervolume.png", "final.png"
+
+
+def write_report(folder: Path) -> str:
+    """Write the table and the pictures beside the CSV; returns the table.
+
+    Raises:
+        FileNotFoundError: no results in the folder.
+        ValueError: they are damaged.
+    """
+    summaries = read_summaries(folder)
+    versions = json.loads((folder / ABOUT).read_text())["versions"]
+    text = markdown(summaries, versions)
+    write_atomically(folder / TABLE, text.encode())
+    write_atomically(folder / CURVES, _png(curves_figure(summaries)))
+    write_atomically(folder / FINAL, _png(final_figure(summaries)))
+    return text
+
+
+def _png(figure: Figure) -> bytes:
+    image = io.BytesIO()
+    figure.savefig(image, format="png", dpi=120)
+    return image.getvalue()

@@ -1,0 +1,111 @@
+"""``prune-gym benchmark``: agents on equal terms, resumable, in parallel."""
+
+import argparse
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event, Thread
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+if TYPE_CHECKING:
+    from prune_gym.benchmark.cells import Cell
+
+HELP = "compare agents at equal numbers of evaluations, over seeds and environments"
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    add = parser.add_argument
+    add("--envs", nargs="+", required=True, metavar="ID", help="vector environment ids")
+    add("--agents", nargs="+", required=True, metavar="NAME", help="as train.py --agent takes them")
+    add("--seeds", type=_positive, default=5, help="per environment and agent (%(default)s)")
+    add("--evaluations", type=_positive, default=300, help="per cell (%(default)s)")
+    add("--jobs", type=_positive, help="cells at a time (default: 1; with --ray all processors)")
+    add("--ray", metavar="ADDRESS", help="of a Ray cluster whose nodes all see DIR")
+    add("--out", type=Path, required=True, metavar="DIR", help="new, or one to go on with")
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    """Run what is not finished yet, then write the CSV files."""
+    from prune_gym.benchmark.backends import run_cells, workers
+    from prune_gym.benchmark.cells import make_cells
+    from prune_gym.benchmark.collect import collect
+
+    cells = make_cells(
+        options.out, options.envs, options.agents, options.seeds, options.evaluations
+    )
+    _adopt(options.out, options.evaluations)
+    with workers(options.jobs, options.ray), _watching(cells, console):
+        failed = run_cells(cells)
+    collect(options.out)
+    hint = f"Table and plots: prune-gym benchmark-report {options.out}"
+    console.print(hint, markup=False, highlight=False, soft_wrap=True)
+    for cell, error in failed.items():
+        console.print(f"failed: {cell}: {error}", style="red", markup=False, soft_wrap=True)
+    return 1 if failed else 0
+
+
+def _adopt(root: Path, evaluations: int) -> None:
+    """Take a new folder, or one whose cells have as many evaluations."""
+    from prune_gym.paths import write_atomically
+
+    file = root / "benchmark.json"
+    if file.is_file():
+        before = json.loads(file.read_text())["evaluations"]
+        if before != evaluations:
+            raise ValueError(
+                f"{root} holds cells of {before} evaluations, which cannot be compared with cells "
+                f"of {evaluations}: go on with --evaluations {before}, or give another --out"
+            )
+    write_atomically(file, (json.dumps({"evaluations": evaluations}) + "\n").encode())
+
+
+@contextmanager
+def _watching(cells: Sequence["Cell"], console: Console) -> Iterator[None]:
+    """Show how far all cells are, read from their journals: they run in other processes."""
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+    ) as progress:
+        done = progress.add_task("cells", total=len(cells))
+        evaluated = progress.add_task("evaluations", total=sum(c.evaluations for c in cells))
+        stop = Event()
+
+        def update() -> None:
+            progress.update(done, completed=sum(cell.finished for cell in cells))
+            progress.update(evaluated, completed=sum(cell.episodes for cell in cells))
+
+        def watch() -> None:
+            while not stop.wait(1.0):
+                update()
+
+        thread = Thread(target=watch)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+            update()
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number >= 1, got {text!r}")
+    return value

@@ -1,0 +1,104 @@
+"""``prune-gym choose``: one strategy of a run, by priorities, by limits, or at the knee."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from prune_gym.cli.pairs import pair, pairs
+
+if TYPE_CHECKING:
+    from prune_gym.results import Results
+
+HELP = "pick a strategy of a run by priorities or limits, without a new search"
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    add = parser.add_argument
+    add("run_folder", type=Path, metavar="RUN")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--preference", type=pairs, metavar="NAME=WEIGHT,...", help="of objectives")
+    how.add_argument("--knee", action="store_true", help="the best-balanced of the front")
+    for name, example in (("--max", "latency_ms=3 or flops=1e8"), ("--min", "accuracy=0.9")):
+        help = f"repeatable; natural units, as {example}"
+        add(name, type=pair, action="append", default=[], metavar="METRIC=VALUE", help=help)
+    add("--out", type=Path, metavar="FILE.json", help="write the strategy here")
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    """Print the choice, its numbers and what to do with it."""
+    from prune_gym.commands import next_commands
+    from prune_gym.results import read_results
+    from prune_gym.strategy import strategy_from_dict
+
+    if not (options.preference or options.knee or options.max or options.min):
+        raise ValueError("say what to choose by: --preference, --max, --min or --knee")
+    results = read_results(options.run_folder)
+    if results.warning:
+        console.print(results.warning, style="yellow", markup=False, soft_wrap=True)
+    episode = _choose(results, options)
+    file = options.out or results.files.get(episode)
+    if options.out:
+        strategy_from_dict(results.records[episode]["strategy"]).save(options.out)
+    console.print(_table(results, episode, str(file or f"episode {episode + 1}")))
+    if file is None:
+        steps = {"The run has no file of this strategy": "write one with --out FILE.json"}
+    else:
+        steps = next_commands(file)
+    for purpose, command in steps.items():
+        console.print(f"{purpose}: {command}", markup=False, highlight=False, soft_wrap=True)
+    return 0
+
+
+def _choose(results: "Results", options: argparse.Namespace) -> int:
+    """Return the chosen episode, out of all that keep the limits."""
+    import numpy as np
+
+    from prune_gym.choice import best_for, knee_point
+    from prune_gym.limits import within
+    from prune_gym.objectives import weights_array
+    from prune_gym.pareto import non_dominated
+
+    names = [objective.name for objective in results.objectives]
+    metrics = [{k: v for k, v in r.items() if k != "strategy"} for r in results.records]
+    least = _limits(options.min)
+    kept = np.flatnonzero(within(metrics, _limits(options.max), least))
+    kept = kept[non_dominated(results.returns[kept])]
+    returns = results.returns[kept]
+    if options.knee:
+        return int(kept[knee_point(returns)])
+    weights = options.preference or _free(names, least)
+    return int(kept[best_for(returns, weights_array(weights, names))])
+
+
+def _limits(pairs: list[tuple[str, float]]) -> dict[str, float]:
+    names = [name for name, _ in pairs]
+    if len(set(names)) < len(names):
+        raise ValueError(f"expected one limit per metric, got {', '.join(names)}")
+    return dict(pairs)
+
+
+def _free(names: list[str], least: dict[str, float]) -> dict[str, float]:
+    """Return what is best where only limits are given.
+
+    That is the most accurate; with a limit on accuracy itself, what saves most of all costs.
+    """
+    if "accuracy" in names and "accuracy" not in least:
+        return {"accuracy": 1.0}
+    return {name: 1.0 for name in names if name != "accuracy"} or {"accuracy": 1.0}
+
+
+def _table(results: "Results", episode: int, title: str) -> Table:
+    from prune_gym.objectives import change, natural
+
+    table = Table("", "original", "chosen", "change", title=escape(title))
+    for metric, value in results.records[episode].items():
+        if metric != "strategy":
+            before = results.original[metric]
+            cells = (natural(before, metric), natural(value, metric))
+            table.add_row(metric, *cells, change(before, value, metric))
+    return table

@@ -1,0 +1,26 @@
+"""``prune-gym export``: a pruned network for other programs."""
+
+import argparse
+from pathlib import Path
+
+from rich.console import Console
+
+HELP = "write a network as ONNX, torch.export program or TorchScript"
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    add = parser.add_argument
+    add("source", type=Path, metavar="STRATEGY.json|NETWORK.safetensors")
+    add("--format", choices=("onnx", "torch", "torchscript"), default="onnx")
+    add("--int8", action="store_true", help="8-bit ONNX; a strategy with bits needs no --int8")
+    add("--out", type=Path, help="default: beside the source: .onnx, .pt2 (torch) or .pt")
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    """Write the file and say how far it is from PyTorch."""
+    from prune_gym.deploy.export import FORMATS, export
+
+    out = options.out or options.source.with_suffix(FORMATS[options.format][0])
+    export(options.source, options.format, options.int8, out, console)
+    return 0

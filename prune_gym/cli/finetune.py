@@ -1,0 +1,41 @@
+"""``prune-gym finetune``: train a strategy's pruned network on."""
+
+import argparse
+from pathlib import Path
+
+from rich.console import Console
+
+HELP = "train a strategy's pruned network on"
+DISTILLATION = 0.5
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    add = parser.add_argument
+    add("strategy", type=Path, metavar="STRATEGY.json")
+    add("--recipe", default="short", help="short, long or a .toml file (default: %(default)s)")
+    add("--epochs", type=int, help="instead of the recipe's")
+    add("--seed", type=int, help="instead of the recipe's")
+    add(
+        "--distil",
+        dest="distillation",
+        type=float,
+        nargs="?",
+        const=DISTILLATION,
+        metavar="SHARE",
+        help=f"learn from the original network too; its share of the loss ({DISTILLATION})",
+    )
+    add("--out", type=Path, help="default: beside the strategy, NAME-finetuned.safetensors")
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    """Train, or go on from the checkpoint."""
+    from prune_gym.deploy.finetune import finetune
+    from prune_gym.deploy.recipe import load_recipe
+
+    given = {name: getattr(options, name) for name in ("epochs", "seed", "distillation")}
+    changes = {name: value for name, value in given.items() if value is not None}
+    recipe = load_recipe(options.recipe, **changes)
+    out = options.out or options.strategy.with_name(f"{options.strategy.stem}-finetuned")
+    finetune(options.strategy, recipe, out.with_suffix(".safetensors"), console)
+    return 0

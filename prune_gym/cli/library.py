@@ -1,0 +1,42 @@
+"""``prune-gym library``: networks pruned and retrained beforehand, one per density, for EMOMC."""
+
+import argparse
+from pathlib import Path
+
+from rich.console import Console
+
+HELP = "make a library of pruned and retrained networks, one per density"
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    parser.add_argument("--network", default="vgg16")
+    parser.add_argument("--data", default="digits")
+    parser.add_argument("--least", type=float, default=0.05, help="the last density (%(default)s)")
+    parser.add_argument("--learning-rate", type=float, default=0.01)
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, help="folder (default: library-NETWORK-DATA)")
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    """Make the library, or go on with it."""
+    from prune_gym.decisions import Rules
+    from prune_gym.decisions.layerwise import densities
+    from prune_gym.deploy.library import build_library
+    from prune_gym.deploy.recipe import Recipe
+    from prune_gym.task import load_evaluator
+
+    falling = [float(d) for d in densities(Rules(min_density=options.least))[::-1] if d < 1]
+    recipe = Recipe(
+        epochs=1,
+        learning_rate=options.learning_rate,
+        batch_size=options.batch_size,
+        label_smoothing=0.0,
+        warmup_epochs=0.0,
+        seed=options.seed,
+    )
+    out = options.out or Path(f"library-{options.network}-{options.data}")
+    evaluator = load_evaluator(options.network, options.data, "none", masked_together=1)
+    build_library(evaluator, options.network, out, recipe, falling, console)
+    return 0

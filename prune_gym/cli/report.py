@@ -1,0 +1,29 @@
+"""``prune-gym report``: run folders as one HTML page."""
+
+import argparse
+from pathlib import Path
+
+from rich.console import Console
+
+HELP = "show runs in one HTML page"
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folder")
+    parser.add_argument("--out", type=Path, default=Path("report.html"))
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    """Write the page."""
+    from prune_gym.paths import write_atomically
+    from prune_gym.report.page import report_page
+    from prune_gym.results import read_results
+
+    runs = [read_results(folder) for folder in options.runs]
+    write_atomically(options.out, report_page(runs).encode())
+    for each in runs:
+        if each.warning:
+            console.print(each.warning, style="yellow", markup=False, soft_wrap=True)
+    console.print(f"Wrote {options.out}; open it in a browser", markup=False, soft_wrap=True)
+    return 0

@@ -1,0 +1,248 @@
+"""Compressing a network of one's own in one call: search, choose, fine-tune."""
+
+import copy
+import hashlib
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from stable_baselines3.common.logger import Logger
+from torch import nn
+
+from prune_gym.datasets import Data
+from prune_gym.deploy.finetune import finetune_candidate
+from prune_gym.deploy.own_data import as_data
+from prune_gym.deploy.profile import processor, profile
+from prune_gym.deploy.recipe import load_recipe
+from prune_gym.deploy.runtimes import Setting, runtime_named
+from prune_gym.deploy.saved import save_network
+from prune_gym.env import CompressionEnv
+from prune_gym.evaluate import Evaluator, accuracy
+from prune_gym.network.images import normalised
+from prune_gym.network.trace import trace
+from prune_gym.objectives import natural
+from prune_gym.paths import cache_home
+from prune_gym.record import RecordRun
+from prune_gym.run import RunFolder
+from prune_gym.strategy import Strategy, strategy_from_dict
+
+HALF_THE_WORK = {"flops": 0.5}
+ABOVE_CHANCE = 1.5  # times chance; an original below it was given images it does not understand
+RUNTIME, THREADS = "onnxruntime", 2
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """What :func:`compress` found.
+
+    Attributes:
+        network: the chosen strategy's network, float32, in eval mode.
+        strategy: its decisions and what the search measured.
+        before: metrics of the original; ``accuracy`` is that on the search split, ``test_accuracy``
+            that on the test split.
+        after: the same of ``network``.
+        front: records of all non-dominated strategies, the most accurate first.
+        env: the environment; ``env.apply(front[3]["strategy"])`` is another point's network.
+    """
+
+    network: nn.Module
+    strategy: Strategy
+    before: dict[str, float]
+    after: dict[str, float]
+    front: list[dict[str, Any]]
+    env: CompressionEnv
+
+    def save(self, path: str | Path) -> None:
+        """Write the network as safetensors; ``load_network(path, build)`` reads it.
+
+        ``build`` takes a number of classes and returns the original architecture.
+        """
+        data = self.env.evaluator.data
+        assert isinstance(data, Data)
+        save_network(
+            self.network,
+            Path(path),
+            name=type(self.env.evaluator.network).__name__,
+            num_classes=data.num_classes,
+            realised=self.env.realise(self.strategy),
+            input_shape=data.search.images.shape[1:],
+        )
+
+    def __str__(self) -> str:
+        """Return the table of before and after."""
+        lines = [f"{'':<16}{'before':>12}{'after':>12}  change"]
+        for metric, before in self.before.items():
+            after = self.after[metric]
+            change = f"{before / after:.2f} x less"
+            kind = "accuracy" if metric.endswith("accuracy") else metric
+            if kind == "accuracy":
+                change = f"{100 * (after - before):+.2f} points"
+            cells = f"{natural(before, kind):>12}{natural(after, kind):>12}"
+            lines.append(f"{metric:<16}{cells}  {change}")
+        return "\n".join([*lines, f"non-dominated strategies found: {len(self.front)}"])
+
+
+def compress(
+    network: nn.Module,
+    train_data: Any,
+    budgets: Mapping[str, float] | None = None,
+    evaluations: int = 100,
+    *,
+    finetune_epochs: int = 0,
+    agent: str = "envelope-ddpg",
+    seed: int = 0,
+) -> Compressed:
+    """Search a smaller network within the budgets and return the most accurate one found.
+
+    The network itself is left as it is. It is traced, so it must be made of what the environments
+    understand. With a latency budget its layers are first timed on this machine, which takes a
+    minute or more and is kept for the next time.
+
+    Args:
+        network: a trained classifier, images (N, C, H, W) -> logits (N, classes).
+        train_data: labelled images, best ones that it was not trained on: ``(images, labels)``, a
+            torch ``Dataset`` or ``DataLoader`` without random augmentation, or a ``Data``. Floats
+            are taken as the network expects them, uint8 as pixels to be scaled to [0, 1].
+        budgets: cost -> largest allowed share of the original's: flops, params, memory, latency,
+            energy or size; default: half the flops.
+        evaluations: strategies to evaluate.
+        finetune_epochs: epochs of training of the chosen network, by the recipe "short"; it is
+            kept where it is more accurate on the search split than the repaired one.
+        agent: which agent searches.
+        seed: of the splits, the search and the training.
+
+    Raises:
+        TypeError: the data are of a kind that is not known.
+        ValueError: data, network or budgets do not fit; the message says what was expected.
+        ImportError: a latency budget without ``prune-gym[onnx]``.
+    """
+    if evaluations < 1 or finetune_epochs < 0:
+        raise ValueError(
+            "expected evaluations >= 1 and finetune_epochs >= 0, got "
+            f"{evaluations} and {finetune_epochs}"
+        )
+    budgets = dict(HALF_THE_WORK if budgets is None else budgets)
+    if not budgets:
+        raise ValueError('budgets: expected at least one, such as {"flops": 0.5}')
+    network = copy.deepcopy(network).cpu().float().eval()
+    data = _fitting(as_data(train_data, seed), network)
+    env = CompressionEnv(
+        network,
+        data,
+        objectives=("accuracy", *budgets),
+        budgets=budgets,
+        latency=_latency_table(network, data) if "latency" in budgets else None,
+    )
+    _check(env.evaluator)
+    with tempfile.TemporaryDirectory() as folder:
+        front = _search(env, agent, evaluations, seed, Path(folder))
+        strategy = strategy_from_dict(front[0]["strategy"])
+        found = env.apply(strategy)
+        if finetune_epochs:
+            recipe = load_recipe("short", epochs=finetune_epochs, seed=seed)
+            where = Path(folder, "checkpoint")
+            tuned = finetune_candidate(env.evaluator, env.realise(strategy), recipe, where).best
+            found = max((tuned, found), key=lambda each: accuracy(each, data, data.search))
+    before, after = env.original_metrics, dict(strategy.metrics)
+    for metrics, each in ((before, env.evaluator.network), (after, found)):
+        metrics["accuracy"] = accuracy(each, data, data.search)
+        metrics["test_accuracy"] = accuracy(each, data, data.test)
+    return Compressed(found, strategy, before, after, front, env)
+
+
+@torch.inference_mode()
+def _fitting(data: Data, network: nn.Module) -> Data:
+    """Return the data with as many classes as the network has outputs.
+
+    Raises:
+        ValueError: the network does not take the images, or has fewer outputs than classes.
+    """
+    images = normalised(data.train.images[:2], data)
+    try:
+        outputs = network(images)
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"the network does not take images of shape {tuple(images.shape)}: {error}"
+        ) from error
+    if not isinstance(outputs, torch.Tensor) or outputs.ndim != 2:
+        raise ValueError("expected a classifier: images (N, C, H, W) -> logits (N, classes)")
+    if outputs.shape[1] < data.num_classes:
+        raise ValueError(
+            f"the network has {outputs.shape[1]} outputs, and there are labels up to "
+            f"{data.num_classes - 1}"
+        )
+    return replace(data, num_classes=outputs.shape[1])
+
+
+def _check(evaluator: Evaluator) -> None:
+    data = evaluator.data
+    assert isinstance(data, Data)
+    found = accuracy(evaluator.network, data, data.search)
+    if found < ABOVE_CHANCE * data.chance:
+        raise ValueError(
+            f"the network is right on {found:.1%} of {len(data.search)} images, little more than "
+            f"chance ({data.chance:.1%}): is it trained, and are the images normalised as in its "
+            "training? Give them as floats just as the network expects them, or as a Data with "
+            "mean and std"
+        )
+
+
+def _latency_table(network: nn.Module, data: Data) -> str:
+    """Return the file with this network's layer times on this machine; measured the first time."""
+    shape = data.search.images.shape[1:]
+    table = trace(network, shape)
+    what = f"{table} {processor()} {RUNTIME} {runtime_named(RUNTIME).version()} {THREADS}"
+    digest = hashlib.sha256(what.encode()).hexdigest()[:24]
+    path = cache_home() / f"latency-{digest}.json"
+    if not path.is_file():
+        name, setting = type(network).__name__, Setting(1, shape, THREADS)
+        profile(
+            network, name=name, device="this machine", runtime=RUNTIME, setting=setting, out=path
+        )
+    return str(path)
+
+
+class _Counted(gym.Wrapper):
+    """Moves a progress bar on after every finished episode."""
+
+    def __init__(self, env: RecordRun, progress: Progress, total: int) -> None:
+        super().__init__(env)
+        self._recorded, self._progress = env, progress
+        self._task = progress.add_task("evaluations", total=total, best=0.0)
+
+    def step(self, action: Any) -> Any:
+        result = self.env.step(action)
+        if result[2]:
+            best = max(record["accuracy"] for record in self._recorded.records)
+            self._progress.update(self._task, completed=self._recorded.episode, best=best)
+        return result
+
+
+def _search(
+    env: CompressionEnv, agent: str, evaluations: int, seed: int, folder: Path
+) -> list[dict[str, Any]]:
+    """Play the agent and return the front's records, the most accurate first."""
+    from agents import Settings, find_agent
+
+    search = find_agent(agent)
+    recorded = RecordRun(env, RunFolder(folder, {}, resume=False))
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("best accuracy {task.fields[best]:.1%}"),
+        TimeRemainingColumn(),
+    )
+    try:
+        with Progress(*columns, console=Console()) as progress:
+            watched = _Counted(recorded, progress, evaluations)
+            search(watched, Settings(evaluations, seed, None, Logger(None, [])))
+        return recorded.front()
+    finally:
+        recorded.close()

@@ -1,0 +1,235 @@
+"""Before and after: what compressing a network gained, measured on the deployed files."""
+
+import json
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from prune_gym.datasets import DetectionData
+from prune_gym.deploy.apply import environment_of
+from prune_gym.deploy.deployable import Deployable, deployable, folded
+from prune_gym.deploy.export import INPUT, check_images, onnx_runner, to_current_onnx
+from prune_gym.deploy.int8 import quantise_onnx
+from prune_gym.deploy.interleaved import Compared, Spread, interleaved
+from prune_gym.deploy.peak_memory import STATUS, peak_memory
+from prune_gym.deploy.profile import processor
+from prune_gym.deploy.runtimes import (
+    Setting,
+    TorchSession,
+    import_onnxruntime,
+    session_options,
+    share_threads,
+)
+from prune_gym.deploy.saved import load_network, read_recipe
+from prune_gym.env import CompressionEnv
+from prune_gym.evaluate import BATCH, Evaluator
+from prune_gym.network.images import normalised
+from prune_gym.network.trace import trace
+from prune_gym.objectives import natural
+from prune_gym.paths import write_atomically
+from prune_gym.realised import Realised
+from prune_gym.strategy import load_strategy
+
+SETTLING = 0.3  # seconds in which the threads of the runtime before stop spinning
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Before and after.
+
+    Attributes:
+        values: metric -> (before, after): accuracy (test split), flops, params, file_bytes,
+            peak_memory_bytes.
+        latency: runtime -> ms of a call.
+        about: how it was measured.
+    """
+
+    values: dict[str, tuple[float, float]]
+    latency: dict[str, Compared]
+    about: dict[str, Any]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain data."""
+        values = {name: dict(before=b, after=a) for name, (b, a) in self.values.items()}
+        latency = {name: each.as_dict() for name, each in self.latency.items()}
+        return {**self.about, "metrics": values, "latency_ms": latency}
+
+
+def measure(
+    strategy_file: Path, network_file: Path | None, onnx_file: Path | None, threads: int, batch: int
+) -> Measured:
+    """Measure the original network and a strategy's side by side.
+
+    Args:
+        strategy_file: the strategy.
+        network_file: its fine-tuned weights; None: repaired only.
+        onnx_file: what is deployed; None: exported now, in int8 where the strategy says bits.
+        threads: of the processor.
+        batch: images in a call.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ImportError: ``prune-gym[onnx]`` is not installed.
+        ValueError: not a strategy, or network or model are not of this strategy.
+    """
+    strategy = load_strategy(strategy_file)
+    env = environment_of(strategy)
+    evaluator, realised = env.evaluator, env.realise(strategy)
+    network = env.apply(strategy) if network_file is None else _of(network_file, env, realised)
+    before = deployable(evaluator.network, evaluator.data)
+    after = deployable(network, evaluator.data)
+    models = _model(before), _model(after) if onnx_file is None else _read(onnx_file, after)
+    full = Realised(evaluator.table.full[None])
+    values = {
+        "accuracy": (
+            _accuracy(models[0], evaluator, before),
+            _accuracy(models[1], evaluator, after),
+        )
+    }
+    for name in ("flops", "params"):
+        cost = env.costs[name]
+        values[name] = float(cost(full)[0]), float(cost(realised)[0])
+    values["file_bytes"] = float(len(models[0])), float(len(models[1]))
+    if STATUS.is_file():
+        values["peak_memory_bytes"] = _memory(models[0], batch), _memory(models[1], batch)
+    setting = Setting(batch, before.input_shape, threads)
+    about = {
+        "strategy": str(strategy_file),
+        "env_id": strategy.env_id,
+        "network": str(network_file or "repaired, not fine-tuned"),
+        "onnx": str(onnx_file or ("exported, int8" if after.quantised else "exported, float32")),
+        "threads": threads,
+        "batch": batch,
+        "processor": processor(),
+        "onnxruntime": import_onnxruntime().__version__,
+        "torch": torch.__version__,
+    }
+    return Measured(values, _latency(models, (before, after), setting), about)
+
+
+def _of(file: Path, env: CompressionEnv, realised: Realised) -> nn.Module:
+    """Load a network and check that it has the strategy's shape."""
+    recipe = read_recipe(file)
+    widths = [int(width) for width in realised.widths[0]]
+    blocks = None if realised.blocks is None else realised.blocks[0].tolist()
+    found = json.loads(recipe["widths"]), json.loads(recipe["blocks"])
+    if found != (widths, blocks):
+        raise ValueError(f"{file} is of another strategy: widths {found[0]}, expected {widths}")
+    return load_network(file)
+
+
+def _model(each: Deployable) -> bytes:
+    network = folded(each.network, each.input_shape)
+    model = to_current_onnx(network, check_images(each.data))
+    return quantise_onnx(model, each.data, INPUT) if each.quantised else model
+
+
+def _read(file: Path, expected: Deployable) -> bytes:
+    """Read an ONNX file and check that it answers as a network of these data does."""
+    if not file.is_file():
+        raise FileNotFoundError(f"{file}: no such file; `prune-gym export` writes ONNX models")
+    model = file.read_bytes()
+    images = check_images(expected.data)
+    try:
+        answers = onnx_runner(model)(images.numpy())
+    except Exception as error:  # ONNX Runtime has kinds of its own, without a common one
+        raise ValueError(f"{file} is no ONNX model of this network ({error})") from error
+    with torch.inference_mode():
+        wanted = expected.network(images)
+    shape = (wanted[0] if isinstance(wanted, tuple) else wanted).shape
+    if answers[0].shape != tuple(shape):
+        raise ValueError(f"{file}: expected outputs {tuple(shape)}, got {answers[0].shape}")
+    return model
+
+
+def _accuracy(model: bytes, evaluator: Evaluator, of: Deployable) -> float:
+    """Return the accuracy on the test split in ONNX Runtime; of a detector the mAP in PyTorch."""
+    data = evaluator.data
+    if isinstance(data, DetectionData):
+        return evaluator.score(of.network, data.test)
+    run, hits, test = onnx_runner(model), 0, data.test
+    for start in range(0, len(test), BATCH):
+        images = normalised(test.images[start : start + BATCH], data).contiguous().numpy()
+        hits += int((run(images)[0].argmax(1) == test.labels[start : start + BATCH]).sum())
+    return hits / len(test)
+
+
+def _memory(model: bytes, batch: int) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "model.onnx")
+        file.write_bytes(model)
+        return float(np.median([peak_memory(file, batch) for _ in range(3)]))
+
+
+def _latency(
+    models: tuple[bytes, bytes], networks: tuple[Deployable, Deployable], setting: Setting
+) -> dict[str, Compared]:
+    """Time both in each runtime; a runtime's threads rest before the next one's turn."""
+    share_threads("onnxruntime", setting.threads)
+    runtime, feed = import_onnxruntime(), {INPUT: setting.images()}
+    options = session_options(setting.threads)
+    sessions = [
+        runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        for model in models
+    ]
+    latency = {
+        "ONNX Runtime": interleaved(*(lambda s=s: s.run(None, feed) for s in sessions))  # type: ignore[misc]
+    }
+    if any(each.quantised for each in networks):
+        return latency  # PyTorch only simulates bits here
+    time.sleep(SETTLING)
+    before = torch.get_num_threads()
+    ready = [folded(each.network, each.input_shape) for each in networks]
+    torches = [TorchSession(n, trace(n, setting.input_shape), setting) for n in ready]
+    try:
+        latency["PyTorch"] = interleaved(torches[0].run, torches[1].run)
+    finally:
+        torch.set_num_threads(before)
+    return latency
+
+
+def report(measured: Measured, out: Path | None, console: Console) -> None:
+    """Print the table, and write ``out`` where it is given."""
+    about = measured.about
+    table = Table("", "before", "after", "factor", title=f"{about['env_id']}: {about['network']}")
+    for metric, (before, after) in measured.values.items():
+        change = f"{before / after:.2f} x less"
+        if metric == "accuracy":
+            change = f"{100 * (after - before):+.2f} points"
+        unit = "size_bytes" if metric.endswith("bytes") else metric
+        table.add_row(ROWS[metric], natural(before, unit), natural(after, unit), change)
+    for runtime, each in measured.latency.items():
+        cells = (_cell(spread, " ms") for spread in (each.before, each.after))
+        table.add_row(f"latency, {runtime}", *cells, _cell(each.factor, " x quicker"))
+    console.print(table)
+    console.print(
+        f"Latency: median (quartiles) of calls of {about['batch']} image(s) on {about['threads']} "
+        f"thread(s), the two networks in turn. Peak memory: what the resident memory of a process "
+        "rises to when ONNX Runtime loads and runs the file. File: ONNX.",
+        soft_wrap=True,
+        highlight=False,
+    )
+    if out is not None:
+        write_atomically(out, (json.dumps(measured.as_dict(), indent=1) + "\n").encode())
+        console.print(f"Wrote {out}", highlight=False)
+
+
+ROWS = {
+    "accuracy": "accuracy, test split",
+    "flops": "multiply-adds",
+    "params": "parameters",
+    "file_bytes": "file",
+    "peak_memory_bytes": "peak memory",
+}
+
+
+def _cell(spread: Spread, unit: str) -> str:
+    return f"{spread.median:.3g}{unit} ({spread.low:.3g} to {spread.high:.3g})"

@@ -1,0 +1,109 @@
+"""What people have as labelled images, as :class:`Data`: arrays, torch data sets and loaders."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from prune_gym.datasets import Data, Split
+
+CHANNELS = (1, 3)
+SEARCH = TEST = 0.1  # shares held out
+LEAST = 30  # images
+EXPECTED = (
+    "expected a Data, a pair of arrays (images, labels), or a torch Dataset or DataLoader of "
+    "(image, label)"
+)
+
+
+def as_data(given: Any, seed: int = 0) -> Data:
+    """Return data in three splits: 80 % to train, 10 % to search and 10 % to test.
+
+    Args:
+        given: a ``Data``, which is returned as it is; ``(images, labels)``; or a data set or loader
+            of pairs of an image (or batch) and a label. Images are uint8, then scaled to [0, 1], or
+            floats just as the network expects them, (N, C, H, W); uint8 may be (N, H, W, C) too.
+        seed: of the splits.
+
+    Raises:
+        TypeError: something else.
+        ValueError: shapes or labels do not fit.
+    """
+    if isinstance(given, Data):
+        return given
+    images, labels = _arrays(given)
+    if images.ndim != 4 or len(images) != len(labels) or labels.ndim != 1:
+        raise ValueError(
+            f"expected images (N, C, H, W) and N labels, got {images.shape} and {labels.shape}"
+        )
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(f"expected whole numbers as labels, got {labels.dtype}")
+    if len(labels) < LEAST or labels.min() < 0:
+        least = int(labels.min()) if len(labels) else "none"
+        raise ValueError(
+            f"expected at least {LEAST} labels from 0 on, got {len(labels)}, the least {least}"
+        )
+    pixels, mean, std = _as_bytes(images)
+    order = np.random.default_rng(seed).permutation(len(labels))
+    search, test = int(SEARCH * len(order)), int((SEARCH + TEST) * len(order))
+    train, held, rest = (
+        Split(pixels[part], labels[part].astype(np.int64))
+        for part in map(np.sort, (order[test:], order[:search], order[search:test]))
+    )
+    return Data("own", int(labels.max()) + 1, train, held, rest, mean, std, flip=False)
+
+
+def _arrays(given: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return images and labels as they came."""
+    if isinstance(given, tuple | list) and len(given) == 2 and _is_array(given[0]):
+        images, labels = (np.asarray(each) for each in given)
+        return images, labels
+    if not isinstance(given, DataLoader) and not hasattr(given, "__getitem__"):
+        raise TypeError(f"{EXPECTED}; got {type(given).__name__}")
+    try:
+        pairs = [(np.asarray(i), np.asarray(label)) for i, label in _pairs(given)]
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"{EXPECTED}, images as arrays or tensors; got {type(given).__name__} ({error})"
+        ) from error
+    if not pairs:
+        raise ValueError(f"{EXPECTED}; this {type(given).__name__} is empty")
+    join = np.concatenate if isinstance(given, DataLoader) else np.stack
+    return join([image for image, _ in pairs]), join([label for _, label in pairs])
+
+
+def _pairs(given: Any) -> Iterator[Sequence[Any]]:
+    if isinstance(given, DataLoader):
+        yield from given
+    else:
+        yield from (given[index] for index in range(len(given)))
+
+
+def _is_array(given: Any) -> bool:
+    return isinstance(given, np.ndarray | torch.Tensor)
+
+
+def _as_bytes(images: np.ndarray) -> tuple[np.ndarray, tuple[float, ...], tuple[float, ...]]:
+    """Return uint8 images, and the mean and deviation that give the network what it expects.
+
+    Floats are put on 256 levels between each channel's least and largest. Images that were bytes
+    before they were normalised come back exactly where both extremes occur.
+    """
+    if images.dtype == np.uint8:
+        if images.shape[1] not in CHANNELS and images.shape[3] in CHANNELS:
+            images = images.transpose(0, 3, 1, 2)
+        count = images.shape[1]
+        return np.ascontiguousarray(images), (0.0,) * count, (1.0,) * count
+    if not np.issubdtype(images.dtype, np.floating) or not np.isfinite(images).all():
+        raise ValueError(f"expected finite uint8 or float images, got {images.dtype}")
+    low, high = images.min(axis=(0, 2, 3)), images.max(axis=(0, 2, 3))
+    span = np.maximum(high - low, 1e-6)
+    each = (1, -1, 1, 1)
+    levels = np.rint(255 * (images - low.reshape(each)) / span.reshape(each)).astype(np.uint8)
+    return levels, _floats(-low / span), _floats(1 / span)
+
+
+def _floats(values: Iterable[float]) -> tuple[float, ...]:
+    return tuple(float(value) for value in values)

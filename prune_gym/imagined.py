@@ -1,0 +1,82 @@
+"""Episodes in imagination: decisions, budgets and costs are real, no candidate is built."""
+
+import copy
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from prune_gym.env import CompressionEnv
+from prune_gym.evaluate import Evaluator
+from prune_gym.realised import Realised
+from prune_gym.strategy import strategy_from_dict
+
+
+class _Unscored(Evaluator):
+    """An evaluator that shares everything with another one and scores nothing."""
+
+    def __init__(self, evaluator: Evaluator) -> None:
+        self.__dict__.update(evaluator.__dict__)
+
+    def accuracy(self, realised: Realised) -> float:
+        """Return 0: nobody knows before the candidate is built."""
+        return 0.0
+
+
+def imagined(env: CompressionEnv) -> CompressionEnv:
+    """Return an environment of the same task that steps in microseconds; its accuracy is 0."""
+    twin = copy.copy(env)
+    twin._evaluator = _Unscored(env.evaluator)
+    return twin
+
+
+class Imagined(NamedTuple):
+    """Episodes that were imagined, and their m transitions, those of a step together.
+
+    Attributes:
+        values: of the episodes' decisions, ``float64 (episodes, decisions)``.
+        episode: which episode a transition is of, ``(m,)``.
+        observations: ``float32 (m, observation)``.
+        actions: ``float32 (m, 1)``.
+        rewards: with 0 for accuracy, ``float32 (m, reward_dim)``.
+        following: the next observations, ``float32 (m, observation)``.
+        ended: ``bool (m,)``.
+    """
+
+    values: np.ndarray
+    episode: np.ndarray
+    observations: np.ndarray
+    actions: np.ndarray
+    rewards: np.ndarray
+    following: np.ndarray
+    ended: np.ndarray
+
+
+def imagine(
+    env: CompressionEnv, act: Callable[[np.ndarray, np.ndarray], np.ndarray], episodes: int
+) -> Imagined:
+    """Play several episodes in imagination, step by step together.
+
+    Args:
+        env: the environment; it is left as it is.
+        act: (observations ``(n, observation)``, which episodes they are of ``(n,)``) -> actions
+            ``(n, 1)``.
+        episodes: how many.
+    """
+    twins = [imagined(env) for _ in range(episodes)]
+    observations = np.array([twin.reset()[0] for twin in twins])
+    values = np.empty((episodes, len(env.decisions)))
+    going_on, transitions = np.arange(episodes), []
+    while len(going_on):
+        actions = act(observations[going_on], going_on).astype(np.float32)
+        ended = []
+        for episode, action in zip(going_on, actions, strict=True):
+            following, reward, terminated, _, info = twins[episode].step(action)
+            step = (episode, observations[episode].copy(), action, reward, following, terminated)
+            transitions.append(step)
+            observations[episode] = following
+            ended.append(terminated)
+            if terminated:
+                values[episode] = env.plan.values_of(strategy_from_dict(info["strategy"]).values)
+        going_on = going_on[~np.array(ended)]
+    return Imagined(values, *(np.array(part) for part in zip(*transitions, strict=True)))

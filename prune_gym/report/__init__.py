@@ -1,0 +1,1 @@
+"""Run folders as one HTML page that needs no network."""

@@ -1,0 +1,64 @@
+"""One search into a run folder: what ``train.py`` and the benchmark have in common."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import gymnasium as gym
+from stable_baselines3.common.logger import KVWriter, Logger
+
+from agents import Settings, Trained, find_agent
+from prune_gym.record import RecordRun
+
+
+def play(
+    env: RecordRun, config: Mapping[str, Any], finished: Callable[[], None] = lambda: None
+) -> Trained | None:
+    """Let the agent of a configuration search; returns what it has learned.
+
+    Args:
+        env: the environment of the configuration, recording.
+        config: what determines the run; read are ``agent``, ``episodes``, ``seed`` and
+            ``preference``.
+        finished: called after every finished episode.
+    """
+    logger = Logger(None, [_OnBoard(env)])
+    settings = Settings(config["episodes"], config["seed"], config["preference"], logger)
+    return find_agent(config["agent"])(_Watched(env, finished), settings)
+
+
+def keep(env: RecordRun, trained: Trained | None) -> None:
+    """Write the front and the learned agent into the run folder."""
+    env.write_front()
+    if trained is not None:
+        partial = env.folder.path / ".agent.zip"
+        trained.save(partial)
+        partial.replace(env.folder.path / "agent.zip")
+
+
+class _Watched(gym.Wrapper):
+    """Calls back after every finished episode."""
+
+    def __init__(self, env: RecordRun, finished: Callable[[], None]) -> None:
+        super().__init__(env)
+        self._finished = finished
+
+    def step(self, action: Any) -> Any:
+        result = self.env.step(action)
+        if result[2]:
+            self._finished()
+        return result
+
+
+class _OnBoard(KVWriter):
+    """Writes an agent's own figures into the run's TensorBoard file, over episodes."""
+
+    def __init__(self, env: RecordRun) -> None:
+        self._env = env
+
+    def write(self, key_values: dict, key_excluded: dict, step: int = 0) -> None:
+        for key, value in key_values.items():
+            if key.startswith("train/"):
+                self._env.writer.add_scalar(key, value, self._env.episode)
+
+    def close(self) -> None:
+        """Leave the file to the run."""

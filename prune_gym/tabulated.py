@@ -1,0 +1,118 @@
+"""An environment whose whole decision space was evaluated once: its true front is known."""
+
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from prune_gym.env import CompressionEnv
+from prune_gym.pareto import non_dominated
+from prune_gym.vector import CompressionVectorEnv
+
+TABLES = Path(__file__).parent / "models" / "weights"
+
+
+class TabulatedEnv(CompressionEnv):
+    """A :class:`CompressionEnv` that looks accuracies up instead of measuring them.
+
+    Everything else (decisions, costs, budgets, ``apply``, ``validate``) is the real thing. A
+    strategy that is not in the table is evaluated.
+    """
+
+    def __init__(self, table: str, **kwargs: Any) -> None:
+        """Make the environment.
+
+        Args:
+            table: name of a shipped table, ``NETWORK-DATA`` (``benchmarks/decision_space.py``).
+            **kwargs: those of :class:`CompressionEnv`.
+
+        Raises:
+            ValueError: the table is damaged, or of another decision space.
+        """
+        super().__init__(**kwargs)
+        file = table_path(table)
+        try:
+            arrays = load_file(file)
+        except (SafetensorError, OSError) as error:
+            raise ValueError(f"{file} is not a whole table ({error}); fetch it again") from None
+        values, accuracies = arrays["values"], arrays["hits"] / arrays["images"]
+        if values.shape != (len(accuracies), len(self.decisions)):
+            raise ValueError(
+                f"{file} holds strategies of {values.shape[1]} decisions; this environment makes "
+                f"{len(self.decisions)}: take the network that the table was made of"
+            )
+        for key, accuracy in zip(self._keys(values), accuracies, strict=True):
+            self.evaluator.memo[key] = float(accuracy)
+
+    def strategies(self) -> np.ndarray:
+        """Return the values of every strategy within the budgets, ``(n, decisions)``."""
+        every = product(*(decision.options for decision in self.decisions))
+        values = np.array(list(every), dtype=np.float64)
+        return values[self.within_budgets(values)]
+
+    def returns(self, values: np.ndarray, gamma: float = 1.0) -> np.ndarray:
+        """Return the discounted returns ``(n, reward_dim)`` of strategies ``(n, decisions)``.
+
+        Raises:
+            ValueError: the table does not hold all of them.
+        """
+        steps = len(self.decisions)
+        discounts = gamma ** np.arange(steps)
+        accuracies = [self.evaluator.memo.get(key) for key in self._keys(values)]
+        if None in accuracies:
+            raise ValueError(
+                f"{accuracies.count(None)} of {len(values)} strategies are not in the table; its "
+                "front is known for the decisions that it was made with"
+            )
+        if self._terminal_only:
+            returns = discounts[-1] * self.savings(values)
+        else:
+            returns = np.zeros((len(values), self.reward_dim))
+            before = np.zeros_like(returns)
+            for step, discount in enumerate(discounts):
+                rows = np.tile(self.plan.full, (len(values), 1))
+                rows[:, : step + 1] = values[:, : step + 1]
+                after = self.savings(rows)
+                returns += discount * (after - before)
+                before = after
+        names = [objective.name for objective in self.objectives]
+        if "accuracy" in names:
+            returns[:, names.index("accuracy")] = discounts[-1] * np.array(accuracies)
+        return returns
+
+    def pareto_front(self, gamma: float = 1.0) -> list[np.ndarray]:
+        """Return the true front: the returns that no strategy dominates (as in MO-Gymnasium)."""
+        returns = self.returns(self.strategies(), gamma)
+        return list(returns[non_dominated(returns)])
+
+    def _keys(self, values: np.ndarray) -> Iterator[bytes]:
+        realised = self.plan.realise(values.astype(np.float64))
+        return (realised[row].key() for row in range(len(values)))
+
+
+class TabulatedVectorEnv(CompressionVectorEnv):
+    """Several of them, for ``gym.make_vec``."""
+
+    env_class = TabulatedEnv
+
+
+def table_path(name: str) -> Path:
+    """Return where a shipped table is."""
+    return TABLES / f"{name}-table.safetensors"
+
+
+def save_table(path: Path, values: np.ndarray, accuracies: np.ndarray, images: int) -> None:
+    """Write the accuracies ``(n,)`` of strategies given as values of decisions ``(n, decisions)``.
+
+    Values are whole numbers below 65,536 (widths); accuracies are kept as hits among ``images``.
+    """
+    arrays: dict[str, np.ndarray] = {
+        "values": values.astype(np.uint16),
+        "hits": np.round(accuracies * images).astype(np.uint16),
+        "images": np.array([images], dtype=np.uint32),
+    }
+    save_file(arrays, path)

@@ -1,0 +1,266 @@
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from tiny_envs import TINY
+
+from agents import AGENTS
+from prune_gym import cli
+from prune_gym.benchmark.cells import find_cells, make_cells
+from prune_gym.benchmark.figures import checkpoints, hypervolume_curve, utility_curve
+from prune_gym.benchmark.memo import SharedMemo, share_memo
+from prune_gym.benchmark.preferences import preference_grid
+from prune_gym.benchmark.statistics import interquartile_mean, interval
+from prune_gym.benchmark.summary import Curve, best_rival, read_summaries
+from prune_gym.pareto import hypervolume
+
+TESTS = Path(__file__).parent
+CSVS = ("results.csv", "evaluations.csv", "proposals.csv")
+
+
+def arguments(
+    out, *more, agents=("uniform", "envelope-ddpg"), seeds=2, evaluations=6, envs=(TINY,)
+):
+    return [
+        *("benchmark", "--envs", *envs, "--agents", *agents, "--out", str(out)),
+        *("--seeds", str(seeds), "--evaluations", str(evaluations), *more),
+    ]
+
+
+def contents(folder):
+    return {name: (folder / name).read_text() for name in CSVS}
+
+
+def rows(file):
+    return list(csv.DictReader(file.open(newline="")))
+
+
+def words(text):
+    return " ".join(text.split())
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("benchmark")
+    assert cli.main(arguments(folder)) == 0
+    return folder
+
+
+def test_what_a_benchmark_leaves(finished):
+    results = rows(finished / "results.csv")
+    cells = {(row["env"], row["agent"], row["seed"]) for row in results}
+    learned = {(TINY, "envelope-ddpg", seed) for seed in ("0", "1")}
+    assert cells == learned | {(TINY, "uniform", "0")}  # it has no randomness
+    assert len(rows(finished / "evaluations.csv")) == len(results) == 3 * 6
+    last = [row for row in results if row["evaluations"] == "6"]
+    assert {(row["agent"], row["proposals"]) for row in last} == {
+        ("envelope-ddpg", "policy"),
+        ("uniform", "archive"),
+    }
+    assert len(rows(finished / "proposals.csv")) == 3 * len(preference_grid(3))
+
+
+def test_figures_can_be_computed_again_from_the_returns(finished):
+    names = ("accuracy", "flops", "memory")
+    reference = gym.make(TINY).unwrapped.reference_point
+    for row in rows(finished / "results.csv"):
+        same = [
+            [float(each[name]) for name in names]
+            for each in rows(finished / "evaluations.csv")
+            if all(each[key] == row[key] for key in ("env", "agent", "seed"))
+            and int(each["evaluation"]) <= int(row["evaluations"])
+        ]
+        assert float(row["hypervolume"]) == pytest.approx(
+            hypervolume(np.array(same), reference), abs=1e-5
+        )
+
+
+def test_a_finished_benchmark_is_not_run_again_and_grows(finished, tmp_path):
+    cells = {cell: (cell.folder / "cell.json").stat().st_mtime_ns for cell in find_cells(finished)}
+    assert cli.main(arguments(finished, agents=("uniform", "random"), seeds=1)) == 0
+    grown = find_cells(finished)
+    assert {cell.agent for cell in grown} == {"uniform", "random", "envelope-ddpg"}
+    for cell, changed in cells.items():
+        assert (cell.folder / "cell.json").stat().st_mtime_ns == changed
+    summaries = read_summaries(finished)[TINY]
+    assert {summary.agent for summary in summaries} == {cell.agent for cell in grown}
+
+
+def test_other_evaluations_are_refused(finished, capsys):
+    assert cli.main(arguments(finished, evaluations=7)) == 2
+    assert "holds cells of 6 evaluations" in words(capsys.readouterr().err)
+
+
+def test_jobs_change_no_result(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", f"{TESTS.parent}{os.pathsep}{TESTS}")
+    for jobs in ("1", "2"):
+        assert cli.main(arguments(tmp_path / jobs, "--jobs", jobs)) == 0
+    assert contents(tmp_path / "1") == contents(tmp_path / "2")
+
+
+def test_kill_9_and_the_same_command_give_the_same(tmp_path, subprocess_env):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    options = {"agents": ("random-ratio", "envelope-ddpg"), "evaluations": 12}
+    assert cli.main(arguments(whole, **options)) == 0
+    variables = subprocess_env | {"PYTHONPATH": f"{TESTS.parent}{os.pathsep}{TESTS}"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "prune_gym.cli", *arguments(killed, "--jobs", "2", **options)],
+        env=variables,
+        stdout=subprocess.DEVNULL,
+    )
+    journal = killed / "runs" / TINY.replace(":", "-") / "envelope-ddpg/seed-0/evaluations.jsonl"
+    end = time.monotonic() + 120
+    while not journal.is_file() or journal.read_bytes().count(b"\n") < 4:
+        assert process.poll() is None and time.monotonic() < end
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not (killed / "results.csv").exists()
+    assert cli.main(arguments(killed, **options)) == 0  # at once: its workers are still leaving
+    assert contents(killed) == contents(whole)
+
+
+def test_a_failing_cell_stops_no_other(tmp_path, capsys):
+    assert cli.main(arguments(tmp_path, agents=("sb3:DQN", "uniform"), seeds=1)) == 1
+    assert "sb3:DQN seed 0: ValueError: sb3:DQN needs discrete" in words(capsys.readouterr().out)
+    assert {cell.agent for cell in find_cells(tmp_path)} == {"uniform"}
+    (error,) = (tmp_path / "runs").glob("*/sb3-DQN/*/error.txt")
+    assert "Traceback" in error.read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"envs": ("ChannelPrune-VGG-v0",)}, "did you mean 'ChannelPrune-VGG16-v0'"),
+        ({"envs": ("ChannelPrune-VGG16-Scalar-v0",)}, "take its id without -Scalar"),
+        ({"envs": ("tiny_envs:Tony-v0",)}, "did you mean 'Tiny-v0'"),
+        ({"envs": ("no_such_module:Tiny-v0",)}, "no_such_module"),
+        ({"agents": ("envelop-ddpg",)}, "did you mean 'envelope-ddpg'"),
+    ],
+)
+def test_wrong_names_are_explained_before_anything_runs(options, message, tmp_path, capsys):
+    assert cli.main(arguments(tmp_path / "out", **options)) == 2
+    assert message in words(capsys.readouterr().err)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_report_comes_from_the_csv_alone(finished, tmp_path, capsys):
+    for name in ("results.csv", "about.json"):
+        (tmp_path / name).write_bytes((finished / name).read_bytes())
+    assert cli.main(["benchmark-report", str(tmp_path)]) == 0
+    text = (tmp_path / "benchmark.md").read_text()
+    assert text in capsys.readouterr().out
+    assert "--seeds 2 --evaluations 6" in text and f"### {TINY}" in text and "torch 2" in text
+    best = read_summaries(tmp_path)[TINY][0]
+    assert f"{best.agent} | {len(best.curve.volumes)} | {best.hypervolume.point:.4f}" in text
+    for name in ("hypervolume.png", "final.png"):
+        assert Image.open(tmp_path / name).size > (300, 300)
+
+
+def test_a_report_of_nothing_says_what_to_do(tmp_path, capsys):
+    assert cli.main(["benchmark-report", str(tmp_path)]) == 2
+    assert "run `prune-gym benchmark` first" in words(capsys.readouterr().err)
+
+
+def test_cells_that_run_side_by_side_differ_in_their_seeds(tmp_path):
+    cells = make_cells(tmp_path, [TINY, TINY], list(AGENTS), 2, 5)
+    assert len(cells) == len(set(cells)) == 2 * len(AGENTS) - 1
+    assert [cell.seed for cell in cells if cell.agent == "random"] == [0, 1]
+
+
+def test_processes_share_a_memo(tmp_path):
+    path = tmp_path / "memo.jsonl"
+    one, other = SharedMemo({}, path), SharedMemo({b"own": 0.1}, path)
+    one[b"a"] = 0.5
+    assert b"a" in other and other[b"a"] == 0.5 and other[b"own"] == 0.1
+    assert b"own" not in one
+    one[b"a"], other[b"a"] = 0.5, 0.5
+    assert path.read_bytes().count(b"\n") == 1
+    with path.open("ab") as file:
+        file.write(b"killed while wri")
+    other[b"b"], other[b"c"] = 0.6, 0.7
+    assert b"b" not in one  # glued to the unfinished line: it is evaluated once more
+    assert one.get(b"c") is None and b"c" in one and one[b"c"] == 0.7
+
+
+def test_what_a_cell_evaluated_is_not_evaluated_again(tmp_path):
+    evaluator = gym.make(TINY).unwrapped.evaluator
+    evaluator.memo = {}
+    share_memo(evaluator, tmp_path)
+    env = gym.make(TINY).unwrapped
+    accuracy = env.original_metrics["accuracy"]
+    evaluator.memo = {}
+    share_memo(evaluator, tmp_path)
+    evaluator.score = None  # calling it would fail
+    try:
+        assert env.original_metrics["accuracy"] == accuracy
+    finally:
+        del evaluator.score
+        evaluator.memo = {}
+
+
+def test_preference_grid():
+    assert preference_grid(1).tolist() == [[1.0]]
+    assert sorted(preference_grid(2, 2).tolist()) == [[0.0, 1.0], [0.5, 0.5], [1.0, 0.0]]
+    for objectives, size in ((3, 15), (4, 35)):
+        grid = preference_grid(objectives)
+        assert grid.shape == (size, objectives) and len(np.unique(grid, axis=0)) == size
+        assert (grid >= 0).all() and np.allclose(grid.sum(axis=1), 1)
+
+
+def test_curves_by_hand():
+    returns = np.array([[0.5, 0.5], [0.25, 0.25], [0.25, 1.0]])
+    grid = np.array([[1.0, 0.0], [0.0, 1.0]])
+    assert hypervolume_curve(returns, [1, 2, 3], np.zeros(2)) == [0.25, 0.25, 0.375]
+    assert utility_curve(returns, [1, 3], grid) == [0.5, 0.75]
+    assert checkpoints(3) == [1, 2, 3]
+    assert len(checkpoints(300)) == 100 and checkpoints(300)[-1] == 300
+
+
+def test_interquartile_mean_by_hand():
+    assert interquartile_mean(np.array([1.0, 2.0, 6.0])) == 3.0
+    assert interquartile_mean(np.array([100.0, 1.0, 2.0, 6.0, -50.0])) == 3.0
+    assert interquartile_mean(np.array([[0.0, 9.0], [1.0, 5.0]])).tolist() == [0.5, 7.0]
+    assert interval(np.array([0.25])) == (0.25, 0.25, 0.25)
+    two = interval(np.array([0.0, 1.0]))  # a quarter of the resamples have the same seed twice
+    assert two == (0.5, 0.0, 1.0)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12), st.randoms(use_true_random=False))
+def test_laws_of_the_interval(values, random):
+    found = interval(np.array(values))
+    tiny = 1e-12
+    assert min(values) - tiny <= found.low <= found.point + tiny
+    assert found.point - tiny <= found.high <= max(values) + tiny
+    shuffled = random.sample(values, len(values))
+    assert interval(np.array(shuffled)) == found
+
+
+def test_intervals_apart():
+    low, high = interval(np.array([0.1, 0.2, 0.3])), interval(np.array([0.5, 0.6, 0.7]))
+    assert low.apart_from(high) and high.apart_from(low) and not low.apart_from(low)
+
+
+def test_evaluations_to_reach_a_hypervolume():
+    volumes = np.array([[0.1, 0.5, 0.6], [0.2, 0.3, 0.4], [0.5, 0.5, 0.5]])
+    curve = Curve(np.array([10, 20, 30]), volumes)
+    assert curve.reaching(0.5).tolist() == [20, np.inf, 10]
+    assert interval(curve.reaching(0.5)).high == np.inf
+    assert interval(curve.reaching(0.1)) == (10, 10, 10)
+
+
+def test_the_best_rival_is_another(finished):
+    first, second, *_ = summaries = read_summaries(finished)[TINY]
+    assert best_rival(first, summaries) is second
+    assert best_rival(second, summaries) is first
+    assert best_rival(first, [first]) is None

@@ -1,0 +1,170 @@
+import json
+import re
+
+import numpy as np
+import pytest
+
+from prune_gym import cli
+from prune_gym.env import CompressionEnv
+from prune_gym.pareto import non_dominated
+from prune_gym.record import RecordRun
+from prune_gym.results import read_results
+from prune_gym.run import RunFolder
+from prune_gym.strategy import load_strategy
+
+CONFIG = {"env": "ChannelPrune-v0", "env_kwargs": {}, "agent": "random", "preference": None}
+
+
+@pytest.fixture(scope="module")
+def folder(tiny_task, tmp_path_factory):
+    """A finished run of random strategies of the tiny network."""
+    path = tmp_path_factory.mktemp("runs") / "run"
+    env = RecordRun(CompressionEnv(**tiny_task), RunFolder(path, CONFIG, False))
+    rng = np.random.default_rng(0)
+    for ratio in rng.uniform(-1, 1, 20):
+        env.reset()
+        terminated = False
+        while not terminated:
+            action = np.clip(ratio + rng.normal(0, 0.3, 1), -1, 1).astype(np.float32)
+            terminated = env.step(action)[2]
+    env.write_front()
+    env.close()
+    return path
+
+
+@pytest.fixture(scope="module")
+def records(folder):
+    return read_results(folder).records
+
+
+def chosen(folder, out, *words):
+    """Choose into ``out`` and return the strategy's metrics."""
+    assert cli.main(["choose", str(folder), *words, "--out", str(out)]) == 0
+    return load_strategy(out).metrics
+
+
+def refused(folder, capsys, *words):
+    assert cli.main(["choose", str(folder), *words]) == 2
+    return capsys.readouterr().err
+
+
+def test_the_weighted_return_decides(folder, tmp_path):
+    results = read_results(folder)
+    weights = np.array([0.2, 0.0, 0.0, 0.8])  # of accuracy, flops, params, memory
+    best = results.records[int(np.argmax(results.returns @ weights))]
+    metrics = chosen(folder, tmp_path / "s.json", "--preference", "memory=0.8,accuracy=0.2")
+    assert metrics == best["strategy"]["metrics"]
+
+
+def test_other_priorities_give_another_strategy(folder, tmp_path):
+    accurate = chosen(folder, tmp_path / "a.json", "--preference", "accuracy=1")
+    small = chosen(folder, tmp_path / "b.json", "--preference", "flops=1")
+    assert accurate["accuracy"] > small["accuracy"] and accurate["flops"] > small["flops"]
+
+
+def test_a_limit_on_a_cost_gives_the_most_accurate_within(folder, records, tmp_path):
+    limit = float(np.median([record["flops"] for record in records]))
+    metrics = chosen(folder, tmp_path / "s.json", "--max", f"flops={limit!r}")
+    within = [record for record in records if record["flops"] <= limit]
+    assert metrics["accuracy"] == max(record["accuracy"] for record in within)
+    assert metrics["flops"] <= limit
+
+
+def test_a_limit_on_what_is_no_objective(folder, records, tmp_path):
+    limit = float(np.median([record["size_bytes"] for record in records]))
+    metrics = chosen(folder, tmp_path / "s.json", "--max", f"size_bytes={limit!r}")
+    within = [record for record in records if record["size_bytes"] <= limit]
+    assert metrics["accuracy"] == max(record["accuracy"] for record in within)
+
+
+def test_a_limit_on_accuracy_gives_what_saves_most(folder, records, tmp_path):
+    results = read_results(folder)
+    limit = float(np.median([record["accuracy"] for record in records]))
+    metrics = chosen(folder, tmp_path / "s.json", "--min", f"accuracy={limit!r}")
+    savings = [
+        returns[1:].sum()
+        for record, returns in zip(records, results.returns, strict=True)
+        if record["accuracy"] >= limit
+    ]
+    found = [r["strategy"]["metrics"] for r in records].index(metrics)
+    assert results.returns[found][1:].sum() == pytest.approx(max(savings))
+    assert metrics["accuracy"] >= limit
+
+
+def test_limits_and_priorities_together(folder, records, tmp_path):
+    limit = float(np.median([record["flops"] for record in records]))
+    words = ["--max", f"flops={limit!r}", "--preference", "memory=1"]
+    metrics = chosen(folder, tmp_path / "s.json", *words)
+    within = [record for record in records if record["flops"] <= limit]
+    assert metrics["memory_bytes"] == min(record["memory_bytes"] for record in within)
+
+
+def test_the_knee_is_no_end_of_the_front(folder, tmp_path):
+    results = read_results(folder)
+    metrics = chosen(folder, tmp_path / "s.json", "--knee")
+    found = [r["strategy"]["metrics"] for r in results.records].index(metrics)
+    assert non_dominated(results.returns)[found]
+    front = [results.records[i]["accuracy"] for i in results.front]
+    assert min(front) < metrics["accuracy"] < max(front)
+
+
+def test_the_file_of_the_front_is_named(folder, capsys):
+    assert cli.main(["choose", str(folder), "--knee"]) == 0
+    printed = capsys.readouterr().out
+    file = re.search(r"prune-gym apply (\S+\.json)", printed)[1]
+    assert load_strategy(file).metrics["accuracy"] > 0
+    assert f"prune-gym export {file}" in printed
+    assert "original" in printed and "x less" in printed
+
+
+def test_an_unfinished_run_has_no_file_yet(folder, tmp_path, capsys):
+    for name in ("config.json", "task.json", "evaluations.jsonl"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    assert cli.main(["choose", str(tmp_path), "--knee"]) == 0
+    assert "write one with --out FILE.json" in capsys.readouterr().out
+    out = tmp_path / "mine.json"
+    assert chosen(tmp_path, out, "--knee") == json.loads(out.read_text())["metrics"]
+
+
+def test_limits_out_of_reach_name_what_is_reached(folder, records, capsys):
+    message = refused(folder, capsys, "--max", "flops=1", "--min", "accuracy=0.3")
+    least = min(record["flops"] for record in records)
+    most = max(record["accuracy"] for record in records)
+    beside = min(record["flops"] for record in records if record["accuracy"] >= 0.3)
+    assert "none of the 20 strategies keeps the limits" in message
+    assert (
+        f"flops at most 1: {least!r} is reached, with the other limits kept {beside!r}" in message
+    )
+    assert f"accuracy at least 0.3: {most!r} is reached\n" in message
+
+
+def test_what_is_reached_can_be_asked_for(folder, records, tmp_path):
+    least = min(record["memory_bytes"] for record in records)
+    words = ["--max", f"memory_bytes={least!r}"]
+    assert chosen(folder, tmp_path / "s.json", *words)["memory_bytes"] == least
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([], "say what to choose by: --preference, --max, --min or --knee"),
+        (["--max", "flop=1"], "unknown metric 'flop'; did you mean 'flops'?"),
+        (["--preference", "speed=1"], "unknown objective 'speed'"),
+        (["--preference", "flops=-1"], "weights >= 0"),
+        (["--max", "flops=1", "--max", "flops=2"], "expected one limit per metric"),
+    ],
+)
+def test_bad_input(folder, capsys, words, expected):
+    assert expected in refused(folder, capsys, *words)
+
+
+def test_no_run(tmp_path, capsys):
+    assert "is no run folder" in refused(tmp_path, capsys, "--knee")
+
+
+@pytest.mark.parametrize("words", [["--max", "flops"], ["--knee", "--preference", "flops=1"]])
+def test_words_that_do_not_parse(folder, capsys, words):
+    with pytest.raises(SystemExit) as exit:
+        cli.main(["choose", str(folder), *words])
+    assert exit.value.code == 2
+    assert "NAME=NUMBER" in (printed := capsys.readouterr().err) or "not allowed with" in printed

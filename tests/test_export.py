@@ -1,0 +1,207 @@
+import json
+import time
+
+import numpy as np
+import pytest
+import torch
+from named import save_strategy, splits
+
+from prune_gym import models
+from prune_gym.cli import main
+from prune_gym.deploy.deployable import folded, load_deployable
+from prune_gym.deploy.export import FORMATS, compare
+from prune_gym.deploy.interleaved import interleaved
+from prune_gym.network.images import normalised
+from prune_gym.network.quantise import Quantised
+from prune_gym.paths import write_atomically
+
+onnxruntime = pytest.importorskip("onnxruntime", reason="prune-gym[onnx] is not installed")
+pytest.importorskip("onnxscript", reason="prune-gym[onnx] is not installed")
+
+
+@pytest.fixture(scope="module")
+def strategy(tmp_path_factory):
+    return save_strategy(tmp_path_factory.mktemp("export") / "one.json")
+
+
+@pytest.fixture(scope="module")
+def quantised(tmp_path_factory):
+    file = tmp_path_factory.mktemp("export") / "bits.json"
+    return save_strategy(file, 0.5, decide=("channels", "weight_bits", "activation_bits"))
+
+
+def images(count=32):
+    return normalised(splits().test.images[:count], splits()).contiguous()
+
+
+def expected(file):
+    given = load_deployable(file)
+    with torch.inference_mode():
+        return given.network(images()).numpy()
+
+
+def run_onnx(file, batch):
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    return session.run(None, {session.get_inputs()[0].name: batch.numpy()})[0]
+
+
+def test_onnx(strategy, tmp_path, capsys):
+    out = tmp_path / "one.onnx"
+    assert main(["export", str(strategy), "--out", str(out)]) == 0
+    assert "Largest difference from PyTorch's" in capsys.readouterr().out
+    np.testing.assert_allclose(run_onnx(out, images()), expected(strategy), atol=1e-4)
+    assert run_onnx(out, images(1)).shape == (1, 4)  # any number of images
+
+
+def test_a_torch_program(strategy, tmp_path):
+    out = tmp_path / "one.pt2"
+    assert main(["export", str(strategy), "--format", "torch", "--out", str(out)]) == 0
+    program = torch.export.load(out).module()
+    with torch.inference_mode():
+        np.testing.assert_allclose(program(images()).numpy(), expected(strategy), atol=1e-4)
+
+
+def test_torchscript(strategy, tmp_path):
+    out = tmp_path / "one.pt"
+    assert main(["export", str(strategy), "--format", "torchscript", "--out", str(out)]) == 0
+    with torch.inference_mode():
+        answers = torch.jit.load(out)(images()).numpy()
+    np.testing.assert_allclose(answers, expected(strategy), atol=1e-4)
+
+
+def test_the_file_stands_beside_the_strategy(strategy):
+    assert main(["export", str(strategy), "--format", "torchscript"]) == 0
+    assert strategy.with_suffix(".pt").is_file()
+
+
+def test_int8(strategy, tmp_path, capsys):
+    out, float32 = tmp_path / "int8.onnx", tmp_path / "float32.onnx"
+    assert main(["export", str(strategy), "--int8", "--out", str(out)]) == 0
+    assert "int8" in capsys.readouterr().out
+    main(["export", str(strategy), "--out", str(float32)])
+    assert not np.allclose(run_onnx(out, images()), run_onnx(float32, images()), atol=1e-6)
+    same = run_onnx(out, images()).argmax(1) == expected(strategy).argmax(1)
+    assert same.mean() > 0.9
+    import onnx
+
+    kinds = {each.data_type for each in onnx.load(out).graph.initializer}
+    assert onnx.TensorProto.INT8 in kinds
+
+
+def test_a_strategy_with_bits_becomes_int8(quantised, tmp_path, capsys):
+    out = tmp_path / "bits.onnx"
+    assert main(["export", str(quantised), "--out", str(out)]) == 0
+    assert "int8" in capsys.readouterr().out
+    same = run_onnx(out, images()).argmax(1) == expected(quantised).argmax(1)
+    assert same.mean() > 0.8
+
+
+@pytest.mark.parametrize("form", ["torch", "torchscript"])
+def test_int8_is_for_onnx_alone(form, strategy, quantised, capsys):
+    assert main(["export", str(strategy), "--format", form, "--int8"]) == 2
+    assert "leave --int8 out" in capsys.readouterr().err
+    assert main(["export", str(quantised), "--format", form]) == 2
+    assert "the strategy says bits" in capsys.readouterr().err
+
+
+def test_folding_a_quantised_network_keeps_its_weights(quantised):
+    given = load_deployable(quantised)
+    network = folded(given.network, given.input_shape)
+    assert not any(isinstance(module, Quantised) for module in network.modules())
+    for name, module in given.network.named_modules():
+        if isinstance(module, Quantised):
+            scale = module.scale.view(-1, *(1,) * (module.weight.ndim - 1))
+            torch.testing.assert_close(network.get_submodule(name).weight, module.weight * scale)
+
+
+def test_a_saved_network_is_exported_like_its_strategy(strategy, tmp_path):
+    saved, out = tmp_path / "one.safetensors", tmp_path / "one.onnx"
+    assert main(["apply", str(strategy), "--out", str(saved)]) == 0
+    assert main(["export", str(saved), "--out", str(out)]) == 0
+    np.testing.assert_allclose(run_onnx(out, images()), expected(strategy), atol=1e-4)
+
+
+def test_a_wrong_network_is_noticed(strategy, tmp_path, monkeypatch, capsys):
+    suffix, write = FORMATS["torchscript"]
+
+    def other(network, batch):
+        content, runner = write(network, batch)
+        return content, lambda array: [each * 1.01 for each in runner(array)]
+
+    monkeypatch.setitem(FORMATS, "torchscript", (suffix, other))
+    out = tmp_path / "one.pt"
+    command = ["export", str(strategy), "--format", "torchscript", "--out", str(out)]
+    assert main(command) == 2
+    assert "differ from PyTorch's by 1.0e-02" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_compare_is_relative_to_the_largest_output():
+    network = torch.nn.Identity()
+    batch = torch.tensor([[1.0, -4.0]])
+    assert compare(lambda array: [array + 0.2], network, batch) == pytest.approx(0.05)
+
+
+def test_bad_input(tmp_path, capsys):
+    for name, message in (
+        ("none.json", "no such strategy file"),
+        ("none.safetensors", "no such file"),
+        ("net.onnx", "expected STRATEGY.json or NETWORK.safetensors"),
+    ):
+        assert main(["export", str(tmp_path / name)]) == 2
+        assert message in capsys.readouterr().err
+    write_atomically(tmp_path / "cut.safetensors", b"nothing")
+    assert main(["export", str(tmp_path / "cut.safetensors")]) == 2
+    assert "not a whole safetensors file" in capsys.readouterr().err
+
+
+def test_measure(strategy, tmp_path, capsys):
+    network, model, out = tmp_path / "n.safetensors", tmp_path / "m.onnx", tmp_path / "m.json"
+    main(["apply", str(strategy), "--out", str(network)])
+    main(["export", str(network), "--int8", "--out", str(model)])
+    capsys.readouterr()
+    command = ["measure", str(strategy), "--network", str(network), "--onnx", str(model)]
+    assert main([*command, "--threads", "1", "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "latency" in printed and "quartiles" in printed
+    found = json.loads(out.read_text())
+    claimed = json.loads(strategy.read_text())["metrics"]
+    metrics, latency = found["metrics"], found["latency_ms"]
+    assert metrics["flops"]["after"] == claimed["flops"] < metrics["flops"]["before"]
+    assert metrics["params"]["after"] == claimed["params"]
+    assert metrics["file_bytes"]["after"] == model.stat().st_size
+    assert metrics["accuracy"]["after"] == pytest.approx(
+        float((run_onnx(model, images(256)).argmax(1) == splits().test.labels).mean())
+    )
+    assert set(latency) == {"ONNX Runtime", "PyTorch"}
+    for each in latency.values():
+        for spread in each.values():
+            assert 0 < spread["low"] <= spread["median"] <= spread["high"]
+
+
+def test_measure_refuses_files_of_others(strategy, quantised, tmp_path, capsys):
+    other = tmp_path / "other.safetensors"
+    main(["apply", str(save_strategy(tmp_path / "other.json", 0.5)), "--out", str(other)])
+    assert main(["measure", str(strategy), "--network", str(other)]) == 2
+    assert "is of another strategy" in capsys.readouterr().err
+    (tmp_path / "no.onnx").write_bytes(b"no model")
+    assert main(["measure", str(strategy), "--onnx", str(tmp_path / "no.onnx")]) == 2
+    assert "is no ONNX model of this network" in capsys.readouterr().err
+    assert main(["measure", str(strategy), "--onnx", str(tmp_path / "none.onnx")]) == 2
+    assert "no such file" in capsys.readouterr().err
+    assert main(["measure", str(strategy), "--threads", "0"]) == 2
+    assert "--threads: expected at least 1" in capsys.readouterr().err
+
+
+def test_interleaved_times_know_which_is_slower():
+    found = interleaved(lambda: time.sleep(0.006), lambda: time.sleep(0.001))
+    assert found.factor.median > 2
+    assert found.before.median > 6 > found.after.median >= 1
+
+
+def test_networks_with_several_outputs_are_compared(tmp_path):
+    network = folded(models.build("yolov3_eighth", 10), (3, 128, 128))
+    batch = torch.rand(2, 3, 128, 128)
+    _, runner = FORMATS["torchscript"][1](network, batch)
+    assert len(runner(batch.numpy())) > 1
+    assert compare(runner, network, batch) < 1e-4

@@ -1,0 +1,218 @@
+import copy
+import dataclasses
+import json
+
+import pytest
+import torch
+from conftest import constant, play
+from named import save_strategy
+from torch import nn
+
+from prune_gym.cli import main
+from prune_gym.deploy import training
+from prune_gym.deploy.finetune import finetune_candidate
+from prune_gym.deploy.history import History
+from prune_gym.deploy.recipe import Recipe, load_recipe, shipped_recipes
+from prune_gym.deploy.saved import load_network
+from prune_gym.deploy.training import divergence, train
+from prune_gym.env import CompressionEnv
+from prune_gym.evaluate import accuracy
+from prune_gym.network.images import normalised
+from prune_gym.network.quantise import Quantised
+
+RECIPE = Recipe(epochs=4, learning_rate=0.02, batch_size=32, warmup_epochs=0.5, seed=3)
+
+
+def candidate(env, action=-0.6):
+    """Return what a strategy of narrow layers comes to."""
+    _, _, infos = play(env, constant(action))
+    return env.realise(infos[-1]["strategy"])
+
+
+def weights(network):
+    return torch.cat([value.flatten().float() for value in network.state_dict().values()])
+
+
+def test_training_on_gains_accuracy(tiny, tmp_path):
+    evaluator, made = tiny.evaluator, candidate(tiny)
+    tuned = finetune_candidate(evaluator, made, RECIPE, tmp_path / "checkpoint")
+    before = accuracy(evaluator.candidate(made), evaluator.data, evaluator.data.test)
+    after = accuracy(tuned.best, evaluator.data, evaluator.data.test)
+    assert after > before + 0.02 and not tuned.best.training
+
+
+def test_best_and_last_weights(tiny, tmp_path):
+    data = tiny.evaluator.data
+    tuned = finetune_candidate(tiny.evaluator, candidate(tiny), RECIPE, tmp_path / "checkpoint")
+    accuracies = [each["search_accuracy"] for each in tuned.history.epochs]
+    assert len(accuracies) == RECIPE.epochs
+    assert accuracies[tuned.history.best_epoch - 1] == max(accuracies)
+    assert accuracy(tuned.best, data, data.search) == max(accuracies)
+    assert accuracy(tuned.last, data, data.search) == accuracies[-1]
+
+
+def test_of_equal_epochs_the_later_is_best():
+    history, network = History(), nn.Linear(1, 1)
+    for number, top1 in enumerate((0.5, 0.7, 0.7, 0.6)):
+        nn.init.constant_(network.weight, number)
+        history.add({"search_accuracy": top1}, network)
+    assert history.best_epoch == 3 and history.best["weight"].item() == 2
+    again = History()
+    again.load_state_dict(history.state_dict())
+    assert again.best_epoch == 3 and torch.equal(again.best["weight"], history.best["weight"])
+
+
+def test_an_interrupted_fine_tuning_goes_on_to_the_same_result(tiny, tmp_path, monkeypatch):
+    made, step, calls = candidate(tiny), training._step, []
+    whole = finetune_candidate(tiny.evaluator, made, RECIPE, tmp_path / "whole")
+
+    def stops(*args):
+        calls.append(1)
+        if len(calls) == 40:  # an epoch has 16 steps
+            raise KeyboardInterrupt
+        return step(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "_step", stops)
+        with pytest.raises(KeyboardInterrupt):
+            finetune_candidate(tiny.evaluator, made, RECIPE, tmp_path / "cut")
+    again = finetune_candidate(tiny.evaluator, made, RECIPE, tmp_path / "cut")
+    assert torch.equal(weights(again.best), weights(whole.best))
+    assert torch.equal(weights(again.last), weights(whole.last))
+    one, other = (
+        [{**each, "seconds": 0} for each in tuned.history.epochs] for tuned in (whole, again)
+    )
+    assert one == other
+
+
+def test_another_recipe_is_refused(tiny, tmp_path):
+    made = candidate(tiny)
+    finetune_candidate(tiny.evaluator, made, RECIPE, tmp_path / "checkpoint")
+    other = dataclasses.replace(RECIPE, distillation=0.5)
+    with pytest.raises(ValueError, match=r"another training \(other recipe\)"):
+        finetune_candidate(tiny.evaluator, made, other, tmp_path / "checkpoint")
+
+
+def test_zeros_stay_zeros(tiny_task, tmp_path):
+    env = CompressionEnv(**tiny_task, decide=("channels", "density"))
+    made = candidate(env, action=-0.5)
+    start = env.evaluator.candidate(made)
+    tuned = finetune_candidate(env.evaluator, made, RECIPE, tmp_path / "checkpoint").last
+    sparse = 0
+    for name, module in start.named_modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            before, after = module.weight, tuned.get_submodule(name).weight
+            assert torch.equal(before == 0, after == 0), name
+            assert not torch.equal(before, after), name
+            sparse += int((before == 0).float().mean() > 0.2)
+    assert sparse >= 3
+
+
+def test_bits_come_after_training(tiny_task, tmp_path):
+    env = CompressionEnv(**tiny_task, decide=("weight_bits", "activation_bits"))
+    made = candidate(env, action=-0.2)
+    tuned = finetune_candidate(env.evaluator, made, RECIPE, tmp_path / "checkpoint").best
+    layers = [module for module in tuned.modules() if isinstance(module, Quantised)]
+    assert [each.weight_bits for each in layers] == made.weight_bits[0].tolist()
+    assert not torch.equal(layers[0].weight, nn.Parameter(layers[0].weight + 0.5).round())
+    data = env.evaluator.data
+    assert accuracy(tuned, data, data.test) > 2 * data.chance
+
+
+def test_distillation_learns_the_teachers_answers(tiny_data, tiny_net, tmp_path):
+    teacher, student = copy.deepcopy(tiny_net), copy.deepcopy(tiny_net).requires_grad_(True)
+    with torch.no_grad():  # the teacher mistakes every class for the next one
+        teacher.classifier.weight.copy_(teacher.classifier.weight.roll(1, 0))
+        teacher.classifier.bias.copy_(teacher.classifier.bias.roll(1, 0))
+    recipe = dataclasses.replace(RECIPE, distillation=1.0, epochs=8)
+    train(student, tiny_data, recipe, tmp_path / "checkpoint", teacher=teacher)
+    images = normalised(tiny_data.test.images, tiny_data)
+    with torch.inference_mode():
+        ours, theirs = (each(images).argmax(1) for each in (student, teacher))
+    assert (ours == theirs).float().mean() > 0.7
+    assert accuracy(student, tiny_data, tiny_data.test) < 0.15
+
+
+def test_divergence_is_that_of_the_definition():
+    logits, taught = torch.tensor([[1.0, 0.0, -1.0]]), torch.tensor([[0.0, 2.0, 1.0]])
+    p, q = (torch.softmax(each / 3, 1) for each in (taught, logits))
+    expected = 9 * (p * (p / q).log()).sum()
+    torch.testing.assert_close(divergence(logits, taught, 3.0), expected)
+    assert divergence(taught, taught, 3.0) == 0
+
+
+def test_distilling_needs_a_teacher(tiny_data, tiny_net, tmp_path):
+    with pytest.raises(ValueError, match="give a teacher"):
+        train(tiny_net, tiny_data, Recipe(epochs=1, distillation=0.5), tmp_path / "checkpoint")
+
+
+def test_a_batch_larger_than_the_data_is_refused(tiny_data, tiny_net, tmp_path):
+    with pytest.raises(ValueError, match="batch of 1000 is larger than the training split of 512"):
+        train(tiny_net, tiny_data, Recipe(epochs=1, batch_size=1000), tmp_path / "checkpoint")
+
+
+def test_shipped_recipes_load():
+    assert shipped_recipes() == ["long", "short"]
+    for name in shipped_recipes():
+        assert load_recipe(name).epochs >= 1
+    assert load_recipe("short", epochs=3, seed=7) == dataclasses.replace(
+        load_recipe("short"), epochs=3, seed=7
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("epochs = 0", "epochs: expected a whole number >= 1, got 0"),
+        ("epochs = 2.5", "epochs: expected a whole number >= 1, got 2.5"),
+        ("epochs = 2\nlearning_rate = 'fast'", "learning_rate: expected a number >= 0"),
+        ("epochs = 2\nlearning_rte = 0.1", "did you mean 'learning_rate'"),
+        ("epochs = 2\ndistillation = 1.5", "distillation: expected at most 1, got 1.5"),
+        ("epochs = 2\nlearning_rate = nan", "learning_rate: expected a number >= 0, got nan"),
+        ("learning_rate = 0.1", "needs epochs"),
+        ("epochs 2", "is not TOML"),
+    ],
+)
+def test_recipes_that_are_none(content, message, tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text(content)
+    with pytest.raises(ValueError, match=message):
+        load_recipe(str(file))
+
+
+def test_recipes_that_are_missing(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no such recipe file"):
+        load_recipe(str(tmp_path / "none.toml"))
+    with pytest.raises(ValueError, match="did you mean 'short'"):
+        load_recipe("shrt")
+
+
+def test_command_line_errors(tmp_path, capsys):
+    assert main(["finetune", str(tmp_path / "none.json")]) == 2
+    assert "no such strategy file" in capsys.readouterr().err
+    assert main(["finetune", "x.json", "--recipe", "middle"]) == 2
+    assert "unknown recipe" in capsys.readouterr().err
+
+
+def test_command_line(tmp_path, capsys):
+    strategy_file = save_strategy(tmp_path / "one.json")
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text("epochs = 2\nbatch_size = 64\nlearning_rate = 0.02")
+    out = tmp_path / "tuned.safetensors"
+    command = ["finetune", str(strategy_file), "--recipe", str(recipe), "--distil", "0.3"]
+    assert main([*command, "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "pruned, not trained" in printed and "best, epoch" in printed
+    report = json.loads(out.with_suffix(".json").read_text())
+    assert report["recipe"]["distillation"] == 0.3 and len(report["epochs"]) == 2
+    network = load_network(out)
+    assert sum(p.numel() for p in network.parameters()) == report["strategy"]["metrics"]["params"]
+    assert list(out.with_suffix(".tensorboard").glob("events.out.tfevents.*"))
+    assert load_network(tmp_path / "tuned-last.safetensors") is not None
+
+    assert main([*command, "--out", str(out)]) == 0  # finished: nothing is trained again
+    assert "loss" not in capsys.readouterr().out
+    again = json.loads(out.with_suffix(".json").read_text())
+    assert again == report
+    assert main([*command, "--epochs", "3", "--out", str(out)]) == 2
+    assert "other recipe" in capsys.readouterr().err

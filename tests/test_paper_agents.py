@@ -1,0 +1,312 @@
+"""The searchers of the papers: what each has of its own."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from nets import Residual
+from safetensors.numpy import load_file
+from stable_baselines3.common.logger import Logger
+
+from agents import Settings, find_agent
+from agents.abcp import ABCP
+from agents.controller import Controller
+from agents.evolution import Grid, cross, mutate, offspring
+from agents.selection import UniformSelection, by_crowding, crowding_distance, fronts
+from agents.two_stage import DecayingNoise
+from agents.warm_up import warm_up
+from prune_gym.cli import main
+from prune_gym.decisions import Decision
+from prune_gym.env import CompressionEnv
+from prune_gym.strategy import load_strategy
+
+QUIET = Logger(None, [])
+# Accuracy and what is saved; no point dominates another, most of them are near the original.
+CURVE = np.array([[0.9, 0.0], [0.8, 0.1], [0.7, 0.2], [0.5, 0.6], [0.2, 1.0]])
+PAPERS = ("abcp", "emomc", "jcw", "two-stage")
+
+
+def decision(kind="channels", options=(8, 16, 24, 32)):
+    values = np.array(options)
+    return Decision(kind, kind, values[-1], values, values, (0,), 0, np.zeros(len(values)))
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_a_search_starts_with_the_shared_warm_up(name, tiny_task):
+    env = Watched(CompressionEnv(**tiny_task))
+    find_agent(name)(env, Settings(20, 3, None, QUIET))
+    grid = Grid(env.unwrapped.decisions)
+    assert len(env.finished) == 20
+    expected = grid.snap(warm_up(20, len(grid), 3))
+    np.testing.assert_allclose(env.finished[:4], expected, atol=1e-6)
+
+
+class Watched(gym.Wrapper):
+    """Keeps the genome of every finished episode."""
+
+    def __init__(self, env):
+        super().__init__(env)
+        self.finished, self._grid = [], Grid(env.decisions)
+
+    def step(self, action):
+        result = self.env.step(action)
+        if result[2]:
+            blank = np.zeros(len(self._grid))
+            self.finished.append(self._grid.realised(blank, result[4]["strategy"]))
+        return result
+
+
+def test_crowding_distance_of_a_hand_computed_front():
+    found = crowding_distance(CURVE)
+    expected = [np.inf, 0.2 / 0.7 + 0.2, 0.3 / 0.7 + 0.5, 0.5 / 0.7 + 0.8, np.inf]
+    np.testing.assert_allclose(found, expected)
+
+
+def test_fronts_are_sorted():
+    returns = np.array([[0.5, 0.5], [0.4, 0.4], [0.9, 0.1], [0.3, 0.3]])
+    assert [front.tolist() for front in fronts(returns)] == [[0, 2], [1], [3]]
+
+
+def test_crowding_takes_the_ends_and_the_loneliest():
+    assert sorted(by_crowding(CURVE, 3)) == [0, 3, 4]
+
+
+def test_uniform_selection_of_a_hand_computed_example():
+    # Seen from a saving of 0, the first point dominates all. Seen from a saving of 1 none
+    # dominates another, and of the four that are new the ends are taken.
+    assert sorted(UniformSelection(1, references=2)(CURVE, 3)) == [0, 1, 4]
+    # Seen from a saving of 0.5, the points at 0.6 and below are none better than another; the last,
+    # as far from it as the first and less accurate, is dominated.
+    assert sorted(UniformSelection(1, references=3)(CURVE, 4)) == [0, 1, 2, 3]
+
+
+def test_uniform_selection_remembers_the_ends_of_the_range():
+    select = UniformSelection(1)
+    select(CURVE, 3)
+    select(CURVE[1:3], 1)
+    assert select.ends == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("select", [by_crowding, UniformSelection(1)])
+def test_selections_return_as_many_as_asked_for(select):
+    returns = np.random.default_rng(0).random((30, 3))
+    for count in (1, 7, 30, 40):
+        chosen = select(returns, count)
+        assert len(set(chosen.tolist())) == len(chosen) == min(count, 30)
+
+
+def test_jcw_needs_a_cost(tiny_task):
+    env = CompressionEnv(**tiny_task | {"objectives": ("accuracy",)})
+    with pytest.raises(ValueError, match="range of a cost"):
+        find_agent("jcw")(env, Settings(5, 0, None, QUIET))
+
+
+def test_genomes_ask_for_exactly_one_option():
+    grid = Grid([decision(), decision("block", (0, 1))])
+    actions = np.random.default_rng(0).uniform(-1, 1, (50, 2))
+    for action, genome in zip(actions, grid.snap(actions), strict=True):
+        for each, gene, asked in zip(grid._decisions, genome, action, strict=True):
+            allowed = np.ones(len(each.options), bool)
+            assert each.nearest(gene, allowed) == each.nearest(asked, allowed)
+
+
+def test_a_genome_becomes_what_the_budgets_made_of_it(tiny_task):
+    env = CompressionEnv(**tiny_task | {"budgets": {"flops": 0.4}})
+    watched = Watched(env)
+    find_agent("jcw")(watched, Settings(25, 0, None, QUIET))
+    grid = Grid(env.decisions)
+    for genome in watched.finished:
+        values = [
+            each.nearest(gene, np.ones(len(each.options), bool))
+            for each, gene in zip(env.decisions, genome, strict=True)
+        ]
+        assert (
+            env.costs["flops"](env.plan.realise(np.array([values])))[0]
+            <= 0.4 * (env.original_metrics["flops"])
+        )
+    assert len(grid) == 3
+
+
+def test_children_are_new_while_there_are_new_ones():
+    grid, rng = Grid([decision(), decision()]), np.random.default_rng(0)
+    known = grid.snap(rng.uniform(-1, 1, (6, 2)))
+    children = offspring(known, 6, known, grid, rng)
+    rows = {row.tobytes() for row in np.concatenate([known, children])}
+    assert len(rows) == len({row.tobytes() for row in known}) + 6
+    everything = grid.snap(
+        np.array([[a, b] for a in (-1, -0.3, 0.3, 1) for b in (-1, -0.3, 0.3, 1)])
+    )
+    assert offspring(everything, 5, everything, grid, rng).shape == (5, 2)
+
+
+def test_crossover_keeps_what_parents_share_and_their_mean():
+    rng = np.random.default_rng(0)
+    same = np.full((8, 3), 0.25)
+    np.testing.assert_allclose(cross(same, rng), same)
+    parents = np.tile([[-0.2], [0.2]], (4000, 1))
+    assert abs(cross(parents, rng).mean()) < 0.02
+    assert np.abs(cross(parents, rng)).max() > 0.4  # beyond the parents too
+
+
+def test_mutation_changes_one_gene_on_average():
+    genomes = np.zeros((4000, 10))
+    changed = mutate(genomes, np.random.default_rng(0)) != 0
+    assert 0.9 < changed.sum(axis=1).mean() < 1.1
+
+
+class Bandit(gym.Env):
+    """One decision; its reward is a function of the action."""
+
+    observation_space = gym.spaces.Box(0, 1, (1,))
+    action_space = gym.spaces.Box(-1, 1, (1,))
+    reward_dim, next_decision = 1, 0
+
+    def __init__(self, kind, reward):
+        self.decisions, self._reward = [decision(kind)], reward
+
+    def reset(self, *, seed=None, options=None):
+        return np.zeros(1), {}
+
+    def step(self, action):
+        return np.zeros(1), np.array([self._reward(float(action[0]))]), True, False, {}
+
+
+def taught(env, episodes, seed):
+    agent = ABCP(Controller(env.decisions, seed), 0.0)
+    for _ in range(episodes):
+        played = agent.play(env)
+        agent.learn(played, float(played.total[0]), QUIET)
+    return np.array([agent.play(env).total[0] for _ in range(100)])
+
+
+@pytest.mark.parametrize("better", [-1.0, 1.0])
+def test_abcp_learns_the_better_arm(better):
+    rewards = taught(Bandit("block", lambda action: float(action == better)), 200, seed=0)
+    assert rewards.mean() > 0.85  # the logits' bounds leave 5 % to the other arm
+
+
+@pytest.mark.parametrize("best", [-0.6, 0.7])
+def test_abcp_learns_a_ratio(best):
+    rewards = taught(Bandit("channels", lambda action: -abs(action - best)), 200, seed=0)
+    assert rewards.mean() > -0.2  # an untrained one is 0.6 to 0.7 away
+
+
+def test_abcp_counts_the_decisions_that_are_made_and_no_others(tiny_data):
+    torch.manual_seed(0)
+    env = CompressionEnv(
+        Residual().eval(),
+        tiny_data,
+        decide=("block", "channels"),
+        latency=None,
+        objectives=("accuracy", "flops"),
+        round_to=1,
+        repair="none",
+    )
+    counts = set()
+    for seed in range(6):
+        controller = Controller(env.decisions, seed)
+        summed, sample = [], controller.sample
+
+        def counting(index, memory, sample=sample, summed=summed):
+            sampled, memory = sample(index, memory)
+            summed.append(sampled.log_probability.item())
+            return sampled, memory
+
+        controller.sample = counting
+        played = ABCP(controller, 0.0).play(env)
+        assert env.next_decision == len(env.decisions)
+        assert played.log_probability.item() == pytest.approx(sum(summed), rel=1e-4)
+        counts.add(len(summed))
+    assert len(counts) == 2 and max(counts) == len(env.decisions)
+
+
+def test_abcp_is_saved_and_loaded(tiny_task, tmp_path):
+    env = CompressionEnv(**tiny_task)
+    agent = find_agent("abcp")(env, Settings(12, 0, None, QUIET))
+    agent.save(tmp_path / "agent.zip")
+    loaded = ABCP.load(tmp_path / "agent.zip", env.decisions, seed=5)
+    found = []
+    for each in (agent, loaded):
+        each.controller._rng.manual_seed(5)
+        found.append(each.play(env).log_probability.item())
+    assert found[0] == found[1]
+    assert loaded.baseline == agent.baseline
+
+
+def test_abcp_refuses_an_agent_of_other_decisions(tiny_task, tmp_path):
+    env = CompressionEnv(**tiny_task)
+    ABCP(Controller(env.decisions, 0), 0.0).save(tmp_path / "agent.zip")
+    with pytest.raises(ValueError, match="3 decisions.*2"):
+        ABCP.load(tmp_path / "agent.zip", env.decisions[:2], seed=0)
+
+
+def test_exploration_falls_from_episode_to_episode():
+    np.random.seed(0)
+    noise = DecayingNoise((500,))
+    first = noise().std()
+    for _ in range(20):
+        noise.reset()
+    assert noise().std() == pytest.approx(first * 0.95**20, rel=0.1)
+
+
+MODULE = """
+import numpy as np
+import torch
+from torch import nn
+
+from prune_gym.datasets import Data, Split
+
+
+def factory():
+    torch.manual_seed(0)
+    body = [nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 16, 3), nn.ReLU()]
+    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 2)]
+    return nn.Sequential(*body, *head).eval()
+
+
+def splits():
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (n, 3, 8, 8), np.uint8) for n in (64, 32, 32)]
+    parts = [Split(each, np.arange(len(each)) % 2) for each in images]
+    return Data("own", 2, *parts, (0.5,) * 3, (0.25,) * 3, flip=False)
+"""
+
+
+@pytest.fixture
+def chain(tmp_path, monkeypatch):
+    """The command's arguments for a small network of one's own."""
+    name = f"chain_{tmp_path.name}".replace("-", "_")
+    (tmp_path / f"{name}.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    own = ["--network", f"{name}:factory", "--data", f"{name}:splits"]
+    return ["two-stage", *own, "--episodes", "6", "--run", str(tmp_path / "run")]
+
+
+def test_two_stages_from_one_command(chain, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert main(chain) == 0
+    pruned, quantised = (load_strategy(run / f"{name}.json") for name in ("pruned", "quantised"))
+    assert pruned.env_id == "TwoStagePrune-VGG16-v0"
+    assert {d["kind"] for d in quantised.decisions} == {"weight_bits", "activation_bits"}
+    assert quantised.env_kwargs["network"] == str(run / "pruned.safetensors")
+    assert "Pruned, then quantised" in capsys.readouterr().out
+    files = ("pruned.safetensors", "quantised.safetensors")
+    before = [load_file(run / name) for name in files]
+    assert main(["validate", str(run / "quantised.json")]) == 0
+    # The same command finds everything done, and comes to the same.
+    lines = (run / "stage-2" / "evaluations.jsonl").read_bytes()
+    assert main(chain) == 0
+    for tensors, name in zip(before, files, strict=True):
+        again = load_file(run / name)
+        assert all(np.array_equal(again[key], value) for key, value in tensors.items())
+    assert (run / "stage-2" / "evaluations.jsonl").read_bytes() == lines
+
+
+def test_two_stages_with_a_chosen_network(chain, tmp_path, capsys):
+    assert main([*chain, "--pick", "0"]) == 0
+    front = load_strategy(tmp_path / "run" / "stage-1" / "front" / "000.json")
+    assert load_strategy(tmp_path / "run" / "pruned.json") == front
+    assert main([*chain, "--pick", "99"]) == 2
+    assert "--pick: expected one of front/" in capsys.readouterr().err
+    assert main([*chain, "--episodes", "7"]) == 2
+    assert "other settings" in capsys.readouterr().err

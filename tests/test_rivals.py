@@ -1,0 +1,239 @@
+"""The baselines and the established libraries' agents: what each of them promises."""
+
+import re
+import sys
+import textwrap
+import warnings
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from stable_baselines3 import SAC
+from stable_baselines3.common.logger import Logger
+
+from agents import Settings, find_agent
+from agents.amc import AMC, TARGETS, EpisodeBuffer, ErrorReward, make
+from agents.filling import fill, nearest_action
+from agents.settings import Conditioned
+from agents.warm_up import warm_up
+from prune_gym.env import CompressionEnv
+from prune_gym.wrappers import ScalarReward
+
+TWO = {"objectives": ("accuracy", "flops")}  # so that the Gaussian process is quick
+RIVALS = ["amc", "nsga2", "optuna:tpe", "optuna:gp", "sb3:SAC", "sb3:PPO", "sb3-conditioned:TD3"]
+
+
+class Recorded(gym.Wrapper):
+    """Keeps the actions and the values of every finished episode."""
+
+    def __init__(self, env):
+        super().__init__(env)
+        self.actions, self.values, self.flops = [], [], []
+
+    def reset(self, **kwargs):
+        self._current = []
+        return self.env.reset(**kwargs)
+
+    def step(self, action):
+        self._current.append(np.asarray(action).item())
+        result = self.env.step(action)
+        if result[2]:
+            self.actions.append(self._current)
+            decisions = result[4]["strategy"]["decisions"]
+            self.values.append(tuple(decision["value"] for decision in decisions))
+            self.flops.append(result[4]["flops"] / self.unwrapped.original_metrics["flops"])
+        return result
+
+
+def search(name, env, episodes=15, seed=0):
+    env = Recorded(env)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        trained = find_agent(name)(env, Settings(episodes, seed, None, Logger(None, [])))
+    return env, trained
+
+
+@pytest.mark.parametrize("name", RIVALS)
+def test_all_start_from_the_same_strategies(name, tiny_task):
+    env, _ = search(name, CompressionEnv(**tiny_task | TWO), episodes=10, seed=3)
+    assert len(env.actions) == 10
+    np.testing.assert_allclose(env.actions[:2], warm_up(10, 3, 3), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", RIVALS)
+def test_the_shortest_search_is_its_warm_up(name, tiny_task):
+    env, _ = search(name, CompressionEnv(**tiny_task | TWO), episodes=1)
+    assert len(env.actions) == 1
+
+
+@pytest.fixture
+def with_blocks(tiny_data):
+    from nets import make as make_net
+
+    net = make_net("residual")
+    decide = ("block", "channels")
+    return CompressionEnv(net, tiny_data, latency=None, decide=decide, round_to=1, **TWO)
+
+
+@pytest.mark.parametrize("name", RIVALS)
+def test_skipped_blocks_shorten_episodes(name, with_blocks):
+    env, _ = search(name, with_blocks, episodes=15)
+    lengths = {len(episode) for episode in env.actions}
+    assert len(env.actions) == 15 and len(lengths) > 1
+
+
+def test_nsga2_plays_no_strategy_twice_after_the_warm_up(tiny_task):
+    env, _ = search("nsga2", CompressionEnv(**tiny_task | {"round_to": 4}), episodes=30)
+    evolved = env.values[6:]
+    assert len(set(evolved)) == len(evolved) and not set(evolved) & set(env.values[:6])
+
+
+def test_nsga2_goes_on_where_nothing_new_is_left(tiny_task):
+    coarse = CompressionEnv(**tiny_task | {"round_to": 16, "min_keep": 1.0})
+    env, _ = search("nsga2", coarse, episodes=5)
+    assert len(env.values) == 5 and len(set(env.values)) == 1
+
+
+def test_the_agent_that_the_docs_add(tiny_task):
+    page = (Path(__file__).parents[1] / "docs" / "adding.md").read_text()
+    code = textwrap.dedent(re.search(r"```python\n(.*?)```", page, re.S).group(1))
+    climb = {}
+    exec(code, climb)
+    env = Recorded(CompressionEnv(**tiny_task))
+    climb["search"](env, Settings(20, 0, None, Logger(None, [])))
+    assert len(env.values) == 20 and len(set(env.values)) > 10
+    np.testing.assert_allclose(env.actions[:4], warm_up(20, 3, 0), atol=1e-6)
+
+
+@pytest.mark.parametrize("module", ["nsga2", "optuna_samplers"])
+def test_a_missing_extra_is_named(module, monkeypatch):
+    package = {"nsga2": "pymoo", "optuna_samplers": "optuna"}[module]
+    for name in [name for name in sys.modules if name.split(".")[0] == package]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.delitem(sys.modules, f"agents.{module}", raising=False)
+    with pytest.raises(ImportError, match=r"extra.*pip install 'prune-gym\[rivals\]'"):
+        find_agent({"nsga2": "nsga2", "optuna_samplers": "optuna:tpe"}[module])
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [("optuna:tp", "Optuna sampler.*'tpe'"), ("optuna", "optuna:tpe"), ("amcc", "mean 'amc'")],
+)
+def test_unknown_names_get_the_nearest(given, expected):
+    with pytest.raises(ValueError, match=expected):
+        find_agent(given)
+
+
+def test_unknown_classes_get_the_nearest():
+    for family in ("sb3", "sb3-conditioned"):
+        with pytest.raises(ValueError, match="did you mean 'SAC'"):
+            find_agent(f"{family}:SACC")
+
+
+def test_filling_keeps_what_was_played(tiny_task):
+    env = Recorded(CompressionEnv(**tiny_task))
+    model = SAC("MlpPolicy", ScalarReward(env), seed=0, buffer_size=50)
+    strategies = warm_up(20, 3, seed=0)
+    fill(model, strategies)
+    kept = model.replay_buffer
+    assert kept.pos == 12 and len(env.actions) == 4
+    np.testing.assert_array_equal(kept.actions[:12, 0, 0], strategies.ravel())
+    np.testing.assert_array_equal(kept.dones[:12, 0], [0, 0, 1] * 4)
+    # The last observation of an episode is its own, not the first one of the next.
+    assert (kept.next_observations[2:12:3, 0, 0] == 1).all()
+    np.testing.assert_array_equal(kept.observations[1:12:3], kept.next_observations[0:12:3])
+
+
+@pytest.mark.parametrize(("asked", "choice"), [(-1, 0), (-0.3, 1), (0.0, 2), (0.9, 4), (1, 4)])
+def test_discrete_actions_take_the_nearest(asked, choice):
+    assert nearest_action(asked, gym.spaces.Discrete(5)) == choice
+
+
+def test_conditioned_agents_answer_for_preferences(tiny_task, tmp_path):
+    env, trained = search("sb3-conditioned:SAC", CompressionEnv(**tiny_task), episodes=20)
+    assert isinstance(trained, Conditioned)
+    obs, _ = env.reset(seed=0)
+    fast, good = (trained.predict(obs, w)[0] for w in ({"flops": 1.0}, {"accuracy": 1.0}))
+    assert env.action_space.contains(fast) and fast != good
+    with pytest.raises(ValueError, match="did you mean 'flops'"):
+        trained.predict(obs, {"flop": 1.0})
+    trained.save(tmp_path / "agent.zip")
+    loaded = SAC.load(tmp_path / "agent.zip")
+    seen = np.append(obs, [0, 1, 0, 0]).astype(np.float32)
+    np.testing.assert_array_equal(loaded.predict(seen, deterministic=True)[0], fast)
+
+
+def test_amc_copies_the_error_to_all_transitions(tiny_task):
+    env = ErrorReward(Recorded(CompressionEnv(**tiny_task)))
+    agent = make(env, seed=0)
+    assert isinstance(agent.replay_buffer, EpisodeBuffer)
+    fill(agent, warm_up(10, 3, seed=0))
+    rewards = agent.replay_buffer.rewards[:6, 0].reshape(2, 3)
+    assert (rewards == rewards[:, :1]).all() and (rewards <= 0).all() and (rewards > -1).all()
+    assert agent.replay_buffer.pos == 6 and agent.replay_buffer.dones[:6].sum() == 2
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3])
+def test_amc_has_a_wall(share, tiny_task):
+    core = CompressionEnv(**tiny_task)
+    env = ErrorReward(core)
+    env.limit("flops", share)
+    least = core.costs["flops"](core.plan.realise(core.plan.least[None]))[0]
+    full = core.original_metrics["flops"]
+    for action in (1.0, 0.4, -1.0):
+        env.reset(seed=0)
+        terminated = False
+        while not terminated:
+            _, reward, terminated, _, info = env.step(np.array([action], np.float32))
+        assert info["flops"] <= least + share * (full - least) + 1e-6
+        assert reward == info["accuracy"] - 1
+    assert info["flops"] == least
+
+
+def test_amc_shares_its_episodes_among_budgets_of_its_own(tiny_task):
+    env, trained = search("amc", CompressionEnv(**tiny_task), episodes=25)
+    assert trained is None and len(env.flops) == 25
+    least = min(env.flops[:5])  # the warm-up's first strategy is the smallest one
+    searched = np.array(env.flops[5:]).reshape(len(TARGETS), 5)
+    limits = least + np.array(TARGETS) * (1 - least)
+    assert (searched.max(axis=1) <= limits + 1e-6).all()
+    assert (searched.max(axis=1)[1:] > limits[:-1]).any()  # not all below the first wall
+
+
+def test_amc_under_the_environments_budgets(tiny_task, tmp_path):
+    env, trained = search("amc", CompressionEnv(**tiny_task, budgets={"flops": 0.5}), episodes=20)
+    assert max(env.flops) <= 0.5 and isinstance(trained, AMC)
+    assert trained.baseline is not None and -1 < trained.baseline < 0
+    trained.save(tmp_path / "agent.zip")
+    loaded, obs = AMC.load(tmp_path / "agent.zip"), env.reset(seed=0)[0]
+    np.testing.assert_array_equal(
+        loaded.predict(obs, deterministic=True)[0], trained.predict(obs, deterministic=True)[0]
+    )
+
+
+def test_amc_explores_less_and_less(tiny_task):
+    agent = make(ErrorReward(CompressionEnv(**tiny_task)), seed=0)
+    agent._last_obs = agent.get_env().reset()
+    mean = agent.predict(agent._last_obs, deterministic=True)[0]
+    spread = {}
+    for episode in (0, 60):
+        agent._episode_num = episode
+        actions = np.array([agent._sample_action(0)[0] for _ in range(50)])
+        assert (np.abs(actions) <= 1).all() and len(np.unique(actions)) > 40
+        spread[episode] = np.abs(actions - mean).mean()
+    assert spread[60] < 0.2 * spread[0]
+
+
+def test_amc_learns_which_strategies_are_accurate(tiny_task):
+    """Without a wall the best thing to do is to keep everything: R_err knows no cost."""
+    env = ErrorReward(CompressionEnv(**tiny_task | {"objectives": ("accuracy",)}))
+    agent = make(env, seed=0)
+    agent.actor.optimizer.param_groups[0]["lr"] = 3e-3  # the paper's takes hundreds of episodes
+    fill(agent, warm_up(100, 3, seed=0))
+    before = agent.predict(agent.get_env().reset(), deterministic=True)[0]
+    agent.learn(1)
+    agent.train(100)
+    after = agent.predict(agent.get_env().reset(), deterministic=True)[0]
+    assert after > before

@@ -1,0 +1,90 @@
+"""``ChannelPrune-Table-v0``: every strategy was evaluated, so the true front is known."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from prune_gym.pareto import hypervolume, non_dominated
+from prune_gym.tabulated import TabulatedEnv
+
+ID = "ChannelPrune-Table-v0"
+
+
+@pytest.fixture(scope="module")
+def env():
+    return gym.make(ID).unwrapped
+
+
+def episode(env, values, gamma=1.0):
+    """Play a strategy; returns its discounted return and the terminal info."""
+    env.reset()
+    total, discount = np.zeros(env.reward_dim), 1.0
+    for decision, value in zip(env.decisions, values, strict=True):
+        _, reward, *_, info = env.step(np.array([decision.action_for(value)], np.float32))
+        total += discount * reward
+        discount *= gamma
+    assert [each["value"] for each in info["strategy"]["decisions"]] == list(values)
+    return total, info
+
+
+def test_every_strategy_is_there(env):
+    strategies = env.strategies()
+    assert len(strategies) == np.prod([len(decision.options) for decision in env.decisions])
+    assert len(np.unique(strategies, axis=0)) == len(strategies) == 8192
+
+
+@pytest.mark.parametrize("gamma", [1.0, 0.9])
+@pytest.mark.parametrize("reward", ["incremental", "terminal"])
+def test_returns_are_those_of_the_episodes(gamma, reward):
+    env = gym.make(ID, reward=reward).unwrapped
+    rows = env.strategies()[::1111]
+    expected = [episode(env, row, gamma)[0] for row in rows]
+    np.testing.assert_allclose(env.returns(rows, gamma), expected, atol=1e-6)
+
+
+def test_no_strategy_dominates_the_front(env):
+    front, returns = np.array(env.pareto_front(1.0)), env.returns(env.strategies())
+    assert 10 < len(front) < len(returns)
+    assert non_dominated(front).all()
+    reference = env.reference_point
+    assert hypervolume(front, reference) == pytest.approx(hypervolume(returns, reference))
+    fewer = hypervolume(front[1:], reference)
+    assert fewer <= hypervolume(front, reference)
+
+
+def test_accuracies_of_the_table_are_those_of_the_candidates(env):
+    """Another processor may see a few images of the 2,000 differently."""
+    for row in env.strategies()[[0, 4000, 8191]]:
+        _, info = episode(env, row)
+        assert env.validate(info["strategy"]).reproduced
+
+
+def test_the_front_within_a_budget(env):
+    tight = gym.make(ID, budgets={"flops": 0.4}).unwrapped
+    within = tight.strategies()
+    assert 0 < len(within) < len(env.strategies())
+    flops = tight.costs["flops"]
+    shares = flops(tight.plan.realise(within)) / tight.original_metrics["flops"]
+    assert shares.max() <= 0.4
+    saved = np.array(tight.pareto_front(1.0))[:, [o.name for o in tight.objectives].index("flops")]
+    assert (saved >= 0.6 - 1e-9).all()
+
+
+def test_other_widths_have_no_known_front():
+    with pytest.raises(ValueError, match="strategies are not in the table"):
+        gym.make(ID, round_to=2, min_keep=0.5).unwrapped.pareto_front(1.0)
+
+
+def test_a_table_of_other_decisions_is_refused():
+    with pytest.raises(ValueError, match="5 decisions; this environment makes 13"):
+        TabulatedEnv("vgg6-digits", network="vgg16", latency=None)
+    with pytest.raises(ValueError, match="not a whole table"):
+        TabulatedEnv("vgg7-digits", network="vgg6", latency=None)
+
+
+def test_several_at_once():
+    envs = gym.make_vec(ID, num_envs=2)
+    envs.reset(seed=0)
+    assert isinstance(envs.envs[0].unwrapped, TabulatedEnv)
+    _, rewards, *_ = envs.step(np.zeros((2, 1), np.float32))
+    assert rewards.shape == (2, 3)
