@@ -10,39 +10,35 @@ from typing import Any
 import gymnasium as gym
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 import prune_gym
 from agents import AGENTS, find_agent
-from prune_gym.cli.pairs import pair, pairs
+from prune_gym.cli.guard import guarded
+from prune_gym.cli.values import natural_number, new_folder, pair, pairs, positive
 from prune_gym.errors import unknown
-from prune_gym.journal import JournalError
-from prune_gym.objectives import DEFAULT, natural, weights_array
+from prune_gym.objectives import DEFAULT, Objective, natural, weights_array
+from prune_gym.parallel import workers
+from prune_gym.progress import progress_bar
 from prune_gym.record import RecordRun
-from prune_gym.run import RunError, RunFolder
-from prune_gym.searching import keep, play
+from prune_gym.run import RunFolder
+from prune_gym.searching import configuration, keep, play
+
+FIGURES = "hypervolume {task.fields[hypervolume]:.4f}  front {task.fields[front]}"
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a search; returns the exit status."""
     console = Console()
     options = _parser().parse_args(arguments)
-    try:
-        with warnings.catch_warnings():
-            warnings.showwarning = lambda message, *_, **__: console.print(
-                f"[yellow]{escape(str(message))}"
-            )
-            _search(options, console)
-    except (ValueError, OSError, RunError, JournalError, ImportError) as error:
-        Console(stderr=True).print(
-            f"[red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_, **__: console.print(
+            f"[yellow]{escape(str(message))}"
         )
-        return 2
-    return 0
+        return guarded(lambda: _search(options, console))
 
 
-def _search(options: argparse.Namespace, console: Console) -> None:
+def _search(options: argparse.Namespace, console: Console) -> int:
     if options.env not in prune_gym.env_ids():
         raise ValueError(unknown("environment", options.env, prune_gym.env_ids()))
     config = _config(options)
@@ -60,6 +56,7 @@ def _search(options: argparse.Namespace, console: Console) -> None:
         _play(recorded, config, options, console)
     finally:
         recorded.close()
+    return 0
 
 
 def _play(
@@ -76,7 +73,7 @@ def _play(
         f"{len(env.core.evaluator.data.search):,} images"
     )
     started = time.perf_counter()
-    with _progress(console) as progress:
+    with progress_bar(console, FIGURES) as progress:
         task = progress.add_task("episodes", total=options.episodes, hypervolume=0.0, front=0)
 
         def finished() -> None:
@@ -88,7 +85,8 @@ def _play(
             )
 
         try:
-            trained = play(env, config, finished)
+            with workers(options.jobs, options.ray):
+                trained = play(env, config, finished)
         except KeyboardInterrupt:
             console.print(f"Interrupted after {env.episode} episodes; --resume goes on")
             trained = None
@@ -124,23 +122,12 @@ def _report(env: RecordRun, console: Console, seconds: float) -> None:
     )
 
 
-def _cell(objective: Any, metrics: dict, original: dict) -> str:
+def _cell(objective: Objective, metrics: dict[str, Any], original: dict[str, float]) -> str:
     value = metrics[objective.metric]
-    if objective.name == "accuracy":
-        return f"{100 * value:.2f} %"
-    share = 100 * value / original[objective.metric]
-    return f"{natural(value, objective.metric)} ({share:.0f} %)"
-
-
-def _progress(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("hypervolume {task.fields[hypervolume]:.4f}  front {task.fields[front]}"),
-        TimeRemainingColumn(),
-        console=console,
-    )
+    shown = natural(value, objective.metric)
+    if objective.direction > 0:
+        return shown
+    return f"{shown} ({100 * value / original[objective.metric]:.0f} %)"
 
 
 def _config(options: argparse.Namespace) -> dict[str, Any]:
@@ -160,15 +147,14 @@ def _config(options: argparse.Namespace) -> dict[str, Any]:
         raise ValueError(f"expected one --budget per cost, got {', '.join(names)}")
     if options.budget:
         env_kwargs["budgets"] = dict(options.budget)
-    return {
-        "env": options.env,
-        "env_kwargs": env_kwargs,
-        "agent": options.agent,
-        "episodes": options.episodes,
-        "seed": options.seed,
-        "preference": options.preference,
-        "version": prune_gym.__version__,
-    }
+    return configuration(
+        options.env,
+        options.agent,
+        options.episodes,
+        options.seed,
+        env_kwargs=env_kwargs,
+        preference=options.preference,
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -178,8 +164,8 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--env", default="ChannelPrune-VGG16-v0", help="environment id (default: %(default)s)")
     add("--agent", default="envelope-ddpg", help=f"{', '.join(AGENTS)} or sb3:CLASS")
-    add("--episodes", type=_positive, default=150, help="strategies to evaluate (%(default)s)")
-    add("--seed", type=int, default=0)
+    add("--episodes", type=positive, default=150, help="strategies to evaluate (%(default)s)")
+    add("--seed", type=natural_number, default=0)
     add("--budget", type=pair, action="append", metavar="COST=SHARE", help="repeatable")
     add("--preference", type=pairs, metavar="NAME=WEIGHT,...", help="priorities of objectives")
     add("--objectives", type=lambda text: tuple(text.split(",")), metavar="NAME,...")
@@ -187,16 +173,11 @@ def _parser() -> argparse.ArgumentParser:
         "--network", help="start from this instead: a file of `prune-gym apply`, or module:function"
     )
     add("--library", metavar="FOLDER", help="of `prune-gym library`, for PruneQuantize ids")
-    add("--run", type=Path, help="run folder (default: runs/ENV-AGENT-SEED)")
+    add("--jobs", type=positive, help="processes for generations (jcw, emomc, nsga2; default: 1)")
+    add("--ray", metavar="ADDRESS", help="of a Ray cluster that evaluates them")
+    add("--run", type=new_folder, help="run folder (default: runs/ENV-AGENT-SEED)")
     add("--resume", action="store_true", help="go on with the run in the folder")
     return parser
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number >= 1, got {text!r}")
-    return value
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from agents.playing import play
+from agents.playing import play_all
 from agents.settings import Settings
 from agents.spaces import require_actions
 from agents.warm_up import warm_up
@@ -89,12 +89,9 @@ def _evaluate(
     env: gym.Env, grid: Grid, genomes: np.ndarray, seed: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Play genomes; return what they came to, ``(n, decisions)``, and their returns (n, k)."""
-    played, returns = [], []
-    for index, genome in enumerate(genomes):
-        total, info = play(env, genome, seed if index == 0 else None)
-        played.append(grid.realised(genome, info["strategy"]))
-        returns.append(total)
-    return np.array(played), np.array(returns)
+    returns, infos = play_all(env, genomes, seed)
+    pairs = zip(genomes, infos, strict=True)
+    return np.array([grid.realised(genome, info["strategy"]) for genome, info in pairs]), returns
 
 
 def offspring(

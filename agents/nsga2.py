@@ -9,7 +9,7 @@ episode's return. The first parents are the shared warm-up.
 import gymnasium as gym
 import numpy as np
 
-from agents.playing import play
+from agents.playing import play_all
 from agents.settings import Settings
 from agents.spaces import require_actions
 from agents.warm_up import random_ratio, warm_up
@@ -71,7 +71,7 @@ def search(env: gym.Env, settings: Settings) -> None:
     while left:
         actions = actions[:left]
         left -= len(actions)
-        returns = np.array([play(env, row)[0] for row in actions])
+        returns, _ = play_all(env, actions)
         unplayed.played |= {unplayed.values(row) for row in actions}
         generation = Population.new(X=actions)
         Evaluator().eval(StaticProblem(problem, F=-returns), generation)

@@ -8,28 +8,20 @@ from prune_gym.results import Results
 
 
 def train_command(results: Results) -> str:
-    """Return the ``python train.py`` line that gives the run's configuration.
-
-    Raises:
-        ValueError: the configuration lacks an option.
-    """
+    """Return the ``python train.py`` line that gives the run's configuration."""
     config = results.config
-    try:
-        kwargs = config["env_kwargs"]
-        options: dict[str, Any] = {
-            "env": config["env"],
-            "agent": config["agent"],
-            "episodes": config["episodes"],
-            "seed": config["seed"],
-            "objectives": ",".join(kwargs.get("objectives", ())),
-            "network": kwargs.get("network", ""),
-            "preference": _pairs(config["preference"] or {}),
-        }
-        budgets = [f"{name}={share!r}" for name, share in kwargs.get("budgets", {}).items()]
-    except (KeyError, AttributeError) as error:
-        raise ValueError(
-            f"{results.path}: the configuration is not one of train.py: {error!r}"
-        ) from error
+    kwargs = config["env_kwargs"]
+    options: dict[str, Any] = {
+        "env": config["env"],
+        "agent": config["agent"],
+        "episodes": config["episodes"],
+        "seed": config["seed"],
+        "objectives": ",".join(kwargs.get("objectives", ())),
+        "network": kwargs.get("network", ""),
+        "library": kwargs.get("library", ""),
+        "preference": _pairs(config["preference"] or {}),
+    }
+    budgets = [f"{name}={share!r}" for name, share in kwargs.get("budgets", {}).items()]
     words = ["python", "train.py"]
     for name, value in options.items():
         words += [f"--{name}", str(value)] if value != "" else []

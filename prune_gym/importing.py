@@ -4,6 +4,10 @@ import importlib
 from typing import Any
 
 
+class WrongKindError(TypeError):
+    """A named function returned something else than was asked for."""
+
+
 def call_named(name: str, kinds: tuple[type, ...], what: str) -> Any:
     """Return what the function called ``package.module:function`` returns.
 
@@ -11,7 +15,7 @@ def call_named(name: str, kinds: tuple[type, ...], what: str) -> Any:
 
     Raises:
         ValueError: no such module or function; the message names what is missing.
-        TypeError: the function returned something else.
+        WrongKindError: the function returned something else.
     """
     module_name, _, attribute = name.partition(":")
     expected = " or ".join(kind.__name__ for kind in kinds)
@@ -30,7 +34,7 @@ def call_named(name: str, kinds: tuple[type, ...], what: str) -> Any:
         )
     made = function()
     if not isinstance(made, kinds):
-        raise TypeError(
+        raise WrongKindError(
             f"{what} {name!r}: expected a {expected} from the function, got {type(made).__name__}"
         )
     return made

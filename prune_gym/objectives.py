@@ -10,7 +10,7 @@ from prune_gym.errors import unknown
 
 DEFAULT = ("accuracy", "flops", "latency", "memory")
 KNOWN = ("accuracy", *COSTS)
-SUFFIXES = {"latency_ms": " ms", "memory_bytes": "B", "size_bytes": "B", "energy_mj": " mJ"}
+UNITS = {"_ms": " ms", "_bytes": "B", "_mj": " mJ"}  # by the end of a metric's name
 
 
 @dataclass(frozen=True)
@@ -104,18 +104,23 @@ def episode_return(
 
 def natural(value: float, metric: str) -> str:
     """Return a metric's value for people: ``natural(313e6, "flops")`` is ``"313 M"``."""
-    if metric == "accuracy":
+    if metric.endswith("accuracy"):
         return f"{100 * value:.2f} %"
-    suffix = SUFFIXES.get(metric, "")
+    suffix = unit_of(metric)
     for size, letter in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
         if value >= size:
             return f"{value / size:.3g}{letter}{suffix}"
-    return f"{value:.3g}{suffix}"
+    return f"{value:.3g} {suffix.strip()}".rstrip()
+
+
+def unit_of(metric: str) -> str:
+    """Return what stands behind a metric's number, "" where it is a mere count."""
+    return next((unit for end, unit in UNITS.items() if metric.endswith(end)), "")
 
 
 def change(before: float, after: float, metric: str) -> str:
     """Return what became of a metric, for people: ``"2.31 x less"``, ``"-0.45 points"``."""
-    if metric == "accuracy":
+    if metric.endswith("accuracy"):
         return f"{100 * (after - before):+.2f} points"
     if after > before:
         return f"{after / before:.2f} x more"

@@ -19,6 +19,7 @@ from prune_gym.run import CONFIG, JOURNAL
 from prune_gym.strategy import load_strategy
 
 TASK = "task.json"
+CONFIGURATION = ("env", "env_kwargs", "agent", "episodes", "seed", "preference")
 PACKAGES = ("prune-gym", "torch", "numpy", "gymnasium", "stable-baselines3")
 
 
@@ -45,6 +46,12 @@ class Results:
     versions: dict[str, str]
     records: list[dict[str, Any]]
     warning: str
+
+    @property
+    def score(self) -> str:
+        """What accuracy is called: "mAP@0.5" where a detector's is that."""
+        labels = {objective.name: objective.label for objective in self.objectives}
+        return labels.get("accuracy", "accuracy")
 
     @cached_property
     def returns(self) -> np.ndarray:
@@ -107,11 +114,15 @@ def read_results(folder: Path) -> Results:
             "options and --resume adds it and evaluates nothing again"
         )
     config, task = _read(folder / CONFIG), _read(folder / TASK)
+    if missing := [key for key in CONFIGURATION if key not in config]:
+        raise ValueError(f"{folder / CONFIG} is damaged: it lacks {', '.join(missing)}")
+    if not isinstance(config["env_kwargs"], dict):
+        raise ValueError(f"{folder / CONFIG} is damaged: env_kwargs is {config['env_kwargs']!r}")
     records, warning = read_journal(folder / JOURNAL)
     if not records:
         raise ValueError(f"{folder}: no episode is finished yet; {warning or 'wait for the first'}")
     try:
-        return Results(
+        results = Results(
             folder,
             config,
             tuple(Objective(**objective) for objective in task["objectives"]),
@@ -121,6 +132,8 @@ def read_results(folder: Path) -> Results:
             records,
             warning,
         )
+        results.returns @ results.reference  # they are of one size
+        return results
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{folder / TASK} is damaged at {error!r}; train.py with --resume writes it again"

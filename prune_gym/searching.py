@@ -1,4 +1,4 @@
-"""One search into a run folder: what ``train.py`` and the benchmark have in common."""
+"""One search: what ``train.py``, the benchmark, two stages and ``compress`` have in common."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -6,8 +6,30 @@ from typing import Any
 import gymnasium as gym
 from stable_baselines3.common.logger import KVWriter, Logger
 
+import prune_gym
 from agents import Settings, Trained, find_agent
 from prune_gym.record import RecordRun
+
+
+def configuration(
+    env: str,
+    agent: str,
+    episodes: int,
+    seed: int,
+    *,
+    env_kwargs: dict[str, Any] | None = None,
+    preference: dict[str, float] | None = None,
+) -> dict[str, Any]:
+    """Return what determines a run, as plain data: the same gives the same search."""
+    return {
+        "env": env,
+        "env_kwargs": env_kwargs or {},
+        "agent": agent,
+        "episodes": episodes,
+        "seed": seed,
+        "preference": preference,
+        "version": prune_gym.__version__,
+    }
 
 
 def play(

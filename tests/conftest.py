@@ -7,14 +7,12 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from nets import Tiny
-from torch.nn import functional as F
+from four_classes import four_classes, trained_on
 
 import prune_gym  # noqa: F401  (registers the ids)
 from prune_gym import models
-from prune_gym.datasets import Data, Split, cifar10, imagenet
+from prune_gym.datasets import cifar10, imagenet
 from prune_gym.env import CompressionEnv
-from prune_gym.network.images import normalised
 from prune_gym.paths import cache_home, data_home
 
 # On a busy machine two threads that wait for each other are many times slower than one.
@@ -89,36 +87,13 @@ def env():
 
 @pytest.fixture(scope="session")
 def tiny_data():
-    """Four classes of 8x8 images: a noisy prototype each, so that a tiny net learns them."""
-    rng = np.random.default_rng(0)
-    prototypes = rng.integers(0, 256, (4, 3, 8, 8))
-
-    def split(count):
-        labels = rng.integers(4, size=count)
-        noise = rng.normal(0, 110, (count, 3, 8, 8))
-        images = np.clip(prototypes[labels] + noise, 0, 255).astype(np.uint8)
-        return Split(images, labels.astype(np.int64))
-
-    middle = ((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
-    return Data("tiny", 4, split(512), split(256), split(256), *middle, flip=False)
+    return four_classes("tiny")
 
 
 @pytest.fixture(scope="session")
 def tiny_net(tiny_data):
     """A trained net of three convolutions; tests must not change it."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        net = Tiny()
-    images = normalised(tiny_data.train.images, tiny_data)
-    labels = torch.tensor(tiny_data.train.labels)
-    optimizer = torch.optim.Adam(net.parameters(), lr=3e-3)
-    for step in range(80):
-        batch = slice(64 * (step % 8), 64 * (step % 8 + 1))
-        loss = F.cross_entropy(net(images[batch]), labels[batch])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    return net.eval().requires_grad_(False)
+    return trained_on(tiny_data)
 
 
 @pytest.fixture(scope="session")

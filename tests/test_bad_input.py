@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from agents import find_agent
 from prune_gym import datasets, models
+from prune_gym.benchmark.collect import RESULT
 from prune_gym.cli import main
 from prune_gym.datasets import Split, cifar10, digits
 from prune_gym.deploy.saved import load_network
@@ -318,6 +319,68 @@ def test_strategies_that_the_command_line_refuses(tmp_path, capsys, command, cha
     path.write_text(json.dumps(GOOD | change))
     assert main([command, str(path)]) == 2
     assert re.search(message, " ".join(capsys.readouterr().err.split()))
+
+
+RANDOM = ["benchmark", "--envs", "ChannelPrune-Table-v0", "--agents", "random"]
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["apply", "none.json"], "none.json: no such strategy file"),
+        (["validate", "folder"], "folder: no such strategy file"),
+        (["apply", "strategy.json", "--out", "folder"], "expected the name of a file, and folder"),
+        (
+            ["export", "strategy.json", "--out", "file/x.onnx"],
+            "expected a folder, and .* is a file",
+        ),
+        (["export", "file"], "expected STRATEGY.json or NETWORK.safetensors"),
+        (["finetune", "strategy.json", "--epochs", "0"], "expected a whole number >= 1, got '0'"),
+        (["finetune", "strategy.json", "--seed", "-1"], "expected a whole number >= 0, got '-1'"),
+        (["finetune", "folder", "--recipe", "file.toml"], "no such recipe file"),
+        (["measure", "strategy.json", "--batch", "x"], "expected a whole number >= 1, got 'x'"),
+        (["choose", "file", "--knee"], "file is no run folder"),
+        (["choose", "folder", "--max", "flops=x"], "expected NAME=NUMBER, got 'flops=x'"),
+        (["choose", "folder", "--preference", "flops=1,flops=2"], "expected every name once"),
+        (["report", "none"], "none is no run folder"),
+        (["report", "folder", "--out", "folder"], "expected the name of a file"),
+        ([*RANDOM, "--out", "file"], "expected a folder, and .*file is a file"),
+        ([*RANDOM, "--out", "folder", "--seeds", "0"], "expected a whole number >= 1, got '0'"),
+        ([*RANDOM, "--out", "damaged"], "benchmark.json is damaged"),
+        (["benchmark-report", "folder"], "folder has no results.csv"),
+        (["benchmark-report", "damaged"], "results in damaged are damaged"),
+        (["library", "--out", "file"], "expected a folder, and .*file is a file"),
+        (["library", "--least", "1"], "--least: expected a share below 1, got 1"),
+        (["two-stage", "--pick", "-1"], "expected a whole number >= 0, got '-1'"),
+        (["two-stage", "--run", "file/run"], "expected a folder, and .*file is a file"),
+        (["two-stage", "--network", "named:splits", "--data", "named:splits"], "expected a Module"),
+    ],
+)
+def test_commands_end_with_one_clear_line(command, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("")
+    (tmp_path / "strategy.json").write_text(json.dumps(GOOD))
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "benchmark.json").write_text("{}")
+    (tmp_path / "damaged" / "results.csv").write_text(f"{','.join(RESULT)}\n")
+    (tmp_path / "damaged" / "about.json").write_text('{"versions": {}}')
+    try:
+        status = main(command)
+    except SystemExit as exit:  # of the parser
+        status = exit.code
+    assert status == 2
+    printed = capsys.readouterr().err
+    assert "error: " in printed and re.search(message, " ".join(printed.split()))
+
+
+def test_an_interrupted_command_is_no_traceback(capsys, monkeypatch):
+    def stops(path):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("prune_gym.results.read_results", stops)
+    assert main(["report", "run"]) == 2
+    assert "error: interrupted; what was finished is kept" in capsys.readouterr().err
 
 
 def test_splits_that_are_no_images():

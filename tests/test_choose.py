@@ -10,9 +10,10 @@ from prune_gym.pareto import non_dominated
 from prune_gym.record import RecordRun
 from prune_gym.results import read_results
 from prune_gym.run import RunFolder
+from prune_gym.searching import configuration
 from prune_gym.strategy import load_strategy
 
-CONFIG = {"env": "ChannelPrune-v0", "env_kwargs": {}, "agent": "random", "preference": None}
+CONFIG = configuration("ChannelPrune-v0", "random", 20, 0)
 
 
 @pytest.fixture(scope="module")

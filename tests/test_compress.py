@@ -97,7 +97,7 @@ def test_a_latency_budget_measures_the_layers_once(network, floats, tmp_path, mo
 
 
 def test_importing_the_package_stays_light():
-    script = "import sys, prune_gym; assert 'torch' not in sys.modules; prune_gym.compress"
+    script = "import sys, prune_gym; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
@@ -185,6 +185,8 @@ def test_arguments_that_do_not_fit(change, message, network, floats):
 
 def test_networks_that_do_not_fit_their_data(network, floats):
     images, labels = floats
+    with pytest.raises(TypeError, match="network: expected a trained nn.Module, got str"):
+        compress("vgg16", floats)
     with pytest.raises(ValueError, match="does not take images of shape .*2, 1, 8, 8"):
         compress(network, (images[:, :1], labels))
     with pytest.raises(ValueError, match="has 4 outputs, and there are labels up to 4"):

@@ -11,8 +11,8 @@ from nets import Tiny
 from rich.console import Console
 
 from prune_gym.cli import main
-from prune_gym.deploy import library as building
-from prune_gym.deploy.library import build_library
+from prune_gym.deploy import build_library as building
+from prune_gym.deploy.build_library import build_library
 from prune_gym.deploy.recipe import Recipe
 from prune_gym.env import CompressionEnv
 from prune_gym.library import MANIFEST, Library

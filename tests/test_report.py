@@ -302,8 +302,10 @@ def test_folders_that_cannot_be_shown(folder, tiny_task, tmp_path, capsys):
     assert "task.json is damaged at KeyError('original')" in error_of(capsys, copy)
     (copy / "task.json").unlink()
     assert "has no task.json, which older versions did not write" in error_of(capsys, copy)
-    (copy / "config.json").write_text("[]")
+    (copy / "config.json").write_text("{}")
     (copy / "task.json").write_text("{}")
+    assert "config.json is damaged: it lacks env, env_kwargs, agent" in error_of(capsys, copy)
+    (copy / "config.json").write_text("[]")
     assert "config.json is damaged: expected an object, got list" in error_of(capsys, copy)
 
 
@@ -319,7 +321,8 @@ def test_a_damaged_journal_is_told(folder, tmp_path, capsys):
 
 
 def test_runs_of_different_tasks_are_refused(folder, tiny_task, tmp_path, capsys):
-    other = record(tmp_path / "other", tiny_task, ["--env", "ChannelPrune-ResNet20-v0"])
+    options = ["--env", "ChannelPrune-ResNet20-v0"]
+    other = record(tmp_path / "other", tiny_task, options, finished=False)
     message = error_of(capsys, folder, other)
     assert "one page compares runs of one task; environment of" in message
     assert "ChannelPrune-ResNet20-v0" in message

@@ -4,8 +4,7 @@ import json
 import os
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -13,18 +12,17 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import torch
-from threadpoolctl import threadpool_limits
 
 import prune_gym
 from agents import find_agent
 from prune_gym.benchmark.memo import share_memo
 from prune_gym.benchmark.preferences import preference_grid, proposals
 from prune_gym.errors import unknown
+from prune_gym.parallel import single_threaded
 from prune_gym.paths import write_atomically
 from prune_gym.record import RecordRun
 from prune_gym.run import CONFIG, JOURNAL, InUseError, RunFolder
-from prune_gym.searching import keep, play
+from prune_gym.searching import configuration, keep, play
 
 RUNS, MEMO, FINISHED, ERROR = "runs", "memo", "cell.json", "error.txt"
 PATIENCE = 60.0  # seconds, for another process to leave a run folder
@@ -75,15 +73,7 @@ class Cell:
     @property
     def config(self) -> dict[str, Any]:
         """What determines the run."""
-        return {
-            "env": self.env,
-            "env_kwargs": {},
-            "agent": self.agent,
-            "episodes": self.evaluations,
-            "seed": self.seed,
-            "preference": None,
-            "version": prune_gym.__version__,
-        }
+        return configuration(self.env, self.agent, self.evaluations, self.seed)
 
 
 def make_cells(
@@ -92,6 +82,7 @@ def make_cells(
     """Return all cells, seeds first: those that run side by side share no warm-up to wait for.
 
     An id ``module:ID`` of one's own is registered by importing ``module``, as Gymnasium does it.
+    Cells name their folder from the root of the file system: other processes run elsewhere.
 
     Raises:
         ImportError: no such module.
@@ -102,7 +93,7 @@ def make_cells(
     for agent in agents:
         find_agent(agent)
     return [
-        Cell(env, agent, seed, evaluations, root)
+        Cell(env, agent, seed, evaluations, root.absolute())
         for env in dict.fromkeys(envs)
         for agent in dict.fromkeys(agents)
         for seed in range(1 if agent in SEEDLESS else seeds)
@@ -203,15 +194,3 @@ def _outcome(env: RecordRun, trained: Any) -> dict[str, Any]:
         "proposed": proposed.tolist(),
         "true_front": None if front is None else np.asarray(front(1.0)).tolist(),
     }
-
-
-@contextmanager
-def single_threaded() -> Iterator[None]:
-    """Compute with one thread: sums of several come in another order and give other last digits."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with threadpool_limits(1):
-            yield
-    finally:
-        torch.set_num_threads(before)

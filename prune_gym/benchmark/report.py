@@ -22,9 +22,15 @@ def write_report(folder: Path) -> str:
         FileNotFoundError: no results in the folder.
         ValueError: they are damaged.
     """
-    summaries = read_summaries(folder)
-    versions = json.loads((folder / ABOUT).read_text())["versions"]
-    text = markdown(summaries, versions)
+    try:
+        summaries = read_summaries(folder)
+        versions = json.loads((folder / ABOUT).read_text())["versions"]
+        text = markdown(summaries, versions)
+    except (ValueError, LookupError, TypeError) as error:
+        raise ValueError(
+            f"the results in {folder} are damaged ({error}); the same `prune-gym benchmark` "
+            "command writes them again"
+        ) from error
     write_atomically(folder / TABLE, text.encode())
     write_atomically(folder / CURVES, _png(curves_figure(summaries)))
     write_atomically(folder / FINAL, _png(final_figure(summaries)))

@@ -8,10 +8,8 @@ import argparse
 from importlib import import_module
 
 from rich.console import Console
-from rich.markup import escape
 
-from prune_gym.journal import JournalError
-from prune_gym.run import RunError
+from prune_gym.cli.guard import guarded
 
 # name -> module
 COMMANDS = {
@@ -36,13 +34,7 @@ COMMANDS = {
 def main(arguments: list[str] | None = None) -> int:
     """Run one subcommand; returns the exit status (0, 1: not reproduced, 2: an error)."""
     options = make_parser().parse_args(arguments)
-    try:
-        return options.run(options, Console())
-    except (ValueError, ImportError, OSError, RunError, JournalError) as error:
-        Console(stderr=True).print(
-            f"[red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True
-        )
-        return 2
+    return guarded(lambda: options.run(options, Console()))
 
 
 def make_parser() -> argparse.ArgumentParser:

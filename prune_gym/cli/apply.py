@@ -5,13 +5,15 @@ from pathlib import Path
 
 from rich.console import Console
 
+from prune_gym.cli.values import new_file
+
 HELP = "write a strategy's pruned network"
 
 
 def options(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     parser.add_argument("strategy", type=Path, metavar="STRATEGY.json")
-    parser.add_argument("--out", type=Path, help="default: beside the strategy, .safetensors")
+    parser.add_argument("--out", type=new_file, help="default: beside the strategy, .safetensors")
 
 
 def run(options: argparse.Namespace, console: Console) -> int:

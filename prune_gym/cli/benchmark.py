@@ -9,14 +9,9 @@ from threading import Event, Thread
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+
+from prune_gym.cli.values import new_folder, positive
+from prune_gym.progress import progress_bar
 
 if TYPE_CHECKING:
     from prune_gym.benchmark.cells import Cell
@@ -29,18 +24,19 @@ def options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--envs", nargs="+", required=True, metavar="ID", help="vector environment ids")
     add("--agents", nargs="+", required=True, metavar="NAME", help="as train.py --agent takes them")
-    add("--seeds", type=_positive, default=5, help="per environment and agent (%(default)s)")
-    add("--evaluations", type=_positive, default=300, help="per cell (%(default)s)")
-    add("--jobs", type=_positive, help="cells at a time (default: 1; with --ray all processors)")
+    add("--seeds", type=positive, default=5, help="per environment and agent (%(default)s)")
+    add("--evaluations", type=positive, default=300, help="per cell (%(default)s)")
+    add("--jobs", type=positive, help="cells at a time (default: 1; with --ray all processors)")
     add("--ray", metavar="ADDRESS", help="of a Ray cluster whose nodes all see DIR")
-    add("--out", type=Path, required=True, metavar="DIR", help="new, or one to go on with")
+    add("--out", type=new_folder, required=True, metavar="DIR", help="new, or one to go on with")
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Run what is not finished yet, then write the CSV files."""
-    from prune_gym.benchmark.backends import run_cells, workers
+    from prune_gym.benchmark.backends import run_cells
     from prune_gym.benchmark.cells import make_cells
     from prune_gym.benchmark.collect import collect
+    from prune_gym.parallel import workers
 
     cells = make_cells(
         options.out, options.envs, options.agents, options.seeds, options.evaluations
@@ -62,7 +58,10 @@ def _adopt(root: Path, evaluations: int) -> None:
 
     file = root / "benchmark.json"
     if file.is_file():
-        before = json.loads(file.read_text())["evaluations"]
+        try:
+            before = json.loads(file.read_text())["evaluations"]
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(f"{file} is damaged ({error!r}); give another --out") from None
         if before != evaluations:
             raise ValueError(
                 f"{root} holds cells of {before} evaluations, which cannot be compared with cells "
@@ -74,14 +73,7 @@ def _adopt(root: Path, evaluations: int) -> None:
 @contextmanager
 def _watching(cells: Sequence["Cell"], console: Console) -> Iterator[None]:
     """Show how far all cells are, read from their journals: they run in other processes."""
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-    ) as progress:
+    with progress_bar(console) as progress:
         done = progress.add_task("cells", total=len(cells))
         evaluated = progress.add_task("evaluations", total=sum(c.evaluations for c in cells))
         stop = Event()
@@ -102,10 +94,3 @@ def _watching(cells: Sequence["Cell"], console: Console) -> Iterator[None]:
             stop.set()
             thread.join()
             update()
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number >= 1, got {text!r}")
-    return value

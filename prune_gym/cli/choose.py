@@ -2,13 +2,11 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
-from prune_gym.cli.pairs import pair, pairs
+from prune_gym.cli.values import new_file, pair, pairs
 
 if TYPE_CHECKING:
     from prune_gym.results import Results
@@ -26,12 +24,13 @@ def options(parser: argparse.ArgumentParser) -> None:
     for name, example in (("--max", "latency_ms=3 or flops=1e8"), ("--min", "accuracy=0.9")):
         help = f"repeatable; natural units, as {example}"
         add(name, type=pair, action="append", default=[], metavar="METRIC=VALUE", help=help)
-    add("--out", type=Path, metavar="FILE.json", help="write the strategy here")
+    add("--out", type=new_file, metavar="FILE.json", help="write the strategy here")
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Print the choice, its numbers and what to do with it."""
     from prune_gym.commands import next_commands
+    from prune_gym.comparison import comparison
     from prune_gym.results import read_results
     from prune_gym.strategy import strategy_from_dict
 
@@ -44,7 +43,9 @@ def run(options: argparse.Namespace, console: Console) -> int:
     file = options.out or results.files.get(episode)
     if options.out:
         strategy_from_dict(results.records[episode]["strategy"]).save(options.out)
-    console.print(_table(results, episode, str(file or f"episode {episode + 1}")))
+    title = str(file or f"episode {episode + 1}")
+    columns = {"original": results.original, "chosen": _metrics(results.records[episode])}
+    console.print(comparison(title, columns, {"accuracy": results.score}))
     if file is None:
         steps = {"The run has no file of this strategy": "write one with --out FILE.json"}
     else:
@@ -64,13 +65,13 @@ def _choose(results: "Results", options: argparse.Namespace) -> int:
     from prune_gym.pareto import non_dominated
 
     names = [objective.name for objective in results.objectives]
-    metrics = [{k: v for k, v in r.items() if k != "strategy"} for r in results.records]
+    metrics = [_metrics(record) for record in results.records]
     least = _limits(options.min)
     kept = np.flatnonzero(within(metrics, _limits(options.max), least))
     kept = kept[non_dominated(results.returns[kept])]
     returns = results.returns[kept]
     if options.knee:
-        return int(kept[knee_point(returns)])
+        return int(kept[knee_point(returns, names)])
     weights = options.preference or _free(names, least)
     return int(kept[best_for(returns, weights_array(weights, names))])
 
@@ -92,13 +93,5 @@ def _free(names: list[str], least: dict[str, float]) -> dict[str, float]:
     return {name: 1.0 for name in names if name != "accuracy"} or {"accuracy": 1.0}
 
 
-def _table(results: "Results", episode: int, title: str) -> Table:
-    from prune_gym.objectives import change, natural
-
-    table = Table("", "original", "chosen", "change", title=escape(title))
-    for metric, value in results.records[episode].items():
-        if metric != "strategy":
-            before = results.original[metric]
-            cells = (natural(before, metric), natural(value, metric))
-            table.add_row(metric, *cells, change(before, value, metric))
-    return table
+def _metrics(record: dict[str, Any]) -> dict[str, float]:
+    return {name: value for name, value in record.items() if name != "strategy"}

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from prune_gym.cli.values import new_file
+
 HELP = "write a network as ONNX, torch.export program or TorchScript"
 
 
@@ -14,7 +16,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     add("source", type=Path, metavar="STRATEGY.json|NETWORK.safetensors")
     add("--format", choices=("onnx", "torch", "torchscript"), default="onnx")
     add("--int8", action="store_true", help="8-bit ONNX; a strategy with bits needs no --int8")
-    add("--out", type=Path, help="default: beside the source: .onnx, .pt2 (torch) or .pt")
+    add("--out", type=new_file, help="default: beside the source: .onnx, .pt2 (torch) or .pt")
 
 
 def run(options: argparse.Namespace, console: Console) -> int:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from prune_gym.cli.values import natural_number, new_file, positive
+
 HELP = "train a strategy's pruned network on"
 DISTILLATION = 0.5
 
@@ -14,8 +16,8 @@ def options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("strategy", type=Path, metavar="STRATEGY.json")
     add("--recipe", default="short", help="short, long or a .toml file (default: %(default)s)")
-    add("--epochs", type=int, help="instead of the recipe's")
-    add("--seed", type=int, help="instead of the recipe's")
+    add("--epochs", type=positive, help="instead of the recipe's")
+    add("--seed", type=natural_number, help="instead of the recipe's")
     add(
         "--distil",
         dest="distillation",
@@ -25,7 +27,7 @@ def options(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help=f"learn from the original network too; its share of the loss ({DISTILLATION})",
     )
-    add("--out", type=Path, help="default: beside the strategy, NAME-finetuned.safetensors")
+    add("--out", type=new_file, help="default: beside the strategy, NAME-finetuned.safetensors")
 
 
 def run(options: argparse.Namespace, console: Console) -> int:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from prune_gym.cli.values import natural_number, new_folder, positive
+
 HELP = "make a library of pruned and retrained networks, one per density"
 
 
@@ -14,20 +16,22 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", default="digits")
     parser.add_argument("--least", type=float, default=0.05, help="the last density (%(default)s)")
     parser.add_argument("--learning-rate", type=float, default=0.01)
-    parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, help="folder (default: library-NETWORK-DATA)")
+    parser.add_argument("--batch-size", type=positive, default=128)
+    parser.add_argument("--seed", type=natural_number, default=0)
+    parser.add_argument("--out", type=new_folder, help="folder (default: library-NETWORK-DATA)")
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Make the library, or go on with it."""
     from prune_gym.decisions import Rules
     from prune_gym.decisions.layerwise import densities
-    from prune_gym.deploy.library import build_library
+    from prune_gym.deploy.build_library import build_library
     from prune_gym.deploy.recipe import Recipe
     from prune_gym.task import load_evaluator
 
     falling = [float(d) for d in densities(Rules(min_density=options.least))[::-1] if d < 1]
+    if not falling:
+        raise ValueError(f"--least: expected a share below 1, got {options.least:g}")
     recipe = Recipe(
         epochs=1,
         learning_rate=options.learning_rate,

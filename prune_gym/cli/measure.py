@@ -5,6 +5,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from prune_gym.cli.values import new_file, positive
+
 HELP = "measure the original and the compressed network side by side"
 
 
@@ -14,18 +16,15 @@ def options(parser: argparse.ArgumentParser) -> None:
     add("strategy", type=Path, metavar="STRATEGY.json")
     add("--network", type=Path, metavar="FILE.safetensors", help="its fine-tuned weights")
     add("--onnx", type=Path, metavar="FILE.onnx", help="what is deployed; default: exported now")
-    add("--threads", type=int, default=2)
-    add("--batch", type=int, default=1)
-    add("--out", type=Path, metavar="FILE.json", help="write the figures there too")
+    add("--threads", type=positive, default=2)
+    add("--batch", type=positive, default=1)
+    add("--out", type=new_file, metavar="FILE.json", help="write the figures there too")
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Measure, print and write."""
     from prune_gym.deploy.measure import measure, report
 
-    for name in ("threads", "batch"):
-        if getattr(options, name) < 1:
-            raise ValueError(f"--{name}: expected at least 1, got {getattr(options, name)}")
     files = (options.strategy, options.network, options.onnx)
     report(measure(*files, options.threads, options.batch), options.out, console)
     return 0

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from prune_gym.cli.values import natural_number, new_file, positive
+
 HELP = "train the weights an environment starts from"
 
 
@@ -12,12 +14,12 @@ def options(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     parser.add_argument("--network", default="vgg16")
     parser.add_argument("--data", default="digits")
-    parser.add_argument("--epochs", type=int, default=100)
+    parser.add_argument("--epochs", type=positive, default=100)
     parser.add_argument("--learning-rate", type=float, default=0.1)
-    parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--batch-size", type=positive, default=128)
+    parser.add_argument("--seed", type=natural_number, default=0)
     parser.add_argument("--from", dest="start_from", type=Path, metavar="WEIGHTS.safetensors")
-    parser.add_argument("--out", type=Path, help="default: NETWORK-DATA.safetensors")
+    parser.add_argument("--out", type=new_file, help="default: NETWORK-DATA.safetensors")
 
 
 def run(options: argparse.Namespace, console: Console) -> int:

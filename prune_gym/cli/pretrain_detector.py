@@ -5,12 +5,15 @@ from pathlib import Path
 
 from rich.console import Console
 
+from prune_gym.cli.values import new_file
+
 HELP = "train the narrow YOLOv3 that ships"
 
 
 def options(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    parser.add_argument("--out", type=Path, default=Path("yolov3_eighth-digit-scenes.safetensors"))
+    out = Path("yolov3_eighth-digit-scenes.safetensors")
+    parser.add_argument("--out", type=new_file, default=out)
 
 
 def run(options: argparse.Namespace, console: Console) -> int:

@@ -7,6 +7,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from prune_gym.cli.values import natural_number, new_file, positive
+
 HELP = "measure a latency table on this machine"
 
 
@@ -15,13 +17,13 @@ def options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--network", action="append", help="repeatable; default: vgg16")
     add("--runtime", default="onnxruntime")
-    add("--threads", type=int, default=2)
-    add("--batch", type=int, default=1)
+    add("--threads", type=positive, default=2)
+    add("--batch", type=positive, default=1)
     add("--device", help="what to call this machine in the table")
-    add("--out", type=Path, default=Path("latency.json"))
+    add("--out", type=new_file, default=Path("latency.json"))
     add("--check", action="store_true", help="measure random strategies and compare with a table")
     add("--latency", help="the table to check, shipped name or path; default: --out")
-    add("--seed", type=int, default=0, help="of the strategies of --check")
+    add("--seed", type=natural_number, default=0, help="of the strategies of --check")
 
 
 def run(options: argparse.Namespace, console: Console) -> int:

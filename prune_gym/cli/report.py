@@ -5,13 +5,15 @@ from pathlib import Path
 
 from rich.console import Console
 
+from prune_gym.cli.values import new_file
+
 HELP = "show runs in one HTML page"
 
 
 def options(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folder")
-    parser.add_argument("--out", type=Path, default=Path("report.html"))
+    parser.add_argument("--out", type=new_file, default=Path("report.html"))
 
 
 def run(options: argparse.Namespace, console: Console) -> int:

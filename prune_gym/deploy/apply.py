@@ -5,14 +5,13 @@ from typing import cast
 
 import gymnasium as gym
 from rich.console import Console
-from rich.table import Table
 from torch import nn
 
 from envs_registry import env_ids
+from prune_gym.comparison import comparison
 from prune_gym.deploy.saved import save_network
 from prune_gym.env import CompressionEnv
 from prune_gym.errors import unknown
-from prune_gym.objectives import natural
 from prune_gym.strategy import Strategy, load_strategy
 
 DEFAULTS = {"network": "vgg16", "data": "digits"}  # the environment's own
@@ -60,21 +59,16 @@ def apply(strategy_file: Path, out: Path, console: Console) -> None:
     """
     strategy = load_strategy(strategy_file)
     env = environment_of(strategy)
-    evaluator = env.evaluator
-    network, realised = env.apply(strategy), env.realise(strategy)
+    evaluator, realised, network = env.evaluator, env.realise(strategy), env.apply(strategy)
     save_of(strategy, env, network, out)
-    table = Table("", "before", "after", "change", title=f"{strategy.env_id}, no retraining")
-    test = evaluator.data.test
-    before, after = evaluator.score(evaluator.network, test), evaluator.score(network, test)
-    change = f"{100 * (after - before):+.2f} points"
-    scores = (natural(each, "accuracy") for each in (before, after))
-    table.add_row(f"{evaluator.data.score}, test split", *scores, change)
-    original = env.original_metrics
-    pruned = {cost.metric: float(cost(realised)[0]) for cost in env.costs.values()}
-    for metric, value in pruned.items():
-        factor = f"{original[metric] / value:.2f} x less"
-        table.add_row(metric, natural(original[metric], metric), natural(value, metric), factor)
-    console.print(table)
+    score, test = evaluator.score, evaluator.data.test
+    costs = {cost.metric: float(cost(realised)[0]) for cost in env.costs.values()}
+    columns = {
+        "before": env.original_metrics | {"accuracy": score(evaluator.network, test)},
+        "after": costs | {"accuracy": score(network, test)},
+    }
+    labels = {"accuracy": f"{evaluator.data.score}, test split"}
+    console.print(comparison(f"{strategy.env_id}, no retraining", columns, labels))
     console.print(f"Wrote {out} ({out.stat().st_size / 1e6:.2f} MB)", highlight=False)
     console.print(
         f'Load it with: prune_gym.deploy.saved.load_network("{out}")',

@@ -8,11 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from stable_baselines3.common.logger import Logger
 from torch import nn
 
 from prune_gym.datasets import Data
@@ -26,15 +22,17 @@ from prune_gym.env import CompressionEnv
 from prune_gym.evaluate import Evaluator, accuracy
 from prune_gym.network.images import normalised
 from prune_gym.network.trace import trace
-from prune_gym.objectives import natural
+from prune_gym.objectives import change, natural
 from prune_gym.paths import cache_home
+from prune_gym.progress import progress_bar
 from prune_gym.record import RecordRun
 from prune_gym.run import RunFolder
 from prune_gym.strategy import Strategy, strategy_from_dict
 
 HALF_THE_WORK = {"flops": 0.5}
 ABOVE_CHANCE = 1.5  # times chance; an original below it was given images it does not understand
-RUNTIME, THREADS = "onnxruntime", 2
+RUNTIME = "onnxruntime"
+THREADS = 1  # with more, ONNX Runtime shares them in the process and refuses its other sessions
 
 
 @dataclass(frozen=True)
@@ -77,14 +75,10 @@ class Compressed:
     def __str__(self) -> str:
         """Return the table of before and after."""
         lines = [f"{'':<16}{'before':>12}{'after':>12}  change"]
-        for metric, before in self.before.items():
-            after = self.after[metric]
-            change = f"{before / after:.2f} x less"
-            kind = "accuracy" if metric.endswith("accuracy") else metric
-            if kind == "accuracy":
-                change = f"{100 * (after - before):+.2f} points"
-            cells = f"{natural(before, kind):>12}{natural(after, kind):>12}"
-            lines.append(f"{metric:<16}{cells}  {change}")
+        for metric in sorted(self.before, key=lambda name: not name.endswith("accuracy")):
+            before, after = self.before[metric], self.after[metric]
+            cells = f"{natural(before, metric):>12}{natural(after, metric):>12}"
+            lines.append(f"{metric:<16}{cells}  {change(before, after, metric)}")
         return "\n".join([*lines, f"non-dominated strategies found: {len(self.front)}"])
 
 
@@ -118,7 +112,7 @@ def compress(
         seed: of the splits, the search and the training.
 
     Raises:
-        TypeError: the data are of a kind that is not known.
+        TypeError: the network is no module, or the data are of a kind that is not known.
         ValueError: data, network or budgets do not fit; the message says what was expected.
         ImportError: a latency budget without ``prune-gym[onnx]``.
     """
@@ -127,6 +121,8 @@ def compress(
             "expected evaluations >= 1 and finetune_epochs >= 0, got "
             f"{evaluations} and {finetune_epochs}"
         )
+    if not isinstance(network, nn.Module):
+        raise TypeError(f"network: expected a trained nn.Module, got {type(network).__name__}")
     budgets = dict(HALF_THE_WORK if budgets is None else budgets)
     if not budgets:
         raise ValueError('budgets: expected at least one, such as {"flops": 0.5}')
@@ -208,41 +204,23 @@ def _latency_table(network: nn.Module, data: Data) -> str:
     return str(path)
 
 
-class _Counted(gym.Wrapper):
-    """Moves a progress bar on after every finished episode."""
-
-    def __init__(self, env: RecordRun, progress: Progress, total: int) -> None:
-        super().__init__(env)
-        self._recorded, self._progress = env, progress
-        self._task = progress.add_task("evaluations", total=total, best=0.0)
-
-    def step(self, action: Any) -> Any:
-        result = self.env.step(action)
-        if result[2]:
-            best = max(record["accuracy"] for record in self._recorded.records)
-            self._progress.update(self._task, completed=self._recorded.episode, best=best)
-        return result
-
-
 def _search(
     env: CompressionEnv, agent: str, evaluations: int, seed: int, folder: Path
 ) -> list[dict[str, Any]]:
     """Play the agent and return the front's records, the most accurate first."""
-    from agents import Settings, find_agent
+    from prune_gym.searching import configuration, play
 
-    search = find_agent(agent)
-    recorded = RecordRun(env, RunFolder(folder, {}, resume=False))
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("best accuracy {task.fields[best]:.1%}"),
-        TimeRemainingColumn(),
-    )
+    config = configuration("", agent, evaluations, seed)
+    recorded = RecordRun(env, RunFolder(folder, config, resume=False))
     try:
-        with Progress(*columns, console=Console()) as progress:
-            watched = _Counted(recorded, progress, evaluations)
-            search(watched, Settings(evaluations, seed, None, Logger(None, [])))
+        with progress_bar(figures="best accuracy {task.fields[best]:.1%}") as progress:
+            task = progress.add_task("evaluations", total=evaluations, best=0.0)
+
+            def finished() -> None:
+                best = max(record["accuracy"] for record in recorded.records)
+                progress.update(task, completed=recorded.episode, best=best)
+
+            play(recorded, config, finished)
         return recorded.front()
     finally:
         recorded.close()

@@ -18,12 +18,11 @@ from prune_gym.deploy.recipe import Recipe
 from prune_gym.deploy.training import train
 from prune_gym.evaluate import Evaluator, accuracy
 from prune_gym.network.fold import fold_batch_norm
-from prune_gym.objectives import natural
+from prune_gym.network.sparse import keep_zeros
+from prune_gym.objectives import change, natural
 from prune_gym.paths import write_atomically
 from prune_gym.realised import Realised
 from prune_gym.strategy import load_strategy
-
-CHANCE_ZEROS = 0.01  # share of a layer's weights; fewer zeros are chance and not a mask
 
 
 @dataclass(frozen=True)
@@ -85,18 +84,6 @@ def finetune_candidate(
     return Finetuned(best, last, history)
 
 
-def keep_zeros(network: nn.Module) -> None:
-    """Keep the weights that are zero at zero from now on, in layers that were made sparse.
-
-    Their gradients are set to zero; momentum and weight decay then leave them where they are.
-    """
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            mask = (module.weight != 0).float()
-            if mask.mean() < 1 - CHANCE_ZEROS:
-                module.weight.register_hook(lambda grad, mask=mask: grad * mask.to(grad.device))
-
-
 def finetune(strategy_file: Path, recipe: Recipe, out: Path, console: Console) -> None:
     """Fine-tune a strategy's network and write it, with its figures, beside ``out``.
 
@@ -150,7 +137,7 @@ def _table(scores: Mapping[str, Mapping[str, float]]) -> Table:
     table = Table("accuracy, float32", "search split", "test split", "change on the test split")
     original = scores["original"]["test"]
     for name, each in scores.items():
-        change = f"{100 * (each['test'] - original):+.2f} points"
+        changed = change(original, each["test"], "accuracy")
         cells = (natural(each[split], "accuracy") for split in ("search", "test"))
-        table.add_row(name, *cells, "" if name == "original" else change)
+        table.add_row(name, *cells, "" if name == "original" else changed)
     return table

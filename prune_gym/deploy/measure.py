@@ -33,7 +33,7 @@ from prune_gym.env import CompressionEnv
 from prune_gym.evaluate import BATCH, Evaluator
 from prune_gym.network.images import normalised
 from prune_gym.network.trace import trace
-from prune_gym.objectives import natural
+from prune_gym.objectives import change, natural
 from prune_gym.paths import write_atomically
 from prune_gym.realised import Realised
 from prune_gym.strategy import load_strategy
@@ -86,7 +86,8 @@ def measure(
     network = env.apply(strategy) if network_file is None else _of(network_file, env, realised)
     before = deployable(evaluator.network, evaluator.data)
     after = deployable(network, evaluator.data)
-    models = _model(before), _model(after) if onnx_file is None else _read(onnx_file, after)
+    model = _model(after) if onnx_file is None else _read(onnx_file, after)
+    models = _model(before), model
     full = Realised(evaluator.table.full[None])
     values = {
         "accuracy": (
@@ -104,6 +105,7 @@ def measure(
     about = {
         "strategy": str(strategy_file),
         "env_id": strategy.env_id,
+        "score": evaluator.data.score,
         "network": str(network_file or "repaired, not fine-tuned"),
         "onnx": str(onnx_file or ("exported, int8" if after.quantised else "exported, float32")),
         "threads": threads,
@@ -199,13 +201,11 @@ def _latency(
 def report(measured: Measured, out: Path | None, console: Console) -> None:
     """Print the table, and write ``out`` where it is given."""
     about = measured.about
-    table = Table("", "before", "after", "factor", title=f"{about['env_id']}: {about['network']}")
+    table = Table("", "before", "after", "change", title=f"{about['env_id']}: {about['network']}")
+    labels = ROWS | {"accuracy": f"{about['score']}, test split"}
     for metric, (before, after) in measured.values.items():
-        change = f"{before / after:.2f} x less"
-        if metric == "accuracy":
-            change = f"{100 * (after - before):+.2f} points"
-        unit = "size_bytes" if metric.endswith("bytes") else metric
-        table.add_row(ROWS[metric], natural(before, unit), natural(after, unit), change)
+        changed = change(before, after, metric)
+        table.add_row(labels[metric], natural(before, metric), natural(after, metric), changed)
     for runtime, each in measured.latency.items():
         cells = (_cell(spread, " ms") for spread in (each.before, each.after))
         table.add_row(f"latency, {runtime}", *cells, _cell(each.factor, " x quicker"))
@@ -223,7 +223,6 @@ def report(measured: Measured, out: Path | None, console: Console) -> None:
 
 
 ROWS = {
-    "accuracy": "accuracy, test split",
     "flops": "multiply-adds",
     "params": "parameters",
     "file_bytes": "file",

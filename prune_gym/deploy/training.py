@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 
 from prune_gym.datasets import Data, Split
@@ -16,6 +15,7 @@ from prune_gym.deploy.recipe import Recipe
 from prune_gym.evaluate import accuracy
 from prune_gym.network.images import normalised
 from prune_gym.network.precision import fast_forward
+from prune_gym.progress import progress_bar
 
 SHIFTED = 8  # images are shifted by up to this part of their size: 4 of 32 pixels
 
@@ -62,7 +62,7 @@ def train(
     history = history or History()
     training = Training(checkpoint, what, network, optimizer, rng, history)
     steps, done = len(data.train) // recipe.batch_size, training.resume(device)
-    with _progress() as progress:
+    with progress_bar() as progress:
         task = progress.add_task("training", total=steps * recipe.epochs, completed=steps * done)
         for epoch in range(done, recipe.epochs):
             progress.update(task, description=f"epoch {epoch + 1}/{recipe.epochs}")
@@ -185,9 +185,3 @@ def _learning_rate(recipe: Recipe, epoch: float) -> float:
         return recipe.learning_rate * (epoch + 0.01) / (recipe.warmup_epochs + 0.01)
     share = (epoch - recipe.warmup_epochs) / (recipe.epochs - recipe.warmup_epochs)
     return recipe.learning_rate * 0.5 * (1 + float(np.cos(np.pi * share)))
-
-
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    )

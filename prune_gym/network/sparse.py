@@ -8,6 +8,8 @@ from torch import nn
 
 from prune_gym.network.table import LayerTable, kept_masks
 
+CHANCE_ZEROS = 0.01  # share of a layer's weights; fewer zeros are chance and not a mask
+
 
 @torch.no_grad()
 def sparsify(
@@ -43,6 +45,18 @@ def sparsify(
             together = int(table.mask_sizes(np.array(len(weight))))
             weight.mul_(_mask(magnitude, together, float(share)))
     return network
+
+
+def keep_zeros(network: nn.Module) -> None:
+    """Keep the weights that are zero at zero from now on, in layers that were made sparse.
+
+    Their gradients are set to zero; momentum and weight decay then leave them where they are.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            mask = (module.weight != 0).float()
+            if mask.mean() < 1 - CHANCE_ZEROS:
+                module.weight.register_hook(lambda grad, mask=mask: grad * mask.to(grad.device))
 
 
 def _mask(magnitude: torch.Tensor, together: int, density: float) -> torch.Tensor:

@@ -10,9 +10,10 @@ import numpy as np
 
 from prune_gym.choice import knee_point
 from prune_gym.commands import commands_of, train_command
-from prune_gym.objectives import SUFFIXES, Objective, change, natural, weights_array
+from prune_gym.objectives import Objective, change, natural, unit_of, weights_array
 from prune_gym.pareto import hypervolume
 from prune_gym.results import Results, versions
+from prune_gym.strategy import strategy_from_dict
 from prune_gym.wrappers import balanced
 
 LABELS = {
@@ -52,9 +53,9 @@ def page_data(runs: Sequence[Results]) -> dict[str, Any]:
     first = runs[0]
     names = [objective.name for objective in first.objectives]
     weights = weights_array(first.config["preference"] or balanced(names), names)
-    start = first.front[knee_point(first.returns[first.front])]
+    start = knee_point(first.returns, names)
     metrics = [name for name in first.records[0] if name != "strategy"]
-    labels = LABELS | {o.metric: o.label for o in first.objectives if o.name == "accuracy"}
+    labels = LABELS | {"accuracy": first.score}
     return {
         "objectives": [
             {**_axis(objective, first.original), "column": metrics.index(objective.metric)}
@@ -65,7 +66,9 @@ def page_data(runs: Sequence[Results]) -> dict[str, Any]:
             "values": [first.original[objective.metric] for objective in first.objectives],
             "text": [natural(first.original[metric], metric) for metric in metrics],
         },
-        "priorities": ", ".join(f"{n} {w:.2g}" for n, w in zip(names, weights, strict=True)),
+        "priorities": ", ".join(
+            f"{o.label} {w:.2g}" for o, w in zip(first.objectives, weights, strict=True)
+        ),
         "start": first.front.index(start),
         "runs": [_run(run, metrics, weights) for run in runs],
         "versions": versions(),
@@ -94,7 +97,7 @@ def _axis(objective: Objective, original: dict[str, float]) -> dict[str, Any]:
         return {"name": objective.label, "label": label, "scale": 0.01}
     value = original[objective.metric]
     scale, letter = next((s for s in SCALES if value >= s[0]), (1.0, ""))
-    unit = SUFFIXES.get(objective.metric, f" {objective.unit}")
+    unit = unit_of(objective.metric) or f" {objective.unit}"
     return {
         "name": objective.name,
         "label": f"{objective.name} [{(letter + unit).strip()}]",
@@ -130,7 +133,7 @@ def _point(
     run: Results, episode: int, metrics: list[str], keys: list[tuple[str, str]]
 ) -> dict[str, Any]:
     record, file = run.records[episode], run.files.get(episode)
-    values = {(d["kind"], d["name"]): d["value"] for d in record["strategy"]["decisions"]}
+    values = strategy_from_dict(record["strategy"]).values
     return {
         "name": f"front/{file.name}" if file else f"episode {episode + 1}",
         "values": [record[objective.metric] for objective in run.objectives],

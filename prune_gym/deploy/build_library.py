@@ -20,7 +20,7 @@ from prune_gym.deploy.training import train
 from prune_gym.evaluate import Evaluator, accuracy
 from prune_gym.library import FORMAT, MANIFEST, read_manifest, read_network, weights_checksum
 from prune_gym.models.weights_file import save_weights
-from prune_gym.network.sparse import sparsify
+from prune_gym.network.sparse import keep_zeros, sparsify
 from prune_gym.paths import write_atomically
 
 
@@ -62,21 +62,13 @@ def build_library(
             read_network(folder, made[-1], network)
         shares = np.full(len(evaluator.table.weighted), density)
         sparsify(network, evaluator.table, shares)
-        hold_zeros(network.requires_grad_(True))
+        keep_zeros(network.requires_grad_(True))
         checkpoint = folder / f".{density:g}.checkpoint"
         train(network, data, replace(recipe, seed=recipe.seed + step), checkpoint)
         made.append(_keep(network.cpu(), data, folder, density))
         delete_checkpoint(checkpoint)
         _write(folder, manifest)
     console.print(f"Library of {len(made)} networks in {folder}", highlight=False, soft_wrap=True)
-
-
-def hold_zeros(network: nn.Module) -> None:
-    """Let no gradient reach weights of convolutions and linear layers that are zero now."""
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            mask = (module.weight != 0).to(module.weight.dtype)
-            module.weight.register_hook(lambda gradient, m=mask: gradient * m.to(gradient.device))
 
 
 def _begin(

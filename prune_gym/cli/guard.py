@@ -1,0 +1,28 @@
+"""What the command lines do where something goes wrong."""
+
+from collections.abc import Callable
+
+from rich.console import Console
+from rich.markup import escape
+
+from prune_gym.importing import WrongKindError
+from prune_gym.journal import JournalError
+from prune_gym.run import RunError
+
+EXPECTED = (ValueError, ImportError, OSError, RunError, JournalError, WrongKindError)
+GYMNASIUM_ADDS = " was raised from the environment creator for "  # and every argument
+
+
+def guarded(run: Callable[[], int]) -> int:
+    """Run a command and return its exit status.
+
+    What people can put right, and Ctrl-C, is one line without a traceback, and the status is 2.
+    """
+    try:
+        return run()
+    except KeyboardInterrupt:
+        message = "interrupted; what was finished is kept: give the same command again"
+    except EXPECTED as error:
+        message = str(error).partition(GYMNASIUM_ADDS)[0]
+    Console(stderr=True).print(f"[red]error:[/] {escape(message)}", highlight=False, soft_wrap=True)
+    return 2

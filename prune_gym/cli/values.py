@@ -1,0 +1,53 @@
+"""What options on the command line take; each function is a parser's ``type``."""
+
+from argparse import ArgumentTypeError
+from pathlib import Path
+
+
+def positive(text: str) -> int:
+    """Read a whole number from 1 on."""
+    if not text.isdecimal() or int(text) < 1:
+        raise ArgumentTypeError(f"expected a whole number >= 1, got {text!r}")
+    return int(text)
+
+
+def natural_number(text: str) -> int:
+    """Read a whole number from 0 on, such as a seed."""
+    if not text.isdecimal():
+        raise ArgumentTypeError(f"expected a whole number >= 0, got {text!r}")
+    return int(text)
+
+
+def pair(text: str) -> tuple[str, float]:
+    """Read ``NAME=NUMBER``."""
+    name, _, value = text.partition("=")
+    try:
+        return name.strip(), float(value)
+    except ValueError:
+        raise ArgumentTypeError(f"expected NAME=NUMBER, got {text!r}") from None
+
+
+def pairs(text: str) -> dict[str, float]:
+    """Read ``NAME=NUMBER,...``."""
+    found = [pair(part) for part in text.split(",")]
+    if len(dict(found)) < len(found):
+        raise ArgumentTypeError(f"expected every name once, got {text!r}")
+    return dict(found)
+
+
+def new_file(text: str) -> Path:
+    """Read where a file is to be written; what cannot be is refused before the work is done."""
+    path = Path(text)
+    if path.is_dir():
+        raise ArgumentTypeError(f"expected the name of a file, and {path} is a folder")
+    new_folder(str(path.parent))
+    return path
+
+
+def new_folder(text: str) -> Path:
+    """Read where a folder is, or is to be made, with the folders above it."""
+    path = Path(text)
+    there = next(each for each in (path, *path.absolute().parents) if each.exists())
+    if not there.is_dir():
+        raise ArgumentTypeError(f"expected a folder, and {there} is a file")
+    return path

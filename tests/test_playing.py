@@ -1,0 +1,77 @@
+"""Generations whose accuracies are evaluated side by side, before they are played."""
+
+import os
+
+import gymnasium as gym
+import pytest
+from nets import make as make_net
+from stable_baselines3.common.logger import Logger
+from test_benchmark import TESTS
+from tiny_envs import TINY
+
+from agents import Settings, find_agent
+from agents.playing import play_all
+from agents.warm_up import warm_up
+from prune_gym.env import CompressionEnv
+from prune_gym.parallel import workers
+
+SETTINGS = Settings(12, 0, None, Logger(None, []))
+
+
+class Played(gym.Wrapper):
+    """Keeps what every finished episode came to, and evaluates anew."""
+
+    def __init__(self, env):
+        super().__init__(env)
+        self.infos, self.evaluator = [], env.unwrapped.evaluator
+        self.evaluator.memo = {}
+
+    def step(self, action):
+        result = self.env.step(action)
+        if result[2]:
+            self.infos.append(result[4])
+        return result
+
+
+@pytest.fixture
+def importable(monkeypatch):
+    """Let workers import the tests' networks."""
+    monkeypatch.setenv("PYTHONPATH", f"{TESTS.parent}{os.pathsep}{TESTS}")
+
+
+@pytest.fixture
+def by_name():
+    env = Played(gym.make(TINY, budgets={"flops": 0.5}))  # it moves actions
+    yield env
+    env.evaluator.memo = {}
+
+
+@pytest.fixture
+def of_ones_own(tiny_data):
+    options = {"decide": ("block", "channels"), "objectives": ("accuracy", "flops")}
+    net = make_net("residual")
+    return Played(CompressionEnv(net, tiny_data, latency=None, round_to=1, **options))
+
+
+@pytest.mark.parametrize("made", ["by_name", "of_ones_own"])
+@pytest.mark.parametrize("agent", ["nsga2", "jcw", "emomc"])
+def test_workers_change_nothing(agent, made, request, importable, monkeypatch):
+    env = request.getfixturevalue(made)
+    find_agent(agent)(env, SETTINGS)
+    infos, memo = env.infos, env.evaluator.memo
+    assert len(infos) == 12
+    env.infos, env.evaluator.memo = [], {}
+    # Nothing is evaluated here, and nothing that is not played.
+    monkeypatch.setattr(env.evaluator, "score", None)
+    with workers(2, None):
+        find_agent(agent)(env, SETTINGS)
+    assert env.infos == infos and env.evaluator.memo == memo
+
+
+def test_what_is_known_is_not_evaluated_ahead(by_name, importable):
+    actions = warm_up(20, len(by_name.unwrapped.decisions), 0)
+    play_all(by_name, actions)
+    by_name.evaluator.memo = dict.fromkeys(by_name.evaluator.memo, 0.125)
+    with workers(2, None):
+        returns, infos = play_all(by_name, actions)
+    assert {info["accuracy"] for info in infos} == {0.125} == set(returns[:, 0])
