@@ -27,10 +27,10 @@ def tiny_ids(tiny_task):
     def scalar(**kwargs):
         return ScalarReward(vector(**kwargs), {"accuracy": 0.2, "flops": 0.8})
 
-    gym.register("Tiny-v0", vector, disable_env_checker=True)
-    gym.register("Tiny-Scalar-v0", scalar)
+    gym.register("Outside-v0", vector, disable_env_checker=True)
+    gym.register("Outside-Scalar-v0", scalar)
     yield
-    for name in ("Tiny-v0", "Tiny-Scalar-v0"):
+    for name in ("Outside-v0", "Outside-Scalar-v0"):
         del gym.registry[name]
 
 
@@ -47,7 +47,9 @@ def final_returns(env, actions):
 
 
 def test_mo_gymnasium_records_vector_returns():
-    env = mo_gymnasium.wrappers.MORecordEpisodeStatistics(mo_gymnasium.make("Tiny-v0"), gamma=0.5)
+    env = mo_gymnasium.wrappers.MORecordEpisodeStatistics(
+        mo_gymnasium.make("Outside-v0"), gamma=0.5
+    )
     least, most = final_returns(env, [-1.0, 1.0])
     assert least["r"].shape == (OBJECTIVES,) and least["l"] == DECISIONS
     assert (least["r"][1:] > most["r"][1:]).all() and np.allclose(most["r"][1:], 0)
@@ -55,15 +57,15 @@ def test_mo_gymnasium_records_vector_returns():
 
 
 def test_mo_gymnasium_normalises_and_clips():
-    env = mo_gymnasium.make("Tiny-v0")
+    env = mo_gymnasium.make("Outside-v0")
     for index in range(OBJECTIVES):
         env = mo_gymnasium.wrappers.MOClipReward(env, idx=index, min_r=-0.2, max_r=0.2)
     env.reset(seed=0)
     rewards = [env.step(np.array([-1.0], np.float32))[1] for _ in range(DECISIONS)]
     assert np.max(rewards) == np.float32(0.2) and len({id(reward) for reward in rewards}) == 3
-    env = mo_gymnasium.wrappers.MONormalizeReward(mo_gymnasium.make("Tiny-v0"), idx=1)
+    env = mo_gymnasium.wrappers.MONormalizeReward(mo_gymnasium.make("Outside-v0"), idx=1)
     env.reset(seed=0)
-    plain = mo_gymnasium.make("Tiny-v0")
+    plain = mo_gymnasium.make("Outside-v0")
     plain.reset(seed=0)
     action = np.array([-1.0], np.float32)
     changed, as_it_was = env.step(action)[1], plain.step(action)[1]
@@ -71,7 +73,9 @@ def test_mo_gymnasium_normalises_and_clips():
 
 
 def test_mo_gymnasium_vector_environments():
-    envs = MORecordEpisodeStatistics(MOSyncVectorEnv([lambda: gym.make("Tiny-v0")] * 2), gamma=1.0)
+    envs = MORecordEpisodeStatistics(
+        MOSyncVectorEnv([lambda: gym.make("Outside-v0")] * 2), gamma=1.0
+    )
     envs.reset(seed=0)
     total = np.zeros((2, OBJECTIVES))
     for _ in range(DECISIONS):
@@ -90,7 +94,7 @@ def test_a_single_file_ddpg_learns():
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
     envs = gym.make_vec(
-        "Tiny-Scalar-v0",
+        "Outside-Scalar-v0",
         num_envs=2,
         vectorization_mode="sync",
         vector_kwargs={"autoreset_mode": AutoresetMode.SAME_STEP},
@@ -180,7 +184,7 @@ def morl(monkeypatch, tmp_path):
     """morl-baselines is heavy and stays optional; it saves into the current folder."""
     pytest.importorskip("morl_baselines")
     monkeypatch.chdir(tmp_path)
-    env, other = gym.make("Tiny-v0"), gym.make("Tiny-v0")
+    env, other = gym.make("Outside-v0"), gym.make("Outside-v0")
     env.action_space.seed(0)
     return env, other
 

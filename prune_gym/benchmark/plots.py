@@ -27,7 +27,7 @@ def curves_figure(summaries: Mapping[str, Sequence[Summary]]) -> Figure:
         axis.set_xlabel("evaluated strategies")
         axis.set_ylabel(SHARE)
         axis.grid(alpha=0.3)
-        axis.legend(loc="lower right", fontsize=8)
+        axis.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), fontsize=8, frameon=False)
     figure.suptitle(f"Hypervolume of everything evaluated ({NOTE})", fontsize=11)
     figure.tight_layout()
     return figure
@@ -56,7 +56,7 @@ def final_figure(summaries: Mapping[str, Sequence[Summary]]) -> Figure:
 def _panels(count: int) -> tuple[Figure, list[Axes]]:
     columns = min(count, 2)
     rows = -(-count // columns)
-    figure = Figure(figsize=(max(6.0 * columns, 7.5), 4.2 * rows))  # no pyplot: nothing to close
+    figure = Figure(figsize=(8.5 * columns, 4.2 * rows))  # no pyplot: nothing to close
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axis in axes[count:]:
         axis.set_visible(False)
