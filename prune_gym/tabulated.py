@@ -13,40 +13,45 @@ from prune_gym.env import CompressionEnv
 from prune_gym.pareto import non_dominated
 from prune_gym.vector import CompressionVectorEnv
 
+REPAIR = "least_squares"
 TABLES = Path(__file__).parent / "models" / "weights"
 
 
 class TabulatedEnv(CompressionEnv):
     """A :class:`CompressionEnv` that looks accuracies up instead of measuring them.
 
-    Everything else (decisions, costs, budgets, ``apply``, ``validate``) is the real thing. A
-    strategy that is not in the table is evaluated.
+    Everything else (decisions, costs, budgets, ``apply``, ``validate``) is the real thing. What the
+    table does not hold (other widths, kinds of decisions or repair) is evaluated.
     """
 
     def __init__(self, table: str, **kwargs: Any) -> None:
         """Make the environment.
 
         Args:
-            table: name of a shipped table, ``NETWORK-DATA`` (``benchmarks/decision_space.py``).
+            table: name of a shipped table, ``NETWORK-DATA`` (``benchmarks/decision_space.py``); it
+                holds for channel decisions and candidates repaired by least squares.
             **kwargs: those of :class:`CompressionEnv`.
 
         Raises:
-            ValueError: the table is damaged, or of another decision space.
+            ValueError: the table is damaged, or of another network or data set.
         """
         super().__init__(**kwargs)
+        task = f"{kwargs.get('network')}-{kwargs.get('data')}"
+        if table != task:
+            raise ValueError(
+                f"the table {table} knows nothing about {task}: leave network and data as they "
+                "are, or take another id"
+            )
         file = table_path(table)
         try:
             arrays = load_file(file)
         except (SafetensorError, OSError) as error:
             raise ValueError(f"{file} is not a whole table ({error}); fetch it again") from None
-        values, accuracies = arrays["values"], arrays["hits"] / arrays["images"]
-        if values.shape != (len(accuracies), len(self.decisions)):
-            raise ValueError(
-                f"{file} holds strategies of {values.shape[1]} decisions; this environment makes "
-                f"{len(self.decisions)}: take the network that the table was made of"
-            )
-        for key, accuracy in zip(self._keys(values), accuracies, strict=True):
-            self.evaluator.memo[key] = float(accuracy)
+        kinds = {decision.kind for decision in self.decisions}
+        if self.evaluator.repair == REPAIR and kinds == {"channels"}:
+            accuracies = arrays["hits"] / arrays["images"]
+            for key, accuracy in zip(self._keys(arrays["values"]), accuracies, strict=True):
+                self.evaluator.memo[key] = float(accuracy)
 
     def strategies(self) -> np.ndarray:
         """Return the values of every strategy within the budgets, ``(n, decisions)``."""

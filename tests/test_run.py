@@ -332,8 +332,10 @@ def test_episodes_without_their_configuration_are_not_lost(
 
 def test_a_run_folder_that_cannot_be_made(tmp_path, capsys):
     (tmp_path / "file").write_text("in the way")
-    assert run(tmp_path / "file" / "run") == 2
-    assert "error:" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stopped:
+        run(tmp_path / "file" / "run")
+    assert stopped.value.code == 2
+    assert "is a file" in words(capsys.readouterr().err)
 
 
 def test_a_folder_without_a_finished_episode_is_free(tmp_path, capsys):

@@ -70,16 +70,26 @@ def test_the_front_within_a_budget(env):
     assert (saved >= 0.6 - 1e-9).all()
 
 
-def test_other_widths_have_no_known_front():
+OTHERS = [{"round_to": 2, "min_keep": 0.8}, {"repair": "batch_norm"}, {"decide": ("weight_bits",)}]
+
+
+@pytest.mark.parametrize("other", OTHERS, ids=str)
+def test_what_the_table_does_not_hold_is_evaluated(other):
+    env = gym.make(ID, **other).unwrapped
+    smallest = env.plan.least
     with pytest.raises(ValueError, match="strategies are not in the table"):
-        gym.make(ID, round_to=2, min_keep=0.5).unwrapped.pareto_front(1.0)
+        env.returns(np.stack([smallest, env.plan.full]))
+    known = len(env.evaluator.memo)
+    _, info = episode(env, smallest)
+    assert len(env.evaluator.memo) == known + 1
+    assert env.validate(info["strategy"]).reproduced
 
 
-def test_a_table_of_other_decisions_is_refused():
-    with pytest.raises(ValueError, match="5 decisions; this environment makes 13"):
-        TabulatedEnv("vgg6-digits", network="vgg16", latency=None)
+def test_a_table_of_another_network_is_refused():
+    with pytest.raises(ValueError, match="vgg6-digits knows nothing about vgg16-digits"):
+        gym.make(ID, network="vgg16")
     with pytest.raises(ValueError, match="not a whole table"):
-        TabulatedEnv("vgg7-digits", network="vgg6", latency=None)
+        TabulatedEnv("vgg16-digits", network="vgg16", data="digits", latency=None)
 
 
 def test_several_at_once():
