@@ -21,6 +21,7 @@ from stable_baselines3.common.logger import Logger
 from torch import Tensor
 
 from agents.controller import Controller
+from agents.descend import descend
 from agents.playing import play
 from agents.settings import Settings
 from agents.spaces import require_actions
@@ -76,9 +77,7 @@ class ABCP:
         """Make the sample that was scored more likely if it was better than the baseline."""
         advantage = reward - self.baseline
         loss = -advantage * played.log_probability - ENTROPY * played.entropy
-        self._optimizer.zero_grad()
-        loss.backward()
-        self._optimizer.step()
+        descend(self._optimizer, loss)
         self.baseline += (1 - DECAY) * advantage
         logger.record("train/loss", loss.item())
         logger.record("train/baseline", self.baseline)

@@ -27,6 +27,7 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.utils import polyak_update
 from torch.nn import functional as F
 
+from agents.descend import descend
 from agents.episodes import Episodes
 from agents.filling import fill
 from agents.settings import Settings
@@ -84,9 +85,7 @@ class ErrorReward(gym.Wrapper):
         decision = self._core.decisions[index]
         value = decision.nearest(action.item(), self._wall.allowed(self._values, index))
         self._values[index] = value
-        place = np.interp(value, decision.options, decision.scale)
-        low, high = decision.scale[0], decision.scale[-1]
-        return np.array([2 * (place - low) / max(high - low, 1e-12) - 1], dtype=np.float32)
+        return np.array([decision.action_for(value)], dtype=np.float32)
 
 
 class EpisodeBuffer(ReplayBuffer):
@@ -141,9 +140,9 @@ class AMC(DDPG):
                 future = self.critic_target(after, self.actor_target(after))[0]
                 target = batch.rewards - self.baseline + (1 - batch.dones) * future
             error = F.mse_loss(self.critic(batch.observations, batch.actions)[0], target)
-            _descend(self.critic.optimizer, error)
+            descend(self.critic.optimizer, error)
             states = batch.observations
-            _descend(
+            descend(
                 self.actor.optimizer, -self.critic.q1_forward(states, self.actor(states)).mean()
             )
             polyak_update(self.critic.parameters(), self.critic_target.parameters(), self.tau)
@@ -203,9 +202,3 @@ def _learn(agent: AMC, episodes: int, steps: int, settings: Settings) -> AMC:
     if episodes:
         agent.learn(episodes * steps, callback=Episodes(episodes))
     return agent
-
-
-def _descend(optimizer: torch.optim.Optimizer, loss: torch.Tensor) -> None:
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()

@@ -42,11 +42,11 @@ from stable_baselines3.common.utils import polyak_update
 from stable_baselines3.td3.policies import TD3Policy
 from torch import Tensor, nn
 
-from agents.episodes import Episodes
-from agents.filling import fill
+from agents.descend import descend
+from agents.filling import learn
 from agents.settings import Settings
 from agents.spaces import require_actions
-from agents.warm_up import NOISE, warm_up
+from agents.warm_up import NOISE
 from prune_gym.objectives import weights_array
 from prune_gym.wrappers import PreferenceConditioned
 
@@ -263,10 +263,10 @@ class EnvelopeDDPG(TD3):
             state = self._with(_tile(batch.observations, self.relabelled), w)
             values = self.critic(state, _tile(batch.actions, self.relabelled))
             critic_loss = torch.stack([_loss(target - value, w, blend) for value in values]).sum()
-            _descend(self.critic.optimizer, critic_loss)
+            descend(self.critic.optimizer, critic_loss)
             q = self.critic.q1_forward(state, self.actor(state))
             actor_loss = -(w * q).sum(1).mean()
-            _descend(self.actor.optimizer, actor_loss)
+            descend(self.actor.optimizer, actor_loss)
             polyak_update(self.critic.parameters(), self.critic_target.parameters(), self.tau)
             polyak_update(self.actor.parameters(), self.actor_target.parameters(), self.tau)
             losses.append((critic_loss.item(), actor_loss.item()))
@@ -324,18 +324,8 @@ def search(env: gym.Env, settings: Settings) -> EnvelopeDDPG:
     """Learn the front of a vector environment in one run, exploring by noise alone."""
     require_actions(env, gym.spaces.Box, "envelope-ddpg-model-free")
     conditioned = PreferenceConditioned(env, settings.priorities)
-    return learn(EnvelopeDDPG(env=conditioned, learning_starts=0, seed=settings.seed), settings)
-
-
-def learn(agent: EnvelopeDDPG, settings: Settings) -> EnvelopeDDPG:
-    """Play the shared warm-up and learn for the rest of the episodes."""
-    assert agent.env is not None
-    decisions = len(agent.env.get_attr("decisions")[0])
-    agent.set_logger(settings.logger)
-    strategies = warm_up(settings.episodes, decisions, settings.seed)
-    fill(agent, strategies)
-    if left := settings.episodes - len(strategies):
-        agent.learn(left * decisions, callback=Episodes(left))
+    agent = EnvelopeDDPG(env=conditioned, learning_starts=0, seed=settings.seed)
+    learn(agent, settings)
     return agent
 
 
@@ -346,9 +336,3 @@ def _tile(rows: Tensor, times: int) -> Tensor:
 def _loss(error: Tensor, w: Tensor, blend: float) -> Tensor:
     vector, scalar = error.square().sum(1), (w * error).sum(1).square()
     return ((1 - blend) * vector + blend * scalar).mean()
-
-
-def _descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()

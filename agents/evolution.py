@@ -17,6 +17,7 @@ from agents.settings import Settings
 from agents.spaces import require_actions
 from agents.warm_up import warm_up
 from prune_gym.decisions import Decision
+from prune_gym.strategy import strategy_from_dict
 
 POPULATION = 20  # JCW's 64 in 128 generations are 8,192 evaluations; a run here has hundreds
 CROSSOVER, MUTATION = 0.5, 15.0  # how near children are to their parents (eta)
@@ -52,7 +53,7 @@ class Grid:
     def __init__(self, decisions: Sequence[Decision]) -> None:
         """Take the decisions of an episode."""
         self._decisions = decisions
-        self._places = [_places(decision) for decision in decisions]
+        self._places = [np.array([d.action_for(v) for v in d.options]) for d in decisions]
 
     def __len__(self) -> int:
         """Return the number of decisions."""
@@ -72,17 +73,12 @@ class Grid:
         Genes of decisions that were not made (in a skipped block) stay as they are.
         """
         genome = genome.copy()
-        made = {(each["kind"], each["name"]): each["value"] for each in strategy["decisions"]}
+        made = strategy_from_dict(strategy).values
         for index, decision in enumerate(self._decisions):
             value = made.get((decision.kind, decision.name))
             if value is not None:
-                genome[index] = self._places[index][np.abs(decision.options - value).argmin()]
+                genome[index] = decision.action_for(value)
         return genome
-
-
-def _places(decision: Decision) -> np.ndarray:
-    low, high = decision.scale[0], decision.scale[-1]
-    return 2 * (decision.scale - low) / max(high - low, 1e-9) - 1
 
 
 def _evaluate(

@@ -1,9 +1,30 @@
-"""Playing the shared warm-up through a Stable-Baselines3 model, so that it learns from it."""
+"""The shared warm-up for Stable-Baselines3 models: played, learned from, and searched on."""
 
 import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+
+from agents.episodes import Episodes
+from agents.settings import Settings
+from agents.warm_up import warm_up
+
+
+def learn(model: BaseAlgorithm, settings: Settings) -> None:
+    """Play the shared warm-up and let a model learn for the rest of the episodes.
+
+    Args:
+        model: an SB3 model with one environment, which has learned nothing yet.
+        settings: how long, the seed of the warm-up, and where the model's own figures go.
+    """
+    env = model.get_env()
+    assert env is not None
+    decisions = len(env.get_attr("decisions")[0])
+    model.set_logger(settings.logger)
+    strategies = warm_up(settings.episodes, decisions, settings.seed)
+    fill(model, strategies)
+    if left := settings.episodes - len(strategies):
+        model.learn(left * decisions, callback=Episodes(left))
 
 
 def fill(model: BaseAlgorithm, strategies: np.ndarray) -> None:

@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 
-from agents.envelope_ddpg import EnvelopeDDPG, VectorReplayBuffer, learn
+from agents.envelope_ddpg import EnvelopeDDPG, VectorReplayBuffer
+from agents.filling import learn
 from agents.imagination import Imagination
 from agents.settings import Settings
 from agents.spaces import require_actions
 from prune_gym.env import CompressionEnv
 from prune_gym.imagined import Imagined, imagine
-from prune_gym.strategy import strategy_from_dict
 from prune_gym.wrappers import PreferenceConditioned
 
 GREEDY, NOISY = 16, 16  # imagined episodes of the actor before every evaluation
@@ -78,9 +78,8 @@ class ImaginingDDPG(EnvelopeDDPG):
         assert isinstance(self.replay_buffer, VectorReplayBuffer)
         infos = self.replay_buffer.finished[self._known :]
         self._known += len(infos)
-        strategies = [strategy_from_dict(info["strategy"]).values for info in infos]
-        if strategies:
-            values = np.array([self._cores[0].plan.values_of(each) for each in strategies])
+        if infos:
+            values = np.array([self._cores[0].values_of(info["strategy"]) for info in infos])
             self._imagination.learn(values, np.array([info["accuracy"] for info in infos]))
 
     def _remember(self, imagined: Imagined, preferences: np.ndarray) -> None:
@@ -125,4 +124,5 @@ def search(env: gym.Env, settings: Settings) -> EnvelopeDDPG:
     agent = (ImaginingDDPG if known else EnvelopeDDPG)(
         env=conditioned, learning_starts=0, seed=settings.seed
     )
-    return learn(agent, settings)
+    learn(agent, settings)
+    return agent

@@ -12,11 +12,9 @@ import stable_baselines3
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.noise import NormalActionNoise
 
-from agents.episodes import Episodes
-from agents.filling import fill
+from agents.filling import learn
 from agents.settings import Settings
 from agents.spaces import require_actions
-from agents.warm_up import warm_up
 from prune_gym.errors import unknown
 from prune_gym.wrappers import ScalarReward
 
@@ -35,7 +33,7 @@ def search_with(name: str) -> Callable[[gym.Env, Settings], BaseAlgorithm]:
 
     def search(env: gym.Env, settings: Settings) -> BaseAlgorithm:
         require_class_actions(env, name, "sb3")
-        return learn(name, ScalarReward(env, settings.priorities), settings)
+        return learned(name, ScalarReward(env, settings.priorities), settings)
 
     return search
 
@@ -54,8 +52,8 @@ def require_class_actions(env: gym.Env, name: str, family: str) -> None:
         require_actions(env, gym.spaces.Box, f"{family}:{name}")
 
 
-def learn(name: str, env: gym.Env, settings: Settings) -> BaseAlgorithm:
-    """Play the shared warm-up and learn for the rest of the episodes.
+def learned(name: str, env: gym.Env, settings: Settings) -> BaseAlgorithm:
+    """Return a model of a class that has played the warm-up and learned for the rest.
 
     Args:
         name: the class.
@@ -65,11 +63,7 @@ def learn(name: str, env: gym.Env, settings: Settings) -> BaseAlgorithm:
     steps = len(env.unwrapped.decisions)  # type: ignore[attr-defined]
     options = _options(name, steps, settings.episodes)
     model = getattr(stable_baselines3, name)("MlpPolicy", env, seed=settings.seed, **options)
-    model.set_logger(settings.logger)
-    strategies = warm_up(settings.episodes, steps, settings.seed)
-    fill(model, strategies)
-    if left := settings.episodes - len(strategies):
-        model.learn(left * steps, callback=Episodes(left))
+    learn(model, settings)
     return model
 
 

@@ -13,7 +13,7 @@ import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-from agents.sb3 import check_class, learn, require_class_actions
+from agents.sb3 import check_class, learned, require_class_actions
 from agents.settings import Settings
 from prune_gym.objectives import weights_array
 from prune_gym.wrappers import PreferenceConditioned
@@ -55,6 +55,6 @@ def search_with(name: str) -> Callable[[gym.Env, Settings], ConditionedModel]:
     def search(env: gym.Env, settings: Settings) -> ConditionedModel:
         require_class_actions(env, name, "sb3-conditioned")
         conditioned = PreferenceConditioned(env, settings.priorities)
-        return ConditionedModel(learn(name, conditioned, settings), conditioned.names)
+        return ConditionedModel(learned(name, conditioned, settings), conditioned.names)
 
     return search

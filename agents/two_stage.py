@@ -11,11 +11,9 @@ import numpy as np
 from stable_baselines3 import DDPG
 from stable_baselines3.common.noise import NormalActionNoise
 
-from agents.episodes import Episodes
-from agents.filling import fill
+from agents.filling import learn
 from agents.settings import Settings
 from agents.spaces import require_actions
-from agents.warm_up import warm_up
 from prune_gym.wrappers import ScalarReward
 
 NOISE, DECAY = 1.0, 0.95  # standard deviation, in units of actions in [-1, 1], and per episode
@@ -54,9 +52,5 @@ def search(env: gym.Env, settings: Settings) -> DDPG:
         policy_kwargs={"net_arch": [300, 300]},
         seed=settings.seed,
     )
-    model.set_logger(settings.logger)
-    strategies = warm_up(settings.episodes, steps, settings.seed)
-    fill(model, strategies)
-    if left := settings.episodes - len(strategies):
-        model.learn(left * steps, callback=Episodes(left))
+    learn(model, settings)
     return model

@@ -15,7 +15,6 @@ from agents.imagination import Imagination
 from agents.playing import play
 from agents.warm_up import warm_up
 from prune_gym.pareto import hypervolume
-from prune_gym.strategy import strategy_from_dict
 
 
 def search(env: gym.Env, evaluations: int, seed: int) -> np.ndarray:
@@ -28,7 +27,7 @@ def search(env: gym.Env, evaluations: int, seed: int) -> np.ndarray:
         for row in actions:
             found, info = play(env, row)
             returns.append(found)
-            values.append(core.plan.values_of(strategy_from_dict(info["strategy"]).values))
+            values.append(core.values_of(info["strategy"]))
             accuracies.append(info["accuracy"])
         imagination.learn(np.array(values), np.array(accuracies))
         chosen = imagination.choose(np.empty((0, len(core.decisions))))

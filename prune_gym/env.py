@@ -308,10 +308,18 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
         Raises:
             ValueError: the strategy's decisions or values are not this environment's.
         """
-        values = self._plan.values_of(_as_strategy(strategy).values)
+        values = self.values_of(strategy)
         if exceeded := self._budgets.exceeded(values):
             raise ValueError(f"the strategy exceeds the budgets {exceeded}")
         return self._plan.realise(values[None])
+
+    def values_of(self, strategy: Strategy | Mapping[str, Any]) -> np.ndarray:
+        """Return the values of a strategy's decisions, ``(decisions,)``.
+
+        Raises:
+            ValueError: the strategy's decisions or values are not this environment's.
+        """
+        return self._plan.values_of(_as_strategy(strategy).values)
 
     def within_budgets(self, values: np.ndarray) -> np.ndarray:
         """Return which strategies exceed no budget: values (n, decisions) -> ``bool (n,)``."""

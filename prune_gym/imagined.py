@@ -9,7 +9,6 @@ import numpy as np
 from prune_gym.env import CompressionEnv
 from prune_gym.evaluate import Evaluator
 from prune_gym.realised import Realised
-from prune_gym.strategy import strategy_from_dict
 
 
 class _Unscored(Evaluator):
@@ -77,6 +76,6 @@ def imagine(
             observations[episode] = following
             ended.append(terminated)
             if terminated:
-                values[episode] = env.plan.values_of(strategy_from_dict(info["strategy"]).values)
+                values[episode] = env.values_of(info["strategy"])
         going_on = going_on[~np.array(ended)]
     return Imagined(values, *(np.array(part) for part in zip(*transitions, strict=True)))

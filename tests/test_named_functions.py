@@ -9,15 +9,12 @@ from pathlib import Path
 import gymnasium as gym
 import pytest
 from conftest import constant, play
+from own_module import SPLITS
 
 ROOT = Path(__file__).parents[1]
-MODULE = """
-import numpy as np
-import torch
-from torch import nn
-
-from prune_gym.datasets import Data, Split
-
+MODULE = (
+    SPLITS
+    + """
 WEIGHTS = 3
 
 
@@ -25,14 +22,8 @@ def factory():
     torch.manual_seed(0)
     head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 2))
     return nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), *head).eval()
-
-
-def splits():
-    rng = np.random.default_rng(0)
-    images = [rng.integers(0, 256, (n, 3, 8, 8), np.uint8) for n in (64, 32, 32)]
-    parts = [Split(each, np.arange(len(each)) % 2) for each in images]
-    return Data("own", 2, *parts, (0.5,) * 3, (0.25,) * 3, flip=False)
 """
+)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from nets import Residual
+from own_module import SPLITS
 from safetensors.numpy import load_file
 from stable_baselines3.common.logger import Logger
 
@@ -251,27 +252,17 @@ def test_exploration_falls_from_episode_to_episode():
     assert noise().std() == pytest.approx(first * 0.95**20, rel=0.1)
 
 
-MODULE = """
-import numpy as np
-import torch
-from torch import nn
-
-from prune_gym.datasets import Data, Split
-
+MODULE = (
+    SPLITS
+    + """
 
 def factory():
     torch.manual_seed(0)
     body = [nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 16, 3), nn.ReLU()]
     head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 2)]
     return nn.Sequential(*body, *head).eval()
-
-
-def splits():
-    rng = np.random.default_rng(0)
-    images = [rng.integers(0, 256, (n, 3, 8, 8), np.uint8) for n in (64, 32, 32)]
-    parts = [Split(each, np.arange(len(each)) % 2) for each in images]
-    return Data("own", 2, *parts, (0.5,) * 3, (0.25,) * 3, flip=False)
 """
+)
 
 
 @pytest.fixture
