@@ -13,6 +13,7 @@ from prune_gym.deploy.checkpoint import Training, identity
 from prune_gym.deploy.history import History
 from prune_gym.deploy.recipe import Recipe
 from prune_gym.evaluate import accuracy
+from prune_gym.network.depthwise import fast_gradients
 from prune_gym.network.images import normalised
 from prune_gym.network.precision import fast_forward
 from prune_gym.progress import progress_bar
@@ -104,13 +105,14 @@ def _epoch(
     network.train()
     order, total, rate = rng.permutation(len(data.train)), 0.0, 0.0
     steps = len(order) // recipe.batch_size
-    for step in range(steps):
-        rate = _learning_rate(recipe, epoch + step / steps)
-        chosen = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
-        images, labels = augmented_batch(data, data.train, chosen, rng)
-        images, labels = images.to(device), labels.to(device)
-        total += _step(network, optimizer, images, labels, rate, recipe, teacher)
-        advance()
+    with fast_gradients(network):
+        for step in range(steps):
+            rate = _learning_rate(recipe, epoch + step / steps)
+            chosen = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
+            images, labels = augmented_batch(data, data.train, chosen, rng)
+            images, labels = images.to(device), labels.to(device)
+            total += _step(network, optimizer, images, labels, rate, recipe, teacher)
+            advance()
     network.eval()
     return {"loss": total / steps, "learning_rate": rate}
 

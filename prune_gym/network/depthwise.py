@@ -1,0 +1,50 @@
+"""Strided depthwise convolutions whose gradients are fast on a processor."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import TypeGuard
+
+import torch
+from torch import nn
+
+
+@contextmanager
+def fast_gradients(network: nn.Module) -> Iterator[None]:
+    """Compute strided depthwise convolutions with stride 1, and drop what the stride skips.
+
+    The outputs are the same. On a processor their input gradient has no fast kernel in bfloat16,
+    at stride 1 it has (``benchmarks/training_step.py``). Elsewhere nothing is changed.
+    """
+    on_processor = all(each.device.type == "cpu" for each in network.parameters())
+    changed = [module for module in network.modules() if on_processor and _is_slow(module)]
+    for convolution in changed:
+        convolution.forward = partial(_dense_then_skip, convolution)
+    try:
+        yield
+    finally:
+        for convolution in changed:
+            del convolution.forward
+
+
+def _is_slow(module: nn.Module) -> TypeGuard[nn.Conv2d]:
+    return (
+        isinstance(module, nn.Conv2d)
+        and module.groups == module.in_channels > 1
+        and module.stride != (1, 1)
+        and module.padding_mode == "zeros"
+    )
+
+
+def _dense_then_skip(convolution: nn.Conv2d, images: torch.Tensor) -> torch.Tensor:
+    dense = nn.functional.conv2d(
+        images,
+        convolution.weight,
+        convolution.bias,
+        1,
+        convolution.padding,
+        convolution.dilation,
+        convolution.groups,
+    )
+    down, right = convolution.stride
+    return dense[:, :, ::down, ::right].contiguous(memory_format=torch.channels_last)
