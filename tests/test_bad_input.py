@@ -354,6 +354,7 @@ RANDOM = ["benchmark", "--envs", "ChannelPrune-Table-v0", "--agents", "random"]
         (["two-stage", "--pick", "-1"], "expected a whole number >= 0, got '-1'"),
         (["two-stage", "--run", "file/run"], "expected a folder, and .*file is a file"),
         (["two-stage", "--network", "named:splits", "--data", "named:splits"], "expected a Module"),
+        (["two-stage", "--network", "vgg61"], "unknown network 'vgg61'"),
     ],
 )
 def test_commands_end_with_one_clear_line(command, message, tmp_path, capsys, monkeypatch):

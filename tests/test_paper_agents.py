@@ -299,11 +299,13 @@ def test_two_stages_with_a_chosen_network(chain, tmp_path, capsys):
     assert main([*chain, "--pick", "0"]) == 0
     front = load_strategy(tmp_path / "run" / "stage-1" / "front" / "000.json")
     assert load_strategy(tmp_path / "run" / "pruned.json") == front
-    # Accuracies of the second stage are those of its start, and of no other.
+    # Accuracies of the second stage are those of its start, and of no other, whose files stay.
     config = tmp_path / "run" / "stage-2" / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"start": "another"}))
+    (tmp_path / "run" / "pruned.json").write_text("another's")
     assert main([*chain, "--pick", "0"]) == 2
     assert "other settings (start 'another'" in capsys.readouterr().err
+    assert (tmp_path / "run" / "pruned.json").read_text() == "another's"
     assert main([*chain, "--pick", "99"]) == 2
     assert "--pick: expected one of front/" in capsys.readouterr().err
     assert main([*chain, "--episodes", "7"]) == 2

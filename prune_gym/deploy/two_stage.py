@@ -15,6 +15,7 @@ from envs_registry import ENVS, VERSION
 from prune_gym.choice import knee_point
 from prune_gym.comparison import comparison
 from prune_gym.deploy.apply import save_of
+from prune_gym.env import CompressionEnv
 from prune_gym.progress import progress_bar
 from prune_gym.record import RecordRun
 from prune_gym.run import CONFIG, RunFolder
@@ -71,12 +72,16 @@ def two_stage(
     """
     env_id, kwargs = _task(SPACES[0], network, data)
     config = configuration(env_id, AGENT, episodes, seed, env_kwargs=kwargs)
-    first = _stage(run / "stage-1", run / "pruned", config, pick, console)
+    env = _make(config)
+    strategy, core = _search(env, _folder(run / "stage-1", config), config, pick, console)
+    pruned = run / "pruned"
     env_id, kwargs = _task(SPACES[1], network, data)
-    kwargs["network"] = str(first.network)
+    kwargs["network"] = str(pruned.with_suffix(".safetensors"))
     config = configuration(env_id, AGENT, episodes, seed, env_kwargs=kwargs)
-    config["start"] = _digest(first.strategy)
-    second = _stage(run / "stage-2", run / "quantised", config, None, console)
+    config["start"] = _digest(strategy)
+    folder = _folder(run / "stage-2", config)  # refuses another start while its files are whole
+    first = _write(strategy, core, pruned)
+    second = _write(*_search(_make(config), folder, config, None, console), run / "quantised")
     console.print(_table(first, second))
     console.print(
         f"Networks: {first.network} and {second.network}", highlight=False, soft_wrap=True
@@ -97,24 +102,34 @@ def _digest(strategy: Strategy) -> str:
     return hashlib.sha256(json.dumps(strategy.decisions).encode()).hexdigest()[:16]
 
 
-def _stage(
-    folder: Path, taken: Path, config: dict[str, Any], pick: int | None, console: Console
-) -> Stage:
-    """Search one stage into ``folder``, take a strategy and write it and its network."""
-    console.print(
-        f"{folder.name}: {config['env']}, {config['episodes']} strategies", highlight=False
-    )
-    env = gym.make(config["env"], **config["env_kwargs"])
-    recorded = RecordRun(env, RunFolder(folder, config, resume=(folder / CONFIG).is_file()))
+def _folder(path: Path, config: dict[str, Any]) -> RunFolder:
+    return RunFolder(path, config, resume=(path / CONFIG).is_file())
+
+
+def _make(config: dict[str, Any]) -> gym.Env:
+    return gym.make(config["env"], **config["env_kwargs"])
+
+
+def _search(
+    env: gym.Env, folder: RunFolder, config: dict[str, Any], pick: int | None, console: Console
+) -> tuple[Strategy, CompressionEnv]:
+    """Search one stage and return the strategy that is taken, and its environment."""
+    name = folder.path.name
+    console.print(f"{name}: {config['env']}, {config['episodes']} strategies", highlight=False)
+    recorded = RecordRun(env, folder)
     try:
         with progress_bar(console) as progress:
-            task = progress.add_task(folder.name, total=config["episodes"])
+            task = progress.add_task(name, total=config["episodes"])
             trained = play(recorded, config, lambda: progress.advance(task))
         keep(recorded, trained)
         record = _taken(recorded, pick)
     finally:
         recorded.close()
-    strategy, core = strategy_from_dict(record["strategy"]), recorded.core
+    return strategy_from_dict(record["strategy"]), recorded.core
+
+
+def _write(strategy: Strategy, core: CompressionEnv, taken: Path) -> Stage:
+    """Write a strategy and its network, and measure that on the test split."""
     strategy.save(taken.with_suffix(".json"))
     out, candidate = taken.with_suffix(".safetensors"), core.apply(strategy)
     save_of(strategy, core, candidate, out)

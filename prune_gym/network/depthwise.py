@@ -19,7 +19,7 @@ def fast_gradients(network: nn.Module) -> Iterator[None]:
     on_processor = all(each.device.type == "cpu" for each in network.parameters())
     changed = [module for module in network.modules() if on_processor and _is_slow(module)]
     for convolution in changed:
-        convolution.forward = partial(_dense_then_skip, convolution)
+        convolution.forward = partial(_dense_then_skip, convolution)  # type: ignore[method-assign]
     try:
         yield
     finally:
