@@ -71,6 +71,13 @@ def test_a_limit_on_a_cost_gives_the_most_accurate_within(folder, records, tmp_p
     assert metrics["flops"] <= limit
 
 
+def test_a_limit_in_percent(folder, tmp_path):
+    original = read_results(folder).original["flops"]
+    by_share = chosen(folder, tmp_path / "a.json", "--max", "flops=60%", "--min", "accuracy=30%")
+    words = ["--max", f"flops={0.6 * original!r}", "--min", "accuracy=0.3"]
+    assert by_share == chosen(folder, tmp_path / "b.json", *words)
+
+
 def test_a_limit_on_what_is_no_objective(folder, records, tmp_path):
     limit = float(np.median([record["size_bytes"] for record in records]))
     metrics = chosen(folder, tmp_path / "s.json", "--max", f"size_bytes={limit!r}")
@@ -150,6 +157,7 @@ def test_what_is_reached_can_be_asked_for(folder, records, tmp_path):
     [
         ([], "say what to choose by: --preference, --max, --min or --knee"),
         (["--max", "flop=1"], "unknown metric 'flop'; did you mean 'flops'?"),
+        (["--max", "flop=50%"], "unknown metric 'flop'; did you mean 'flops'?"),
         (["--preference", "speed=1"], "unknown objective 'speed'"),
         (["--preference", "flops=-1"], "weights >= 0"),
         (["--max", "flops=1", "--max", "flops=2"], "expected one limit per metric"),

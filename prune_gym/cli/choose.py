@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from prune_gym.cli.values import new_file, pair, pairs
+from prune_gym.cli.values import limit, new_file, pairs
 
 if TYPE_CHECKING:
     from prune_gym.results import Results
@@ -21,9 +21,10 @@ def options(parser: argparse.ArgumentParser) -> None:
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--preference", type=pairs, metavar="NAME=WEIGHT,...", help="of objectives")
     how.add_argument("--knee", action="store_true", help="the best-balanced of the front")
-    for name, example in (("--max", "latency_ms=3 or flops=1e8"), ("--min", "accuracy=0.9")):
+    most = "latency_ms=3, flops=1e8, or flops=20%%: a share of the original's"
+    for name, example in (("--max", most), ("--min", "accuracy=0.9 or accuracy=90%%")):
         help = f"repeatable; natural units, as {example}"
-        add(name, type=pair, action="append", default=[], metavar="METRIC=VALUE", help=help)
+        add(name, type=limit, action="append", default=[], metavar="METRIC=VALUE", help=help)
     add("--out", type=new_file, metavar="FILE.json", help="write the strategy here")
 
 
@@ -66,8 +67,8 @@ def _choose(results: "Results", options: argparse.Namespace) -> int:
 
     names = [objective.name for objective in results.objectives]
     metrics = [_metrics(record) for record in results.records]
-    least = _limits(options.min)
-    kept = np.flatnonzero(within(metrics, _limits(options.max), least))
+    most, least = (_limits(each, results.original) for each in (options.max, options.min))
+    kept = np.flatnonzero(within(metrics, most, least))
     kept = kept[non_dominated(results.returns[kept])]
     returns = results.returns[kept]
     if options.knee:
@@ -76,11 +77,16 @@ def _choose(results: "Results", options: argparse.Namespace) -> int:
     return int(kept[best_for(returns, weights_array(weights, names))])
 
 
-def _limits(pairs: list[tuple[str, float]]) -> dict[str, float]:
-    names = [name for name, _ in pairs]
+def _limits(given: list[tuple[str, float, bool]], original: dict[str, float]) -> dict[str, float]:
+    """Return limits in natural units; a percentage of a cost is one of the original's."""
+    names = [name for name, _, _ in given]
     if len(set(names)) < len(names):
         raise ValueError(f"expected one limit per metric, got {', '.join(names)}")
-    return dict(pairs)
+    whole = original | {"accuracy": 1.0}
+    return {
+        name: value / 100 * whole.get(name, 1.0) if percent else value
+        for name, value, percent in given
+    }
 
 
 def _free(names: list[str], least: dict[str, float]) -> dict[str, float]:

@@ -27,6 +27,11 @@ def pair(text: str) -> tuple[str, float]:
         raise ArgumentTypeError(f"expected NAME=NUMBER, got {text!r}") from None
 
 
+def limit(text: str) -> tuple[str, float, bool]:
+    """Read ``NAME=NUMBER`` or ``NAME=PERCENT%``; returns also whether it was a percentage."""
+    return *pair(text.removesuffix("%")), text.endswith("%")
+
+
 def pairs(text: str) -> dict[str, float]:
     """Read ``NAME=NUMBER,...``."""
     found = [pair(part) for part in text.split(",")]
