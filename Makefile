@@ -16,7 +16,7 @@ train: $(VENV)/.installed
 
 # The linters come first, so that pytest's summary ends the output.
 test: lint
-	$(BIN)/python -m pytest --quiet
+	$(BIN)/python -m pytest --quiet --numprocesses auto --maxprocesses 4 --dist worksteal
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check --quiet .

@@ -15,6 +15,7 @@ every finished cell.
 import argparse
 import csv
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -22,6 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from prune_gym.cli.values import pair
+from prune_gym.deploy.apply import environment_of
+from prune_gym.strategy import strategy_from_dict
 
 ROOT = Path(__file__).resolve().parent.parent
 ENVS = {
@@ -29,6 +32,9 @@ ENVS = {
     "resnet56": "ChannelPrune-ResNet56-CIFAR10-v0",
 }
 METRICS = {"flops": "flops", "latency": "latency_ms", "memory": "memory_bytes", "params": "params"}
+CELL = re.compile(
+    r"(?P<network>[a-z0-9]+)-(?P<agent>.+?)-(?P<limits>[a-z]+[\d.]+.*)-seed(?P<seed>\d+)-(?P<recipe>.+)"
+)
 ONE_SEARCH = "envelope-ddpg"  # its front holds every limit
 WIDEST = {"flops": 0.5}
 
@@ -73,19 +79,25 @@ def collect(folder: Path, out: Path) -> None:
     """Write what all finished cells came to."""
     rows = []
     for file in sorted(folder.glob("*-seed*-*.json")):
-        name, recipe = file.stem.rsplit("-", 1)
-        rows.append({"cell": name, "recipe": recipe, **_row(json.loads(file.read_text()))})
+        if found := CELL.fullmatch(file.stem):
+            rows.append({**found.groupdict(), **_figures(json.loads(file.read_text()))})
     with out.open("w", newline="") as stream:
         writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
+    print(f"Wrote {out}: {len(rows)} cells")
 
 
-def _row(tuned: dict[str, Any]) -> dict[str, Any]:
-    strategy, scores = tuned["strategy"], tuned["accuracy"]
-    best = next(name for name in scores if name.startswith("best"))
-    row: dict[str, Any] = {metric: strategy["metrics"][metric] for metric in METRICS.values()}
+def _figures(tuned: dict[str, Any]) -> dict[str, Any]:
+    """Return what ``prune-gym finetune`` wrote, as shares of the original's."""
+    strategy, scores = strategy_from_dict(tuned["strategy"]), tuned["accuracy"]
+    original = environment_of(strategy).original_metrics
+    row: dict[str, Any] = {
+        f"{cost}_share": f"{strategy.metrics[metric] / original[metric]:.4f}"
+        for cost, metric in METRICS.items()
+    }
     row |= {"epochs": tuned["recipe"]["epochs"], "best_epoch": tuned["best_epoch"]}
+    best = next(name for name in scores if name.startswith("best"))
     stages = {"original": "original", "pruned": "pruned, not trained", "tuned": best}
     for label, stage in stages.items():
         row |= {f"{label}_{split}": scores[stage][split] for split in ("search", "test")}

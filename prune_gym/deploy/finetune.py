@@ -11,12 +11,12 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from prune_gym.datasets import Data, DetectionData
+from prune_gym.datasets import Data
 from prune_gym.deploy.apply import environment_of, save_of
 from prune_gym.deploy.history import History
 from prune_gym.deploy.recipe import Recipe
 from prune_gym.deploy.training import train
-from prune_gym.evaluate import Evaluator, accuracy
+from prune_gym.evaluate import Evaluator
 from prune_gym.network.fold import fold_batch_norm
 from prune_gym.network.sparse import keep_zeros
 from prune_gym.objectives import change, natural
@@ -113,7 +113,7 @@ def finetune(strategy_file: Path, recipe: Recipe, out: Path, console: Console) -
         f"best, epoch {tuned.history.best_epoch}": tuned.best,
         f"last, epoch {recipe.epochs}": tuned.last,
     }
-    scores = {name: _scores(network, evaluator.data) for name, network in stages.items()}
+    scores = {name: _scores(network, evaluator) for name, network in stages.items()}
     content = {
         "strategy": strategy.as_dict(),
         "recipe": asdict(recipe),
@@ -127,14 +127,13 @@ def finetune(strategy_file: Path, recipe: Recipe, out: Path, console: Console) -
     console.print(f"Wrote {out}, {last} and {files['json']}", highlight=False, soft_wrap=True)
 
 
-def _scores(network: nn.Module, data: Data | DetectionData) -> dict[str, float]:
-    assert isinstance(data, Data)  # or fine-tuning would have been refused
-    splits = {"search": data.search, "test": data.test}
-    return {name: accuracy(network, data, split) for name, split in splits.items()}
+def _scores(network: nn.Module, evaluator: Evaluator) -> dict[str, float]:
+    splits = {"search": evaluator.data.search, "test": evaluator.data.test}
+    return {name: evaluator.score(network, split) for name, split in splits.items()}
 
 
 def _table(scores: Mapping[str, Mapping[str, float]]) -> Table:
-    table = Table("accuracy, float32", "search split", "test split", "change on the test split")
+    table = Table("accuracy", "search split", "test split", "change on the test split")
     original = scores["original"]["test"]
     for name, each in scores.items():
         changed = change(original, each["test"], "accuracy")
