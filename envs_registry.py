@@ -7,32 +7,24 @@ from gymnasium.envs.registration import WrapperSpec
 
 Kwargs = dict[str, Any]
 
-_CHANNELS: dict[str, Kwargs] = {
-    "ChannelPrune-VGG16": {"network": "vgg16", "data": "digits"},
-    "ChannelPrune-VGG16-CIFAR10": {"network": "vgg16", "data": "cifar10"},
-    "ChannelPrune-ResNet20": {"network": "resnet20", "data": "digits"},
-    "ChannelPrune-ResNet20-CIFAR10": {"network": "resnet20", "data": "cifar10"},
-    "ChannelPrune-ResNet56": {"network": "resnet56", "data": "digits"},
-    "ChannelPrune-ResNet56-CIFAR10": {"network": "resnet56", "data": "cifar10"},
-    "ChannelPrune-MobileNetV1": {"network": "mobilenet_v1", "data": "digits"},
-    "ChannelPrune-MobileNetV2-CIFAR10": {"network": "mobilenet_v2", "data": "cifar10"},
-    # No latency table ships for layers of 224x224 images, nor for what is given by the caller.
-    "ChannelPrune-ResNet50-ImageNet": {
-        "network": "resnet50",
-        "data": "imagenet",
-        "latency": None,
-    },
-    "ChannelPrune-MobileNetV1-ImageNet": {
-        "network": "mobilenet_v1_imagenet",
-        "data": "imagenet",
-        "latency": None,
-    },
-    "ChannelPrune-MobileNetV2-ImageNet": {
-        "network": "mobilenet_v2_imagenet",
-        "data": "imagenet",
-        "latency": None,
-    },
-    "ChannelPrune": {"latency": None},
+# Every search space is registered for these networks on these data, or for some of them.
+_NETWORKS = {
+    "VGG16": "vgg16",
+    "ResNet20": "resnet20",
+    "ResNet56": "resnet56",
+    "MobileNetV1": "mobilenet_v1",
+    "MobileNetV2": "mobilenet_v2",
+}
+_DATA = {"": "digits", "-CIFAR10": "cifar10"}
+# No latency table ships for layers of 224x224 images, nor for what is given by the caller.
+_UNTIMED: Kwargs = {"latency": None}
+_IMAGENET: dict[str, Kwargs] = {
+    f"ChannelPrune-{name}-ImageNet": {"network": network, "data": "imagenet", **_UNTIMED}
+    for name, network in (
+        ("ResNet50", "resnet50"),
+        ("MobileNetV1", "mobilenet_v1_imagenet"),
+        ("MobileNetV2", "mobilenet_v2_imagenet"),
+    )
 }
 # Small enough that every strategy was evaluated once: accuracies are looked up.
 _TABULATED: dict[str, Kwargs] = {
@@ -44,15 +36,6 @@ _TABULATED: dict[str, Kwargs] = {
         "latency": None,
     },
 }
-# Networks in the other search spaces, on the embedded data and on CIFAR-10.
-_NETWORKS = {
-    "VGG16": "vgg16",
-    "ResNet20": "resnet20",
-    "ResNet56": "resnet56",
-    "MobileNetV1": "mobilenet_v1",
-    "MobileNetV2": "mobilenet_v2",
-}
-_DATA = {"": "digits", "-CIFAR10": "cifar10"}
 _BLOCKS: Kwargs = {"decide": ("block", "channels")}
 # No latency table ships for the layers of detectors.
 _DETECTOR: Kwargs = {**_BLOCKS, "latency": None, "objectives": ("accuracy", "flops", "memory")}
@@ -62,6 +45,7 @@ _DETECTORS: dict[str, Kwargs] = {
 }
 # Search space -> the networks it is registered for, and what is decided and wanted.
 _SPACES: dict[str, tuple[tuple[str, ...], Kwargs]] = {
+    "ChannelPrune": (tuple(_NETWORKS), {}),  # MCMC, AMC
     "BlockPrune": (("ResNet56",), _BLOCKS),  # ABCP
     "JointPrune": (  # JCW
         tuple(_NETWORKS),
@@ -96,14 +80,14 @@ _SPACES: dict[str, tuple[tuple[str, ...], Kwargs]] = {
         },
     ),
 }
-_OTHERS: dict[str, Kwargs] = {
+_CLASSIFIERS: dict[str, Kwargs] = {
     f"{space}-{network}{suffix}": {"network": _NETWORKS[network], "data": data, **kwargs}
     for space, (networks, kwargs) in _SPACES.items()
     for network in networks
     for suffix, data in _DATA.items()
-    if f"ChannelPrune-{network}{suffix}" in _CHANNELS  # there are weights
 }
-ENVS: dict[str, Kwargs] = _CHANNELS | _TABULATED | _OTHERS | _DETECTORS
+_OWN: dict[str, Kwargs] = {"ChannelPrune": _UNTIMED}
+ENVS: dict[str, Kwargs] = _CLASSIFIERS | _IMAGENET | _OWN | _TABULATED | _DETECTORS
 VERSION = "v0"
 DISCRETE_ACTIONS = 8
 
