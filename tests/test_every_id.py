@@ -10,6 +10,8 @@ import pytest
 from conftest import play, strict_checks, why_no_env
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import check_env
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 from torch import nn
 
@@ -97,11 +99,10 @@ def check_the_candidate(core, info):
 
 
 @pytest.mark.parametrize("env_id", PLAIN_IDS)
-def test_budgets_are_kept(env_id):
-    free = make(env_id).unwrapped
-    name = free.objectives[-1].name
-    env = make(env_id, budgets={name: 0.5}).unwrapped
-    for seed in range(3):
-        info = play(env, seed=seed)[2][-1]
-        metric = env.costs[name].metric
-        assert info[metric] <= 0.5 * env.original_metrics[metric] * (1 + 1e-12)
+@given(share=st.floats(0.5, 0.99), seed=st.integers(0, 2**16))
+@settings(max_examples=3, deadline=None)
+def test_budgets_are_kept(env_id, share, seed):
+    name = make(env_id).unwrapped.objectives[-1].name
+    env = make(env_id, budgets={name: share}).unwrapped
+    info, metric = play(env, seed=seed)[2][-1], env.costs[name].metric
+    assert info[metric] <= share * env.original_metrics[metric] * (1 + 1e-12)
