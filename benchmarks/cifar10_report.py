@@ -22,6 +22,8 @@ STYLES = {
     "uniform": ("uniform", "C2", "^:"),
 }
 
+FILLED = {"long": "full", "short": "none"}  # of markers, by recipe
+
 
 def read(path: Path) -> list[dict[str, str]]:
     """Return a CSV's rows."""
@@ -44,7 +46,8 @@ def table(tuned: list[dict[str, str]]) -> str:
         shares = (f"{100 * float(row[f'{cost}_share']):.1f} %" for cost in costs)
         accuracies = (f"{100 * float(row[stage]):.2f} %" for stage in stages)
         changed = 100 * (float(row["tuned_test"]) - float(row["original_test"]))
-        first = (NETWORKS[row["network"]], row["limits"], STYLES[row["agent"]][0])
+        limits = row["limits"].replace("flops", "flops ")
+        first = (NETWORKS[row["network"]], limits, STYLES[row["agent"]][0])
         cells = (*first, row["seed"], row["epochs"], *shares, *accuracies, f"{changed:+.2f}")
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -55,7 +58,7 @@ def plot(network: str, tuned: list[dict[str, str]], published: list[dict[str, st
     figure = Figure((7.2, 4.6), layout="constrained")
     axes = figure.add_subplot()
     drops = [float(row["flops_drop"]) for row in published]
-    changes = [float(row["accuracy"]) - float(row["original"]) for row in published]
+    changes = [float(row["change"]) for row in published]
     axes.plot(drops, changes, ".", color="0.6", label="published, fine-tuned for longer")
     for row, drop, changed in zip(published, drops, changes, strict=True):
         axes.annotate(row["method"], (drop, changed), fontsize=6, color="0.5", rotation=20)
@@ -71,7 +74,13 @@ def plot(network: str, tuned: list[dict[str, str]], published: list[dict[str, st
         means = sorted(
             tuple(sum(x) / len(x) for x in zip(*p, strict=True)) for p in points.values()
         )
-        axes.plot(*zip(*means, strict=True), style, color=colour, label=f"{label}, {epochs} epochs")
+        axes.plot(
+            *zip(*means, strict=True),
+            style,
+            color=colour,
+            fillstyle=FILLED[recipe],
+            label=f"{label}, {epochs} epochs",
+        )
     axes.axhline(0, color="0.3", linewidth=0.8)
     axes.set_xlabel("multiply-adds removed, %")
     axes.set_ylabel("change of test accuracy, points")
