@@ -81,6 +81,8 @@ def collect(folder: Path, out: Path) -> None:
     for file in sorted(folder.glob("*-seed*-*.json")):
         if found := CELL.fullmatch(file.stem):
             rows.append({**found.groupdict(), **_figures(json.loads(file.read_text()))})
+    if not rows:
+        raise SystemExit(f"{folder} has no finished cell")
     with out.open("w", newline="") as stream:
         writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
         writer.writeheader()
@@ -119,8 +121,10 @@ def main() -> None:
     options = parser.parse_args()
     if options.collect:
         collect(options.out, options.collect)
-    else:
+    elif options.limit:
         cell(options)
+    else:
+        parser.error("give a --limit, such as flops=0.2, or --collect")
 
 
 if __name__ == "__main__":
