@@ -13,16 +13,10 @@ import csv
 from collections import defaultdict
 from pathlib import Path
 
+import numpy as np
 from matplotlib.figure import Figure
 
 NETWORKS = {"vgg16": "VGG16", "resnet56": "ResNet-56"}
-STYLES = {
-    "envelope-ddpg": ("envelope DDPG (ours)", "C0", "o-"),
-    "amc": ("AMC", "C1", "s--"),
-    "uniform": ("uniform", "C2", "^:"),
-}
-
-FILLED = {"long": "full", "short": "none"}  # of markers, by recipe
 
 
 def read(path: Path) -> list[dict[str, str]]:
@@ -39,18 +33,19 @@ def table(tuned: list[dict[str, str]]) -> str:
     )
     lines = [head, "|---" * head.count(" | ") + "|---|"]
     for row in sorted(tuned, key=lambda row: (row["network"], -float(row["flops_share"]))):
-        costs, stages = (
-            ("flops", "memory", "latency"),
-            ("pruned_test", "tuned_search", "tuned_test"),
-        )
-        shares = (f"{100 * float(row[f'{cost}_share']):.1f} %" for cost in costs)
+        shares = (f"{100 * float(row[f'{c}_share']):.1f} %" for c in ("flops", "memory", "latency"))
+        stages = ("pruned_test", "tuned_search", "tuned_test")
         accuracies = (f"{100 * float(row[stage]):.2f} %" for stage in stages)
-        changed = 100 * (float(row["tuned_test"]) - float(row["original_test"]))
         limits = row["limits"].replace("flops", "flops ")
-        first = (NETWORKS[row["network"]], limits, STYLES[row["agent"]][0])
-        cells = (*first, row["seed"], row["epochs"], *shares, *accuracies, f"{changed:+.2f}")
+        first = (NETWORKS[row["network"]], limits, row["agent"], row["seed"], row["epochs"])
+        cells = (*first, *shares, *accuracies, f"{change(row):+.2f}")
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def change(row: dict[str, str]) -> float:
+    """Return what the test accuracy gained over the original's, in points."""
+    return 100 * (float(row["tuned_test"]) - float(row["original_test"]))
 
 
 def plot(network: str, tuned: list[dict[str, str]], published: list[dict[str, str]]) -> Figure:
@@ -62,25 +57,17 @@ def plot(network: str, tuned: list[dict[str, str]], published: list[dict[str, st
     axes.plot(drops, changes, ".", color="0.6", label="published, fine-tuned for longer")
     for row, drop, changed in zip(published, drops, changes, strict=True):
         axes.annotate(row["method"], (drop, changed), fontsize=6, color="0.5", rotation=20)
-    for agent, recipe in sorted({(row["agent"], row["recipe"]) for row in tuned}):
-        label, colour, style = STYLES[agent]
-        points = defaultdict(list)
-        for row in tuned:
-            if (row["agent"], row["recipe"]) == (agent, recipe):
-                drop = 100 - 100 * float(row["flops_share"])
-                change = 100 * (float(row["tuned_test"]) - float(row["original_test"]))
-                points[row["limits"]].append((drop, change))
-                epochs = row["epochs"]
-        means = sorted(
-            tuple(sum(x) / len(x) for x in zip(*p, strict=True)) for p in points.values()
-        )
-        axes.plot(
-            *zip(*means, strict=True),
-            style,
-            color=colour,
-            fillstyle=FILLED[recipe],
-            label=f"{label}, {epochs} epochs",
-        )
+    agents = list(dict.fromkeys(row["agent"] for row in tuned))
+    most = max(int(row["epochs"]) for row in tuned)
+    curves = defaultdict(lambda: defaultdict(list))  # (agent, epochs) -> limits -> seeds' points
+    for row in tuned:
+        point = 100 - 100 * float(row["flops_share"]), change(row)
+        curves[row["agent"], int(row["epochs"])][row["limits"]].append(point)
+    for (agent, epochs), limits in curves.items():
+        means = np.array(sorted(tuple(np.mean(seeds, axis=0)) for seeds in limits.values()))
+        colour, filled = f"C{agents.index(agent)}", "full" if epochs == most else "none"
+        label = f"{agent}, {epochs} epochs"
+        axes.plot(means[:, 0], means[:, 1], "o-", color=colour, fillstyle=filled, label=label)
     axes.axhline(0, color="0.3", linewidth=0.8)
     axes.set_xlabel("multiply-adds removed, %")
     axes.set_ylabel("change of test accuracy, points")

@@ -79,6 +79,8 @@ def measure(options: argparse.Namespace, envs: dict[str, CompressionEnv]) -> lis
 
 def correlation(seen: np.ndarray, tuned: np.ndarray) -> str:
     """Return Spearman's rank correlation with its bootstrap interval, for people."""
+    if len(set(seen)) == 1 or len(set(tuned)) == 1:
+        return "undefined: all are alike"
     rng = np.random.default_rng(0)
     samples = [
         spearmanr(seen[chosen], tuned[chosen]).statistic

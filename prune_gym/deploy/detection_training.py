@@ -75,20 +75,19 @@ def _train_epoch(
     network.train()
     order, total = rng.permutation(len(data.train)), 0.0
     steps = len(order) // recipe.batch_size
-    with fast_gradients(network):
-        for step in range(steps):
-            for group in optimizer.param_groups:
-                group["lr"] = _learning_rate(recipe, epoch + step / steps)
-            chosen = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
-            images, objects = augmented_batch(data, data.train.select(chosen), rng)
-            with fast_forward(device.type):
-                maps = network(images.to(device))
-            loss = yolo_loss(maps, network.heads, size_of(images), objects.to(device))
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_(network.parameters(), LARGEST_GRADIENT)
-            optimizer.step()
-            total += float(loss.detach())
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = _learning_rate(recipe, epoch + step / steps)
+        chosen = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
+        images, objects = augmented_batch(data, data.train.select(chosen), rng)
+        with fast_forward(device.type), fast_gradients(network):
+            maps = network(images.to(device))
+        loss = yolo_loss(maps, network.heads, size_of(images), objects.to(device))
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), LARGEST_GRADIENT)
+        optimizer.step()
+        total += float(loss.detach())
     return total / steps
 
 

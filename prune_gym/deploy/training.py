@@ -105,14 +105,13 @@ def _epoch(
     network.train()
     order, total, rate = rng.permutation(len(data.train)), 0.0, 0.0
     steps = len(order) // recipe.batch_size
-    with fast_gradients(network):
-        for step in range(steps):
-            rate = _learning_rate(recipe, epoch + step / steps)
-            chosen = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
-            images, labels = augmented_batch(data, data.train, chosen, rng)
-            images, labels = images.to(device), labels.to(device)
-            total += _step(network, optimizer, images, labels, rate, recipe, teacher)
-            advance()
+    for step in range(steps):
+        rate = _learning_rate(recipe, epoch + step / steps)
+        chosen = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
+        images, labels = augmented_batch(data, data.train, chosen, rng)
+        images, labels = images.to(device), labels.to(device)
+        total += _step(network, optimizer, images, labels, rate, recipe, teacher)
+        advance()
     network.eval()
     return {"loss": total / steps, "learning_rate": rate}
 
@@ -157,7 +156,7 @@ def _step(
     """Make one step and return the loss before it."""
     for group in optimizer.param_groups:
         group["lr"] = rate
-    with fast_forward(images.device.type):
+    with fast_forward(images.device.type), fast_gradients(network):
         logits = network(images).float()
     loss = nn.functional.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
     if teacher is not None and recipe.distillation:

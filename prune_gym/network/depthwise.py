@@ -11,10 +11,11 @@ from torch import nn
 
 @contextmanager
 def fast_gradients(network: nn.Module) -> Iterator[None]:
-    """Compute strided depthwise convolutions with stride 1, and drop what the stride skips.
+    """Return a context for forward passes that are to be differentiated.
 
-    The outputs are the same. On a processor their input gradient has no fast kernel in bfloat16,
-    at stride 1 it has (``benchmarks/training_step.py``). Elsewhere nothing is changed.
+    Strided depthwise convolutions are computed with stride 1, and what the stride skips is
+    dropped: the outputs are the same. On a processor their input gradient has no fast kernel in
+    bfloat16, at stride 1 it has (``benchmarks/training_step.py``). Elsewhere nothing is changed.
     """
     on_processor = all(each.device.type == "cpu" for each in network.parameters())
     changed = [module for module in network.modules() if on_processor and _is_slow(module)]
