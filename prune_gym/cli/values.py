@@ -29,7 +29,10 @@ def pair(text: str) -> tuple[str, float]:
 
 def limit(text: str) -> tuple[str, float, bool]:
     """Read ``NAME=NUMBER`` or ``NAME=PERCENT%``; returns also whether it was a percentage."""
-    return *pair(text.removesuffix("%")), text.endswith("%")
+    try:
+        return *pair(text.removesuffix("%")), text.endswith("%")
+    except ArgumentTypeError:
+        raise ArgumentTypeError(f"expected NAME=NUMBER or NAME=PERCENT%, got {text!r}") from None
 
 
 def pairs(text: str) -> dict[str, float]:
