@@ -20,9 +20,9 @@ from prune_gym.errors import unknown
 from prune_gym.objectives import DEFAULT, Objective, natural, weights_array
 from prune_gym.parallel import workers
 from prune_gym.progress import progress_bar
-from prune_gym.record import RecordRun
-from prune_gym.run import RunFolder
-from prune_gym.searching import configuration, keep, play
+from prune_gym.runs.folder import RunFolder
+from prune_gym.runs.record import RecordRun
+from prune_gym.runs.search import configuration, keep, play
 
 FIGURES = "hypervolume {task.fields[hypervolume]:.4f}  front {task.fields[front]}"
 

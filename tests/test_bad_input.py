@@ -379,7 +379,7 @@ def test_an_interrupted_command_is_no_traceback(capsys, monkeypatch):
     def stops(path):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("prune_gym.results.read_results", stops)
+    monkeypatch.setattr("prune_gym.runs.results.read_results", stops)
     assert main(["report", "run"]) == 2
     assert "error: interrupted; what was finished is kept" in capsys.readouterr().err
 

@@ -7,10 +7,10 @@ import pytest
 from prune_gym import cli
 from prune_gym.env import CompressionEnv
 from prune_gym.pareto import non_dominated
-from prune_gym.record import RecordRun
-from prune_gym.results import read_results
-from prune_gym.run import RunFolder
-from prune_gym.searching import configuration
+from prune_gym.runs.folder import RunFolder
+from prune_gym.runs.record import RecordRun
+from prune_gym.runs.results import read_results
+from prune_gym.runs.search import configuration
 from prune_gym.strategy import load_strategy
 
 CONFIG = configuration("ChannelPrune-v0", "random", 20, 0)

@@ -19,7 +19,7 @@ from prune_gym.models.darknet_weights import load_darknet
 from prune_gym.models.weights_file import load_weights
 from prune_gym.models.yolov3 import yolov3_eighth, yolov3_tiny
 from prune_gym.paths import data_home
-from prune_gym.plots import front_figure
+from prune_gym.runs.plots import front_figure
 
 SQUARES = ((12, 12), (16, 16), (20, 20), (24, 24), (28, 28), (32, 32))
 

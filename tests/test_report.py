@@ -13,12 +13,12 @@ from nets import make
 
 import train
 from prune_gym import cli
-from prune_gym.commands import commands_of, train_command
 from prune_gym.env import CompressionEnv
-from prune_gym.record import RecordRun
 from prune_gym.report.page import page_data, report_page
-from prune_gym.results import PACKAGES, read_results
-from prune_gym.run import RunFolder
+from prune_gym.runs.commands import commands_of, train_command
+from prune_gym.runs.folder import RunFolder
+from prune_gym.runs.record import RecordRun
+from prune_gym.runs.results import PACKAGES, read_results
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking")

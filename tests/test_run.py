@@ -19,8 +19,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import train
 from agents import AGENTS
 from prune_gym.evaluate import Evaluator
-from prune_gym.journal import Journal, journal_line, read_journal
-from prune_gym.run import RunFolder
+from prune_gym.runs.folder import RunFolder
+from prune_gym.runs.journal import Journal, journal_line, read_journal
 from prune_gym.strategy import load_strategy, strategy_from_dict
 from prune_gym.task import load_evaluator
 

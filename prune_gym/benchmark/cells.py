@@ -20,9 +20,9 @@ from prune_gym.benchmark.preferences import preference_grid, proposals
 from prune_gym.errors import unknown
 from prune_gym.parallel import single_threaded
 from prune_gym.paths import write_atomically
-from prune_gym.record import RecordRun
-from prune_gym.run import CONFIG, JOURNAL, InUseError, RunFolder
-from prune_gym.searching import configuration, keep, play
+from prune_gym.runs.folder import CONFIG, JOURNAL, InUseError, RunFolder
+from prune_gym.runs.record import RecordRun
+from prune_gym.runs.search import configuration, keep, play
 
 RUNS, MEMO, FINISHED, ERROR = "runs", "memo", "cell.json", "error.txt"
 PATIENCE = 60.0  # seconds, for another process to leave a run folder

@@ -19,7 +19,7 @@ from prune_gym.benchmark.figures import (
 from prune_gym.objectives import KNOWN
 from prune_gym.pareto import hypervolume
 from prune_gym.paths import write_atomically
-from prune_gym.results import Results, read_results
+from prune_gym.runs.results import Results, read_results
 
 RESULTS, EVALUATIONS, PROPOSALS = "results.csv", "evaluations.csv", "proposals.csv"
 ABOUT = "about.json"

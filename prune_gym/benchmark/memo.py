@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from prune_gym.evaluate import Evaluator
-from prune_gym.journal import journal_line, read_line
 from prune_gym.network.precision import bfloat16_is_fast
+from prune_gym.runs.journal import journal_line, read_line
 from prune_gym.task import load_evaluator
 
 

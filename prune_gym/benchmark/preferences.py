@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from agents.settings import Conditioned, Trained
-from prune_gym.choice import best_for
 from prune_gym.env import CompressionEnv
 from prune_gym.objectives import episode_return
+from prune_gym.runs.choice import best_for
 
 DIVISIONS = 4  # 35 preferences over four objectives, 15 over three
 

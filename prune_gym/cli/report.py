@@ -20,7 +20,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     """Write the page."""
     from prune_gym.paths import write_atomically
     from prune_gym.report.page import report_page
-    from prune_gym.results import read_results
+    from prune_gym.runs.results import read_results
 
     runs = [read_results(folder) for folder in options.runs]
     write_atomically(options.out, report_page(runs).encode())

@@ -8,7 +8,7 @@ from rich.console import Console
 from torch import nn
 
 from envs_registry import env_ids
-from prune_gym.comparison import comparison
+from prune_gym.deploy.comparison import comparison
 from prune_gym.deploy.saved import save_network
 from prune_gym.env import CompressionEnv
 from prune_gym.errors import unknown

@@ -25,8 +25,8 @@ from prune_gym.network.trace import trace
 from prune_gym.objectives import change, natural
 from prune_gym.paths import cache_home
 from prune_gym.progress import progress_bar
-from prune_gym.record import RecordRun
-from prune_gym.run import RunFolder
+from prune_gym.runs.folder import RunFolder
+from prune_gym.runs.record import RecordRun
 from prune_gym.strategy import Strategy, strategy_from_dict
 
 HALF_THE_WORK = {"flops": 0.5}
@@ -208,7 +208,7 @@ def _search(
     env: CompressionEnv, agent: str, evaluations: int, seed: int, folder: Path
 ) -> list[dict[str, Any]]:
     """Play the agent and return the front's records, the most accurate first."""
-    from prune_gym.searching import configuration, play
+    from prune_gym.runs.search import configuration, play
 
     config = configuration("", agent, evaluations, seed)
     recorded = RecordRun(env, RunFolder(folder, config, resume=False))

@@ -12,14 +12,14 @@ from rich.console import Console
 from rich.table import Table
 
 from envs_registry import ENVS, VERSION
-from prune_gym.choice import knee_point
-from prune_gym.comparison import comparison
 from prune_gym.deploy.apply import save_of
+from prune_gym.deploy.comparison import comparison
 from prune_gym.env import CompressionEnv
 from prune_gym.progress import progress_bar
-from prune_gym.record import RecordRun
-from prune_gym.run import CONFIG, RunFolder
-from prune_gym.searching import configuration, keep, play
+from prune_gym.runs.choice import knee_point
+from prune_gym.runs.folder import CONFIG, RunFolder
+from prune_gym.runs.record import RecordRun
+from prune_gym.runs.search import configuration, keep, play
 from prune_gym.strategy import Strategy, strategy_from_dict
 
 AGENT = "two-stage"

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from prune_gym.choice import knee_point
-from prune_gym.commands import commands_of, train_command
 from prune_gym.objectives import Objective, change, natural, unit_of, weights_array
 from prune_gym.pareto import hypervolume
-from prune_gym.results import Results, versions
+from prune_gym.runs.choice import knee_point
+from prune_gym.runs.commands import commands_of, train_command
+from prune_gym.runs.results import Results, versions
 from prune_gym.strategy import strategy_from_dict
 from prune_gym.wrappers import balanced
 

@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from prune_gym.results import Results
+from prune_gym.runs.results import Results
 
 
 def train_command(results: Results) -> str:

@@ -16,9 +16,9 @@ from prune_gym.env import CompressionEnv
 from prune_gym.objectives import episode_return
 from prune_gym.pareto import hypervolume, non_dominated
 from prune_gym.paths import write_atomically
-from prune_gym.plots import front_figure
-from prune_gym.results import write_task
-from prune_gym.run import RunFolder
+from prune_gym.runs.folder import RunFolder
+from prune_gym.runs.plots import front_figure
+from prune_gym.runs.results import write_task
 from prune_gym.strategy import strategy_from_dict
 
 

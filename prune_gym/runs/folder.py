@@ -12,8 +12,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from prune_gym.journal import Journal
 from prune_gym.paths import write_atomically
+from prune_gym.runs.journal import Journal
 
 CONFIG, JOURNAL, LOCK = "config.json", "evaluations.jsonl", "lock"
 

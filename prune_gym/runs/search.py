@@ -8,7 +8,7 @@ from stable_baselines3.common.logger import KVWriter, Logger
 
 import prune_gym
 from agents import Settings, Trained, find_agent
-from prune_gym.record import RecordRun
+from prune_gym.runs.record import RecordRun
 
 
 def configuration(

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from prune_gym.env import CompressionEnv
-from prune_gym.journal import read_journal
 from prune_gym.objectives import Objective, episode_return
 from prune_gym.pareto import non_dominated
 from prune_gym.paths import write_atomically
-from prune_gym.run import CONFIG, JOURNAL
+from prune_gym.runs.folder import CONFIG, JOURNAL
+from prune_gym.runs.journal import read_journal
 from prune_gym.strategy import load_strategy
 
 TASK = "task.json"
