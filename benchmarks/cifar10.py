@@ -6,10 +6,10 @@
 The first brings one cell to its end by the commands that a user types, and prints them:
 ``train.py``, ``prune-gym choose`` and ``prune-gym finetune``. What is there already is not done
 again, so several processes can work in the same folder on cells of their own. One search of the
-envelope DDPG serves all limits (it searches within ``WIDEST``); every other agent searches each
-limit anew, as its budgets, with as many evaluations. Taken is the strategy that is the most
-accurate one within the limits on the search split, without training. The second writes a line for
-every finished cell.
+envelope DDPG serves all limits, and so does one uniform sweep (``SHARED``); every other agent
+searches each limit anew, as its budgets, with as many evaluations. Taken is the strategy that is
+the most accurate one within the limits on the search split, without training. The second writes a
+line for every finished cell.
 """
 
 import argparse
@@ -35,8 +35,9 @@ METRICS = {"flops": "flops", "latency": "latency_ms", "memory": "memory_bytes", 
 CELL = re.compile(
     r"(?P<network>[a-z0-9]+)-(?P<agent>.+?)-(?P<limits>[a-z]+[\d.]+.*)-seed(?P<seed>\d+)-(?P<recipe>.+)"
 )
-ONE_SEARCH = "envelope-ddpg"  # its front holds every limit
-WIDEST = {"flops": 0.5}
+# The budgets of searches whose front serves every limit. A tighter budget would cut what a uniform
+# sweep proposes in the later layers only, and the strategy would not be uniform any more.
+SHARED = {"envelope-ddpg": {"flops": 0.5}, "uniform": {"flops": 1.0}}
 
 
 def run(command: list[str]) -> None:
@@ -48,7 +49,7 @@ def run(command: list[str]) -> None:
 def cell(options: argparse.Namespace) -> None:
     """Bring one cell to its end."""
     limits, seed = dict(options.limit), options.seed
-    budgets = WIDEST if options.agent == ONE_SEARCH else limits
+    budgets = SHARED.get(options.agent, limits)
     search = options.out / _name(options.network, options.agent, budgets, seed)
     if not (search / "front.csv").is_file():
         command = [sys.executable, str(ROOT / "train.py"), "--env", ENVS[options.network]]
@@ -112,7 +113,7 @@ def main() -> None:
     add = parser.add_argument
     add("--out", type=Path, required=True)
     add("--network", choices=ENVS, default="vgg16")
-    add("--agent", default=ONE_SEARCH)
+    add("--agent", default="envelope-ddpg")
     add("--limit", type=pair, action="append", metavar="COST=SHARE")
     add("--evaluations", type=int, default=200)
     add("--recipe", default="short")
