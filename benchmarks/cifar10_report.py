@@ -50,7 +50,7 @@ def change(row: dict[str, str]) -> float:
 
 def plot(network: str, tuned: list[dict[str, str]], published: list[dict[str, str]]) -> Figure:
     """Draw one network's picture."""
-    figure = Figure((7.2, 4.6), layout="constrained")
+    figure = Figure((7.2, 5.2), layout="constrained")
     axes = figure.add_subplot()
     drops = [float(row["flops_drop"]) for row in published]
     changes = [float(row["change"]) for row in published]
@@ -72,7 +72,7 @@ def plot(network: str, tuned: list[dict[str, str]], published: list[dict[str, st
     axes.set_xlabel("multiply-adds removed, %")
     axes.set_ylabel("change of test accuracy, points")
     axes.set_title(f"{NETWORKS[network]} on CIFAR-10, pruned and fine-tuned")
-    axes.legend(loc="lower left")
+    figure.legend(loc="outside lower center", ncols=2, fontsize=8)
     return figure
 
 
