@@ -48,16 +48,17 @@ def test_repairs_are_all_named() -> None:
         assert f"`{repair}`" in page("repair.md"), repair
 
 
-@pytest.mark.parametrize("name", [path.name for path in DOCS])
-def test_links_exist(name: str) -> None:
-    for target in re.findall(r"\]\(([^)]+)\)", page(name)):
+@pytest.mark.parametrize("path", [ROOT / "README.md", *DOCS], ids=lambda path: path.name)
+def test_links_exist(path: Path) -> None:
+    """Links and pictures, and the heading where a link names one."""
+    for target in re.findall(r"\]\(([^)]+)\)", path.read_text()):
         if not target.startswith("http"):
-            file, _, place = target.partition("#")
-            linked = page(file or name) if not file or file.endswith(".md") else ""
-            assert not file or (ROOT / "docs" / file).is_file(), target
-            headings = re.findall(r"^#+ (.+)$", linked, re.M)
-            anchors = [heading.lower().replace(" ", "-") for heading in headings]
-            assert not place or place in anchors, target
+            name, _, place = target.partition("#")
+            linked = path.parent / name if name else path
+            assert linked.is_file(), target
+            if place:
+                headings = re.findall(r"^#+ (.+)$", linked.read_text(), re.M)
+                assert place in [heading.lower().replace(" ", "-") for heading in headings], target
 
 
 @pytest.mark.parametrize("name", [path.name for path in DOCS])

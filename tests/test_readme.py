@@ -101,9 +101,3 @@ def test_every_option_of_train_is_explained(train) -> None:
     options = {name for action in train._parser()._actions for name in action.option_strings}
     explained = re.findall(r"^\| `(--[a-z]+)` \|", README, re.M)
     assert sorted(explained) == sorted(options - {"-h", "--help"})
-
-
-def test_links_and_pictures_exist() -> None:
-    for target in re.findall(r"\]\(([^)]+)\)", README):
-        if not target.startswith("http"):
-            assert (ROOT / target).is_file(), target
