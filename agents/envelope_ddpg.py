@@ -18,6 +18,8 @@ Departures, and why:
 - gamma = 1: an episode is one pass over the layers, and its return is what the front is made of.
 - Twin critics, from each the vector whose projection on w is smaller (QENV_CTN): the maximum over
   w' overestimates. No target noise and no delayed actor: DDPG, as in the paper's name.
+- The actor's loss has a hinge on its output before tanh (HER, NeurIPS 2017, has the square): a
+  saturated actor gets no gradient and answers every preference alike for the rest of the run.
 - Exploration is drawn per episode and not only per step (:class:`EpisodeNoise`), because actions of
   independent noise all give strategies of about the same size. The updates that the warm-up had no
   data for are made when it ends, all at once.
@@ -49,6 +51,9 @@ from agents.spaces import require_actions
 from agents.warm_up import NOISE
 from prune_gym.objectives import weights_array
 from prune_gym.wrappers import PreferenceConditioned
+
+# Of the actor's output before tanh: further out the action is the same and no gradient comes back.
+SATURATED, SATURATION_PENALTY = 3.0, 0.1
 
 
 class EpisodeNoise(ActionNoise):
@@ -264,8 +269,7 @@ class EnvelopeDDPG(TD3):
             values = self.critic(state, _tile(batch.actions, self.relabelled))
             critic_loss = torch.stack([_loss(target - value, w, blend) for value in values]).sum()
             descend(self.critic.optimizer, critic_loss)
-            q = self.critic.q1_forward(state, self.actor(state))
-            actor_loss = -(w * q).sum(1).mean()
+            actor_loss = self._actor_loss(state, w)
             descend(self.actor.optimizer, actor_loss)
             polyak_update(self.critic.parameters(), self.critic_target.parameters(), self.tau)
             polyak_update(self.actor.parameters(), self.actor_target.parameters(), self.tau)
@@ -286,6 +290,12 @@ class EnvelopeDDPG(TD3):
     def _with(self, observations: Tensor, w: Tensor) -> Tensor:
         """Replace the preference at the end of the observations."""
         return torch.cat([observations[:, : -w.shape[1]], w], dim=1)
+
+    def _actor_loss(self, state: Tensor, w: Tensor) -> Tensor:
+        raw = self.actor.mu[:-1](state)  # all but the tanh
+        q = self.critic.q1_forward(state, torch.tanh(raw))
+        saturated = (raw.abs() - SATURATED).relu().square().mean()
+        return SATURATION_PENALTY * saturated - (w * q).sum(1).mean()
 
     @torch.no_grad()
     def _target(self, batch: ReplayBufferSamples, w: Tensor) -> Tensor:

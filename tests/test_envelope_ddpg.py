@@ -55,6 +55,16 @@ def test_one_agent_answers_for_every_preference(agent):
     assert 0.25 < answers[1] < 0.85
 
 
+def test_a_saturated_actor_recovers():
+    """Far out tanh is flat: without its own gradient there the actor answers -1 for ever."""
+    agent = learned()
+    with torch.no_grad():
+        agent.actor.mu[-2].bias.fill_(-40.0)
+    assert ask(agent, 0.05) == ask(agent, 0.95) == -1
+    agent.learn(600, reset_num_timesteps=False)
+    assert ask(agent, 0.05) < 0 < ask(agent, 0.95)
+
+
 def test_preferences_by_name_by_order_and_in_the_observation(agent):
     observation = np.zeros(1, np.float32)
     by_name, _ = agent.predict(observation, {"second": 3.0, "first": 1.0})
