@@ -1,7 +1,8 @@
 """Agents by name: each one searches an environment for a number of episodes.
 
-An agent is a function ``search(env, settings)`` in a file of its own. ``env`` has a vector reward
-and records what is evaluated; the agent plays ``settings.episodes`` episodes on it.
+An agent is a function ``search(env, settings)`` in a file of its own; ``parts`` has what agents are
+made of. ``env`` has a vector reward and records what is evaluated; the agent plays
+``settings.episodes`` episodes on it.
 """
 
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from importlib import import_module
 
 import gymnasium as gym
 
-from agents.settings import Settings, Trained
+from agents.parts.settings import Settings, Trained
 from prune_gym.errors import unknown
 
 __all__ = ["AGENTS", "Settings", "Trained", "find_agent"]

@@ -2,7 +2,7 @@
 
 After "ABCP: Automatic Block-wise and Channel-wise Network Pruning via Joint Search" (arXiv
 2110.03858, IEEE TCDS 2023). A strategy is sampled decision by decision
-(:class:`agents.controller.Controller`) and its controller is taught by
+(:class:`agents.parts.controller.Controller`) and its controller is taught by
 
     loss = -(R - b) * sum log p(sample) - c * sum H,      b <- b + (1 - d) (R - b)
 
@@ -20,12 +20,12 @@ import torch
 from stable_baselines3.common.logger import Logger
 from torch import Tensor
 
-from agents.controller import Controller
-from agents.descend import descend
-from agents.playing import play
-from agents.settings import Settings
-from agents.spaces import require_actions
-from agents.warm_up import warm_up
+from agents.parts.controller import Controller
+from agents.parts.descend import descend
+from agents.parts.playing import play
+from agents.parts.settings import Settings
+from agents.parts.spaces import require_actions
+from agents.parts.warm_up import warm_up
 from prune_gym.decisions import Decision
 from prune_gym.objectives import weights_array
 from prune_gym.wrappers import balanced

@@ -27,12 +27,12 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.utils import polyak_update
 from torch.nn import functional as F
 
-from agents.descend import descend
-from agents.episodes import Episodes
-from agents.filling import fill
-from agents.settings import Settings
-from agents.spaces import require_actions
-from agents.warm_up import warm_up
+from agents.parts.descend import descend
+from agents.parts.episodes import Episodes
+from agents.parts.filling import fill
+from agents.parts.settings import Settings
+from agents.parts.spaces import require_actions
+from agents.parts.warm_up import warm_up
 from prune_gym.budgets import Budgets
 
 # Budgets where the environment has none: shares of the way from the least cost to the original's.

@@ -11,9 +11,9 @@ docs/emomc.md has the departures.
 
 import gymnasium as gym
 
-from agents.evolution import evolve
-from agents.selection import by_crowding
-from agents.settings import Settings
+from agents.parts.evolution import evolve
+from agents.parts.selection import by_crowding
+from agents.parts.settings import Settings
 
 
 def search(env: gym.Env, settings: Settings) -> None:

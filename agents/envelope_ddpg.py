@@ -35,113 +35,24 @@ import gymnasium as gym
 import numpy as np
 import torch
 from stable_baselines3 import TD3
-from stable_baselines3.common.buffers import ReplayBuffer
-from stable_baselines3.common.noise import ActionNoise, VectorizedActionNoise
-from stable_baselines3.common.policies import ContinuousCritic
-from stable_baselines3.common.torch_layers import create_mlp
+from stable_baselines3.common.noise import VectorizedActionNoise
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.common.utils import polyak_update
 from stable_baselines3.td3.policies import TD3Policy
-from torch import Tensor, nn
+from torch import Tensor
 
-from agents.descend import descend
-from agents.filling import learn
-from agents.settings import Settings
-from agents.spaces import require_actions
-from agents.warm_up import NOISE
+from agents.parts.descend import descend
+from agents.parts.episode_noise import EpisodeNoise
+from agents.parts.filling import learn
+from agents.parts.settings import Settings
+from agents.parts.spaces import require_actions
+from agents.parts.vector_critic import EnvelopePolicy
+from agents.parts.vector_replay import VectorReplayBuffer
 from prune_gym.objectives import weights_array
 from prune_gym.wrappers import PreferenceConditioned
 
 # Of the actor's output before tanh: further out the action is the same and no gradient comes back.
 SATURATED, SATURATION_PENALTY = 3.0, 0.1
-
-
-class EpisodeNoise(ActionNoise):
-    """Exploration: one offset per episode plus noise per step; ``shape`` is the action's."""
-
-    def __init__(self, shape: tuple[int, ...], per_episode: float, per_step: float) -> None:
-        """Give the standard deviations, in units of actions in [-1, 1]."""
-        super().__init__()
-        self._shape, self.per_episode, self.per_step = shape, per_episode, per_step
-        self.reset()
-
-    def reset(self) -> None:
-        """Draw the offset and the random ratio of the next episode."""
-        self._offset = np.random.normal(0.0, self.per_episode, self._shape)
-        self._ratio = np.random.uniform(-1.0, 1.0, self._shape)
-
-    def __call__(self) -> np.ndarray:
-        """Return the noise of one step."""
-        return self._offset + np.random.normal(0.0, self.per_step, self._shape)
-
-    def random_action(self) -> np.ndarray:
-        """Return an action around the episode's random ratio, in [-1, 1]."""
-        return np.clip(self._ratio + np.random.normal(0.0, NOISE, self._shape), -1.0, 1.0)
-
-
-class VectorReplayBuffer(ReplayBuffer):
-    """A replay buffer whose rewards are the vectors in ``info["vector_reward"]``.
-
-    Attributes:
-        finished: the terminal infos of the strategies whose transitions it was given.
-    """
-
-    def __init__(self, *args: Any, reward_dim: int, **kwargs: Any) -> None:
-        """Take ``reward_dim`` beside SB3's arguments."""
-        super().__init__(*args, **kwargs)
-        self.vectors = np.zeros((self.buffer_size, self.n_envs, reward_dim), dtype=np.float32)
-        self.finished: list[dict[str, Any]] = []
-
-    def add(self, obs, next_obs, action, reward, done, infos) -> None:
-        """Store a transition of every environment."""
-        self.finished += [info for info in infos if "strategy" in info]
-        self.vectors[self.pos] = [info["vector_reward"] for info in infos]
-        super().add(obs, next_obs, action, reward, done, infos)
-
-    def _get_samples(self, batch_inds: np.ndarray, env=None) -> ReplayBufferSamples:
-        # The same draw of environments serves the vectors and the rest of the transition.
-        envs = np.random.randint(0, high=self.n_envs, size=(len(batch_inds),))
-        ended = self.dones[batch_inds, envs] * (1 - self.timeouts[batch_inds, envs])
-        parts = (
-            self._normalize_obs(self.observations[batch_inds, envs], env),
-            self.actions[batch_inds, envs],
-            self._normalize_obs(self.next_observations[batch_inds, envs], env),
-            ended.reshape(-1, 1),
-            self.vectors[batch_inds, envs],
-        )
-        return ReplayBufferSamples(*map(self.to_torch, parts))
-
-
-class VectorCritic(ContinuousCritic):
-    """Critics that return one value per objective, each ``(batch, reward_dim)``."""
-
-    def __init__(self, *args: Any, reward_dim: int, **kwargs: Any) -> None:
-        """Take ``reward_dim`` beside SB3's arguments."""
-        super().__init__(*args, **kwargs)
-        arch, activation = kwargs["net_arch"], kwargs["activation_fn"]
-        inputs = kwargs["features_dim"] + self.action_space.shape[0]  # type: ignore[index]
-        self.q_networks = []
-        for index in range(self.n_critics):
-            network = nn.Sequential(*create_mlp(inputs, reward_dim, arch, activation))
-            self.add_module(f"qf{index}", network)
-            self.q_networks.append(network)
-
-
-class EnvelopePolicy(TD3Policy):
-    """TD3's actor and a vector critic."""
-
-    def __init__(self, *args: Any, reward_dim: int, **kwargs: Any) -> None:
-        """Take ``reward_dim`` beside SB3's arguments."""
-        self._reward_dim = reward_dim
-        super().__init__(*args, **kwargs)
-
-    def make_critic(self, features_extractor=None) -> VectorCritic:
-        """Return the critics."""
-        kwargs = self._update_features_extractor(self.critic_kwargs, features_extractor)
-        return VectorCritic(**kwargs, reward_dim=self._reward_dim).to(self.device)
-
-    def _get_constructor_parameters(self) -> dict[str, Any]:
-        return super()._get_constructor_parameters() | {"reward_dim": self._reward_dim}
 
 
 class EnvelopeDDPG(TD3):

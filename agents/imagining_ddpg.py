@@ -3,9 +3,10 @@
 The actor and critics of :mod:`agents.envelope_ddpg` learn from every evaluated strategy for all
 preferences. What is evaluated next is not left to noise: before every episode the actor plays many
 episodes in imagination, greedily and with noise, each for another preference; costs and budgets
-are exact there. :class:`agents.imagination.Imagination` predicts their accuracies, varies the most
-promising ones, and the real evaluation is spent on the strategy that promises most hypervolume.
-Half of every batch are imagined transitions with the predicted accuracy, as in Dyna (Sutton 1991).
+are exact there. :class:`agents.parts.imagination.Imagination` predicts their accuracies and varies
+the most promising ones; the real evaluation is spent on the strategy that promises most
+hypervolume. Half of every batch are imagined transitions with the predicted accuracy, as in Dyna
+(Sutton 1991).
 """
 
 import gymnasium as gym
@@ -13,11 +14,12 @@ import numpy as np
 import torch
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 
-from agents.envelope_ddpg import EnvelopeDDPG, VectorReplayBuffer
-from agents.filling import learn
-from agents.imagination import Imagination
-from agents.settings import Settings
-from agents.spaces import require_actions
+from agents.envelope_ddpg import EnvelopeDDPG
+from agents.parts.filling import learn
+from agents.parts.imagination import Imagination
+from agents.parts.settings import Settings
+from agents.parts.spaces import require_actions
+from agents.parts.vector_replay import VectorReplayBuffer
 from prune_gym.env import CompressionEnv
 from prune_gym.imagined import Imagined, imagine
 from prune_gym.wrappers import PreferenceConditioned

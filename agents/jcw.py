@@ -2,15 +2,15 @@
 
 After "Joint Channel and Weight Pruning for Model Acceleration on Mobile Devices" (arXiv
 2110.08013, ECCV 2022): NSGA-II whose selection sorts the strategies once for each of four reference
-latencies (:class:`agents.selection.UniformSelection`), so that a population does not
+latencies (:class:`agents.parts.selection.UniformSelection`), so that a population does not
 gather in one region. docs/jcw.md has the departures.
 """
 
 import gymnasium as gym
 
-from agents.evolution import evolve
-from agents.selection import UniformSelection
-from agents.settings import Settings
+from agents.parts.evolution import evolve
+from agents.parts.selection import UniformSelection
+from agents.parts.settings import Settings
 
 
 def search(env: gym.Env, settings: Settings) -> None:

@@ -9,10 +9,10 @@ episode's return. The first parents are the shared warm-up.
 import gymnasium as gym
 import numpy as np
 
-from agents.playing import play_all
-from agents.settings import Settings
-from agents.spaces import require_actions
-from agents.warm_up import random_ratio, warm_up
+from agents.parts.playing import play_all
+from agents.parts.settings import Settings
+from agents.parts.spaces import require_actions
+from agents.parts.warm_up import random_ratio, warm_up
 
 try:
     from pymoo.algorithms.moo.nsga2 import NSGA2

@@ -11,10 +11,10 @@ from collections.abc import Callable
 import gymnasium as gym
 import numpy as np
 
-from agents.playing import play
-from agents.settings import Settings
-from agents.spaces import require_actions
-from agents.warm_up import warm_up
+from agents.parts.playing import play
+from agents.parts.settings import Settings
+from agents.parts.spaces import require_actions
+from agents.parts.warm_up import warm_up
 from prune_gym.errors import unknown
 
 try:

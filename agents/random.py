@@ -2,7 +2,7 @@
 
 import gymnasium as gym
 
-from agents.settings import Settings
+from agents.parts.settings import Settings
 
 
 def search(env: gym.Env, settings: Settings) -> None:

@@ -8,10 +8,10 @@ from what their warm-up finds.
 import gymnasium as gym
 import numpy as np
 
-from agents.playing import play
-from agents.settings import Settings
-from agents.spaces import require_actions
-from agents.warm_up import random_ratio
+from agents.parts.playing import play
+from agents.parts.settings import Settings
+from agents.parts.spaces import require_actions
+from agents.parts.warm_up import random_ratio
 
 
 def search(env: gym.Env, settings: Settings) -> None:

@@ -12,9 +12,9 @@ import stable_baselines3
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.noise import NormalActionNoise
 
-from agents.filling import learn
-from agents.settings import Settings
-from agents.spaces import require_actions
+from agents.parts.filling import learn
+from agents.parts.settings import Settings
+from agents.parts.spaces import require_actions
 from prune_gym.errors import unknown
 from prune_gym.wrappers import ScalarReward
 

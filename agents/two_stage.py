@@ -11,9 +11,9 @@ import numpy as np
 from stable_baselines3 import DDPG
 from stable_baselines3.common.noise import NormalActionNoise
 
-from agents.filling import learn
-from agents.settings import Settings
-from agents.spaces import require_actions
+from agents.parts.filling import learn
+from agents.parts.settings import Settings
+from agents.parts.spaces import require_actions
 from prune_gym.wrappers import ScalarReward
 
 NOISE, DECAY = 1.0, 0.95  # standard deviation, in units of actions in [-1, 1], and per episode

@@ -3,8 +3,8 @@
 import gymnasium as gym
 import numpy as np
 
-from agents.settings import Settings
-from agents.warm_up import spread
+from agents.parts.settings import Settings
+from agents.parts.warm_up import spread
 
 
 def search(env: gym.Env, settings: Settings) -> None:

@@ -11,9 +11,9 @@ import gymnasium as gym
 import numpy as np
 
 import prune_gym  # noqa: F401  (registers the ids)
-from agents.imagination import Imagination
-from agents.playing import play
-from agents.warm_up import warm_up
+from agents.parts.imagination import Imagination
+from agents.parts.playing import play
+from agents.parts.warm_up import warm_up
 from prune_gym.pareto import hypervolume
 
 

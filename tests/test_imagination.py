@@ -4,8 +4,8 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from agents.accuracy_model import AccuracyModel
-from agents.imagination import Imagination
+from agents.parts.accuracy_model import AccuracyModel
+from agents.parts.imagination import Imagination
 from prune_gym.env import CompressionEnv
 from prune_gym.imagined import imagine
 from prune_gym.pareto import hypervolume

@@ -13,11 +13,11 @@ from stable_baselines3.common.logger import Logger
 
 from agents import Settings, find_agent
 from agents.abcp import ABCP
-from agents.controller import Controller
-from agents.evolution import Grid, cross, mutate, offspring
-from agents.selection import UniformSelection, by_crowding, crowding_distance, fronts
+from agents.parts.controller import Controller
+from agents.parts.evolution import Grid, cross, mutate, offspring
+from agents.parts.selection import UniformSelection, by_crowding, crowding_distance, fronts
+from agents.parts.warm_up import warm_up
 from agents.two_stage import DecayingNoise
-from agents.warm_up import warm_up
 from prune_gym.cli import main
 from prune_gym.decisions import Decision
 from prune_gym.env import CompressionEnv

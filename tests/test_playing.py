@@ -10,8 +10,8 @@ from test_benchmark import TESTS
 from tiny_envs import TINY
 
 from agents import Settings, find_agent
-from agents.playing import play_all
-from agents.warm_up import warm_up
+from agents.parts.playing import play_all
+from agents.parts.warm_up import warm_up
 from prune_gym.env import CompressionEnv
 from prune_gym.parallel import workers
 

@@ -11,8 +11,8 @@ from joblib import Parallel, delayed
 from test_benchmark import TESTS, arguments, contents, words
 from tiny_envs import TINY
 
-from agents.playing import play_all
-from agents.warm_up import warm_up
+from agents.parts.playing import play_all
+from agents.parts.warm_up import warm_up
 from prune_gym import cli
 from prune_gym.parallel import workers
 

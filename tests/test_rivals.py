@@ -14,9 +14,9 @@ from stable_baselines3.common.logger import Logger
 
 from agents import Settings, find_agent
 from agents.amc import AMC, TARGETS, EpisodeBuffer, ErrorReward, make
-from agents.filling import fill, nearest_action
-from agents.settings import Conditioned
-from agents.warm_up import warm_up
+from agents.parts.filling import fill, nearest_action
+from agents.parts.settings import Conditioned
+from agents.parts.warm_up import warm_up
 from prune_gym.env import CompressionEnv
 from prune_gym.wrappers import ScalarReward
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from agents.settings import Conditioned, Trained
+from agents.parts.settings import Conditioned, Trained
 from prune_gym.env import CompressionEnv
 from prune_gym.objectives import episode_return
 from prune_gym.runs.choice import best_for

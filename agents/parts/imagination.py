@@ -9,7 +9,7 @@ is largest (EHVI; Emmerich, Giannakoglou & Naujoks, IEEE TEVC 2006) is evaluated
 import numpy as np
 from scipy.special import ndtr
 
-from agents.accuracy_model import AccuracyModel
+from agents.parts.accuracy_model import AccuracyModel
 from prune_gym.env import CompressionEnv
 from prune_gym.pareto import non_dominated
 

@@ -12,10 +12,10 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from agents.playing import play_all
-from agents.settings import Settings
-from agents.spaces import require_actions
-from agents.warm_up import warm_up
+from agents.parts.playing import play_all
+from agents.parts.settings import Settings
+from agents.parts.spaces import require_actions
+from agents.parts.warm_up import warm_up
 from prune_gym.decisions import Decision
 from prune_gym.strategy import strategy_from_dict
 

@@ -5,9 +5,9 @@ import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
-from agents.episodes import Episodes
-from agents.settings import Settings
-from agents.warm_up import warm_up
+from agents.parts.episodes import Episodes
+from agents.parts.settings import Settings
+from agents.parts.warm_up import warm_up
 
 
 def learn(model: BaseAlgorithm, settings: Settings) -> None:

@@ -1,0 +1,1 @@
+"""What agents are made of: warm-up, playing, evolution, imagination, vector critics."""
