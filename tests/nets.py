@@ -150,6 +150,43 @@ class PaddedUnevenly(nn.Module):
         return self.out(self.mix(x).mean((2, 3)))
 
 
+class Gated(nn.Module):
+    """Squeeze-and-excitation by linear layers, in a residual block, and by convolutions."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.inner = conv(3, 8), nn.Conv2d(8, 8, 3, padding=1)
+        self.norm, self.pool = nn.BatchNorm2d(8), nn.AdaptiveAvgPool2d(1)
+        self.squeeze, self.excite = nn.Linear(8, 3), nn.Linear(3, 8)
+        self.wide, self.narrow, self.open = conv(8, 6), nn.Conv2d(6, 4, 1), nn.Conv2d(4, 6, 1)
+        self.out = nn.Linear(6, 4)
+
+    def forward(self, x):
+        x = self.stem(x)
+        y = self.norm(self.inner(x))
+        count, channels, _, _ = y.size()
+        gate = self.squeeze(self.pool(y).view(count, channels))
+        gate = torch.sigmoid(self.excite(F.relu(gate))).view(count, channels, 1, 1)
+        x = self.wide(F.relu(x + y * gate.expand_as(y)))
+        gate = self.open(F.silu(self.narrow(x.mean((2, 3), keepdim=True))))
+        x = x * (F.relu6(gate + 3) / 6)
+        return self.out(x.mean((2, 3)))
+
+
+class Broadcast(nn.Module):
+    """A number for each channel added to its whole map, and a swish written as a product."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.inner, self.context = conv(3, 7), conv(7, 6), nn.Conv2d(6, 6, 1)
+        self.mix, self.out = nn.Conv2d(6, 5, 3), nn.Linear(5, 4)
+
+    def forward(self, x):
+        x = self.inner(self.stem(x))
+        x = self.mix(x + self.context(F.adaptive_avg_pool2d(x, 1)))
+        return self.out((x * torch.sigmoid(x)).mean((2, 3)))
+
+
 ZOO = {
     "plain": Tiny,
     "flattened": Flattened,
@@ -161,6 +198,8 @@ ZOO = {
     "concat": Concat,
     "preactivation": Preactivation,
     "two norms": TwoNorms,
+    "gated": Gated,
+    "broadcast": Broadcast,
 }
 
 

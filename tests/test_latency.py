@@ -402,6 +402,27 @@ def test_the_profile_command_asks_for_a_name_of_the_device(capsys):
     assert "--device is missing" in capsys.readouterr().err
 
 
+def test_the_profile_command_measures_a_network_of_ones_own(quick, tmp_path, capsys):
+    out = tmp_path / "latency.json"
+    command = ["profile", "--network", "nets:Tiny", "--runtime", "torch", "--threads", "1"]
+    command += ["--device", "a test", "--out", str(out)]
+    assert main(command) == 2
+    assert "--shape is missing: of nets:Tiny's images" in capsys.readouterr().err
+    assert main([*command, "--shape", "3x8x8"]) == 0
+    Latency(tiny_table(), load_latency_table(str(out)))
+    assert main([*command, "--shape", "3x8x8", "--check"]) == 0
+    assert "nets:Tiny: median error" in capsys.readouterr().out
+
+
+def test_a_shape_that_is_none(capsys):
+    for shape in ("3x8", "3x8x0", "axbxc"):
+        with pytest.raises(SystemExit, match="2"):
+            main(["profile", "--network", "nets:Tiny", "--shape", shape])
+        assert f"expected CHANNELSxHEIGHTxWIDTH, 3x32x32 say, got '{shape}'" in (
+            " ".join(capsys.readouterr().err.split())
+        )
+
+
 def test_the_check_of_a_runtime_that_is_not_here(tmp_path, capsys):
     path = tmp_path / "phone.json"
     about = {"device": "a phone", "runtime": "tflite", "batch": 1, "threads": 1}

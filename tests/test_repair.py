@@ -78,18 +78,19 @@ def test_keeping_everything_scores_as_the_original(env):
     assert env.unwrapped.original_metrics["accuracy"] == original > 0.9
 
 
-@pytest.mark.parametrize("name", ["plain", "flattened", "residual", "depthwise", "concat"])
-def test_merge_comes_nearer_to_the_original(name):
+@pytest.mark.parametrize("name", ZOO)
+@pytest.mark.parametrize("repair", ["merge", "least_squares"])
+def test_repair_comes_nearer_to_the_original(name, repair):
     net = make(name)
     table = trace(net, (3, 8, 8))
     calibration = calibrate(net, table, IMAGES)
     kept = [np.sort(o[: max(3 * len(o) // 4, 1)]) for o in calibration.orders]
     error = {}
-    for repair in ("none", "merge"):
-        candidate = cut_and_repair(net, table, kept, repair, calibration, IMAGES)
+    for each in ("none", repair):
+        candidate = cut_and_repair(net, table, kept, each, calibration, IMAGES)
         with torch.inference_mode():
-            error[repair] = float((candidate(IMAGES) - net(IMAGES)).square().mean())
-    assert error["merge"] < error["none"]
+            error[each] = float((candidate(IMAGES) - net(IMAGES)).square().mean())
+    assert error[repair] < error["none"]
 
 
 def test_batch_norm_statistics_follow_the_cut():

@@ -170,6 +170,33 @@ def test_the_networks_outputs_are_never_cut():
                 assert net.get_submodule(member.module) is not last or member.dim == "in"
 
 
+def test_a_gate_belongs_to_the_channels_that_it_multiplies():
+    table = trace(make("gated"), (3, 8, 8))
+    sizes = {group.name: group.size for group in table.groups}
+    assert sizes == {"stem.0": 8, "squeeze": 3, "wide.0": 6, "narrow": 4}
+    (wide,) = (group for group in table.groups if group.name == "wide.0")
+    assert {(m.module, m.dim) for m in wide.members} >= {("open", "out"), ("narrow", "in")}
+    (block,) = table.blocks
+    assert block.layers == ("inner", "norm", "pool", "squeeze", "excite")
+
+
+def test_arithmetic_with_numbers_is_understood():
+    net = Odd(lambda net, x: (1 - x * 0.5).clamp(min=0) / 6 + (x + x) - 3)
+    assert len(trace(net.eval(), (3, 8, 8)).groups) == 2
+
+
+def test_products_that_mix_channels_are_refused():
+    with pytest.raises(ValueError, match=r"'mul' \(mul of different channels, \(1, 1, 8, 8\) and"):
+        trace(Odd(lambda net, x: net.one(x) * x, one=nn.Conv2d(4, 1, 1)).eval(), (3, 8, 8))
+    with pytest.raises(ValueError, match=r"different channels, \(1, 4, 8, 4\) and \(1, 4\)"):
+        pooled = Odd(lambda net, x: x * net.gate(x.mean((2, 3))), gate=nn.Linear(4, 4))
+        trace(pooled.eval(), (3, 8, 4))
+    with pytest.raises(ValueError, match="layer 'scale'.*parameter or buffer outside of a layer"):
+        scaled = Odd(lambda net, x: x * net.scale)
+        scaled.scale = nn.Parameter(torch.ones(4, 1, 1))
+        trace(scaled.eval(), (3, 8, 8))
+
+
 def test_unknown_layers_are_named():
     net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.PixelShuffle(2), nn.Flatten(), nn.Linear(256, 4))
     with pytest.raises(ValueError, match="layer '1'.*PixelShuffle.*not understood.*known are"):

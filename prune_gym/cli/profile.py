@@ -1,13 +1,18 @@
 """``prune-gym profile``: a latency table measured on this machine, and its check."""
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from prune_gym.cli.values import natural_number, new_file, positive
+from prune_gym.cli.values import image_shape, natural_number, new_file, positive
+
+if TYPE_CHECKING:
+    from torch import nn
 
 HELP = "measure a latency table on this machine"
 
@@ -15,7 +20,8 @@ HELP = "measure a latency table on this machine"
 def options(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     add = parser.add_argument
-    add("--network", action="append", help="repeatable; default: vgg16")
+    add("--network", action="append", help="repeatable; default: vgg16; own: module:function")
+    add("--shape", type=image_shape, help="of an own network's images: 3x32x32, say")
     add("--runtime", default="onnxruntime")
     add("--threads", type=positive, default=2)
     add("--batch", type=positive, default=1)
@@ -28,7 +34,6 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Measure a table, or compare one with what is measured."""
-    from prune_gym import models
     from prune_gym.deploy.profile import profile
     from prune_gym.deploy.runtimes import Setting
 
@@ -36,9 +41,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
         return _check_latency(options, console)
     if not options.device:
         raise ValueError("--device is missing: what to call this machine in the table")
-    for name in options.network or ["vgg16"]:
-        network = models.build(name, 10)
-        shape = models.NETWORKS[name].input_shape
+    for name, network, shape in _networks(options):
         setting = Setting(options.batch, shape, options.threads)
         profile(
             network,
@@ -54,14 +57,12 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
 
 def _check_latency(options: argparse.Namespace, console: Console) -> int:
-    from prune_gym import models
     from prune_gym.costs.latency import load_latency_table
     from prune_gym.deploy.check import check
 
     latency = load_latency_table(options.latency or str(options.out))
-    for name in options.network or ["vgg16"]:
-        network = models.build(name, 10)
-        result = check(network, latency, models.NETWORKS[name].input_shape, seed=options.seed)
+    for name, network, shape in _networks(options):
+        result = check(network, latency, shape, seed=options.seed)
         title = f"{name}: {latency.about['device']}, {latency.about['runtime']}"
         table = Table("predicted ms", "measured ms", "error", "error of the share", title=title)
         columns = (result.predicted, result.measured, result.errors, result.relative_errors)
@@ -74,3 +75,21 @@ def _check_latency(options: argparse.Namespace, console: Console) -> int:
         if result.warning:
             console.print(f"[yellow]warning: {result.warning}", highlight=False, soft_wrap=True)
     return 0
+
+
+def _networks(
+    options: argparse.Namespace,
+) -> Iterator[tuple[str, "nn.Module", tuple[int, int, int]]]:
+    """Yield name, network and image shape (C, H, W) of what ``--network`` names."""
+    from torch import nn
+
+    from prune_gym import models
+    from prune_gym.importing import call_named
+
+    for name in options.network or ["vgg16"]:
+        if ":" not in name:
+            yield name, models.build(name, 10), models.NETWORKS[name].input_shape
+        elif options.shape:
+            yield name, call_named(name, (nn.Module,), "network").eval(), options.shape
+        else:
+            raise ValueError(f"--shape is missing: of {name}'s images, 3x32x32 say")

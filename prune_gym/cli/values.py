@@ -43,6 +43,15 @@ def pairs(text: str) -> dict[str, float]:
     return dict(found)
 
 
+def image_shape(text: str) -> tuple[int, int, int]:
+    """Read ``CHANNELSxHEIGHTxWIDTH``."""
+    parts = text.split("x")
+    if len(parts) != 3 or not all(part.isdecimal() and int(part) for part in parts):
+        raise ArgumentTypeError(f"expected CHANNELSxHEIGHTxWIDTH, 3x32x32 say, got {text!r}")
+    channels, height, width = map(int, parts)
+    return channels, height, width
+
+
 def new_file(text: str) -> Path:
     """Read where a file is to be written; what cannot be is refused before the work is done."""
     path = Path(text)

@@ -208,7 +208,7 @@ def report(measured: Measured, out: Path | None, console: Console) -> None:
         table.add_row(labels[metric], natural(before, metric), natural(after, metric), changed)
     for runtime, each in measured.latency.items():
         cells = (_cell(spread, " ms") for spread in (each.before, each.after))
-        table.add_row(f"latency, {runtime}", *cells, _cell(each.factor, " x quicker"))
+        table.add_row(f"latency, {runtime}", *cells, _cell(each.factor, " x as fast"))
     console.print(table)
     console.print(
         f"Latency: median (quartiles) of calls of {about['batch']} image(s) on {about['threads']} "

@@ -46,7 +46,8 @@ def _block_at(
     names = tuple(
         str(node.target) for node in sorted(branch, key=steps.__getitem__) if node.target in kinds
     )
-    leaves = any(user not in branch and user is not addition for n in branch for user in n.users)
+    readers = {user for n in branch for user in n.users if not _unused(user)}
+    leaves = readers - branch - {addition}
     enters = any(
         source not in branch and source is not x
         for n in branch
@@ -58,6 +59,10 @@ def _block_at(
     saved = min(steps[node] for node in branch), steps[addition]
     held = holders[x], holders[addition]
     return Block(_common_module(names), names, x.name, addition.name, saved, held)
+
+
+def _unused(node: fx.Node) -> bool:
+    return not node.users and node.op != "output"  # the height in `n, c, h, w = x.size()`, say
 
 
 def _common_module(names: Sequence[str]) -> str:

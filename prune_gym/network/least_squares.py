@@ -64,7 +64,9 @@ class _Recorder(fx.Interpreter):
         module = _module(self.module, n)
         if isinstance(module, nn.Conv2d | nn.Linear):
             self.reference.outputs[str(n.target)] = _sampled(result)
-            if (other := _added(self.module, n)) in self.env:
+            other = _added(self.module, n)
+            # A number for a whole map has no place for each place of the map.
+            if other in self.env and self.env[other].shape == result.shape:
                 self.reference.beside[str(n.target)] = _sampled(self.env[other])
         elif isinstance(module, nn.BatchNorm2d):
             inputs = self.env[n.all_input_nodes[0]]
@@ -146,7 +148,7 @@ class _Fitter(fx.Interpreter):
         """Return the outputs that the layer should have, ``float32 (rows, outputs)``."""
         target = self._kept(name, self.reference.outputs[name])
         other = _added(self.module, node)
-        if other not in self.env:
+        if other not in self.env or name not in self.reference.beside:
             return target
         lack = self._kept(name, self.reference.beside[name]) - _sampled(self.env[other])
         user = next(iter(node.users))

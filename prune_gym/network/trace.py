@@ -1,10 +1,10 @@
 """From a network to its layer table, by one symbolic trace.
 
 Every channel of every tensor carries the name of the *unit* that writes it. Layers read and write
-units; additions make two units one; so channels that must be cut together end up with one name.
-Units that occur in the same places form a channel group. This one pass yields the layers, the
-groups and the lifetimes of the activations, and it is exact where a group covers only a part of a
-tensor (concatenations, zero-padded shortcuts), which is why it is done here.
+units; additions and products make two units one; so channels that must be cut together end up with
+one name. Units that occur in the same places form a channel group. This one pass yields the layers,
+the groups and the lifetimes of the activations, and it is exact where a group covers only a part of
+a tensor (concatenations, zero-padded shortcuts), which is why it is done here.
 """
 
 from collections.abc import Sequence
@@ -26,8 +26,10 @@ _ELEMENTWISE_MODULES = (
 )
 _ELEMENTWISE_FUNCTIONS = (
     *("relu", "relu_", "relu6", "leaky_relu", "elu", "gelu", "silu", "mish", "tanh", "sigmoid"),
-    *("hardswish", "hardsigmoid", "hardtanh", "dropout", "dropout2d", "contiguous"),
+    *("hardswish", "hardsigmoid", "hardtanh", "dropout", "dropout2d", "contiguous", "clamp"),
 )
+_PRODUCTS = ("mul", "imul", "mul_")  # of a map and its gate, as in squeeze-and-excitation
+_WITH_NUMBERS = (*ADDITIONS, *_PRODUCTS, "sub", "truediv", "div")
 _POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
 _RESIZES = (nn.Upsample, nn.ConstantPad2d)  # height and width only
 _POOL_FUNCTIONS = (F.max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d)
@@ -129,6 +131,8 @@ class _Tracer(fx.Interpreter):
             return self._new(units, _size(result))
         if node.op == "call_module":
             return self._module(str(node.target), node, result)
+        if node.op == "get_attr":
+            raise _not_understood(str(node.target), "a parameter or buffer outside of a layer")
         return self._function(node, result)
 
     def _module(self, name: str, node: fx.Node, result: torch.Tensor) -> _Tensor:
@@ -177,8 +181,16 @@ class _Tracer(fx.Interpreter):
         sources = [self.values[n] for n in node.all_input_nodes if n in self.values]
         if name in _ELEMENTWISE_FUNCTIONS:
             return self._in_place(node, sources[0])
-        if name in ADDITIONS and len(sources) == 2:
+        if name in (*ADDITIONS, *_PRODUCTS) and len(sources) == 2:
+            shapes = [self.env[n].shape for n in node.all_input_nodes]
+            if len({(len(shape), shape[1]) for shape in shapes}) > 1:
+                shown = " and ".join(str(tuple(shape)) for shape in shapes)
+                raise _not_understood(node.name, f"{name} of different channels, {shown}")
             return self._new(self._merge(*sources), _size(result), sources)
+        if name in _WITH_NUMBERS and len(node.all_input_nodes) == 1:
+            return self._in_place(node, sources[0])
+        if name == "expand_as":
+            return replace(sources[0], size=_size(result), writer="")
         if name in ("cat", "concat"):
             units = np.concatenate([s.units for s in sources])
             return self._new(units, _size(result), sources)
@@ -346,5 +358,5 @@ def _not_understood(name: str, what: str) -> ValueError:
     return ValueError(
         f"layer {name!r} ({what}) is not understood, so its channels cannot be grouped; known are "
         "Conv2d (dense or depthwise), Linear, BatchNorm2d, pooling, activations, flatten, "
-        "addition, concatenation and padding"
+        "addition, multiplication, concatenation and padding"
     )
