@@ -4,7 +4,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from agents.parts.accuracy_model import AccuracyModel
+from agents.parts.accuracy_model import AccuracyModel, from_log_odds, log_odds
 from agents.parts.imagination import Imagination
 from prune_gym.env import CompressionEnv
 from prune_gym.imagined import imagine
@@ -62,12 +62,21 @@ def test_the_model_predicts_strategies_that_it_has_not_seen(table):
     model = AccuracyModel(env.decisions)
     model.fit(values[seen], accuracies[seen])
     mean, deviation = model.predict(values[others])
-    error = mean - accuracies[others]
+    error = from_log_odds(mean) - accuracies[others]
     assert np.sqrt((error**2).mean()) < 0.5 * accuracies[others].std()
-    assert 0.5 < (np.abs(error) < 2 * deviation).mean()
+    within = np.abs(mean - log_odds(accuracies[others])) < 2 * deviation
+    assert 0.5 < within.mean()
     close, sure = model.predict(values[seen])
-    np.testing.assert_allclose(close, accuracies[seen], atol=0.05)
+    np.testing.assert_allclose(from_log_odds(close), accuracies[seen], atol=0.05)
     assert sure.mean() < deviation.mean()
+
+
+def test_log_odds_of_certain_accuracies_are_finite():
+    accuracies = np.array([0.0, 0.1, 0.5, 0.97, 1.0])
+    odds = log_odds(accuracies)
+    assert np.isfinite(odds).all() and odds[2] == 0 and (np.diff(odds) > 0).all()
+    np.testing.assert_allclose(from_log_odds(odds), accuracies, atol=1e-12)
+    assert from_log_odds(np.array([-50.0, 50.0])).tolist() == [0, 1]
 
 
 def test_what_is_chosen_is_new_within_the_budgets_and_promises_most(table):

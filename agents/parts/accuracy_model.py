@@ -9,14 +9,16 @@ from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
 from prune_gym.decisions import Decision
 
+CLEARANCE = 0.02  # keeps the log-odds of 0 and 1 finite
 REFIT = 1.3  # the kernel is fitted anew when there are so many times more strategies
 FITTED_TO = 300  # strategies at most, evenly spaced: its gradient takes their square in memory
 
 
 class AccuracyModel:
-    """Learns accuracies of evaluated strategies and predicts those of others.
+    """Learns accuracies of evaluated strategies and predicts those of others, all as log-odds.
 
-    A strategy is described by two numbers a decision: how much it takes away and the root of the
+    The last points below the original's accuracy count for more than those of a ruined network. A
+    strategy is described by two numbers a decision: how much it takes away and the root of the
     share of output energy that it is expected to lose, which the environment measures beforehand.
     """
 
@@ -42,21 +44,32 @@ class AccuracyModel:
 
     def fit(self, values: np.ndarray, accuracies: np.ndarray) -> None:
         """Learn from evaluated strategies: values (n, decisions), accuracies (n,)."""
-        features, self._mean = self.features(values), accuracies.mean()
+        features, odds = self.features(values), log_odds(accuracies)
+        self._mean = odds.mean()
         if len(values) >= REFIT * self._fitted:
             self._fitted = len(values)
             step = -(-len(values) // FITTED_TO)
-            self._learn(features[::step], accuracies[::step], "fmin_l_bfgs_b")
-        self._learn(features, accuracies, None)
+            self._learn(features[::step], odds[::step], "fmin_l_bfgs_b")
+        self._learn(features, odds, None)
 
-    def _learn(self, features: np.ndarray, accuracies: np.ndarray, optimizer: str | None) -> None:
+    def _learn(self, features: np.ndarray, odds: np.ndarray, optimizer: str | None) -> None:
         self._process.optimizer = optimizer
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # a length at its bound is fine
-            self._process.fit(features, accuracies - self._mean)
+            self._process.fit(features, odds - self._mean)
         self._process.kernel = self._process.kernel_
 
     def predict(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return mean and standard deviation of the accuracies, ``(n,)`` each."""
+        """Return mean and standard deviation of the log-odds, ``(n,)`` each."""
         mean, deviation = self._process.predict(self.features(values), return_std=True)
         return mean + self._mean, deviation
+
+
+def log_odds(accuracies: np.ndarray) -> np.ndarray:
+    """Return the log-odds of accuracies in [0, 1]."""
+    return np.log((accuracies + CLEARANCE) / (1 - accuracies + CLEARANCE))
+
+
+def from_log_odds(odds: np.ndarray) -> np.ndarray:
+    """Return the accuracies, in [0, 1], of log-odds."""
+    return np.clip((1 + 2 * CLEARANCE) / (1 + np.exp(-odds)) - CLEARANCE, 0.0, 1.0)

@@ -9,7 +9,7 @@ is largest (EHVI; Emmerich, Giannakoglou & Naujoks, IEEE TEVC 2006) is evaluated
 import numpy as np
 from scipy.special import ndtr
 
-from agents.parts.accuracy_model import AccuracyModel
+from agents.parts.accuracy_model import AccuracyModel, from_log_odds, log_odds
 from prune_gym.env import CompressionEnv
 from prune_gym.pareto import non_dominated
 
@@ -42,7 +42,7 @@ class Imagination:
 
     def predict(self, values: np.ndarray) -> np.ndarray:
         """Return the expected accuracies of strategies: values (n, decisions) -> ``(n,)``."""
-        return self._model.predict(values)[0]
+        return from_log_odds(self._model.predict(values)[0])
 
     def choose(self, proposals: np.ndarray) -> np.ndarray:
         """Return the most promising strategy ``(decisions,)`` that was not evaluated yet.
@@ -103,5 +103,6 @@ class Imagination:
             return costs.sum(axis=1)
         mean, deviation = self._model.predict(values)
         row, sample = np.nonzero(costs)
-        margin = (mean[row] - compared[sample, self._accuracy]) / np.maximum(deviation[row], 1e-9)
+        wanted = log_odds(compared[:, self._accuracy])
+        margin = (mean[row] - wanted[sample]) / np.maximum(deviation[row], 1e-9)
         return np.bincount(row, weights=ndtr(margin), minlength=len(values))

@@ -6,12 +6,12 @@ it, because independent random actions all give strategies of about the same siz
 
 import numpy as np
 
-SHARE = 5  # one in so many evaluations is warm-up
+SHARE = 10  # one in so many evaluations is warm-up
 NOISE = 0.3  # standard deviation around a random ratio, in units of actions in [-1, 1]
 
 
 def warm_up_length(episodes: int) -> int:
-    """Return how many of a search's episodes are warm-up: a fifth, at least one."""
+    """Return how many of a search's episodes are warm-up: a tenth, at least one."""
     return max(episodes // SHARE, 1)
 
 
