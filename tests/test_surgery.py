@@ -203,6 +203,11 @@ def test_unknown_layers_are_named():
         trace(net.eval(), (3, 8, 8))
 
 
+def test_images_that_the_network_does_not_take_are_refused():
+    with pytest.raises(ValueError, match="Tiny cannot run on images of 5x8x8.*expected input"):
+        trace(make("plain"), (5, 8, 8))
+
+
 def test_a_forward_that_depends_on_values_is_refused():
     class Branching(nn.Module):
         def forward(self, x):

@@ -61,7 +61,8 @@ def trace(network: nn.Module, input_shape: tuple[int, int, int]) -> LayerTable:
     """Return the layer table of ``network`` for images of ``input_shape`` (C, H, W).
 
     Raises:
-        ValueError: an operation is not understood; the message names the layer.
+        ValueError: an operation is not understood, and the message names the layer; or the network
+            does not take such images.
     """
     try:
         graph = fx.symbolic_trace(network)
@@ -77,6 +78,12 @@ def trace(network: nn.Module, input_shape: tuple[int, int, int]) -> LayerTable:
     try:
         with torch.inference_mode():
             tracer.run(torch.zeros(1, *input_shape))
+    except RuntimeError as error:
+        shape = "x".join(map(str, input_shape))
+        raise ValueError(
+            f"{type(network).__name__} cannot run on images of {shape} (channels, height, width): "
+            f"{str(error).splitlines()[0]}"
+        ) from error
     finally:
         for module, was in training.items():
             module.training = was
