@@ -1,7 +1,6 @@
 """``prune-gym profile``: a latency table measured on this machine, and its check."""
 
 import argparse
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -79,17 +78,23 @@ def _check_latency(options: argparse.Namespace, console: Console) -> int:
 
 def _networks(
     options: argparse.Namespace,
-) -> Iterator[tuple[str, "nn.Module", tuple[int, int, int]]]:
-    """Yield name, network and image shape (C, H, W) of what ``--network`` names."""
+) -> list[tuple[str, "nn.Module", tuple[int, int, int]]]:
+    """Return name, network and image shape (C, H, W) of what ``--network`` names.
+
+    All at once: a name that is wrong is told before minutes of measuring the others.
+    """
     from torch import nn
 
     from prune_gym import models
     from prune_gym.importing import call_named
 
+    found = []
     for name in options.network or ["vgg16"]:
         if ":" not in name:
-            yield name, models.build(name, 10), models.NETWORKS[name].input_shape
+            found.append((name, models.build(name, 10), models.NETWORKS[name].input_shape))
         elif options.shape:
-            yield name, call_named(name, (nn.Module,), "network").eval(), options.shape
+            own = call_named(name, (nn.Module,), "network").eval()
+            found.append((name, own, options.shape))
         else:
             raise ValueError(f"--shape is missing: of {name}'s images, 3x32x32 say")
+    return found
