@@ -88,10 +88,16 @@ def _networks(
     from prune_gym import models
     from prune_gym.importing import call_named
 
+    names = options.network or ["vgg16"]
+    own_network = any(":" in name for name in names)
     found = []
-    for name in options.network or ["vgg16"]:
+    for name in names:
         if ":" not in name:
-            found.append((name, models.build(name, 10), models.NETWORKS[name].input_shape))
+            built, shape = models.build(name, 10), models.NETWORKS[name].input_shape
+            if options.shape not in (None, shape) and not own_network:
+                wanted = "x".join(map(str, shape))
+                raise ValueError(f"--shape is of an own network's images; {name}'s are {wanted}")
+            found.append((name, built, shape))
         elif options.shape:
             own = call_named(name, (nn.Module,), "network").eval()
             found.append((name, own, options.shape))
