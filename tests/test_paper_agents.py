@@ -76,11 +76,21 @@ def test_crowding_takes_the_ends_and_the_loneliest():
 
 def test_uniform_selection_of_a_hand_computed_example():
     # Seen from a saving of 0, the first point dominates all. Seen from a saving of 1 none
-    # dominates another, and of the four that are new the ends are taken.
-    assert sorted(UniformSelection(1, references=2)(CURVE, 3)) == [0, 1, 4]
+    # dominates another, and of the four that are new the other end and the loneliest are taken.
+    assert sorted(UniformSelection(1, references=2)(CURVE, 3)) == [0, 3, 4]
     # Seen from a saving of 0.5, the points at 0.6 and below are none better than another; the last,
-    # as far from it as the first and less accurate, is dominated.
-    assert sorted(UniformSelection(1, references=3)(CURVE, 4)) == [0, 1, 2, 3]
+    # as far from it as the first and less accurate, is dominated. The turns: the first (seen from
+    # 0), the nearer end (from 0.5), the last (from 1), and the loneliest between (from 0.5).
+    assert UniformSelection(1, references=3)(CURVE, 4).tolist() == [0, 3, 4, 2]
+
+
+def test_every_reference_has_a_say_where_the_first_front_is_too_large():
+    returns = np.random.default_rng(0).normal(size=(400, 4))
+    returns /= np.linalg.norm(returns, axis=1, keepdims=True)  # none dominates another
+    chosen = UniformSelection(1)(returns, 32)
+    saved = returns[:, 1]
+    for reference in np.linspace(saved.min(), saved.max(), 4):
+        assert np.abs(saved - reference).argmin() in chosen
 
 
 def test_uniform_selection_remembers_the_ends_of_the_range():

@@ -17,6 +17,7 @@ from agents.amc import AMC, TARGETS, EpisodeBuffer, ErrorReward, make
 from agents.parts.filling import fill, nearest_action
 from agents.parts.settings import Conditioned
 from agents.parts.warm_up import warm_up
+from prune_gym.benchmark.preferences import proposals
 from prune_gym.env import CompressionEnv
 from prune_gym.wrappers import ScalarReward
 
@@ -165,6 +166,15 @@ def test_conditioned_agents_answer_for_preferences(tiny_task, tmp_path):
     loaded = SAC.load(tmp_path / "agent.zip")
     seen = np.append(obs, [0, 1, 0, 0]).astype(np.float32)
     np.testing.assert_array_equal(loaded.predict(seen, deterministic=True)[0], fast)
+
+
+@pytest.mark.parametrize("name", ["sb3:SAC", "two-stage"])
+def test_agents_of_one_preference_are_judged_by_what_they_evaluated(tiny_task, name):
+    env, trained = search(name, CompressionEnv(**tiny_task), episodes=20)
+    assert trained is not None and not isinstance(trained, Conditioned)
+    returns = np.random.default_rng(0).random((20, 4))
+    source, proposed = proposals(env.unwrapped, trained, returns, np.eye(4))
+    assert source == "archive" and (proposed.diagonal() == returns.max(axis=0)).all()
 
 
 def test_amc_copies_the_error_to_all_transitions(tiny_task):

@@ -14,8 +14,9 @@ def by_crowding(returns: np.ndarray, count: int) -> np.ndarray:
     """
     chosen: list[int] = []
     for front in fronts(returns):
-        _take(chosen, front, returns, count)
-    return np.array(chosen)
+        fits = len(chosen) + len(front) <= count
+        chosen += front.tolist() if fits else _loneliest_first(front, returns)
+    return np.array(chosen[:count])
 
 
 class UniformSelection:
@@ -23,8 +24,9 @@ class UniformSelection:
 
     For each of some reference values of one cost, evenly spaced over its range, the strategies are
     sorted into fronts with the distance to the reference in the place of that cost. Survivors
-    are the union of all first fronts, then of all second ones, and so on; of a front that does not
-    fit whole, the loneliest.
+    are the union of all first fronts, then of all second ones, and so on. Of a union that does not
+    fit whole the references choose in turn, each the loneliest of its own front: with three
+    objectives and more the first front alone is often larger than the population.
 
     Attributes:
         references: how many reference values.
@@ -47,10 +49,9 @@ class UniformSelection:
             views.append((view, fronts(view)))
         chosen: list[int] = []
         for stage in range(max(len(sorted_) for _, sorted_ in views)):
-            for view, sorted_ in views:
-                if stage < len(sorted_):
-                    _take(chosen, sorted_[stage], view, count)
-        return np.array(chosen)
+            here = [(view, sorted_[stage]) for view, sorted_ in views if stage < len(sorted_)]
+            _in_turn(chosen, [_loneliest_first(front, view) for view, front in here])
+        return np.array(chosen[:count])
 
 
 def fronts(returns: np.ndarray) -> list[np.ndarray]:
@@ -71,10 +72,18 @@ def crowding_distance(returns: np.ndarray) -> np.ndarray:
     return distance
 
 
-def _take(chosen: list[int], front: np.ndarray, view: np.ndarray, count: int) -> None:
-    """Append what is new of a front, or of one that does not fit the loneliest of it."""
-    new = np.setdiff1d(front, chosen)
-    room = count - len(chosen)
-    if len(new) > room:
-        new = new[(-crowding_distance(view[new])).argsort(kind="stable")[:room]]
-    chosen.extend(new.tolist())
+def _loneliest_first(front: np.ndarray, returns: np.ndarray) -> list[int]:
+    return front[(-crowding_distance(returns[front])).argsort(kind="stable")].tolist()
+
+
+def _in_turn(chosen: list[int], wishes: list[list[int]]) -> None:
+    """Append, turn after turn, from every list its first that is not chosen yet."""
+    left = [iter(each) for each in wishes]
+    while left:
+        picks = []
+        for wish in left:
+            pick = next((index for index in wish if index not in chosen), None)
+            if pick is not None:
+                chosen.append(pick)
+                picks.append(wish)
+        left = picks

@@ -36,7 +36,14 @@ class Trained(Protocol):
 
 @runtime_checkable
 class Conditioned(Trained, Protocol):
-    """A trained agent that answers for any preference; the benchmark asks it for a grid of them."""
+    """A trained agent that answers for any preference; the benchmark asks it for a grid of them.
+
+    Attributes:
+        names: the objectives that a preference weighs, in order. SB3's own models lack it: theirs
+            is another ``predict``, whose second argument is a state.
+    """
+
+    names: list[str]
 
     def predict(self, observation: np.ndarray, preference: np.ndarray) -> tuple[np.ndarray, Any]:
         """Return the action for an observation and weights over the objectives ``(k,)``."""

@@ -88,7 +88,8 @@ class Energy:
         begun = rows * (weights > 0)
         visits = (weights / by_sum - begun) * _needed(density, by_sum)
         picojoules += sum_bits * (WRITE_PJ * begun + (READ_PJ + WRITE_PJ) * visits)
-        return picojoules @ pixels * MILLIJOULES
+        # Not a product of matrices: that sums one strategy in another order than a batch of them.
+        return np.ascontiguousarray(picojoules * pixels).sum(axis=1) * MILLIJOULES
 
 
 def _needed(density: np.ndarray | None, sharers: np.ndarray | float) -> np.ndarray | float:
