@@ -19,11 +19,12 @@ from rich.markup import escape
 from rich.table import Table
 
 import prune_gym
-from agents import AGENTS, find_agent
+from agents import AGENTS, TAKE_PRIORITIES, find_agent, takes_priorities
 from prune_gym.cli.guard import guarded
 from prune_gym.cli.values import natural_number, new_folder, pair, pairs, positive
+from prune_gym.env import CompressionEnv
 from prune_gym.errors import unknown
-from prune_gym.objectives import DEFAULT, Objective, natural, weights_array
+from prune_gym.objectives import Objective, natural, weights_array
 from prune_gym.parallel import workers
 from prune_gym.progress import progress_bar
 from prune_gym.runs.folder import RunFolder
@@ -53,6 +54,10 @@ def _search(options: argparse.Namespace, console: Console) -> int:
         raise ValueError(f"{options.env} has a scalar reward; search its id without -Scalar")
     console.print(f"Preparing {options.env} (the first time builds and caches data and statistics)")
     env = gym.make(options.env, **config["env_kwargs"])
+    core: CompressionEnv = env.unwrapped  # type: ignore[assignment]
+    if options.preference:
+        weights_array(options.preference, [objective.name for objective in core.objectives])
+    config["weights"] = core.evaluator.checksum  # a file's name may stand for others tomorrow
     run = options.run or Path("runs") / f"{options.env}-{options.agent}-{options.seed}".replace(
         ":", "-"
     )
@@ -96,8 +101,8 @@ def _play(
         except KeyboardInterrupt:
             console.print(f"Interrupted after {env.episode} episodes; --resume goes on")
             trained = None
-    if not env.episode:
-        return
+    if not env.episode or env.replaying:
+        return  # what an interrupted replay has not come to yet is still in the folder
     keep(env, trained)
     _report(env, console, time.perf_counter() - started)
 
@@ -145,9 +150,11 @@ def _config(options: argparse.Namespace) -> dict[str, Any]:
         env_kwargs["network"] = options.network
     if options.library:
         env_kwargs["library"] = options.library
-    if options.preference:
-        registered = gym.spec(options.env).kwargs.get("objectives", DEFAULT)
-        weights_array(options.preference, options.objectives or registered)  # before anything
+    if options.preference and not takes_priorities(options.agent):
+        raise ValueError(
+            f"--preference is for {', '.join(TAKE_PRIORITIES)}; {options.agent} looks for the "
+            "whole front alike: ask `prune-gym choose RUN --preference` afterwards instead"
+        )
     names = [name for name, _ in options.budget or ()]
     if len(set(names)) < len(names):
         raise ValueError(f"expected one --budget per cost, got {', '.join(names)}")

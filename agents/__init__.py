@@ -13,7 +13,7 @@ import gymnasium as gym
 from agents.parts.settings import Settings, Trained
 from prune_gym.errors import unknown
 
-__all__ = ["AGENTS", "Settings", "Trained", "find_agent"]
+__all__ = ["AGENTS", "Settings", "Trained", "find_agent", "takes_priorities"]
 
 # name -> module with a function ``search``
 AGENTS = {
@@ -35,6 +35,20 @@ FAMILIES = {
     "sb3": ("agents.sb3", "sb3:SAC"),
     "sb3-conditioned": ("agents.sb3_conditioned", "sb3-conditioned:SAC"),
 }
+# Those that look at ``settings.priorities``; the others look for the whole front alike.
+TAKE_PRIORITIES = (
+    "abcp",
+    "envelope-ddpg",
+    "envelope-ddpg-model-free",
+    "sb3",
+    "sb3-conditioned",
+    "two-stage",
+)
+
+
+def takes_priorities(name: str) -> bool:
+    """Return whether priorities of objectives make a difference to an agent."""
+    return name.partition(":")[0] in TAKE_PRIORITIES
 
 
 def find_agent(name: str) -> Callable[[gym.Env, Settings], Trained | None]:

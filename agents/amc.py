@@ -200,5 +200,5 @@ def search(env: gym.Env, settings: Settings) -> AMC | None:
 def _learn(agent: AMC, episodes: int, steps: int, settings: Settings) -> AMC:
     agent.set_logger(settings.logger)
     if episodes:
-        agent.learn(episodes * steps, callback=Episodes(episodes))
+        agent.learn(episodes * steps, callback=Episodes(episodes, steps))
     return agent

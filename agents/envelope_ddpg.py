@@ -58,6 +58,8 @@ SATURATED, SATURATION_PENALTY = 3.0, 0.1
 class EnvelopeDDPG(TD3):
     """The agent; it learns on environments wrapped in :class:`PreferenceConditioned`."""
 
+    policy_aliases = {"MlpPolicy": EnvelopePolicy}
+
     def __init__(
         self,
         policy: str | type[TD3Policy] = EnvelopePolicy,
@@ -77,7 +79,7 @@ class EnvelopeDDPG(TD3):
         """Make the agent.
 
         Args:
-            policy: :class:`EnvelopePolicy`, or its class for loading.
+            policy: :class:`EnvelopePolicy`, or "MlpPolicy", which is that.
             env: an environment (or SB3 VecEnv of such) wrapped in ``PreferenceConditioned``.
             learning_starts: steps before the first update, around a random ratio per episode.
             learning_rate: of Adam, for actor and critics.

@@ -1,5 +1,6 @@
 """The environment: pruning a network, one decision at a time."""
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -78,7 +79,7 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
 
     def __init__(
         self,
-        network: str | nn.Module = "vgg16",
+        network: str | os.PathLike[str] | nn.Module = "vgg16",
         data: str | Data | DetectionData = "digits",
         *,
         objectives: Sequence[str] | None = None,
@@ -101,7 +102,8 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
         """Make the environment.
 
         Args:
-            network: a name out of ``prune_gym.models.NETWORKS``, or your own trained module.
+            network: a name out of ``prune_gym.models.NETWORKS``, a file that ``prune-gym apply``
+                wrote, ``package.module:function``, or your own trained module.
             data: a name that ``prune_gym.datasets.load`` knows, or your own ``Data``; a named
                 network needs a named data set, as its weights do.
             objectives: which rewards, in this order; None: accuracy, flops, latency (where there
@@ -414,7 +416,7 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
         kwargs = {
             name: value
             for name, value in (spec.kwargs if spec else {}).items()
-            if name not in OWN or isinstance(value, str)
+            if name not in OWN or isinstance(value, str | os.PathLike)
         }
         strategy = Strategy(spec.id if spec else "", kwargs, decisions, dict(metrics))
         return {**metrics, "strategy": strategy.as_dict()}

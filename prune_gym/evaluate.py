@@ -13,6 +13,7 @@ from prune_gym.datasets import Data, DetectionData, DetectionSplit, Split
 from prune_gym.detection.boxes import detect
 from prune_gym.detection.metric import average_precision
 from prune_gym.models.darknet import Head
+from prune_gym.models.weights_file import weights_checksum
 from prune_gym.network.allocator import release_memory
 from prune_gym.network.calibration import Calibration
 from prune_gym.network.fold import fold_batch_norm
@@ -91,6 +92,11 @@ class Evaluator:
             return self._rebuild
         args = (self.network, self.table, self.data, self.calibration, self.images, self.repair)
         return (Evaluator, (*args, None, self.importance))
+
+    @cached_property
+    def checksum(self) -> str:
+        """Return a checksum of what candidates are made from: from another one come others."""
+        return weights_checksum(self.network)
 
     def kept(self, widths: np.ndarray) -> list[np.ndarray]:
         """Return which channels of every group stay, ascending: the first of its order."""

@@ -9,11 +9,10 @@ import copy
 import hashlib
 import json
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import nn
@@ -77,7 +76,7 @@ class LibraryEvaluator(Evaluator):
         tables = (base.network, base.table, base.data, base.calibration, base.images)
         super().__init__(*tables, base.repair)
         self._base, self._folder, self._library = base, folder, Library(folder)
-        if self._library.manifest["start"] != weights_checksum(base.network):
+        if self._library.manifest["start"] != base.checksum:
             raise ValueError(
                 f"library {folder} was made from other weights (its {MANIFEST} says network "
                 f"{self._library.manifest['network']} on {self._library.manifest['data']})"
@@ -86,6 +85,13 @@ class LibraryEvaluator(Evaluator):
     def __reduce__(self) -> tuple:
         """Pickle the task and the folder's name."""
         return (evaluator_with_library, (self._base, self._folder))
+
+    @cached_property
+    def checksum(self) -> str:
+        """Return a checksum of the library: of the original and of every network in it."""
+        manifest = self._library.manifest
+        files = [manifest["start"], *(each["sha256"] for each in manifest["networks"])]
+        return hashlib.sha256(" ".join(files).encode()).hexdigest()
 
     def candidate(self, realised: Realised) -> nn.Module:
         """Return the pruned, retrained and quantised network of one strategy."""
@@ -162,12 +168,3 @@ def read_network(folder: Path, entry: dict[str, Any], network: nn.Module) -> nn.
     except SafetensorError as error:
         raise ValueError(f"{path} is not a whole safetensors file ({error})") from None
     return network
-
-
-def weights_checksum(network: nn.Module) -> str:
-    """Return a checksum of a network's weights and buffers."""
-    digest = hashlib.sha256()
-    for name, value in network.state_dict().items():
-        digest.update(name.encode())
-        digest.update(np.ascontiguousarray(value.cpu().numpy()).tobytes())
-    return digest.hexdigest()

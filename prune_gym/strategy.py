@@ -3,9 +3,13 @@
 import copy
 import json
 import math
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from prune_gym.paths import write_atomically
 
@@ -40,11 +44,7 @@ class Strategy:
         return {
             "format": self.format,
             "env_id": self.env_id,
-            # Tuples are lists, as they come back from JSON: what is recorded equals what is found.
-            "env_kwargs": {
-                name: list(value) if isinstance(value, tuple) else copy.deepcopy(value)
-                for name, value in self.env_kwargs.items()
-            },
+            "env_kwargs": _plain(self.env_kwargs),
             "decisions": [dict(decision) for decision in self.decisions],
             "metrics": dict(self.metrics),
         }
@@ -52,6 +52,17 @@ class Strategy:
     def save(self, path: Path) -> None:
         """Write the JSON atomically."""
         write_atomically(Path(path), (json.dumps(self.as_dict(), indent=2) + "\n").encode())
+
+
+def _plain(value: Any) -> Any:
+    """Return arguments as they come back from JSON: what is recorded equals what is found."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, tuple | list | range | np.ndarray):
+        return [_plain(each) for each in value]
+    if isinstance(value, np.generic):
+        return value.item()
+    return os.fspath(value) if isinstance(value, os.PathLike) else copy.deepcopy(value)
 
 
 def strategy_from_dict(content: Any, source: str = "strategy") -> Strategy:

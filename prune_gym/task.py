@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import hashlib
+import os
 from functools import lru_cache
 from pathlib import Path
 
@@ -30,7 +31,7 @@ INFORMATION_IMAGES = 4_096
 
 
 def find_evaluator(
-    network: str | nn.Module,
+    network: str | os.PathLike[str] | nn.Module,
     data: str | Data | DetectionData,
     repair: str,
     masked_together: int = MASKED_TOGETHER,
@@ -48,6 +49,8 @@ def find_evaluator(
         ValueError: an unknown name, or a network that cannot be traced.
         FileNotFoundError: the data are neither on disk nor to be downloaded.
     """
+    if isinstance(network, os.PathLike):
+        network = os.fspath(network)
     if isinstance(network, str) and isinstance(data, str):
         return load_evaluator(network, data, repair, masked_together, by_information)
     if isinstance(network, nn.Module):
@@ -84,8 +87,13 @@ def _loaded(
     if ":" in network:
         net = call_named(network, (nn.Module,), "network")
     elif network.endswith(SUFFIX):
-        net = load_network(network)
-        loaded = models.normalised_for(read_recipe(network)["network"], loaded)
+        net, recipe = load_network(network), read_recipe(network)
+        if recipe.get("data", data) not in ("", data):
+            raise ValueError(
+                f"{network} was pruned on {recipe['data']!r}, and the environment's data are "
+                f"{data!r}: take an id of {recipe['data']}, or prune on {data}"
+            )
+        loaded = models.normalised_for(recipe["network"], loaded)
     else:
         net = models.pretrained(network, loaded.name, loaded.num_classes)
         loaded = models.normalised_for(network, loaded)

@@ -33,8 +33,10 @@ class ScalarReward(gym.Wrapper, RecordConstructorArgs):
                 sum to 1. None: half for accuracy, the other half shared by the costs.
 
         Raises:
-            ValueError: an unknown objective, a wrong number of weights, or a negative one.
+            ValueError: an unknown objective, a wrong number of weights, or a negative one; or the
+                reward is scalar already.
         """
+        _require_vector(env)
         RecordConstructorArgs.__init__(
             self, weights=dict(weights) if isinstance(weights, Mapping) else weights
         )
@@ -71,8 +73,10 @@ class PreferenceConditioned(gym.Wrapper, RecordConstructorArgs):
                 none. Default: half for accuracy, the other half shared by the costs.
 
         Raises:
-            ValueError: an unknown objective, a negative priority, or all zero.
+            ValueError: an unknown objective, a negative priority, or all zero; or the reward is
+                scalar already.
         """
+        _require_vector(env)
         RecordConstructorArgs.__init__(self, priorities=dict(priorities) if priorities else None)
         gym.Wrapper.__init__(self, env)
         self.names = [o.name for o in env.unwrapped.objectives]  # type: ignore[attr-defined]
@@ -111,6 +115,16 @@ class PreferenceConditioned(gym.Wrapper, RecordConstructorArgs):
 
     def _extend(self, obs: np.ndarray) -> np.ndarray:
         return np.append(obs, self._preference).astype(np.float32)
+
+
+def _require_vector(env: gym.Env) -> None:
+    while isinstance(env, gym.Wrapper):
+        if isinstance(env, ScalarReward | PreferenceConditioned):
+            raise ValueError(
+                "the environment's reward is scalar already; take the id without -Scalar, and one "
+                "of ScalarReward and PreferenceConditioned"
+            )
+        env = env.env
 
 
 def balanced(names: Sequence[str]) -> dict[str, float]:

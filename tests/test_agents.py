@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from stable_baselines3.common.logger import Logger
 
-from agents import AGENTS, Settings, find_agent
+from agents import AGENTS, Settings, find_agent, takes_priorities
 from prune_gym.env import CompressionEnv
 from prune_gym.realised import Realised
 
@@ -129,8 +129,12 @@ def test_learning_agents_can_be_saved(tiny_task, tmp_path):
         assert (tmp_path / "agent.zip").stat().st_size > 1000
 
 
-def test_sb3_agents_take_priorities(tiny_task):
-    with pytest.raises(ValueError, match="did you mean 'flops'"):
-        search("sb3:PPO", tiny_task, priorities={"flop": 1.0})
-    env, _ = search("sb3:PPO", tiny_task, priorities={"flops": 1.0})
-    assert len(env.widths) == 8
+@pytest.mark.parametrize("name", [*AGENTS, *OTHERS])
+def test_the_agents_that_are_said_to_take_priorities_look_at_them(name, tiny_task):
+    if takes_priorities(name):
+        with pytest.raises(ValueError, match="did you mean 'flops'"):
+            search(name, tiny_task, episodes=3, priorities={"flop": 1.0})
+        episodes = len(search(name, tiny_task, episodes=3, priorities={"flops": 1.0})[0].widths)
+    else:
+        episodes = len(search(name, tiny_task, episodes=3, priorities={"flop": 1.0})[0].widths)
+    assert episodes == 3

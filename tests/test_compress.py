@@ -73,6 +73,20 @@ def test_saved_and_loaded(compressed, tmp_path, floats):
         torch.testing.assert_close(again(floats[0][:8]), compressed.network(floats[0][:8]))
 
 
+def test_exported_as_onnx(compressed, tmp_path, floats, capsys):
+    onnxruntime = pytest.importorskip("onnxruntime", reason="prune-gym[onnx] is not installed")
+    compressed.export(tmp_path / "small.onnx")
+    assert "Largest difference" in capsys.readouterr().out
+    session = onnxruntime.InferenceSession(tmp_path / "small.onnx")
+    (found,) = session.run(None, {"images": floats[0][:8].numpy()})
+    with torch.inference_mode():
+        torch.testing.assert_close(
+            torch.tensor(found), compressed.network(floats[0][:8]), rtol=1e-3, atol=1e-3
+        )
+    with pytest.raises(ValueError, match="unknown format 'onxx'; did you mean 'onnx'"):
+        compressed.export(tmp_path / "small.onnx", form="onxx")
+
+
 def test_the_default_agent_repeats_itself_and_fine_tunes(network, floats):
     kwargs = {"evaluations": 3, "finetune_epochs": 1, "seed": 2}
     one, again = (compress(network, floats, **kwargs) for _ in range(2))

@@ -55,6 +55,11 @@ def test_one_agent_answers_for_every_preference(agent):
     assert 0.25 < answers[1] < 0.85
 
 
+def test_the_policys_name_is_that_of_any_sb3_class(tiny):
+    agent = EnvelopeDDPG("MlpPolicy", PreferenceConditioned(tiny), learning_starts=3, seed=0)
+    assert agent.learn(6).predict(tiny.reset()[0], {"accuracy": 1.0})[0].shape == (1,)
+
+
 def test_a_saturated_actor_recovers():
     """Far out tanh is flat: without its own gradient there the actor answers -1 for ever."""
     agent = learned()

@@ -19,6 +19,9 @@ from prune_gym.env import CompressionEnv
 from prune_gym.evaluate import accuracy
 from prune_gym.network.images import normalised
 from prune_gym.network.quantise import Quantised
+from prune_gym.runs.folder import RunFolder
+from prune_gym.runs.record import RecordRun
+from prune_gym.runs.search import configuration
 
 RECIPE = Recipe(epochs=4, learning_rate=0.02, batch_size=32, warmup_epochs=0.5, seed=3)
 
@@ -86,11 +89,13 @@ def test_an_interrupted_fine_tuning_goes_on_to_the_same_result(tiny, tmp_path, m
 
 
 def test_another_recipe_is_refused(tiny, tmp_path):
-    made = candidate(tiny)
-    finetune_candidate(tiny.evaluator, made, RECIPE, tmp_path / "checkpoint")
+    made, files = candidate(tiny), (tmp_path / "checkpoint", tmp_path / "board")
+    finetune_candidate(tiny.evaluator, made, RECIPE, *files)
+    shown = [path.read_bytes() for path in files[1].iterdir()]
     other = dataclasses.replace(RECIPE, distillation=0.5)
     with pytest.raises(ValueError, match=r"another training \(other recipe\)"):
-        finetune_candidate(tiny.evaluator, made, other, tmp_path / "checkpoint")
+        finetune_candidate(tiny.evaluator, made, other, *files)
+    assert [path.read_bytes() for path in files[1].iterdir()] == shown != []
 
 
 def test_zeros_stay_zeros(tiny_task, tmp_path):
@@ -114,7 +119,7 @@ def test_bits_come_after_training(tiny_task, tmp_path):
     tuned = finetune_candidate(env.evaluator, made, RECIPE, tmp_path / "checkpoint").best
     layers = [module for module in tuned.modules() if isinstance(module, Quantised)]
     assert [each.weight_bits for each in layers] == made.weight_bits[0].tolist()
-    assert not torch.equal(layers[0].weight, nn.Parameter(layers[0].weight + 0.5).round())
+    assert torch.equal(layers[0].weight, layers[0].weight.round())
     data = env.evaluator.data
     assert accuracy(tuned, data, data.test) > 2 * data.chance
 
@@ -216,3 +221,36 @@ def test_command_line(tmp_path, capsys):
     assert again == report
     assert main([*command, "--epochs", "3", "--out", str(out)]) == 2
     assert "other recipe" in capsys.readouterr().err
+
+
+def test_files_are_named_after_the_strategy_and_strategies_are_not_overwritten(
+    tmp_path, capsys, monkeypatch
+):
+    asked = []
+    monkeypatch.setattr("prune_gym.deploy.finetune.finetune", lambda *args: asked.append(args[2]))
+    file = save_strategy(tmp_path / "keep-0.25.json")
+    for out in ([], ["--out", "new.v2"], ["--out", "new.safetensors"]):
+        assert main(["finetune", str(file), *out]) == 0
+    names = ["keep-0.25-finetuned.safetensors", "new.v2.safetensors", "new.safetensors"]
+    assert [path.name for path in asked] == names
+    monkeypatch.undo()
+    before = file.read_bytes()
+    assert main(["finetune", str(file), "--out", str(file.with_suffix(".safetensors"))]) == 2
+    assert "holds something else: give --out another name" in capsys.readouterr().err
+    assert file.read_bytes() == before
+
+
+def test_a_run_whose_strategy_was_trained_on_is_still_read(tiny_task, tmp_path, capsys):
+    env = RecordRun(
+        CompressionEnv(**tiny_task),
+        RunFolder(tmp_path / "run", configuration("", "random", 2, 0), resume=False),
+    )
+    play(env)
+    env.write_front()
+    figures = tmp_path / "run" / "front" / "000-finetuned.json"
+    figures.write_text('{"best_epoch": 1}')
+    assert main(["choose", str(tmp_path / "run"), "--knee", "--out", str(tmp_path / "k.json")]) == 0
+    assert main(["report", str(tmp_path / "run"), "--out", str(tmp_path / "r.html")]) == 0
+    env.write_front()
+    env.close()
+    assert figures.read_text() == '{"best_epoch": 1}'

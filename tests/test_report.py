@@ -186,7 +186,8 @@ def test_versions_and_progress(visited):
     "options",
     [
         [],
-        ["--budget", "flops=0.5", "--budget", "memory=0.3333333333", "--preference", "flops=1"],
+        ["--budget", "flops=0.5", "--budget", "memory=0.3333333333"],
+        ["--agent", "abcp", "--preference", "flops=1"],
         ["--network", "nets:make", "--seed", "7"],
     ],
 )
@@ -196,6 +197,14 @@ def test_the_command_gives_the_same_run(options, folder, tiny_task, tmp_path):
     assert (python, script) == ("python", "train.py")
     parsed = train._parser().parse_args(words)
     assert train._config(parsed) == results.config and parsed.run == results.path
+
+
+def test_a_run_that_train_has_no_options_for_says_so(folder):
+    results = read_results(folder)
+    results.config["env_kwargs"] = {"data": "cifar10", "repair": "merge"}
+    said = train_command(results)
+    assert said.startswith("# train.py has no option for data, repair;")
+    assert "seed 0, on gym.make('ChannelPrune-VGG16-v0', **{'data': 'cifar10'" in said
 
 
 def test_the_command_of_a_point_takes_that_point(folder, unfinished, tmp_path, monkeypatch):

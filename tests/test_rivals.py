@@ -86,6 +86,13 @@ def test_skipped_blocks_shorten_episodes(name, with_blocks):
     assert len(env.actions) == 30 and len(lengths) > 1
 
 
+def test_progress_goes_by_episodes_where_they_are_short(with_blocks):
+    _, agent = search("envelope-ddpg-model-free", with_blocks, episodes=30)
+    assert agent.num_timesteps < 27 * len(with_blocks.decisions)  # blocks were skipped
+    assert 0 <= agent._current_progress_remaining < 0.03
+    assert agent.action_noise.per_episode == pytest.approx(0.25 * agent.noise[0], rel=0.3)
+
+
 def test_nsga2_plays_no_strategy_twice_after_the_warm_up(tiny_task):
     env, _ = search("nsga2", CompressionEnv(**tiny_task | {"round_to": 4}), episodes=30)
     first, evolved = env.values[:3], env.values[3:]

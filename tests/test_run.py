@@ -13,14 +13,17 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import train
-from agents import AGENTS
+from agents import AGENTS, takes_priorities
+from prune_gym.deploy.saved import save_network
 from prune_gym.evaluate import Evaluator
 from prune_gym.runs.folder import RunFolder
 from prune_gym.runs.journal import Journal, journal_line, read_journal
+from prune_gym.runs.search import configuration
 from prune_gym.strategy import load_strategy, strategy_from_dict
 from prune_gym.task import load_evaluator
 
@@ -237,12 +240,82 @@ def test_a_journal_of_another_course_is_told_and_kept(tmp_path, capsys):
     assert run_warned(folder, "--resume") == 0
     printed = words(capsys.readouterr().out)
     assert "from episode 3 on this run differs" in printed
-    assert "evaluations.previous.jsonl" in printed.replace(" ", "")
-    assert (folder / "evaluations.previous.jsonl").read_bytes() == other
+    assert "evaluations.previous-1.jsonl" in printed.replace(" ", "")
+    assert (folder / "evaluations.previous-1.jsonl").read_bytes() == other
     assert contents(folder) == whole
     assert run(folder, "--resume") == 0  # and there is no difference any more
     assert "differs" not in capsys.readouterr().out
     assert contents(folder) == whole
+
+
+def test_every_course_of_a_run_is_kept_and_used(tmp_path, scored):
+    folder = tmp_path / "run"
+    assert run(folder) == 0
+    journal = folder / "evaluations.jsonl"
+    whole = journal.read_bytes().splitlines(keepends=True)
+    for number in (1, 2):  # twice another course, and killed soon after it was left
+        record = read_journal(journal)[0][0]
+        record["strategy"]["decisions"][0]["value"] += 8 * number
+        journal.write_bytes(b"".join([journal_line(record), *whole[1 : 5 - number]]))
+        load_evaluator("vgg16", "digits", "least_squares").memo.clear()
+        scored.clear()
+        assert run_warned(folder, "--resume") == 0
+        assert (folder / f"evaluations.previous-{number}.jsonl").is_file()
+        assert len(scored) <= 2  # the first strategy at most, and the original for the report
+        assert journal.read_bytes().splitlines(keepends=True)[1:] == whole[1:]
+
+
+def test_an_interrupted_replay_changes_nothing(tmp_path, capsys, monkeypatch):
+    folder = tmp_path / "run"
+    assert run(folder) == 0
+    before = contents(folder) | {"front.png": (folder / "front.png").read_bytes()}
+    capsys.readouterr()
+    play = train.play
+
+    def interrupted(env, config, finished):
+        def stop():
+            finished()
+            raise KeyboardInterrupt
+
+        return play(env, config, stop)
+
+    monkeypatch.setattr(train, "play", interrupted)
+    assert run(folder, "--resume") == 0
+    assert "Interrupted after 1 episodes" in words(capsys.readouterr().out)
+    assert contents(folder) | {"front.png": (folder / "front.png").read_bytes()} == before
+
+
+def test_other_weights_under_the_same_name_are_another_run(tmp_path, capsys):
+    small = gym.make("ChannelPrune-ResNet20-v0").unwrapped
+    least = small.plan.least
+    file, folder = tmp_path / "net.safetensors", tmp_path / "run"
+    network = small.evaluator.candidate(small.plan.realise(least[None]))
+    kept = {"name": "resnet20", "num_classes": 10, "data": "digits"}
+    realised = small.plan.realise(least[None])
+    save_network(network, file, realised=realised, **kept)
+    env = ["--env", "Quantize-ResNet20-v0", "--network", str(file)]
+    search = [*env, "--agent", "random", "--episodes", "1", "--run", str(folder)]
+    assert train.main(search) == 0
+    assert train.main([*search, "--resume"]) == 0
+    with torch.no_grad():
+        next(network.parameters()).mul_(1.01)
+    save_network(network, file, realised=realised, **kept)
+    load_evaluator.__globals__["_loaded"].cache_clear()  # as in another process
+    assert train.main([*search, "--resume"]) == 2
+    assert re.search("other settings .weights '", words(capsys.readouterr().err))
+
+
+@pytest.mark.parametrize(
+    "foreign", ["config.json", "front/mine.json", "events.out.tfevents.1", "task.json"]
+)
+def test_folders_of_other_programs_are_left_alone(foreign, tmp_path, capsys):
+    file = tmp_path / "run" / foreign
+    file.parent.mkdir(parents=True)
+    file.write_text('{"of": "another program"}')
+    assert run(tmp_path / "run", episodes=1) == 2
+    assert "no config.json of a run" in words(capsys.readouterr().err)
+    assert file.read_text() == '{"of": "another program"}'
+    assert [path for path in (tmp_path / "run").rglob("*") if path.is_file()] == [file]
 
 
 def test_an_existing_run_needs_resume(finished, capsys):
@@ -339,14 +412,23 @@ def test_a_run_folder_that_cannot_be_made(tmp_path, capsys):
 
 
 def test_a_folder_without_a_finished_episode_is_free(tmp_path, capsys):
-    RunFolder(tmp_path / "run", {"agent": "stopped early"}, resume=False).close()
+    stopped = configuration("ChannelPrune-VGG16-v0", "random", 3, 0)
+    RunFolder(tmp_path / "run", stopped, resume=False).close()
     assert run(tmp_path / "run", episodes=1) == 0
 
 
 @pytest.mark.parametrize("agent", [*AGENTS, "sb3:PPO"])
 def test_a_misspelt_preference_is_refused_by_every_agent(agent, tmp_path, capsys):
     assert run(tmp_path / "run", "--preference", "acuracy=1", agent=agent) == 2
-    assert "did you mean 'accuracy'" in words(capsys.readouterr().err)
+    told = "did you mean 'accuracy'" if takes_priorities(agent) else f"{agent} looks for the whole"
+    assert told in words(capsys.readouterr().err)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_preference_for_what_is_no_objective_is_refused(tmp_path, capsys):
+    env = ["--env", "ChannelPrune-Table-v0", "--preference", "latency=1,accuracy=1"]
+    assert train.main([*env, "--agent", "abcp", "--run", str(tmp_path / "run")]) == 2
+    assert "unknown objective 'latency'" in words(capsys.readouterr().err)
     assert not (tmp_path / "run").exists()
 
 

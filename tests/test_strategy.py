@@ -1,6 +1,7 @@
 import json
 
 import gymnasium as gym
+import numpy as np
 import pytest
 import torch
 from conftest import constant, play
@@ -8,6 +9,7 @@ from conftest import constant, play
 from envs_registry import ENVS, VERSION
 from prune_gym.cli import main
 from prune_gym.deploy.saved import load_network, save_network
+from prune_gym.env import CompressionEnv
 from prune_gym.network.images import normalised
 from prune_gym.strategy import Strategy, load_strategy, strategy_from_dict
 
@@ -28,6 +30,31 @@ def test_file_round_trip(found, tmp_path):
     assert again == strategy and isinstance(again, Strategy)
     assert again.as_dict() == json.loads(json.dumps(plain))
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["one.json"]
+
+
+def test_arguments_of_any_type_are_plain_data(found, tmp_path):
+    env, plain = found
+    file = tmp_path / "net.safetensors"
+    network = env.apply(plain)
+    save_network(
+        network, file, name="vgg16", num_classes=10, realised=env.realise(plain), data="digits"
+    )
+    kwargs = {"network": file, "bits": range(2, 5), "min_density": np.float32(0.5)}
+    kwargs |= {"round_to": np.int64(8), "budgets": {"memory": np.float64(0.9)}}
+    made = gym.make("Quantize-VGG16-v0", **kwargs)
+    _, _, infos = play(made, constant(-1.0))
+    strategy = strategy_from_dict(infos[-1]["strategy"])
+    strategy.save(tmp_path / "one.json")
+    assert load_strategy(tmp_path / "one.json").as_dict() == infos[-1]["strategy"]
+    assert strategy.env_kwargs["bits"] == [2, 3, 4] and strategy.env_kwargs["network"] == str(file)
+
+
+def test_a_network_that_was_pruned_on_other_data_is_refused(found, tmp_path):
+    env, plain = found
+    file, shape = tmp_path / "net.safetensors", {"name": "vgg16", "num_classes": 10}
+    save_network(env.apply(plain), file, realised=env.realise(plain), data="cifar10", **shape)
+    with pytest.raises(ValueError, match="pruned on 'cifar10', and the environment's data are 'd"):
+        CompressionEnv(str(file), "digits")
 
 
 def test_a_strategy_is_replayed_by_its_id_and_arguments(found):

@@ -99,6 +99,12 @@ def test_scalar_ids_are_the_wrapped_vector_ids(env):
     np.testing.assert_allclose(rewards, vectors @ [1 / 2, 1 / 6, 1 / 6, 1 / 6], rtol=1e-6)
 
 
+@pytest.mark.parametrize("wrapper", [ScalarReward, PreferenceConditioned])
+def test_a_scalar_reward_is_not_weighed_again(wrapper):
+    with pytest.raises(ValueError, match="scalar already; take the id without -Scalar"):
+        wrapper(gym.make("ChannelPrune-VGG16-Scalar-v0"))
+
+
 def test_objectives_have_names_units_and_directions(tiny):
     assert tuple(objective.name for objective in tiny.objectives) == TINY_OBJECTIVES
     assert [objective.direction for objective in tiny.objectives] == [1, -1, -1, -1]

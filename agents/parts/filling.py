@@ -24,7 +24,7 @@ def learn(model: BaseAlgorithm, settings: Settings) -> None:
     strategies = warm_up(settings.episodes, decisions, settings.seed)
     fill(model, strategies)
     if left := settings.episodes - len(strategies):
-        model.learn(left * decisions, callback=Episodes(left))
+        model.learn(left * decisions, callback=Episodes(left, decisions))
 
 
 def fill(model: BaseAlgorithm, strategies: np.ndarray) -> None:

@@ -34,10 +34,13 @@ def run(options: argparse.Namespace, console: Console) -> int:
     """Train, or go on from the checkpoint."""
     from prune_gym.deploy.finetune import finetune
     from prune_gym.deploy.recipe import load_recipe
+    from prune_gym.deploy.saved import SUFFIX
 
     given = {name: getattr(options, name) for name in ("epochs", "seed", "distillation")}
     changes = {name: value for name, value in given.items() if value is not None}
     recipe = load_recipe(options.recipe, **changes)
     out = options.out or options.strategy.with_name(f"{options.strategy.stem}-finetuned")
-    finetune(options.strategy, recipe, out.with_suffix(".safetensors"), console)
+    if out.suffix != SUFFIX:
+        out = out.with_name(out.name + SUFFIX)
+    finetune(options.strategy, recipe, out, console)
     return 0

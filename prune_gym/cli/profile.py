@@ -13,6 +13,7 @@ from prune_gym.cli.values import image_shape, natural_number, new_file, positive
 if TYPE_CHECKING:
     from torch import nn
 
+RUNTIME, THREADS, BATCH = "onnxruntime", 2, 1
 HELP = "measure a latency table on this machine"
 
 
@@ -21,9 +22,9 @@ def options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--network", action="append", help="repeatable; default: vgg16; own: module:function")
     add("--shape", type=image_shape, help="of an own network's images: 3x32x32, say")
-    add("--runtime", default="onnxruntime")
-    add("--threads", type=positive, default=2)
-    add("--batch", type=positive, default=1)
+    add("--runtime", help=f"default: {RUNTIME}")
+    add("--threads", type=positive, help=f"default: {THREADS}")
+    add("--batch", type=positive, help=f"default: {BATCH}")
     add("--device", help="what to call this machine in the table")
     add("--out", type=new_file, default=Path("latency.json"))
     add("--check", action="store_true", help="measure random strategies and compare with a table")
@@ -41,12 +42,12 @@ def run(options: argparse.Namespace, console: Console) -> int:
     if not options.device:
         raise ValueError("--device is missing: what to call this machine in the table")
     for name, network, shape in _networks(options):
-        setting = Setting(options.batch, shape, options.threads)
+        setting = Setting(options.batch or BATCH, shape, options.threads or THREADS)
         profile(
             network,
             name=name,
             device=options.device,
-            runtime=options.runtime,
+            runtime=options.runtime or RUNTIME,
             setting=setting,
             out=options.out,
         )
@@ -60,6 +61,10 @@ def _check_latency(options: argparse.Namespace, console: Console) -> int:
     from prune_gym.deploy.check import check
 
     latency = load_latency_table(options.latency or str(options.out))
+    for name in ("runtime", "threads", "batch", "device"):
+        given, measured = getattr(options, name), latency.about[name]
+        if given not in (None, measured):
+            raise ValueError(f"--{name}: the table that is checked is of {measured}, not {given}")
     for name, network, shape in _networks(options):
         result = check(network, latency, shape, seed=options.seed)
         title = f"{name}: {latency.about['device']}, {latency.about['runtime']}"

@@ -18,7 +18,7 @@ from prune_gym.deploy.checkpoint import delete_checkpoint
 from prune_gym.deploy.recipe import Recipe
 from prune_gym.deploy.training import train
 from prune_gym.evaluate import Evaluator, accuracy
-from prune_gym.library import FORMAT, MANIFEST, read_manifest, read_network, weights_checksum
+from prune_gym.library import FORMAT, MANIFEST, read_manifest, read_network
 from prune_gym.models.weights_file import save_weights
 from prune_gym.network.sparse import keep_zeros, sparsify
 from prune_gym.paths import write_atomically
@@ -79,7 +79,7 @@ def _begin(
         "format": FORMAT,
         "network": name,
         "data": evaluator.data.name,
-        "start": weights_checksum(evaluator.network),
+        "start": evaluator.checksum,
         "recipe": str(recipe),
         "densities": [float(density) for density in densities],
     }

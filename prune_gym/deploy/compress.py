@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
 from torch import nn
 
 from prune_gym.datasets import Data
+from prune_gym.deploy.deployable import deployable
+from prune_gym.deploy.export import export
 from prune_gym.deploy.finetune import finetune_candidate
 from prune_gym.deploy.own_data import as_data
 from prune_gym.deploy.profile import processor, profile
@@ -71,6 +74,17 @@ class Compressed:
             realised=self.env.realise(self.strategy),
             input_shape=data.search.images.shape[1:],
         )
+
+    def export(self, path: str | Path, form: str = "onnx", int8: bool = False) -> None:
+        """Write the network as ONNX, or as a "torch" (export) program or "torchscript".
+
+        Raises:
+            ImportError: ``prune-gym[onnx]`` is not installed.
+            ValueError: no such form; int8 in another one than ONNX; what was written does not
+                compute what PyTorch does.
+        """
+        given = deployable(self.network, self.env.evaluator.data)
+        export(given, form, int8, Path(path), Console())
 
     def __str__(self) -> str:
         """Return the table of before and after."""

@@ -46,7 +46,8 @@ def load_deployable(path: Path) -> Deployable:
     recipe = read_recipe(path)
     if not recipe.get("data"):
         raise ValueError(
-            f"{path} does not say which data it is for; write it again with `prune-gym apply`"
+            f"{path} does not say which data it is for: a file of `prune-gym apply` does; what "
+            "compress() found writes itself, result.export(PATH)"
         )
     data = models.normalised_for(recipe["network"], datasets.load(recipe["data"]))
     return deployable(load_network(path), data)

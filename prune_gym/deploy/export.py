@@ -13,9 +13,10 @@ from rich.console import Console
 from torch import nn
 
 from prune_gym.datasets import Data, DetectionData
-from prune_gym.deploy.deployable import Deployable, folded, load_deployable
+from prune_gym.deploy.deployable import Deployable, folded
 from prune_gym.deploy.int8 import quantise_onnx
 from prune_gym.deploy.runtimes import import_onnxruntime
+from prune_gym.errors import unknown
 from prune_gym.network.images import normalised
 from prune_gym.paths import write_atomically
 
@@ -26,26 +27,26 @@ INPUT = "images"
 Runner = Callable[[np.ndarray], list[np.ndarray]]
 
 
-def export(source: Path, form: str, int8: bool, out: Path, console: Console) -> None:
+def export(given: Deployable, form: str, int8: bool, out: Path, console: Console) -> None:
     """Write a network in another format and compare it with PyTorch.
 
     It takes any number of images, normalised as its data say. A strategy's bits, or ``int8``, make
     an ONNX model of 8-bit layers, calibrated on training images.
 
     Args:
-        source: ``STRATEGY.json`` or ``NETWORK.safetensors``.
+        given: the network, and the data that say how images are normalised.
         form: onnx, torch (a ``torch.export`` program) or torchscript.
         int8: quantise though the strategy says no bits.
         out: the file.
         console: where to say what was found.
 
     Raises:
-        FileNotFoundError: no such file.
         ImportError: ``prune-gym[onnx]`` is not installed.
-        ValueError: another kind of file; int8 in another format than ONNX; the written network
-            does not compute what PyTorch does.
+        ValueError: no such format; int8 in another one than ONNX; the written network does not
+            compute what PyTorch does.
     """
-    given = load_deployable(source)
+    if form not in FORMATS:
+        raise ValueError(unknown("format", form, FORMATS))
     int8 = int8 or given.quantised
     if int8 and form != "onnx":
         why = "the strategy says bits" if given.quantised else "leave --int8 out"

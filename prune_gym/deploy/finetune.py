@@ -94,9 +94,10 @@ def finetune(strategy_file: Path, recipe: Recipe, out: Path, console: Console) -
     Raises:
         FileNotFoundError: no such strategy.
         ValueError: not a strategy, or one of another network, or of a detector; the checkpoint is
-            damaged or of another training.
+            damaged or of another training; ``NAME.json`` is there and not of a fine-tuning.
     """
     strategy = load_strategy(strategy_file)
+    _check_free(out.with_suffix(".json"))
     env = environment_of(strategy)
     evaluator, realised = env.evaluator, env.realise(strategy)
     console.print(f"Fine-tuning {strategy_file} ({strategy.env_id})", highlight=False)
@@ -125,6 +126,21 @@ def finetune(strategy_file: Path, recipe: Recipe, out: Path, console: Console) -
     write_atomically(files["json"], (json.dumps(content, indent=1) + "\n").encode())
     console.print(_table(scores))
     console.print(f"Wrote {out}, {last} and {files['json']}", highlight=False, soft_wrap=True)
+
+
+def _check_free(figures: Path) -> None:
+    """Refuse to overwrite what no fine-tuning wrote: a strategy of that name, say."""
+    if not figures.is_file():
+        return
+    try:
+        content = json.loads(figures.read_text())
+    except ValueError:
+        content = None
+    if not isinstance(content, dict) or "best_epoch" not in content:
+        raise ValueError(
+            f"the figures would be written to {figures}, which holds something else: give --out "
+            "another name"
+        )
 
 
 def _scores(network: nn.Module, evaluator: Evaluator) -> dict[str, float]:

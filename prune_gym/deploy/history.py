@@ -21,11 +21,8 @@ class History:
         """Start empty; with a folder ``log`` the figures are written there for TensorBoard."""
         self.epochs: list[dict[str, float]] = []
         self.best: dict[str, torch.Tensor] = {}
+        self._log = log
         self._writer: SummaryWriter | None = None
-        if log is not None:
-            for stale in log.glob("events.out.tfevents.*"):
-                stale.unlink()  # written again, with the same content, where training goes on
-            self._writer = SummaryWriter(str(log))
 
     @property
     def best_epoch(self) -> int:
@@ -54,8 +51,12 @@ class History:
             self._write(epoch)
 
     def _write(self, epoch: int) -> None:
-        if self._writer is None:
+        if self._log is None:
             return
+        if self._writer is None:  # not before: another training's figures are not to be lost
+            for stale in self._log.glob("events.out.tfevents.*"):
+                stale.unlink()  # written again, with the same content, where training goes on
+            self._writer = SummaryWriter(str(self._log))
         for name, value in self.epochs[epoch - 1].items():
             self._writer.add_scalar(name, value, epoch)
         self._writer.flush()

@@ -1,8 +1,10 @@
 """Weights on disk: safetensors, fp16, with what they were measured at in the header."""
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -63,3 +65,12 @@ def fill(network: nn.Module, state: Mapping[str, torch.Tensor], path: Path) -> N
         if key in state and not torch.isfinite(state[key]).all():
             raise ValueError(f"{path}: tensor {key!r} holds NaN or infinite values; fetch it again")
     network.load_state_dict({key: state[key].float() for key in expected}, strict=False)
+
+
+def weights_checksum(network: nn.Module) -> str:
+    """Return a checksum of a network's weights and buffers."""
+    digest = hashlib.sha256()
+    for name, value in network.state_dict().items():
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(value.cpu().numpy()).tobytes())
+    return digest.hexdigest()

@@ -6,11 +6,22 @@ from typing import Any
 
 from prune_gym.runs.results import Results
 
+OPTIONS = {"objectives", "network", "library", "budgets"}  # of the environment, in train.py
+
 
 def train_command(results: Results) -> str:
-    """Return the ``python train.py`` line that gives the run's configuration."""
+    """Return the ``python train.py`` line that gives the run's configuration.
+
+    Where an argument of the environment is no option of ``train.py``, that is what it says instead.
+    """
     config = results.config
     kwargs = config["env_kwargs"]
+    if others := sorted(kwargs.keys() - OPTIONS):
+        return (
+            f"# train.py has no option for {', '.join(others)}; {config['agent']}, "
+            f"{config['episodes']} episodes, seed {config['seed']}, on "
+            f"gym.make({config['env']!r}, **{kwargs!r})"
+        )
     options: dict[str, Any] = {
         "env": config["env"],
         "agent": config["agent"],

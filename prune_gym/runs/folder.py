@@ -16,6 +16,8 @@ from prune_gym.paths import write_atomically
 from prune_gym.runs.journal import Journal
 
 CONFIG, JOURNAL, LOCK = "config.json", "evaluations.jsonl", "lock"
+CONFIGURATION = ("env", "env_kwargs", "agent", "episodes", "seed", "preference")  # at least
+WRITTEN = (CONFIG, JOURNAL, "task.json", "front", "front.csv", "front.png", "events.out.tfevents.*")
 
 
 class RunError(RuntimeError):
@@ -40,11 +42,12 @@ class RunFolder:
         Raises:
             InUseError: another process uses it.
             RunError: it holds a run and ``resume`` is False, or none and
-                it is True; or it holds a run with another configuration.
+                it is True; or it holds a run with another configuration, or what no run wrote.
         """
         self.path = path
-        if resume and not (path / CONFIG).is_file():
+        if resume and not self._has(CONFIG) and not self._has(JOURNAL):
             raise RunError(f"{path} holds no run to resume; leave --resume out to start one")
+        self._check_ours()
         path.mkdir(parents=True, exist_ok=True)
         self._lock = (path / LOCK).open("w")
         try:
@@ -59,6 +62,24 @@ class RunFolder:
             self._lock.close()
             raise
 
+    def _has(self, pattern: str) -> bool:
+        return any(self.path.glob(pattern))
+
+    def _check_ours(self) -> None:
+        """Refuse a folder whose files would be overwritten and are not a run's."""
+        found = [name for name in WRITTEN if self._has(name)]
+        if not found:
+            return
+        try:
+            content = json.loads((self.path / CONFIG).read_text())
+        except (OSError, ValueError):
+            content = None
+        if not isinstance(content, dict) or not content.keys() >= set(CONFIGURATION):
+            raise RunError(
+                f"{self.path} has {found[0]}, but no {CONFIG} of a run (it is missing, damaged or "
+                "something else's); give another --run"
+            )
+
     def _adopt(self, config: dict[str, Any], resume: bool) -> None:
         file, journal = self.path / CONFIG, self.path / JOURNAL
         if not (journal.is_file() and journal.stat().st_size):
@@ -70,10 +91,7 @@ class RunFolder:
                 f"{self.path} already holds a run; go on with it with --resume, or give another "
                 "--run"
             )
-        try:
-            before = json.loads(file.read_text())
-        except ValueError as error:
-            raise RunError(f"{file} is damaged ({error}); give another --run") from None
+        before = json.loads(file.read_text())
         changed = sorted(k for k in before.keys() | config.keys() if before.get(k) != config.get(k))
         if changed:
             differences = ", ".join(f"{k} {before.get(k)!r} -> {config.get(k)!r}" for k in changed)

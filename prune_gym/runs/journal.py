@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import zlib
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -60,11 +61,21 @@ class Journal:
     def start_anew(self, records: list[dict[str, Any]]) -> Path:
         """Begin again with ``records``; what was there is kept in the file that is returned."""
         self.close()
-        previous = self.path.with_name(f"{self.path.stem}.previous{self.path.suffix}")
+        previous = self._previous(len(self._all_previous()) + 1)
         self.path.replace(previous)
         self._written = len(records)
         self._open(records)
         return previous
+
+    def earlier(self) -> list[dict[str, Any]]:
+        """Return the whole records of the journals that were kept when others were begun."""
+        return [record for path in self._all_previous() for record in read_journal(path)[0]]
+
+    def _all_previous(self) -> list[Path]:
+        return list(takewhile(Path.is_file, map(self._previous, count(1))))
+
+    def _previous(self, number: int) -> Path:
+        return self.path.with_name(f"{self.path.stem}.previous-{number}{self.path.suffix}")
 
     def close(self) -> None:
         """Close the file."""

@@ -18,7 +18,7 @@ from prune_gym.pareto import hypervolume, non_dominated
 from prune_gym.paths import write_atomically
 from prune_gym.runs.folder import RunFolder
 from prune_gym.runs.plots import front_figure
-from prune_gym.runs.results import write_task
+from prune_gym.runs.results import front_files, write_task
 from prune_gym.strategy import strategy_from_dict
 
 
@@ -31,7 +31,7 @@ class RecordRun(gym.Wrapper):
         self.core = cast(CompressionEnv, env.unwrapped)
         self.folder, self._image_every = folder, image_every
         self._recorded = folder.journal.records
-        for record in self._recorded:
+        for record in [*folder.journal.earlier(), *self._recorded]:
             try:
                 key = self.core.realise(record["strategy"]).key()
             except ValueError:
@@ -45,6 +45,11 @@ class RecordRun(gym.Wrapper):
         self.hypervolume = 0.0
         self._started = time.perf_counter()
         write_task(folder.path, self.core)
+
+    @property
+    def replaying(self) -> bool:
+        """Whether the journal holds more episodes than were played again so far."""
+        return self.episode < len(self._recorded)
 
     @property
     def episode(self) -> int:
@@ -76,7 +81,7 @@ class RecordRun(gym.Wrapper):
 
     def _keep(self, info: dict[str, Any]) -> None:
         """Put a finished episode into the journal, unless it is played again from there."""
-        if self.episode < len(self._recorded):
+        if self.replaying:
             # As the journal holds it: JSON has no tuples.
             if self._recorded[self.episode]["strategy"] == json.loads(json.dumps(info["strategy"])):
                 return
@@ -140,7 +145,7 @@ class RecordRun(gym.Wrapper):
         keys = [(decision.kind, decision.name) for decision in self.core.decisions]
         rows = csv.writer(table)
         rows.writerow(["strategy", *metrics, *(" ".join(key) for key in keys)])
-        for stale in (path / "front").glob("*.json"):
+        for stale in front_files(path):
             stale.unlink()
         for number, record in enumerate(front):
             name = f"front/{number:03d}.json"

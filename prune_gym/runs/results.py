@@ -14,12 +14,11 @@ from prune_gym.env import CompressionEnv
 from prune_gym.objectives import Objective, episode_return
 from prune_gym.pareto import non_dominated
 from prune_gym.paths import write_atomically
-from prune_gym.runs.folder import CONFIG, JOURNAL
+from prune_gym.runs.folder import CONFIG, CONFIGURATION, JOURNAL
 from prune_gym.runs.journal import read_journal
 from prune_gym.strategy import load_strategy
 
 TASK = "task.json"
-CONFIGURATION = ("env", "env_kwargs", "agent", "episodes", "seed", "preference")
 PACKAGES = ("prune-gym", "torch", "numpy", "gymnasium", "stable-baselines3")
 
 
@@ -74,9 +73,14 @@ class Results:
             ValueError: one of them is damaged.
         """
         episodes = {_content(r["strategy"]): i for i, r in reversed([*enumerate(self.records)])}
-        paths = sorted((self.path / "front").glob("*.json"))
+        paths = front_files(self.path)
         contents = [_content(load_strategy(path).as_dict()) for path in paths]
         return {episodes[c]: p for c, p in zip(contents, paths, strict=True) if c in episodes}
+
+
+def front_files(folder: Path) -> list[Path]:
+    """Return the strategy files that a run has written; others in ``front/`` are people's own."""
+    return sorted(p for p in (folder / "front").glob("*.json") if p.stem.isdecimal())
 
 
 def versions() -> dict[str, str]:
