@@ -132,6 +132,6 @@ class Budgets:
         asked = ", ".join(f"{name}={limit:g}" for name, limit in limits.items())
         raise ValueError(
             f"no strategy meets the budgets {asked}; the least that can be reached, each by "
-            f"itself, is {', '.join(least)} (a smaller min_keep, min_density "
-            "or fewer bits allow smaller networks)"
+            f"itself, is {', '.join(least)} (a smaller min_keep, round_to "
+            "or min_density, or fewer bits, allow smaller networks)"
         )

@@ -24,3 +24,20 @@ def unknown(kind: str, given: object, known: Iterable[str]) -> str:
         nearest = [lower[name] for name in near] or names[:SHOWN]
         listed = f"{', '.join(nearest)} and {len(names) - len(nearest)} more"
     return f"unknown {kind} {given!r};{hint} Known: {listed}"
+
+
+class NotUnderstoodError(ValueError):
+    """A network has something whose channels cannot be followed."""
+
+    def __init__(self, name: str, what: str) -> None:
+        """Take the layer's (or the operation's) name and what it is."""
+        super().__init__(
+            f"layer {name!r} ({what}) is not understood, so its channels cannot be grouped; known "
+            "are Conv2d (dense or depthwise), Linear, BatchNorm2d, pooling, activations, flatten, "
+            "addition, multiplication, concatenation and padding"
+        )
+
+
+def first_line(error: Exception) -> str:
+    """Return what an error of another library says, in one line."""
+    return next(iter(str(error).splitlines()), "") or type(error).__name__

@@ -17,13 +17,16 @@ from prune_gym import datasets, models
 from prune_gym.array_cache import read_arrays, write_arrays
 from prune_gym.datasets import Data, DetectionData
 from prune_gym.deploy.saved import SUFFIX, load_network, read_recipe
+from prune_gym.errors import first_line
 from prune_gym.evaluate import Evaluator
 from prune_gym.importing import call_named
 from prune_gym.network import calibration as calibrating
 from prune_gym.network.calibration import Calibration
+from prune_gym.network.check import check_cut
 from prune_gym.network.images import normalised
 from prune_gym.network.information import importance, learn_information, noisy_layers
 from prune_gym.network.precision import bfloat16_is_fast
+from prune_gym.network.sparse import zeros_fill_masks
 from prune_gym.network.table import MASKED_TOGETHER, LayerTable
 from prune_gym.network.trace import trace
 
@@ -118,19 +121,32 @@ def make_evaluator(
     Raises:
         ValueError: an operation of the network is not understood; the message names the layer.
     """
-    network = copy.deepcopy(network).cpu().float().eval().requires_grad_(False)
+    network = _copied(network)
     if masked_together < 1:
         raise ValueError(
             f"granularity: expected a number of channels >= 1, got {masked_together!r}"
         )
     table = trace(network, data.train.images.shape[1:])
+    if not zeros_fill_masks(network, table, masked_together):
+        masked_together = 1  # it was pruned weight by weight
     table = dataclasses.replace(table, masked_together=masked_together)
     images = normalised(calibration_images(data), data)
-    calibration = _cached_calibration(network, table, images)
+    calibration = _cached_calibration(network, table, images, data)
     factors = None
     if by_information:
         factors = importance(_information(network, table, data, images, shipped), calibration)
     return Evaluator(network, table, data, calibration, images, repair, rebuild, factors)
+
+
+def _copied(network: nn.Module) -> nn.Module:
+    try:
+        return copy.deepcopy(network).cpu().float().eval().requires_grad_(False)
+    except RuntimeError as error:  # PyTorch: "Only Tensors created explicitly by the user ..."
+        raise ValueError(
+            f"{type(network).__name__} cannot be copied ({first_line(error)}): give the plain "
+            "module, not a compiled one, and remove pruning masks (torch.nn.utils.prune.remove) "
+            "and weight norm from its layers first"
+        ) from error
 
 
 def _information(
@@ -163,7 +179,24 @@ def calibration_images(data: Data | DetectionData) -> np.ndarray:
     return data.train.images[::step][: calibrating.IMAGES]
 
 
-def _cached_calibration(network: nn.Module, table: LayerTable, images: torch.Tensor) -> Calibration:
+@torch.inference_mode()
+def _check_classifier(network: nn.Module, images: torch.Tensor, data: Data) -> None:
+    outputs = network(images[:1])
+    if not isinstance(outputs, torch.Tensor) or outputs.ndim != 2:
+        raise ValueError(
+            f"{type(network).__name__}: expected a classifier, images (N, C, H, W) -> logits (N, "
+            "classes)"
+        )
+    if outputs.shape[1] < data.num_classes:
+        raise ValueError(
+            f"{type(network).__name__} has {outputs.shape[1]} outputs, and {data.name} has "
+            f"{data.num_classes} classes"
+        )
+
+
+def _cached_calibration(
+    network: nn.Module, table: LayerTable, images: torch.Tensor, data: Data | DetectionData
+) -> Calibration:
     file = f"calibration-{_fingerprint(network, images)}.npz"
     groups = range(len(table.groups))
     norms = [layer.name for layer in table.layers if layer.kind == "batch_norm"]
@@ -181,6 +214,9 @@ def _cached_calibration(network: nn.Module, table: LayerTable, images: torch.Ten
             tuple(arrays[f"order {g}"] for g in groups),
             tuple(arrays[f"error {g}"] for g in groups),
         )
+    if isinstance(data, Data):
+        _check_classifier(network, images, data)
+    check_cut(network, table, images)
     found = calibrating.calibrate(network, table, images)
     parts = (found.moments[name] for name in table.consumers)
     statistics = (found.statistics[name] for name in norms)

@@ -47,7 +47,7 @@ def make_decisions(
 
     Raises:
         ValueError: an unknown kind, one given twice or none; two kinds that decide the same; a
-            kind that this network has no place for.
+            kind that this network has no place for, or nothing to decide at all.
     """
     for kind in kinds:
         if kind not in KINDS:
@@ -59,4 +59,9 @@ def make_decisions(
             raise ValueError(f"decide: {' and '.join(same)} decide the same, take one of them")
     order = list(KINDS)
     made = [decision for kind in kinds for decision in KINDS[kind](evaluator, rules)]
+    if not made:
+        raise ValueError(
+            f"decide: {type(evaluator.network).__name__} has nothing to decide by "
+            f"{', '.join(kinds)}: its outputs, and what is added to its input, are never cut"
+        )
     return tuple(sorted(made, key=lambda each: (each.layer, order.index(each.kind))))

@@ -33,7 +33,8 @@ from prune_gym.runs.record import RecordRun
 from prune_gym.strategy import Strategy, strategy_from_dict
 
 HALF_THE_WORK = {"flops": 0.5}
-ABOVE_CHANCE = 1.5  # times chance; an original below it was given images it does not understand
+ABOVE_CHANCE = 0.05  # of the way up from chance; below it the images are not those it knows
+ROUND_TO = (8, 4, 2, 1)  # channels; the first of which the smallest group has four times as many
 RUNTIME = "onnxruntime"
 THREADS = 1  # with more, ONNX Runtime shares them in the process and refuses its other sessions
 
@@ -148,6 +149,7 @@ def compress(
         objectives=("accuracy", *budgets),
         budgets=budgets,
         latency=_latency_table(network, data) if "latency" in budgets else None,
+        round_to=_round_to(network, data),
     )
     _check(env.evaluator)
     with tempfile.TemporaryDirectory() as folder:
@@ -156,6 +158,7 @@ def compress(
         found = env.apply(strategy)
         if finetune_epochs:
             recipe = load_recipe("short", epochs=finetune_epochs, seed=seed)
+            recipe = replace(recipe, batch_size=min(recipe.batch_size, len(data.train)))
             where = Path(folder, "checkpoint")
             tuned = finetune_candidate(env.evaluator, env.realise(strategy), recipe, where).best
             found = max((tuned, found), key=lambda each: accuracy(each, data, data.search))
@@ -194,13 +197,19 @@ def _check(evaluator: Evaluator) -> None:
     data = evaluator.data
     assert isinstance(data, Data)
     found = accuracy(evaluator.network, data, data.search)
-    if found < ABOVE_CHANCE * data.chance:
+    if found < data.chance + ABOVE_CHANCE * (1 - data.chance):
         raise ValueError(
             f"the network is right on {found:.1%} of {len(data.search)} images, little more than "
             f"chance ({data.chance:.1%}): is it trained, and are the images normalised as in its "
-            "training? Give them as floats just as the network expects them, or as a Data with "
-            "mean and std"
+            "training? Give them as floats just as the network expects them (without outliers: "
+            "they are put on 256 levels), or as a Data with mean and std"
         )
+
+
+def _round_to(network: nn.Module, data: Data) -> int:
+    groups = trace(network, data.search.images.shape[1:]).groups
+    smallest = min((group.size for group in groups), default=1)
+    return next((each for each in ROUND_TO if smallest >= 4 * each), 1)
 
 
 def _latency_table(network: nn.Module, data: Data) -> str:

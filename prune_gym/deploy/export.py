@@ -15,12 +15,13 @@ from torch import nn
 from prune_gym.datasets import Data, DetectionData
 from prune_gym.deploy.deployable import Deployable, folded
 from prune_gym.deploy.int8 import quantise_onnx
+from prune_gym.deploy.own_data import OWN_FLOATS
 from prune_gym.deploy.runtimes import import_onnxruntime
 from prune_gym.errors import unknown
 from prune_gym.network.images import normalised
 from prune_gym.paths import write_atomically
 
-CHECKED = 64  # images of the search split
+CHECKED = 64  # images of the search split, at most
 TOLERANCE = 1e-3  # of the largest output
 INPUT = "images"
 
@@ -66,7 +67,7 @@ def export(given: Deployable, form: str, int8: bool, out: Path, console: Console
     kind = f"{form}, int8" if int8 else form
     console.print(
         f"Wrote {out} ({kind}, {len(content) / 1e6:.2f} MB). Largest difference from PyTorch's "
-        f"outputs on {CHECKED} images: {difference:.1e} of the largest output.",
+        f"outputs on {len(images)} images: {difference:.1e} of the largest output.",
         highlight=False,
         soft_wrap=True,
     )
@@ -90,9 +91,11 @@ def _say_more(
             soft_wrap=True,
             highlight=False,
         )
+    taken = f"pixels / 255, less the mean {of.data.mean}, over the deviation {of.data.std}"
+    if of.data.name == OWN_FLOATS:
+        taken = "as they were given to compress()"
     console.print(
-        f"Input: float32 (N, {', '.join(map(str, of.input_shape))}), pixels / 255, less the mean "
-        f"{of.data.mean}, over the deviation {of.data.std}.",
+        f"Input: float32 (N, {', '.join(map(str, of.input_shape))}), {taken}.",
         soft_wrap=True,
         highlight=False,
     )

@@ -12,6 +12,7 @@ from prune_gym.datasets import Data, Split
 CHANNELS = (1, 3)
 SEARCH = TEST = 0.1  # shares held out
 LEAST = 30  # images
+OWN_FLOATS = "own-floats"  # name of data whose images came as the network takes them
 EXPECTED = (
     "expected a Data, a pair of arrays (images, labels), or a torch Dataset or DataLoader of "
     "(image, label)"
@@ -25,6 +26,7 @@ def as_data(given: Any, seed: int = 0) -> Data:
         given: a ``Data``, which is returned as it is; ``(images, labels)``; or a data set or loader
             of pairs of an image (or batch) and a label. Images are uint8, then scaled to [0, 1], or
             floats just as the network expects them, (N, C, H, W); uint8 may be (N, H, W, C) too.
+            Floats are put on 256 levels between each channel's least and largest: no outliers.
         seed: of the splits.
 
     Raises:
@@ -52,7 +54,8 @@ def as_data(given: Any, seed: int = 0) -> Data:
         Split(pixels[part], labels[part].astype(np.int64))
         for part in map(np.sort, (order[test:], order[:search], order[search:test]))
     )
-    return Data("own", int(labels.max()) + 1, train, held, rest, mean, std, flip=False)
+    name = "own" if images.dtype == np.uint8 else OWN_FLOATS
+    return Data(name, int(labels.max()) + 1, train, held, rest, mean, std, flip=False)
 
 
 def _arrays(given: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -100,6 +100,11 @@ def _original(recipe: dict[str, str], build: Callable[[int], nn.Module] | None) 
         return build(int(recipe["num_classes"]))
     if ":" in recipe["network"]:
         return call_named(recipe["network"], (nn.Module,), "network")
+    if recipe["network"] not in models.NETWORKS:
+        raise ValueError(
+            f"the file is of {recipe['network']}, a network of one's own: give load_network(path, "
+            "build=...), a function from the number of classes to the original"
+        )
     return models.build(recipe["network"], int(recipe["num_classes"]))
 
 

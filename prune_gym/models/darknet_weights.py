@@ -18,6 +18,7 @@ from prune_gym.paths import write_atomically
 
 VERSION = (0, 2, 5)  # what Darknet itself writes
 NORM = ("bias", "weight", "running_mean", "running_var")
+LINEAR = (None, "linear")  # activations of a shortcut that can be left out
 
 
 def load_darknet(cfg: str | Path, weights: str | Path) -> Darknet:
@@ -111,6 +112,8 @@ def _pruned(candidate: nn.Module, original: Darknet) -> tuple[Section, ...]:
         starts = section.kind in ("convolutional", "route")
         gone = (section.kind == "convolutional" and conv is None) or (gone and not starts)
         if gone:
+            if section.kind == "shortcut" and section.options.get("activation") not in LINEAR:
+                raise section.wrong("its block is skipped and its activation would be lost")
             number[index] = number[index - 1]
             gone = section.kind != "shortcut"  # the addition ends the branch
             continue

@@ -185,7 +185,9 @@ def _module(root: nn.Module, node: fx.Node) -> nn.Module | None:
 
 def _added(root: nn.Module, node: fx.Node) -> fx.Node | None:
     """Return what is added to a layer's output, directly or after batch-norm; None if nothing."""
-    user = next(iter(node.users))
+    user = next(iter(node.users), None)
+    if user is None:
+        return None  # its output is never used
     if isinstance(_module(root, user), nn.BatchNorm2d) and len(node.users) == 1:
         node, user = user, next(iter(user.users))
     sources = user.all_input_nodes

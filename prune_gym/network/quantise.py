@@ -49,8 +49,10 @@ class Quantised(nn.Module):
         self.weight_bits, self.activation_bits = weight_bits, activation_bits
         self._conv = isinstance(layer, nn.Conv2d)
         self._how: tuple[Any, ...] = ()
+        self._mode, self._around = "zeros", list[int]()  # of padding that is not zeros
         if isinstance(layer, nn.Conv2d):
             self._how = (layer.stride, layer.padding, layer.dilation, layer.groups)
+            self._mode, self._around = layer.padding_mode, layer._reversed_padding_repeated_twice
         weight, scale = layer.weight.detach(), None
         if weight_bits < FLOAT_BITS:
             weight, scale = quantise_weight(weight, weight_bits)
@@ -72,11 +74,17 @@ class Quantised(nn.Module):
         step, dtype = float(self.step), x.dtype
         if step:
             x = whole_numbers(x.float(), step, self.activation_bits).to(dtype)
-        y = F.conv2d(x, self.weight, None, *self._how) if self._conv else F.linear(x, self.weight)
+        y = self._convolved(x) if self._conv else F.linear(x, self.weight)
         shape = (-1, 1, 1) if self._conv else (-1,)
         unit = abs(step) or 1.0
         y = y.float().mul_(unit if self.scale is None else (self.scale * unit).view(shape))
         return (y if self.bias is None else y.add_(self.bias.view(shape))).to(dtype)
+
+    def _convolved(self, x: torch.Tensor) -> torch.Tensor:
+        stride, padding, *rest = self._how
+        if self._mode != "zeros":
+            x, padding = F.pad(x, self._around, mode=self._mode), 0
+        return F.conv2d(x, self.weight, None, stride, padding, *rest)
 
     def as_float(self) -> nn.Conv2d | nn.Linear:
         """Return the layer in float32: the same weights, its input as it comes."""
@@ -84,7 +92,9 @@ class Quantised(nn.Module):
         layer: nn.Conv2d | nn.Linear
         if self._conv:
             kernel = (self.weight.shape[2], self.weight.shape[3])
-            layer = nn.Conv2d(inputs * self._how[-1], outputs, kernel, *self._how)
+            layer = nn.Conv2d(
+                inputs * self._how[-1], outputs, kernel, *self._how, padding_mode=self._mode
+            )
         else:
             layer = nn.Linear(inputs, outputs)
         weight = self.weight.detach().float()

@@ -1,6 +1,7 @@
 """Weights pruned one by one: the smallest are set to zero, whole masks at a time."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -45,6 +46,18 @@ def sparsify(
             together = int(table.mask_sizes(np.array(len(weight))))
             weight.mul_(_mask(magnitude, together, float(share)))
     return network
+
+
+def zeros_fill_masks(network: nn.Module, table: LayerTable, together: int) -> bool:
+    """Return whether the zeros of sparse layers come in whole masks of ``together`` outputs."""
+    table = replace(table, masked_together=together)
+    for index in table.weighted:
+        zeros = network.get_submodule(table.layers[index].name).get_parameter("weight") == 0
+        if zeros.float().mean() >= CHANCE_ZEROS:
+            masks = zeros.view(-1, int(table.mask_sizes(np.array(len(zeros)))), zeros[0].numel())
+            if (masks != masks[:, :1]).any():
+                return False
+    return True
 
 
 def keep_zeros(network: nn.Module) -> None:

@@ -16,6 +16,8 @@ import torch
 from torch import fx, nn
 from torch.nn import functional as F
 
+from prune_gym.errors import NotUnderstoodError, first_line
+from prune_gym.network.aliases import refuse_aliases
 from prune_gym.network.blocks import ADDITIONS, find_blocks, function_name
 from prune_gym.network.groups import NO_UNIT, group_units, places_of_units
 from prune_gym.network.table import Activation, Affine, Kind, Layer, LayerTable
@@ -66,23 +68,25 @@ def trace(network: nn.Module, input_shape: tuple[int, int, int]) -> LayerTable:
     """
     try:
         graph = fx.symbolic_trace(network)
-    except (fx.proxy.TraceError, TypeError) as error:
+    except Exception as error:  # whatever its forward raises when it is called with proxies
         raise ValueError(
-            f"{type(network).__name__} cannot be traced ({error}); its forward must not depend on "
-            "the values of tensors"
+            f"{type(network).__name__} cannot be traced ({first_line(error)}); its forward must "
+            "not depend on the values of tensors, and it must be no compiled module"
         ) from error
-    _refuse_aliases(network)
+    refuse_aliases(network)
     tracer = _Tracer(graph)
     training = {module: module.training for module in graph.modules()}
     graph.eval()
     try:
         with torch.inference_mode():
             tracer.run(torch.zeros(1, *input_shape))
-    except RuntimeError as error:
+    except NotUnderstoodError:
+        raise
+    except Exception as error:  # whatever its forward raises on such images
         shape = "x".join(map(str, input_shape))
         raise ValueError(
             f"{type(network).__name__} cannot run on images of {shape} (channels, height, width): "
-            f"{str(error).splitlines()[0]}"
+            f"{first_line(error)}"
         ) from error
     finally:
         for module, was in training.items():
@@ -90,23 +94,12 @@ def trace(network: nn.Module, input_shape: tuple[int, int, int]) -> LayerTable:
     return tracer.table()
 
 
-def _refuse_aliases(network: nn.Module) -> None:
-    """Refuse a layer that has two names: surgery would replace it under one of them only."""
-    names: dict[nn.Module, str] = {}
-    for name, module in network.named_modules(remove_duplicate=False):
-        resized = (
-            isinstance(module, nn.ConstantPad3d) or next(module.parameters(), None) is not None
-        )
-        if module in names and resized:
-            raise _not_understood(name, f"the same module as {names[module]!r}")
-        names[module] = name
-
-
 class _Tracer(fx.Interpreter):
     """Runs the graph once, on real shapes, and follows the units through it."""
 
     def __init__(self, graph: fx.GraphModule) -> None:
         super().__init__(graph)
+        self.extra_traceback = False  # fx appends lines to every message
         self.parent: list[int] = []  # union-find over units
         self.layers: list[tuple[Layer, np.ndarray | None, np.ndarray]] = []
         self.values: dict[fx.Node, _Tensor] = {}
@@ -127,6 +120,8 @@ class _Tracer(fx.Interpreter):
             self.values[node] = self._follow(node, result)
         elif function_name(node) == "chunk":
             self.values[node] = self._chunked(node, result)
+        elif isinstance(result, tuple | list) and any(torch.is_tensor(each) for each in result):
+            raise NotUnderstoodError(node.name, f"{function_name(node) or node.target}: several")
         for source in node.all_input_nodes:
             if source in self.values:
                 self.buffers[self.values[source].buffer].dies = self.step
@@ -139,7 +134,7 @@ class _Tracer(fx.Interpreter):
         if node.op == "call_module":
             return self._module(str(node.target), node, result)
         if node.op == "get_attr":
-            raise _not_understood(str(node.target), "a parameter or buffer outside of a layer")
+            raise NotUnderstoodError(str(node.target), "a parameter or buffer outside of a layer")
         return self._function(node, result)
 
     def _module(self, name: str, node: fx.Node, result: torch.Tensor) -> _Tensor:
@@ -149,7 +144,9 @@ class _Tracer(fx.Interpreter):
             return self._weighted(name, module, source, result)
         if isinstance(module, nn.BatchNorm2d):
             if not (module.affine and module.track_running_stats):
-                raise _not_understood(name, "batch-norm without scale, shift or running statistics")
+                raise NotUnderstoodError(
+                    name, "batch-norm without scale, shift or running statistics"
+                )
             if len(node.all_input_nodes[0].users) > 1:  # others read it too: it cannot be folded
                 source = replace(source, writer="")
             self._layer(name, "batch_norm", source, result, source.units, 2)
@@ -162,18 +159,22 @@ class _Tracer(fx.Interpreter):
         if isinstance(module, _RESIZES):
             return self._new(source.units, _size(result), [source])
         if isinstance(module, nn.Flatten):
-            return self._flatten(source, result)
+            return self._flatten(name, source, result)
         if isinstance(module, nn.ConstantPad3d) and module.value == 0 and result.ndim == 4:
             return self._pad_channels(name, module, source, result)
-        raise _not_understood(name, type(module).__name__)
+        raise NotUnderstoodError(name, type(module).__name__)
 
     def _weighted(
         self, name: str, module: nn.Conv2d | nn.Linear, source: _Tensor, result: torch.Tensor
     ) -> _Tensor:
+        if not isinstance(module._parameters.get("weight"), nn.Parameter):
+            raise NotUnderstoodError(name, "its weight is computed: remove the parametrization")
+        if result.ndim != (2 if isinstance(module, nn.Linear) else 4):
+            raise NotUnderstoodError(name, f"on a tensor of {result.ndim} dimensions")
         kind: Kind = "linear" if isinstance(module, nn.Linear) else "conv"
         if isinstance(module, nn.Conv2d) and module.groups > 1:
             if not module.groups == module.in_channels == module.out_channels:
-                raise _not_understood(name, f"a convolution with groups={module.groups}")
+                raise NotUnderstoodError(name, f"a convolution with groups={module.groups}")
             kind = "depthwise"
         units = source.units if kind == "depthwise" else self._fresh(result.shape[1])
         kernel = _pair(module.kernel_size) if isinstance(module, nn.Conv2d) else (1, 1)
@@ -192,25 +193,24 @@ class _Tracer(fx.Interpreter):
             shapes = [self.env[n].shape for n in node.all_input_nodes]
             if len({(len(shape), shape[1]) for shape in shapes}) > 1:
                 shown = " and ".join(str(tuple(shape)) for shape in shapes)
-                raise _not_understood(node.name, f"{name} of different channels, {shown}")
+                raise NotUnderstoodError(node.name, f"{name} of different channels, {shown}")
             return self._new(self._merge(*sources), _size(result), sources)
         if name in _WITH_NUMBERS and len(node.all_input_nodes) == 1:
             return self._in_place(node, sources[0])
-        if name == "expand_as":
+        if name == "expand_as" and result.shape[1] == len(sources[0].units):
             return replace(sources[0], size=_size(result), writer="")
         if name in ("cat", "concat"):
-            units = np.concatenate([s.units for s in sources])
-            return self._new(units, _size(result), sources)
+            return self._concatenated(node, result)
         if name in ("flatten", "view", "reshape"):
-            return self._flatten(sources[0], result)
+            return self._reshaped(node, sources[0], result)
         if target in _POOL_FUNCTIONS:
             if target is F.adaptive_avg_pool2d:  # its argument is the output's size
                 return self._pool(node.name, sources[0], result, None)
-            given = dict(zip(("input", "kernel_size", "stride"), node.args, strict=False))
-            given |= node.kwargs
+            args, kwargs = self.fetch_args_kwargs_from_env(node)
+            given = dict(zip(("input", "kernel_size", "stride"), args, strict=False)) | kwargs
             window, stride = given["kernel_size"], given.get("stride")
             return self._pool(node.name, sources[0], result, window, stride)
-        if name == "mean" and result.shape[1] == len(sources[0].units) and _size(result) == (1, 1):
+        if name == "mean" and self._is_global_mean(node):
             return self._pool(node.name, sources[0], result, None)
         if name == "interpolate" and result.ndim == 4:
             return self._new(sources[0].units, _size(result), sources)
@@ -222,7 +222,7 @@ class _Tracer(fx.Interpreter):
             return self._new(sources[0].units, _size(result), sources)
         if name == "pad" and result.ndim == 4:
             return self._new(self._padded(node, sources[0]), _size(result), sources)
-        raise _not_understood(node.name, name)
+        raise NotUnderstoodError(node.name, name)
 
     def _pool(
         self, name: str, source: _Tensor, result: torch.Tensor, kernel: Any, stride: Any = None
@@ -240,17 +240,49 @@ class _Tracer(fx.Interpreter):
             return self._new(source.units, source.size)
         return replace(source, writer="")
 
-    def _flatten(self, source: _Tensor, result: torch.Tensor) -> _Tensor:
-        repeats = result.shape[1] // len(source.units)
-        return replace(source, units=np.repeat(source.units, repeats), size=(1, 1))
+    def _is_global_mean(self, node: fx.Node) -> bool:
+        args, kwargs = self.fetch_args_kwargs_from_env(node)
+        given = kwargs.get("dim", args[1] if len(args) > 1 else None)
+        ndim = args[0].ndim
+        return ndim == 4 and isinstance(given, tuple | list) and {d % 4 for d in given} == {2, 3}
+
+    def _concatenated(self, node: fx.Node, result: torch.Tensor) -> _Tensor:
+        parts = node.args[0] if node.args else node.kwargs["tensors"]
+        sources = [self.values[part] for part in parts]  # type: ignore[union-attr, index]
+        units = np.concatenate([source.units for source in sources])
+        if len(units) != result.shape[1]:
+            raise NotUnderstoodError(node.name, "cat along another dimension than the channels")
+        return self._new(units, _size(result), sources)
+
+    def _reshaped(self, node: fx.Node, source: _Tensor, result: torch.Tensor) -> _Tensor:
+        name = function_name(node)
+        if name == "view" and source.size != (1, 1):
+            raise NotUnderstoodError(
+                node.name,
+                "view of a map: networks are run channels-last, where it is an error; flatten(1) "
+                "and reshape do the same",
+            )
+        shape = node.args[1:] if len(node.args) != 2 else (node.args[1],)
+        if len(shape) == 1 and isinstance(shape[0], tuple | list):
+            shape = tuple(shape[0])
+        if name != "flatten" and len(shape) > 1 and isinstance(shape[1], int) and shape[1] >= 0:
+            # The number of channels is written in the network's code; surgery cannot change it.
+            self.padded.append(source.units)
+        return self._flatten(node.name, source, result)
+
+    def _flatten(self, name: str, source: _Tensor, result: torch.Tensor) -> _Tensor:
+        repeats, left = divmod(result.shape[1], len(source.units)) if result.ndim > 1 else (0, 1)
+        if result.ndim not in (2, 4) or left or _size(result) != (1, 1):
+            raise NotUnderstoodError(name, f"a change of shape to {tuple(result.shape)}")
+        return replace(source, units=np.repeat(source.units, repeats), size=(1, 1), writer="")
 
     def _chunked(self, node: fx.Node, parts: Sequence[torch.Tensor]) -> _Tensor:
         """Tie the channels of equal parts: cut alike in each, the parts stay equal."""
         source = self.values[node.all_input_nodes[0]]
         if sum(part.shape[1] for part in parts) != len(source.units):
-            raise _not_understood(node.name, "chunk along another dimension than the channels")
+            raise NotUnderstoodError(node.name, "chunk along another dimension than the channels")
         if len({part.shape[1] for part in parts}) > 1:
-            raise _not_understood(node.name, "chunk into parts of different size")
+            raise NotUnderstoodError(node.name, "chunk into parts of different size")
         for units in source.units.reshape(len(parts), -1)[1:]:
             self._merge(
                 replace(source, units=source.units[: len(units)]), replace(source, units=units)
@@ -263,7 +295,7 @@ class _Tracer(fx.Interpreter):
         """Give the zeros units of their own: surgery can change how many there are."""
         before, after = module.padding[4:]
         if min(before, after) < 0 or any(name == other for other, _ in self.pads):
-            raise _not_understood(name, "padding that crops, or that is called twice")
+            raise NotUnderstoodError(name, "padding that crops, or that is called twice")
         zeros = self._fresh(before + after)
         self.pads.append((name, zeros))
         units = np.concatenate([zeros[:before], source.units, zeros[before:]])
@@ -295,7 +327,7 @@ class _Tracer(fx.Interpreter):
         stride: int = 1,
     ) -> None:
         if kind != "pool" and any(layer.name == name for layer, *_ in self.layers):
-            raise _not_understood(name, "a module that is called twice")
+            raise NotUnderstoodError(name, "a module that is called twice")
         nothing = Affine(0, ())
         follows = source.writer if kind == "batch_norm" else ""
         sizes = (source.size, _size(result))
@@ -359,11 +391,3 @@ def _keeps_channels(index: Any) -> bool:
 
 def _pair(value: Any) -> tuple[int, int]:
     return (value, value) if isinstance(value, int) else (int(value[0]), int(value[1]))
-
-
-def _not_understood(name: str, what: str) -> ValueError:
-    return ValueError(
-        f"layer {name!r} ({what}) is not understood, so its channels cannot be grouped; known are "
-        "Conv2d (dense or depthwise), Linear, BatchNorm2d, pooling, activations, flatten, "
-        "addition, multiplication, concatenation and padding"
-    )

@@ -1,0 +1,181 @@
+"""Networks of people's own: what their forward may do, and what is refused in one line."""
+
+import numpy as np
+import pytest
+import torch
+from four_classes import four_classes
+from torch import nn
+from torch.nn import functional as F
+from torch.nn.utils import parametrizations, prune
+
+from prune_gym.env import CompressionEnv
+from prune_gym.network.quantise import quantise
+from prune_gym.network.trace import trace
+from prune_gym.task import make_evaluator
+
+DATA = four_classes("own-forward")
+CHANNELS, SIDE = DATA.train.images.shape[1:3]
+
+
+class Net(nn.Module):
+    """Two convolutions and a head; ``forward`` is given."""
+
+    def __init__(self, forward, **more):
+        super().__init__()
+        self.one = nn.Conv2d(CHANNELS, 8, 3, padding=1)
+        self.two = nn.Conv2d(8, 8, 3, padding=1)
+        self.head = nn.Linear(8, 4)
+        for name, value in more.items():
+            setattr(self, name, value)
+        self._forward = forward
+
+    def forward(self, x):
+        return self._forward(self, x)
+
+
+def pooled(x):
+    return x.mean((2, 3))
+
+
+def maps(net, x):
+    return net.two(F.relu(net.one(x)))
+
+
+def average_of_its_size(net, x):
+    x = maps(net, x)
+    return net.head(torch.flatten(F.avg_pool2d(x, x.size()[3]), 1))
+
+
+def with_a_written_width(net, x):
+    return net.head(F.adaptive_avg_pool2d(maps(net, x), 1).reshape(-1, 8))
+
+
+def twice_in_a_concatenation(net, x):
+    x = pooled(maps(net, x))
+    return net.head(torch.cat([x, x], 1))
+
+
+def spread(net, x):
+    return net.head(net.late(pooled(maps(net, x)).view(x.size(0), -1, 1, 1)).flatten(1))
+
+
+@pytest.mark.parametrize(
+    ("forward", "more"),
+    [
+        (average_of_its_size, {}),
+        (with_a_written_width, {}),
+        (twice_in_a_concatenation, {"head": nn.Linear(16, 4)}),
+        (spread, {"late": nn.BatchNorm2d(8)}),
+    ],
+)
+def test_networks_that_can_be_cut(forward, more):
+    env = CompressionEnv(Net(forward, **more), DATA, latency=None, round_to=1, repair="none")
+    values = np.array([decision.options[0] for decision in env.decisions])
+    assert len(values) and (values < 8).all()
+    realised = env.plan.realise(values[None])
+    candidate = env.evaluator.candidate(realised)
+    parameters = sum(parameter.numel() for parameter in candidate.parameters())
+    assert parameters == env.costs["params"](realised)[0]
+    full = env.evaluator.candidate(env.plan.realise(env.plan.full[None]))
+    images = env.evaluator.images[:4]
+    torch.testing.assert_close(full(images), env.evaluator.network(images))
+
+
+def in_a_plain_list(net, x):
+    for layer in net.stages:
+        x = layer(x)
+    return net.head(pooled(x))
+
+
+def held(net):
+    net.stages = [net.one, net.two]
+    return net
+
+
+def tied(net):
+    net.three = nn.Conv2d(8, 8, 3, padding=1)
+    net.three.weight = net.two.weight
+    return net
+
+
+def masked(net):
+    prune.l1_unstructured(net.two, "weight", 0.5)
+    net(torch.zeros(1, CHANNELS, SIDE, SIDE))
+    return net
+
+
+def normed(net):
+    parametrizations.spectral_norm(net.two)
+    return net
+
+
+def after_pooling(then):
+    return lambda: Net(lambda net, x: net.head(then(pooled(maps(net, x)))))
+
+
+def of_maps(then, **more):
+    return lambda: Net(lambda net, x: then(net, maps(net, x)), **more)
+
+
+def plain(**more):
+    return Net(lambda net, x: net.head(pooled(maps(net, x))), **more)
+
+
+REFUSED = {
+    "view of a map: .*flatten.1. and reshape": of_maps(
+        lambda net, x: net.wide(x.view(-1, 512)), wide=nn.Linear(512, 4)
+    ),
+    "split: several": of_maps(lambda net, x: net.head(pooled(x.split(4, 1)[0]))),
+    "layer 'mean' .mean. is not": of_maps(lambda net, x: net.head(pooled(x - x.mean()))),
+    "a change of shape to .1, 8, 64": of_maps(lambda net, x: net.head(x.flatten(2).mean(2))),
+    "cat along another dim": of_maps(lambda net, x: net.head(pooled(torch.cat([x, x], 2)))),
+    "layer 'unsqueeze'": after_pooling(lambda x: x.unsqueeze(1)),
+    "layer 'expand'": after_pooling(lambda x: x.expand(1, 8)),
+    "layer '(one|two)' .held in a plain list or dict of 'Net'": lambda: held(Net(in_a_plain_list)),
+    "its weight is that of 'two'": lambda: tied(
+        Net(lambda net, x: net.head(pooled(net.three(maps(net, x)))))
+    ),
+    "layer 'aux' .never used in eval mode": lambda: plain(aux=nn.Linear(8, 4)),
+    "layer 'two' .its weight is computed: remove the param": lambda: normed(plain()),
+    "Net cannot be copied .*prune.remove": lambda: masked(plain()),
+    "expected a classifier": of_maps(lambda net, x: (net.head(pooled(x)),)),
+    "cannot run on images of 3x8x8": of_maps(lambda net, x: net.head(x.flatten(1))),
+    "cannot be traced": of_maps(lambda net, x: net.head(pooled(x)) if x.sum() > 0 else x),
+}
+
+
+@pytest.mark.parametrize("message", REFUSED)
+def test_networks_that_are_refused_in_a_line(message):
+    with pytest.raises(ValueError, match=message) as told:
+        make_evaluator(REFUSED[message](), DATA, "none")
+    assert "\n" not in str(told.value)
+
+
+def test_a_network_without_anything_to_decide_is_refused():
+    network = nn.Sequential(nn.Conv2d(CHANNELS, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    with pytest.raises(ValueError, match="Sequential has nothing to decide by channels"):
+        CompressionEnv(network, DATA, latency=None)
+
+
+def test_zeros_one_by_one_are_kept_as_they_are():
+    network = Net(lambda n, x: n.head(pooled(maps(n, x))))
+    with torch.no_grad():
+        network.two.weight.mul_(torch.rand_like(network.two.weight) > 0.8)
+    env = CompressionEnv(network, DATA, latency=None, round_to=1)
+    full = env.evaluator.candidate(env.plan.realise(env.plan.full[None]))
+    assert torch.equal(full.two.weight, network.two.weight)
+    expected = sum(int((p != 0).sum()) for p in network.parameters())
+    assert env.original_metrics["params"] == expected
+
+
+@pytest.mark.parametrize("mode", ["reflect", "circular", "replicate", "zeros"])
+def test_quantised_layers_pad_as_theirs_did(mode):
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1, padding_mode=mode), nn.Flatten())
+    table, images = trace(network, (3, 6, 6)), torch.randn(4, 3, 6, 6)
+    with torch.inference_mode():
+        expected = network(images)
+        found = quantise(network, table, np.array([8]), np.array([8]), images)
+        assert (found(images) - expected).abs().max() < 0.02 * expected.abs().max()
+        again = found[0].as_float()(images).flatten(1)
+        assert (again - expected).abs().max() < 0.02 * expected.abs().max()
