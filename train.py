@@ -54,10 +54,9 @@ def _search(options: argparse.Namespace, console: Console) -> int:
         raise ValueError(f"{options.env} has a scalar reward; search its id without -Scalar")
     console.print(f"Preparing {options.env} (the first time builds and caches data and statistics)")
     env = gym.make(options.env, **config["env_kwargs"])
-    core: CompressionEnv = env.unwrapped  # type: ignore[assignment]
     if options.preference:
+        core: CompressionEnv = env.unwrapped  # type: ignore[assignment]
         weights_array(options.preference, [objective.name for objective in core.objectives])
-    config["weights"] = core.evaluator.checksum  # a file's name may stand for others tomorrow
     run = options.run or Path("runs") / f"{options.env}-{options.agent}-{options.seed}".replace(
         ":", "-"
     )

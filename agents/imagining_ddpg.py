@@ -48,8 +48,11 @@ class ImaginingDDPG(EnvelopeDDPG):
         return super()._setup_learn(*args, **kwargs)
 
     def _sample_action(self, learning_starts, action_noise=None, n_envs=1):
+        known = isinstance(self.replay_buffer, VectorReplayBuffer) and self.replay_buffer.finished
+        if self.num_timesteps < learning_starts or not known:
+            return super()._sample_action(learning_starts, action_noise, n_envs)
         for index, core in enumerate(self._cores):
-            if core.next_decision == 0:
+            if core.next_decision == 0 or index not in self._plans:
                 self._plans[index] = self._plan()
         chosen = [self._plans[index][core.next_decision] for index, core in enumerate(self._cores)]
         actions = np.array(chosen, dtype=np.float32)[:, None]

@@ -4,6 +4,7 @@ Strategies are handled as the values of their decisions, ``float64 (n, decisions
 """
 
 from collections.abc import Mapping, Sequence
+from numbers import Real
 
 import numpy as np
 
@@ -50,7 +51,7 @@ class Budgets:
                     f"budget {name}={limit!r}: what is measured by the clock cannot be kept to "
                     "beforehand; take a latency table (`prune-gym profile`) for budgets"
                 )
-            if not 0 < limit <= 1:
+            if not isinstance(limit, Real) or not 0 < limit <= 1:
                 raise ValueError(
                     f"budget {name}={limit!r}: expected a fraction of the original network's "
                     f"{name} in (0, 1], such as {name}=0.5"

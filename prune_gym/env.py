@@ -1,7 +1,8 @@
 """The environment: pruning a network, one decision at a time."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 import gymnasium as gym
@@ -142,7 +143,8 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
         if library is not None:
             self._evaluator = with_library(self._evaluator, library, decide)
         table = self._evaluator.table
-        rules = Rules(min_keep, round_to, min_density, tuple(bits))
+        given = tuple(bits) if isinstance(bits, Iterable) else ()
+        rules = Rules(min_keep, round_to, min_density, given)
         decisions = make_decisions(decide, self._evaluator, rules)
         self._plan = Plan(table, decisions, self._evaluator.density)
         by_table = load_latency_table(latency) if latency not in (None, MEASURED) else None
@@ -429,7 +431,7 @@ def _as_strategy(strategy: Strategy | Mapping[str, Any]) -> Strategy:
 def _check_arguments(reward: str, discrete: int | None, render_mode: str | None) -> None:
     if reward not in REWARDS:
         raise ValueError(unknown("reward", reward, REWARDS))
-    if discrete is not None and discrete < 2:
+    if discrete is not None and (not isinstance(discrete, Integral) or discrete < 2):
         raise ValueError(f"discrete: expected at least 2 actions, got {discrete!r}")
     if render_mode not in (None, *CompressionEnv.metadata["render_modes"]):
         raise ValueError(

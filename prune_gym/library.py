@@ -20,6 +20,7 @@ from torch import nn
 from prune_gym.evaluate import Evaluator
 from prune_gym.models.weights_file import fill
 from prune_gym.network.sparse import sparsify
+from prune_gym.paths import file_version
 from prune_gym.realised import Realised
 
 FORMAT, MANIFEST = "prune-gym-library-1", "library.json"
@@ -122,9 +123,16 @@ def with_library(evaluator: Evaluator, folder: str, decide: Sequence[str]) -> Ev
     return evaluator_with_library(evaluator, folder)
 
 
-@lru_cache(maxsize=8)
 def evaluator_with_library(base: Evaluator, folder: str) -> LibraryEvaluator:
     """Return the shared evaluator of a task and a library's folder."""
+    return _evaluator_with_library(base, folder, file_version(Path(folder) / MANIFEST))
+
+
+@lru_cache(maxsize=8)
+def _evaluator_with_library(
+    base: Evaluator, folder: str, version: tuple[int, int] | None
+) -> LibraryEvaluator:
+    """Make it; ``version`` is that of the library's manifest, for one that is made again."""
     return LibraryEvaluator(base, folder)
 
 

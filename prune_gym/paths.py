@@ -32,6 +32,15 @@ def writable_home() -> Path:
     return home
 
 
+def file_version(path: str | Path) -> tuple[int, int] | None:
+    """Return what changes when a file is written again; None where there is none."""
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Write ``content`` so that a reader sees the old file or the whole new one.
 

@@ -42,7 +42,16 @@ class TabulatedEnv(CompressionEnv):
                 f"the table {table} knows nothing about {task}: leave network and data as they "
                 "are, or take another id"
             )
-        file = table_path(table)
+        self._table_name = table
+        self._fill_memo()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Look up in another process too: an evaluator is pickled by name, without its memo."""
+        self.__dict__.update(state)
+        self._fill_memo()
+
+    def _fill_memo(self) -> None:
+        file = table_path(self._table_name)
         try:
             arrays = load_file(file)
         except (SafetensorError, OSError) as error:

@@ -29,6 +29,7 @@ from prune_gym.network.precision import bfloat16_is_fast
 from prune_gym.network.sparse import zeros_fill_masks
 from prune_gym.network.table import MASKED_TOGETHER, LayerTable
 from prune_gym.network.trace import trace
+from prune_gym.paths import file_version
 
 INFORMATION_IMAGES = 4_096
 
@@ -79,13 +80,20 @@ def load_evaluator(
         ValueError: an unknown name, or damaged weights.
         FileNotFoundError: the data are neither on disk nor to be downloaded.
     """
-    return _loaded(network, data, repair, masked_together, by_information)
+    version = file_version(network) if network.endswith(SUFFIX) else None
+    return _loaded(network, data, repair, masked_together, by_information, version)
 
 
 @lru_cache(maxsize=8)
 def _loaded(
-    network: str, data: str, repair: str, masked_together: int, by_information: bool
+    network: str,
+    data: str,
+    repair: str,
+    masked_together: int,
+    by_information: bool,
+    version: tuple[int, int] | None,
 ) -> Evaluator:
+    """Load; ``version`` is that of the network's file, for one that is written again."""
     loaded = datasets.load(data)
     if ":" in network:
         net = call_named(network, (nn.Module,), "network")

@@ -1,5 +1,7 @@
 import csv
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -264,3 +266,25 @@ def test_the_best_rival_is_another(finished):
     assert best_rival(first, summaries) is second
     assert best_rival(second, summaries) is first
     assert best_rival(first, [first]) is None
+
+
+def test_when_all_cells_fail_it_is_said_why(tmp_path, capsys):
+    discrete = ("ChannelPrune-Table-Discrete-v0",)
+    assert cli.main(arguments(tmp_path, agents=("envelope-ddpg",), seeds=1, envs=discrete)) == 1
+    assert "envelope-ddpg needs continuous actions" in words(capsys.readouterr().out)
+
+
+def test_a_stopped_benchmark_is_reported(finished, tmp_path, capsys):
+    shutil.copytree(finished, tmp_path / "stopped")
+    for name in ("results.csv", "evaluations.csv", "proposals.csv"):
+        (tmp_path / "stopped" / name).unlink()
+    assert cli.main(["benchmark-report", str(tmp_path / "stopped")]) == 0
+    assert "| envelope-ddpg | 2 |" in capsys.readouterr().out
+
+
+def test_cells_of_different_weights_are_not_compared(finished, tmp_path, capsys):
+    shutil.copytree(finished, tmp_path / "mixed")
+    task = find_cells(tmp_path / "mixed")[0].folder / "task.json"
+    task.write_text(json.dumps(json.loads(task.read_text()) | {"weights": "another"}))
+    assert cli.main(["benchmark-report", str(tmp_path / "mixed")]) == 2
+    assert "different weights under the same name" in words(capsys.readouterr().err)

@@ -4,11 +4,13 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
+from agents.imagining_ddpg import ImaginingDDPG
 from agents.parts.accuracy_model import AccuracyModel, from_log_odds, log_odds
 from agents.parts.imagination import Imagination
 from prune_gym.env import CompressionEnv
 from prune_gym.imagined import imagine
 from prune_gym.pareto import hypervolume
+from prune_gym.wrappers import PreferenceConditioned
 
 ID = "ChannelPrune-Table-v0"
 
@@ -112,3 +114,12 @@ def test_a_small_space_can_be_exhausted(tiny_task):
     only = env.plan.full[None]
     imagination.learn(only, np.array([0.5]))
     assert (imagination.choose(only) == only[0]).all()
+
+
+def test_the_agent_learns_from_python_and_goes_on(tiny_task, tmp_path):
+    env = PreferenceConditioned(CompressionEnv(**tiny_task))
+    agent = ImaginingDDPG(env=env, learning_starts=0, seed=0).learn(9)
+    assert agent._imagination.accuracies.shape == (2,)  # before the third of three episodes
+    agent.save(tmp_path / "agent.zip")
+    again = ImaginingDDPG.load(tmp_path / "agent.zip", env=env).learn(6)
+    assert again.predict(env.unwrapped.reset()[0], {"flops": 1.0})[0].shape == (1,)

@@ -108,6 +108,13 @@ def test_selections_return_as_many_as_asked_for(select):
         assert len(set(chosen.tolist())) == len(chosen) == min(count, 30)
 
 
+@pytest.mark.parametrize("name", ["jcw", "emomc"])
+def test_short_runs_play_no_strategy_twice(name):
+    env = Watched(gym.make("ChannelPrune-Table-v0").unwrapped)
+    find_agent(name)(env, Settings(15, 0, None, QUIET))
+    assert len({tuple(genome) for genome in env.finished}) == 15
+
+
 def test_jcw_needs_a_cost(tiny_task):
     env = CompressionEnv(**tiny_task | {"objectives": ("accuracy",)})
     with pytest.raises(ValueError, match="range of a cost"):

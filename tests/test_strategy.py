@@ -49,6 +49,16 @@ def test_arguments_of_any_type_are_plain_data(found, tmp_path):
     assert strategy.env_kwargs["bits"] == [2, 3, 4] and strategy.env_kwargs["network"] == str(file)
 
 
+def test_a_network_file_that_is_written_again_is_read_again(found, tmp_path):
+    env, plain = found
+    file, sizes = tmp_path / "net.safetensors", []
+    for realised in (env.realise(plain), env.plan.realise(env.plan.full[None])):
+        network = env.evaluator.candidate(realised)
+        save_network(network, file, name="vgg16", num_classes=10, realised=realised, data="digits")
+        sizes.append(CompressionEnv(str(file), latency=None).original_metrics["params"])
+    assert sizes[1] > sizes[0]
+
+
 def test_a_network_that_was_pruned_on_other_data_is_refused(found, tmp_path):
     env, plain = found
     file, shape = tmp_path / "net.safetensors", {"name": "vgg16", "num_classes": 10}

@@ -1,5 +1,9 @@
 """``ChannelPrune-Table-v0``: every strategy was evaluated, so the true front is known."""
 
+import pickle
+import subprocess
+import sys
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -98,3 +102,11 @@ def test_several_at_once():
     assert isinstance(envs.envs[0].unwrapped, TabulatedEnv)
     _, rewards, *_ = envs.step(np.zeros((2, 1), np.float32))
     assert rewards.shape == (2, 3)
+
+
+def test_another_process_has_the_table_too():
+    ask = "import pickle, sys; env = pickle.load(sys.stdin.buffer); print(len(env.pareto_front()))"
+    env = gym.make("ChannelPrune-Table-v0").unwrapped
+    command = [sys.executable, "-c", ask]
+    asked = subprocess.run(command, input=pickle.dumps(env), capture_output=True, check=True)
+    assert int(asked.stdout) == len(env.pareto_front())

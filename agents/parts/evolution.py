@@ -15,7 +15,7 @@ import numpy as np
 from agents.parts.playing import play_all
 from agents.parts.settings import Settings
 from agents.parts.spaces import require_actions
-from agents.parts.warm_up import warm_up
+from agents.parts.warm_up import random_ratio, warm_up
 from prune_gym.decisions import Decision
 from prune_gym.strategy import strategy_from_dict
 
@@ -99,8 +99,15 @@ def offspring(
     """
     seen = {genome.tobytes() for genome in known}
     found: list[np.ndarray] = []
-    for _ in range(TRIES):
-        for child in grid.snap(mutate(cross(parents, rng), rng)):
+
+    def mated() -> np.ndarray:
+        return mutate(cross(parents, rng), rng)
+
+    def drawn() -> np.ndarray:
+        return np.array([random_ratio(rng, parents.shape[1]) for _ in range(count)])
+
+    for make in [mated] * TRIES + [drawn] * TRIES:  # few parents have few children
+        for child in grid.snap(make()):
             if child.tobytes() not in seen:
                 seen.add(child.tobytes())
                 found.append(child)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from prune_gym.benchmark.cells import FINISHED, Cell, find_cells
+from prune_gym.benchmark.cells import FINISHED, RUNS, Cell, find_cells
 from prune_gym.benchmark.figures import (
     checkpoints,
     hypervolume_curve,
@@ -40,12 +40,18 @@ def collect(root: Path) -> None:
 
     Raises:
         FileNotFoundError: no cell is finished.
-        ValueError: a file of a cell is damaged.
+        ValueError: a file of a cell is damaged, or cells of an environment have other weights.
     """
     tables: dict[str, list[dict[str, Any]]] = {RESULTS: [], EVALUATIONS: [], PROPOSALS: []}
     used: dict[str, set[str]] = {}
+    weights: dict[str, str] = {}
     for cell in find_cells(root):
         results, outcome = read_results(cell.folder), _outcome(cell)
+        if results.weights and weights.setdefault(cell.env, results.weights) != results.weights:
+            raise ValueError(
+                f"{root}: cells of {cell.env} were made with different weights under the same name "
+                f"({cell} is one); delete those of the old weights under {root / RUNS}"
+            )
         tables[RESULTS] += _result_rows(cell, results, outcome)
         tables[EVALUATIONS] += _evaluation_rows(cell, results)
         tables[PROPOSALS] += _proposal_rows(cell, results, outcome)

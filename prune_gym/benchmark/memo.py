@@ -67,12 +67,14 @@ class SharedMemo(dict[bytes, float]):
 def share_memo(evaluator: Evaluator, folder: Path) -> None:
     """Let an evaluator that was made by name use the file of its task under ``folder``.
 
-    The task is the network, the data, the repair, and whether this processor computes in bfloat16.
+    The task is the network and its weights, the data, the repair, and whether this processor
+    computes in bfloat16.
     An evaluator of one's own objects keeps its memo: nothing names what it evaluates.
     """
     make, by_name = evaluator.__reduce__()
     if make is load_evaluator:
-        task = hashlib.sha256(f"{by_name} {bfloat16_is_fast()}".encode()).hexdigest()[:16]
+        stated = f"{by_name} {evaluator.checksum} {bfloat16_is_fast()}"
+        task = hashlib.sha256(stated.encode()).hexdigest()[:16]
         evaluator.memo = SharedMemo(evaluator.memo, folder / f"{task}.jsonl")
 
 

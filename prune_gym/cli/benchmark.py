@@ -44,9 +44,10 @@ def run(options: argparse.Namespace, console: Console) -> int:
     _adopt(options.out, options.evaluations)
     with workers(options.jobs, options.ray), _watching(cells, console):
         failed = run_cells(cells)
-    collect(options.out)
-    hint = f"Table and plots: prune-gym benchmark-report {options.out}"
-    console.print(hint, markup=False, highlight=False, soft_wrap=True)
+    if len(failed) < len(cells):
+        collect(options.out)
+        hint = f"Table and plots: prune-gym benchmark-report {options.out}"
+        console.print(hint, markup=False, highlight=False, soft_wrap=True)
     for cell, error in failed.items():
         console.print(f"failed: {cell}: {error}", style="red", markup=False, soft_wrap=True)
     return 1 if failed else 0

@@ -74,7 +74,7 @@ class Latency:
                 raise ValueError(
                     f"layer {table.layers[index].name!r} ({key}) is not in the latency table "
                     f"measured on {latency.about.get('device')}; measure this network with "
-                    "`prune-gym profile`"
+                    "`prune-gym profile`, or do without latency (latency=None)"
                 )
         layers = [latency.layers[key] for key in keys.values()]
         self._timed = np.array(list(keys), dtype=np.intp)

@@ -1,6 +1,9 @@
 """The rules that limit which values a decision may take."""
 
 from dataclasses import dataclass
+from numbers import Integral
+
+import numpy as np
 
 from prune_gym.realised import FLOAT_BITS
 
@@ -24,9 +27,10 @@ class Rules:
     def __post_init__(self) -> None:
         """Check the values."""
         for name in ("min_keep", "min_density"):
-            if not 0 < getattr(self, name) <= 1:
-                raise ValueError(f"{name}: expected a share in (0, 1], got {getattr(self, name)!r}")
-        if self.round_to < 1:
+            share = getattr(self, name)
+            if not isinstance(share, int | float | np.floating) or not 0 < share <= 1:
+                raise ValueError(f"{name}: expected a share in (0, 1], got {share!r}")
+        if not isinstance(self.round_to, Integral) or self.round_to < 1:
             raise ValueError(f"round_to: expected a number of channels >= 1, got {self.round_to!r}")
         if not self.bits or any(bits not in (*range(1, 9), FLOAT_BITS) for bits in self.bits):
             raise ValueError(f"bits: expected some of 1 to 8, or 32 for float; got {self.bits!r}")

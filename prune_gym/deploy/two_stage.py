@@ -73,7 +73,6 @@ def two_stage(
     env_id, kwargs = _task(SPACES[0], network, data)
     config = configuration(env_id, AGENT, episodes, seed, env_kwargs=kwargs)
     env = _make(config)
-    config["weights"] = env.unwrapped.evaluator.checksum  # type: ignore[attr-defined]
     strategy, core = _search(env, _folder(run / "stage-1", config), config, pick, console)
     pruned = run / "pruned"
     env_id, kwargs = _task(SPACES[1], network, data)

@@ -92,9 +92,8 @@ class Quantised(nn.Module):
         layer: nn.Conv2d | nn.Linear
         if self._conv:
             kernel = (self.weight.shape[2], self.weight.shape[3])
-            layer = nn.Conv2d(
-                inputs * self._how[-1], outputs, kernel, *self._how, padding_mode=self._mode
-            )
+            more: tuple[Any, ...] = (*self._how, False, self._mode)  # False: no bias yet
+            layer = nn.Conv2d(inputs * self._how[-1], outputs, kernel, *more)
         else:
             layer = nn.Linear(inputs, outputs)
         weight = self.weight.detach().float()

@@ -18,7 +18,7 @@ from prune_gym.pareto import hypervolume, non_dominated
 from prune_gym.paths import write_atomically
 from prune_gym.runs.folder import RunFolder
 from prune_gym.runs.plots import front_figure
-from prune_gym.runs.results import front_files, write_task
+from prune_gym.runs.results import check_weights, front_files, write_task
 from prune_gym.strategy import strategy_from_dict
 
 
@@ -31,6 +31,8 @@ class RecordRun(gym.Wrapper):
         self.core = cast(CompressionEnv, env.unwrapped)
         self.folder, self._image_every = folder, image_every
         self._recorded = folder.journal.records
+        if self._recorded:
+            check_weights(folder.path, self.core)
         for record in [*folder.journal.earlier(), *self._recorded]:
             try:
                 key = self.core.realise(record["strategy"]).key()

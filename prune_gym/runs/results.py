@@ -14,7 +14,7 @@ from prune_gym.env import CompressionEnv
 from prune_gym.objectives import Objective, episode_return
 from prune_gym.pareto import non_dominated
 from prune_gym.paths import write_atomically
-from prune_gym.runs.folder import CONFIG, CONFIGURATION, JOURNAL
+from prune_gym.runs.folder import CONFIG, CONFIGURATION, JOURNAL, RunError
 from prune_gym.runs.journal import read_journal
 from prune_gym.strategy import load_strategy
 
@@ -33,6 +33,7 @@ class Results:
         original: natural values of the original network by metric.
         reference: the episode return that hypervolume is measured from, ``(k,)``.
         versions: of the packages that the run last went on with.
+        weights: checksum of what candidates are made from; "" where an older version wrote it.
         records: one per finished episode: natural values by metric, and the strategy.
         warning: what is damaged in its journal, "" where nothing is.
     """
@@ -43,6 +44,7 @@ class Results:
     original: dict[str, float]
     reference: np.ndarray
     versions: dict[str, str]
+    weights: str
     records: list[dict[str, Any]]
     warning: str
 
@@ -99,8 +101,25 @@ def write_task(folder: Path, env: CompressionEnv) -> None:
         "original": env.original_metrics,
         "reference_point": env.reference_point.tolist(),
         "versions": versions(),
+        "weights": env.evaluator.checksum,
     }
     write_atomically(folder / TASK, (json.dumps(task, indent=2) + "\n").encode())
+
+
+def check_weights(folder: Path, env: CompressionEnv) -> None:
+    """Refuse to go on with other weights: the same name may stand for another file tomorrow.
+
+    Raises:
+        RunError: the run in the folder is of candidates that are made from other weights.
+    """
+    if not (folder / TASK).is_file():
+        return
+    before = _read(folder / TASK).get("weights", env.evaluator.checksum)
+    if before != env.evaluator.checksum:
+        raise RunError(
+            f"{folder} was started with other weights under the same name (checksum {before[:8]}, "
+            f"now {env.evaluator.checksum[:8]}); give another folder"
+        )
 
 
 def read_results(folder: Path) -> Results:
@@ -133,6 +152,7 @@ def read_results(folder: Path) -> Results:
             dict(task["original"]),
             np.array(task["reference_point"], dtype=np.float64),
             dict(task["versions"]),
+            str(task.get("weights", "")),
             records,
             warning,
         )
