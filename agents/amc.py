@@ -176,21 +176,26 @@ def search(env: gym.Env, settings: Settings) -> AMC | None:
         The agent of the one search; None where there were several.
 
     Raises:
-        ValueError: the environment has discrete actions.
+        ValueError: the environment has discrete actions, or all costs are measured by the clock.
     """
     require_actions(env, gym.spaces.Box, "amc")
     core: Any = env.unwrapped
+    costs = [objective for objective in core.objectives if objective.name != "accuracy"]
+    if costs and not (costs := [objective for objective in costs if objective.deterministic]):
+        raise ValueError(
+            "amc searches under budgets, and what is measured by the clock cannot be kept to "
+            "beforehand: add a counted cost to the objectives, such as flops"
+        )
     view, steps = ErrorReward(env), len(core.decisions)
     strategies = warm_up(settings.episodes, steps, settings.seed)
     agent = make(view, settings.seed)
     fill(agent, strategies)
     left = settings.episodes - len(strategies)
-    costs = [objective.name for objective in core.objectives if objective.name != "accuracy"]
     if core.budgets or not costs:
         return _learn(agent, left, steps, settings)
     warm = copy.deepcopy(agent.replay_buffer)
     for index, share in enumerate(TARGETS):
-        view.limit(costs[0], share)
+        view.limit(costs[0].name, share)
         agent = make(view, settings.seed + index)
         agent.replay_buffer = copy.deepcopy(warm)
         _learn(agent, len(range(index, left, len(TARGETS))), steps, settings)

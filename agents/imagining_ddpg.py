@@ -9,6 +9,8 @@ hypervolume. Half of every batch are imagined transitions with the predicted acc
 (Sutton 1991).
 """
 
+from typing import Any
+
 import gymnasium as gym
 import numpy as np
 import torch
@@ -25,16 +27,30 @@ from prune_gym.imagined import Imagined, imagine
 from prune_gym.wrappers import PreferenceConditioned
 
 GREEDY, NOISY = 16, 16  # imagined episodes of the actor before every evaluation
+FOCUS = 64  # preferences drawn around people's priorities
 REMEMBERED = 50  # evaluations: predictions of earlier ones are forgotten
 
 
 class ImaginingDDPG(EnvelopeDDPG):
     """Plays whole strategies that it has imagined; what it learned is an :class:`EnvelopeDDPG`."""
 
+    def __init__(self, *args: Any, focused: bool = False, **kwargs: Any) -> None:
+        """Make the agent.
+
+        Args:
+            *args: :class:`EnvelopeDDPG`'s.
+            focused: choose by what is promised for the environment's preferences, not by
+                hypervolume.
+            **kwargs: :class:`EnvelopeDDPG`'s.
+        """
+        self.focused = focused
+        super().__init__(*args, **kwargs)
+
     def _setup_learn(self, *args, **kwargs):
         assert self.env is not None and isinstance(self.replay_buffer, VectorReplayBuffer)
         self._cores: list[CompressionEnv] = self.env.get_attr("unwrapped")
-        self._imagination = Imagination(self._cores[0], self.seed)
+        preferences = self._preferences(FOCUS).cpu().numpy() if self.focused else None
+        self._imagination = Imagination(self._cores[0], self.seed, preferences)
         self._plans: dict[int, np.ndarray] = {}
         self._known = 0
         size = REMEMBERED * (GREEDY + NOISY) * len(self._cores[0].decisions)
@@ -126,8 +142,11 @@ def search(env: gym.Env, settings: Settings) -> EnvelopeDDPG:
     conditioned = PreferenceConditioned(env, settings.priorities)
     objectives = env.unwrapped.objectives  # type: ignore[attr-defined]
     known = all(objective.deterministic for objective in objectives)
-    agent = (ImaginingDDPG if known else EnvelopeDDPG)(
-        env=conditioned, learning_starts=0, seed=settings.seed
-    )
+    options: dict[str, Any] = {"learning_starts": 0, "seed": settings.seed}
+    if known:
+        focused = settings.priorities is not None
+        agent: EnvelopeDDPG = ImaginingDDPG(env=conditioned, focused=focused, **options)
+    else:
+        agent = EnvelopeDDPG(env=conditioned, **options)
     learn(agent, settings)
     return agent

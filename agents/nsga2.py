@@ -66,7 +66,7 @@ def search(env: gym.Env, settings: Settings) -> None:
     unplayed = Unplayed(env)
     algorithm = NSGA2(POPULATION, eliminate_duplicates=unplayed)
     algorithm.setup(problem, seed=settings.seed, termination=NoTermination())
-    rng = np.random.default_rng(settings.seed)
+    rng = np.random.default_rng([settings.seed, 1])  # not the warm-up's numbers again
     actions, left = warm_up(settings.episodes, problem.n_var, settings.seed), settings.episodes
     while left:
         actions = actions[:left]

@@ -3,10 +3,12 @@
 ``optuna:tpe`` is the tree-structured Parzen estimator ("Multiobjective Tree-Structured Parzen
 Estimator", Ozaki et al., JAIR 2022), ``optuna:gp`` a Gaussian process per objective that maximises
 the expected hypervolume improvement (Daulton, Balandat & Bakshy, NeurIPS 2020). One study, one
-parameter per decision, one direction per objective; its first trials are the shared warm-up.
+whole number per decision (which of its options), one direction per objective; its first trials are
+the shared warm-up.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -15,6 +17,7 @@ from agents.parts.playing import play
 from agents.parts.settings import Settings
 from agents.parts.spaces import require_actions
 from agents.parts.warm_up import warm_up
+from prune_gym.decisions import Decision
 from prune_gym.errors import unknown
 
 try:
@@ -44,21 +47,34 @@ def search_with(name: str) -> Callable[[gym.Env, Settings], None]:
 
     def search(env: gym.Env, settings: Settings) -> None:
         require_actions(env, gym.spaces.Box, f"optuna:{name}")
-        core = env.unwrapped
-        decisions, objectives = len(core.decisions), core.reward_dim  # type: ignore[attr-defined]
-        axis = optuna.distributions.FloatDistribution(-1.0, 1.0)
+        core: Any = env.unwrapped
+        decisions, objectives = core.decisions, core.reward_dim
+        # Places among the options: on an axis of actions most proposals would be repeats.
         axes: dict[str, optuna.distributions.BaseDistribution] = {
-            str(decision): axis for decision in range(decisions)
+            str(index): optuna.distributions.IntDistribution(0, len(decision.options) - 1)
+            for index, decision in enumerate(decisions)
         }
         optuna.logging.set_verbosity(optuna.logging.WARNING)  # else a line per trial
         study = optuna.create_study(
             sampler=SAMPLERS[name](settings.seed), directions=["maximize"] * objectives
         )
-        for row in warm_up(settings.episodes, decisions, settings.seed):
-            study.enqueue_trial(dict(zip(axes, row.tolist(), strict=True)))
+        for row in warm_up(settings.episodes, len(decisions), settings.seed):
+            places = [
+                _place(decision, action) for decision, action in zip(decisions, row, strict=True)
+            ]
+            study.enqueue_trial(dict(zip(axes, places, strict=True)))
         for _ in range(settings.episodes):
             trial = study.ask(axes)
-            returns, _ = play(env, np.array([trial.params[key] for key in axes]))
+            values = (d.options[trial.params[key]] for d, key in zip(decisions, axes, strict=True))
+            pairs = zip(decisions, values, strict=True)
+            returns, _ = play(env, np.array([d.action_for(value) for d, value in pairs]))
             study.tell(trial, returns.tolist())
 
     return search
+
+
+def _place(decision: Decision, action: float) -> int:
+    """Return which option an action asks for."""
+    options = decision.options
+    value = decision.nearest(action, np.ones(len(options), dtype=bool))
+    return int(np.searchsorted(options, value))

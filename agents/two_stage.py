@@ -24,10 +24,10 @@ class DecayingNoise(NormalActionNoise):
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         """Take the action's shape."""
-        super().__init__(np.zeros(shape, np.float32), np.full(shape, NOISE, np.float32))
+        super().__init__(np.zeros(shape, np.float32), np.full(shape, NOISE / DECAY, np.float32))
 
     def reset(self) -> None:
-        """Begin the next episode."""
+        """Begin the next episode; SB3 calls it before the first one too."""
         self._sigma = self._sigma * DECAY
 
 

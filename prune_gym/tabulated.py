@@ -43,24 +43,28 @@ class TabulatedEnv(CompressionEnv):
                 "are, or take another id"
             )
         self._table_name = table
-        self._fill_memo()
+        self._tabulated = self._fill_memo()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Look up in another process too: an evaluator is pickled by name, without its memo."""
         self.__dict__.update(state)
-        self._fill_memo()
+        if len(self.evaluator.memo) < self._tabulated:  # copies in the same process share it
+            self._fill_memo()
 
-    def _fill_memo(self) -> None:
+    def _fill_memo(self) -> int:
+        """Put the table's accuracies where the evaluator looks first; returns how many."""
         file = table_path(self._table_name)
         try:
             arrays = load_file(file)
         except (SafetensorError, OSError) as error:
             raise ValueError(f"{file} is not a whole table ({error}); fetch it again") from None
         kinds = {decision.kind for decision in self.decisions}
-        if self.evaluator.repair == REPAIR and kinds == {"channels"}:
-            accuracies = arrays["hits"] / arrays["images"]
-            for key, accuracy in zip(self._keys(arrays["values"]), accuracies, strict=True):
-                self.evaluator.memo[key] = float(accuracy)
+        if self.evaluator.repair != REPAIR or kinds != {"channels"}:
+            return 0
+        accuracies = arrays["hits"] / arrays["images"]
+        for key, accuracy in zip(self._keys(arrays["values"]), accuracies, strict=True):
+            self.evaluator.memo[key] = float(accuracy)
+        return len(accuracies)
 
     def strategies(self) -> np.ndarray:
         """Return the values of every strategy within the budgets, ``(n, decisions)``."""

@@ -10,7 +10,7 @@ from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 from prune_gym.decisions import Decision
 
 CLEARANCE = 0.02  # keeps the log-odds of 0 and 1 finite
-REFIT = 1.3  # the kernel is fitted anew when there are so many times more strategies
+REFIT = 1.15  # the kernel is fitted anew when there are so many times more strategies
 FITTED_TO = 300  # strategies at most, evenly spaced: its gradient takes their square in memory
 
 
@@ -26,10 +26,10 @@ class AccuracyModel:
         """Take the decisions of the environment."""
         self._decisions = decisions
         dimensions = 2 * len(decisions)
-        kernel = ConstantKernel(0.1, (1e-3, 1e2)) * Matern(
+        self._kernel = ConstantKernel(0.1, (1e-3, 1e2)) * Matern(
             np.ones(dimensions), (0.05, 50.0), nu=2.5
         ) + WhiteKernel(1e-4, (1e-7, 1e-1))
-        self._process = GaussianProcessRegressor(kernel, random_state=0)
+        self._process = GaussianProcessRegressor(self._kernel, random_state=0)
         self._fitted = 0
 
     def features(self, values: np.ndarray) -> np.ndarray:
@@ -49,6 +49,8 @@ class AccuracyModel:
         if len(values) >= REFIT * self._fitted:
             self._fitted = len(values)
             step = -(-len(values) // FITTED_TO)
+            # From the start: what fitted a few strategies is a poor beginning for many.
+            self._process.kernel = self._kernel
             self._learn(features[::step], odds[::step], "fmin_l_bfgs_b")
         self._learn(features, odds, None)
 

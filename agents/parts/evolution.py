@@ -53,19 +53,19 @@ class Grid:
     def __init__(self, decisions: Sequence[Decision]) -> None:
         """Take the decisions of an episode."""
         self._decisions = decisions
-        self._places = [np.array([d.action_for(v) for v in d.options]) for d in decisions]
+        self._every = [np.ones(len(d.options), dtype=bool) for d in decisions]
 
     def __len__(self) -> int:
         """Return the number of decisions."""
         return len(self._decisions)
 
     def snap(self, actions: np.ndarray) -> np.ndarray:
-        """Return the nearest genomes to actions ``(n, decisions)``, in the same shape."""
+        """Return the genomes of what actions ``(n, decisions)`` ask for, in the same shape."""
         columns = [
-            places[np.abs(column[:, None] - places).argmin(axis=1)]
-            for column, places in zip(actions.T, self._places, strict=True)
+            [decision.action_for(decision.nearest(action, every)) for action in column]
+            for decision, every, column in zip(self._decisions, self._every, actions.T, strict=True)
         ]
-        return np.stack(columns, axis=1)
+        return np.array(columns).T
 
     def realised(self, genome: np.ndarray, strategy: Mapping[str, Any]) -> np.ndarray:
         """Return the genome of what was played: budgets may have moved its genes.

@@ -3,10 +3,14 @@
 Transitions and costs of an episode are known exactly and cost microseconds; only its accuracy has
 to be measured. So many strategies are imagined (the actor's proposals and variations of them and
 of the front), a model predicts their accuracies, and the one whose expected hypervolume improvement
-is largest (EHVI; Emmerich, Giannakoglou & Naujoks, IEEE TEVC 2006) is evaluated.
+is largest (EHVI; Emmerich, Giannakoglou & Naujoks, IEEE TEVC 2006) is evaluated. Where people have
+priorities, it is the one whose expected utility improvement is (Astudillo & Frazier, AISTATS 2020).
 """
 
+from collections.abc import Callable
+
 import numpy as np
+from numpy.polynomial.hermite_e import hermegauss
 from scipy.special import ndtr
 
 from agents.parts.accuracy_model import AccuracyModel, from_log_odds, log_odds
@@ -14,15 +18,27 @@ from prune_gym.env import CompressionEnv
 from prune_gym.pareto import non_dominated
 
 SAMPLES = 100_000  # points of the unit box by which hypervolume is estimated
-COMPARED = 4_000  # of them that are still undominated
+COMPARED = 4_000  # of them, undominated still and within reach
+HOPE = 3.0  # standard deviations above the mean: what a strategy may come to at best
+NODES = 5  # of the quadrature over what an accuracy may be
 VARIATIONS, ROUNDS, PARENTS = 400, 4, 40
 
 
 class Imagination:
     """Knows what was evaluated and chooses what to evaluate next."""
 
-    def __init__(self, env: CompressionEnv, seed: int | None) -> None:
-        """Start with nothing evaluated."""
+    def __init__(
+        self, env: CompressionEnv, seed: int | None, preferences: np.ndarray | None = None
+    ) -> None:
+        """Start with nothing evaluated.
+
+        Args:
+            env: the environment.
+            seed: of the sampled points and of variations.
+            preferences: weights ``(m, k)``. With them the strategy is chosen that promises most
+                expected utility, the mean over them of the best weighted return.
+        """
+        self._preferences = preferences
         self._env, self._rng = env, np.random.default_rng(seed)
         names = [objective.name for objective in env.objectives]
         self._accuracy = names.index("accuracy") if "accuracy" in names else None
@@ -54,13 +70,37 @@ class Imagination:
         pool = self._new(np.concatenate([proposals, self._varied(front)]))
         if not len(pool):
             return front[0]  # everything was evaluated
-        promise = self._promise(pool)
+        promised = self._promised(pool)
+        promise = promised(pool)
         for _ in range(ROUNDS):
             children = self._new(self._varied(pool[np.argsort(-promise)[:PARENTS]]))
             if len(children):
                 pool = np.concatenate([pool, children])
-                promise = np.concatenate([promise, self._promise(children)])
+                promise = np.concatenate([promise, promised(children)])
         return pool[promise.argmax()]
+
+    def _promised(self, pool: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+        """Return what strategies are chosen by: values (n, decisions) -> what they promise (n,)."""
+        if self._preferences is not None:
+            returns = self._returns(self.values, self.accuracies)
+            best = (returns @ self._preferences.T).max(axis=0)
+            if (self._utility_gain(pool, best) > 0).any():
+                return lambda values: self._utility_gain(values, best)
+        compared = self._within_reach(pool)
+        return lambda values: self._hypervolume_gain(values, compared)
+
+    def _within_reach(self, pool: np.ndarray) -> np.ndarray:
+        """Return the open points that some strategy may dominate; most of the box none ever can."""
+        hopes = self._env.savings(pool)
+        if self._accuracy is not None:
+            mean, deviation = self._model.predict(pool)
+            hopes[:, self._accuracy] = from_log_odds(mean + HOPE * deviation)
+        near = self._open[(self._open < hopes.max(axis=0)).all(axis=1)]
+        reachable = np.zeros(len(near), dtype=bool)
+        for hope in hopes[non_dominated(hopes)]:
+            left = np.flatnonzero(~reachable)
+            reachable[left[(near[left] < hope).all(axis=1)]] = True
+        return near[reachable][:COMPARED]
 
     def _returns(self, values: np.ndarray, accuracies: np.ndarray) -> np.ndarray:
         returns = self._env.savings(values)
@@ -91,10 +131,27 @@ class Imagination:
             children[:, index] = options[places]
         return children
 
-    def _promise(self, values: np.ndarray) -> np.ndarray:
+    def _utility_gain(self, values: np.ndarray, best: np.ndarray) -> np.ndarray:
+        """Return the expected improvement of the expected utility of strategies, ``(n,)``.
+
+        Args:
+            values: of the strategies ``(n, decisions)``.
+            best: largest weighted return so far for each preference ``(m,)``.
+        """
+        assert self._preferences is not None
+        returns = self._env.savings(values)
+        if self._accuracy is None:
+            return np.maximum(returns @ self._preferences.T - best, 0).mean(axis=1)
+        mean, deviation = self._model.predict(values)
+        gain = np.zeros(len(values))
+        for place, weight in zip(*hermegauss(NODES), strict=True):  # over the normal distribution
+            returns[:, self._accuracy] = from_log_odds(mean + deviation * place)
+            gain += weight * np.maximum(returns @ self._preferences.T - best, 0).mean(axis=1)
+        return gain
+
+    def _hypervolume_gain(self, values: np.ndarray, compared: np.ndarray) -> np.ndarray:
         """Return the expected hypervolume improvement of strategies, ``(n,)``, up to a factor."""
         returns = self._env.savings(values)
-        compared = self._open[:COMPARED]
         costs = np.ones((len(values), len(compared)), dtype=bool)
         for column in range(returns.shape[1]):
             if column != self._accuracy:
