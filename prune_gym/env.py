@@ -162,7 +162,8 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
         wanted = {*ALWAYS_OBSERVED, *objectives, *limits}
         known = [cost for name, cost in self._costs.items() if name in wanted]
         self._observed = [cost for cost in known if cost.deterministic]
-        self._at_the_end = [cost for cost in known if not cost.deterministic]
+        timed = [cost for cost in known if not cost.deterministic]
+        self._at_the_end = [cost for cost in timed if cost.name in objectives]
         self._columns = [COSTS.index(cost.name) for cost in self._observed]
         self._observe = Observer(table, self.decisions)
         self._terminal_only = reward == "terminal"

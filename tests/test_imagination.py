@@ -3,7 +3,9 @@
 import gymnasium as gym
 import numpy as np
 import pytest
+from stable_baselines3.common.logger import Logger
 
+from agents import Settings, find_agent
 from agents.imagining_ddpg import ImaginingDDPG
 from agents.parts.accuracy_model import AccuracyModel, from_log_odds, log_odds
 from agents.parts.imagination import Imagination
@@ -13,6 +15,19 @@ from prune_gym.pareto import hypervolume
 from prune_gym.wrappers import PreferenceConditioned
 
 ID = "ChannelPrune-Table-v0"
+
+
+class RecordedInfos(gym.Wrapper):
+    """Keeps what finished episodes came to."""
+
+    def __init__(self, env):
+        super().__init__(env)
+        self.infos = []
+
+    def step(self, action):
+        result = self.env.step(action)
+        self.infos += [result[4]] if result[2] else []
+        return result
 
 
 @pytest.fixture(scope="module")
@@ -123,3 +138,59 @@ def test_the_agent_learns_from_python_and_goes_on(tiny_task, tmp_path):
     agent.save(tmp_path / "agent.zip")
     again = ImaginingDDPG.load(tmp_path / "agent.zip", env=env).learn(6)
     assert again.predict(env.unwrapped.reset()[0], {"flops": 1.0})[0].shape == (1,)
+
+
+def test_priorities_say_where_to_look():
+    def mean(priorities):
+        env = RecordedInfos(gym.make(ID))
+        find_agent("envelope-ddpg")(env, Settings(40, 1, priorities, Logger(None, [])))
+        own = env.infos[4:]
+        return [np.mean([info[name] for info in own]) for name in ("accuracy", "flops")]
+
+    accurate, small = (
+        mean({"accuracy": 0.95, "flops": 0.05}),
+        mean({"accuracy": 0.05, "flops": 0.95}),
+    )
+    assert accurate[0] > small[0] + 0.1 and small[1] < 0.7 * accurate[1]
+
+
+def test_the_expected_utility_gain_is_that_of_sampling(table):
+    env, values, accuracies = table
+    preferences = np.random.default_rng(0).dirichlet(np.ones(3), 16)
+    imagination = Imagination(env, 0, preferences)
+    known = np.random.default_rng(1).choice(len(values), 25, replace=False)
+    imagination.learn(values[known], accuracies[known])
+    fresh, best = (
+        values[::400],
+        (imagination._returns(values[known], accuracies[known]) @ preferences.T).max(0),
+    )
+    found = imagination._utility_gain(fresh, best)
+    mean, deviation = imagination._model.predict(fresh)
+    drawn = np.random.default_rng(2).normal(size=(4000, 1)) * deviation + mean
+    returns = np.repeat(env.savings(fresh)[None], len(drawn), axis=0)
+    returns[:, :, 0] = from_log_odds(drawn)
+    expected = np.maximum(returns @ preferences.T - best, 0).mean(axis=(0, 2))
+    scale = expected.max()
+    np.testing.assert_allclose(found / scale, expected / scale, atol=0.1)
+
+
+def test_what_is_compared_is_within_reach(table):
+    env, values, accuracies = table
+    imagination = Imagination(env, 0)
+    imagination.learn(values[::40], accuracies[::40])
+    pool = values[::7]
+    near = imagination._within_reach(pool)
+    mean, deviation = imagination._model.predict(pool)
+    hopes = env.savings(pool)
+    hopes[:, 0] = from_log_odds(mean + 3 * deviation)
+    known = imagination._returns(values[::40], accuracies[::40])
+    assert len(near) > 100
+    assert all((point < hopes).all(axis=1).any() for point in near)
+    assert not any((point <= known).all(axis=1).any() for point in near)
+
+
+def test_costs_that_are_measured_are_not_imagined(tiny_task, monkeypatch):
+    env = CompressionEnv(**tiny_task | {"latency": "measured", "objectives": ("accuracy", "flops")})
+    monkeypatch.setattr(type(env.costs["latency"]), "__call__", None)  # it would time candidates
+    found = imagine(env, lambda seen, _: np.zeros((len(seen), 1)), 2)
+    assert found.values.shape == (2, 3)

@@ -108,6 +108,19 @@ def test_selections_return_as_many_as_asked_for(select):
         assert len(set(chosen.tolist())) == len(chosen) == min(count, 30)
 
 
+@pytest.mark.parametrize("episodes", [50, 100, 300])
+def test_genomes_of_the_warm_up_are_what_other_agents_play(episodes):
+    env = gym.make("ChannelPrune-Table-v0").unwrapped
+    grid, everything = Grid(env.decisions), [np.ones(len(d.options), bool) for d in env.decisions]
+    actions = warm_up(episodes, len(grid), 0)
+    pairs = zip(grid.snap(actions), actions, strict=True)
+    for genome, row in pairs:
+        for decision, every, ours, theirs in zip(
+            env.decisions, everything, genome, row, strict=True
+        ):
+            assert decision.nearest(ours, every) == decision.nearest(theirs, every)
+
+
 @pytest.mark.parametrize("name", ["jcw", "emomc"])
 def test_short_runs_play_no_strategy_twice(name):
     env = Watched(gym.make("ChannelPrune-Table-v0").unwrapped)

@@ -55,13 +55,21 @@ def search(name, env, episodes=15, seed=0):
     return env, trained
 
 
+def option(decision, action):
+    """Return the value that an action asks for."""
+    return decision.nearest(action, np.ones(len(decision.options), dtype=bool))
+
+
 @pytest.mark.parametrize("name", RIVALS)
 def test_all_start_from_the_same_strategies(name, tiny_task):
     env, _ = search(name, CompressionEnv(**tiny_task | TWO), episodes=20, seed=3)
     assert len(env.actions) == 20
     first = warm_up(20, 3, 3)
     assert len(first) == 2
-    np.testing.assert_allclose(env.actions[:2], first, atol=1e-6)
+    asked = [
+        [option(d, a) for d, a in zip(env.unwrapped.decisions, row, strict=True)] for row in first
+    ]
+    assert list(map(list, env.values[:2])) == asked
 
 
 @pytest.mark.parametrize("name", RIVALS)
@@ -209,6 +217,20 @@ def test_amc_has_a_wall(share, tiny_task):
         assert info["flops"] <= least + share * (full - least) + 1e-6
         assert reward == info["accuracy"] - 1
     assert info["flops"] == least
+
+
+def test_amc_takes_the_first_cost_that_can_be_kept(tiny_task):
+    names = {"latency": "measured", "objectives": ("accuracy", "latency", "flops")}
+    env, _ = search("amc", CompressionEnv(**tiny_task | names), episodes=5)
+    assert len(env.flops) == 5
+    clocked = CompressionEnv(**tiny_task | names | {"objectives": ("accuracy", "latency")})
+    with pytest.raises(ValueError, match="add a counted cost to the objectives, such as flops"):
+        search("amc", clocked, episodes=5)
+
+
+def test_tpe_seldom_repeats_itself():
+    env, _ = search("optuna:tpe", gym.make("ChannelPrune-Table-v0").unwrapped, episodes=60)
+    assert len(set(env.values)) > 50
 
 
 def test_amc_shares_its_episodes_among_budgets_of_its_own(tiny_task):

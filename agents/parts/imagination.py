@@ -147,7 +147,7 @@ class Imagination:
         for place, weight in zip(*hermegauss(NODES), strict=True):  # over the normal distribution
             returns[:, self._accuracy] = from_log_odds(mean + deviation * place)
             gain += weight * np.maximum(returns @ self._preferences.T - best, 0).mean(axis=1)
-        return gain
+        return gain / np.sqrt(2 * np.pi)  # what the weights sum to
 
     def _hypervolume_gain(self, values: np.ndarray, compared: np.ndarray) -> np.ndarray:
         """Return the expected hypervolume improvement of strategies, ``(n,)``, up to a factor."""
