@@ -332,7 +332,8 @@ def test_other_settings_are_refused(finished, capsys):
 
 
 def test_two_runs_into_one_folder(tmp_path, capsys):
-    folder = RunFolder(tmp_path / "run", {}, resume=False)
+    other = configuration("ChannelPrune-VGG16-v0", "random", 3, 0)
+    folder = RunFolder(tmp_path / "run", other, resume=False)
     assert run(tmp_path / "run") == 2
     assert "in use by another run; give another --run" in words(capsys.readouterr().err)
     folder.close()
@@ -379,18 +380,16 @@ def test_a_folder_without_a_run_cannot_be_resumed(made, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("content", "resume", "message"),
+    ("content", "resume"),
     [
-        (None, "--resume", "holds no run to resume"),
-        (None, "", "already holds a run"),
-        ("", "--resume", "config.json is damaged .*give another --run"),
-        ('{"agent": "ran', "--resume", "config.json is damaged .*give another --run"),
-        ("{}", "--resume", "other settings"),
+        (None, "--resume"),
+        (None, ""),
+        ("", "--resume"),
+        ('{"agent": "ran', "--resume"),
+        ("{}", "--resume"),
     ],
 )
-def test_episodes_without_their_configuration_are_not_lost(
-    content, resume, message, tmp_path, capsys
-):
+def test_episodes_without_their_configuration_are_not_lost(content, resume, tmp_path, capsys):
     folder = tmp_path / "run"
     assert run(folder, episodes=1) == 0
     before = (folder / "evaluations.jsonl").read_bytes()
@@ -398,7 +397,7 @@ def test_episodes_without_their_configuration_are_not_lost(
     if content is not None:
         (folder / "config.json").write_text(content)
     assert run(folder, *filter(None, [resume]), episodes=1) == 2
-    assert re.search(message, words(capsys.readouterr().err))
+    assert "but no config.json of a run" in words(capsys.readouterr().err)
     assert (folder / "evaluations.jsonl").read_bytes() == before
 
 

@@ -197,7 +197,9 @@ def test_saved_own_network(tiny, tmp_path):
     again = load_network(path, build=lambda classes: Tiny())
     with torch.inference_mode():
         torch.testing.assert_close(again(images), network(images), rtol=0, atol=1e-5)
-    with pytest.raises(ValueError, match="unknown network 'mine'"):
+    with pytest.raises(
+        ValueError, match="of mine, a network of one's own: give load_network.path, build="
+    ):
         load_network(path)
 
 
