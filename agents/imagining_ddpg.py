@@ -64,8 +64,8 @@ class ImaginingDDPG(EnvelopeDDPG):
         return super()._setup_learn(*args, **kwargs)
 
     def _sample_action(self, learning_starts, action_noise=None, n_envs=1):
-        known = isinstance(self.replay_buffer, VectorReplayBuffer) and self.replay_buffer.finished
-        if self.num_timesteps < learning_starts or not known:
+        assert isinstance(self.replay_buffer, VectorReplayBuffer)
+        if self.num_timesteps < learning_starts or not self.replay_buffer.finished:
             return super()._sample_action(learning_starts, action_noise, n_envs)
         for index, core in enumerate(self._cores):
             if core.next_decision == 0 or index not in self._plans:
@@ -90,9 +90,7 @@ class ImaginingDDPG(EnvelopeDDPG):
 
         imagined = imagine(core, act, len(preferences))
         self._remember(imagined, preferences)
-        chosen = self._imagination.choose(imagined.values)
-        pairs = zip(core.decisions, chosen, strict=True)
-        return np.array([decision.action_for(value) for decision, value in pairs])
+        return core.plan.actions_for(self._imagination.choose(imagined.values))
 
     def _look_back(self) -> None:
         """Tell the imagination what was evaluated since the last plan."""
@@ -142,11 +140,8 @@ def search(env: gym.Env, settings: Settings) -> EnvelopeDDPG:
     conditioned = PreferenceConditioned(env, settings.priorities)
     objectives = env.unwrapped.objectives  # type: ignore[attr-defined]
     known = all(objective.deterministic for objective in objectives)
-    options: dict[str, Any] = {"learning_starts": 0, "seed": settings.seed}
-    if known:
-        focused = settings.priorities is not None
-        agent: EnvelopeDDPG = ImaginingDDPG(env=conditioned, focused=focused, **options)
-    else:
-        agent = EnvelopeDDPG(env=conditioned, **options)
+    options: dict[str, Any] = {"env": conditioned, "learning_starts": 0, "seed": settings.seed}
+    focused = settings.priorities is not None
+    agent = ImaginingDDPG(focused=focused, **options) if known else EnvelopeDDPG(**options)
     learn(agent, settings)
     return agent

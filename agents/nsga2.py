@@ -13,6 +13,7 @@ from agents.parts.playing import play_all
 from agents.parts.settings import Settings
 from agents.parts.spaces import require_actions
 from agents.parts.warm_up import random_ratio, warm_up
+from prune_gym.decisions.plan import Plan
 
 try:
     from pymoo.algorithms.moo.nsga2 import NSGA2
@@ -34,13 +35,12 @@ class Unplayed(DuplicateElimination):
     def __init__(self, env: gym.Env) -> None:
         """Know the decisions of ``env``."""
         super().__init__()
-        self._decisions = env.unwrapped.decisions  # type: ignore[attr-defined]
+        self._plan: Plan = env.unwrapped.plan  # type: ignore[attr-defined]
         self.played: set[tuple[float, ...]] = set()
 
     def values(self, actions: np.ndarray) -> tuple[float, ...]:
         """Return what actions ``(decisions,)`` come to (without budgets, no block skipped)."""
-        pairs = zip(self._decisions, actions, strict=True)
-        return tuple(d.nearest(a, np.ones(len(d.options), dtype=bool)) for d, a in pairs)
+        return tuple(self._plan.asked(actions))
 
     def _do(
         self, pop: Population, other: Population | None, is_duplicate: np.ndarray

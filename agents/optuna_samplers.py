@@ -17,7 +17,6 @@ from agents.parts.playing import play
 from agents.parts.settings import Settings
 from agents.parts.spaces import require_actions
 from agents.parts.warm_up import warm_up
-from prune_gym.decisions import Decision
 from prune_gym.errors import unknown
 
 try:
@@ -59,22 +58,14 @@ def search_with(name: str) -> Callable[[gym.Env, Settings], None]:
             sampler=SAMPLERS[name](settings.seed), directions=["maximize"] * objectives
         )
         for row in warm_up(settings.episodes, len(decisions), settings.seed):
-            places = [
-                _place(decision, action) for decision, action in zip(decisions, row, strict=True)
-            ]
+            pairs = zip(decisions, core.plan.asked(row), strict=True)
+            places = [int(np.searchsorted(decision.options, value)) for decision, value in pairs]
             study.enqueue_trial(dict(zip(axes, places, strict=True)))
         for _ in range(settings.episodes):
             trial = study.ask(axes)
-            values = (d.options[trial.params[key]] for d, key in zip(decisions, axes, strict=True))
-            pairs = zip(decisions, values, strict=True)
-            returns, _ = play(env, np.array([d.action_for(value) for d, value in pairs]))
+            pairs = zip(decisions, axes, strict=True)
+            values = np.array([decision.options[trial.params[key]] for decision, key in pairs])
+            returns, _ = play(env, core.plan.actions_for(values))
             study.tell(trial, returns.tolist())
 
     return search
-
-
-def _place(decision: Decision, action: float) -> int:
-    """Return which option an action asks for."""
-    options = decision.options
-    value = decision.nearest(action, np.ones(len(options), dtype=bool))
-    return int(np.searchsorted(options, value))

@@ -40,8 +40,7 @@ def draw(env: CompressionEnv, share: float, count: int, seed: int) -> np.ndarray
     while len(found) < count:
         wanted = rng.uniform(-1, 1) + rng.uniform(-SLOPE, SLOPE) * depth
         actions = np.clip(wanted + rng.normal(0, NOISE, len(depth)), -1, 1)
-        pairs = zip(env.decisions, actions, strict=True)
-        values = np.array([d.nearest(a, np.ones(len(d.options), bool)) for d, a in pairs])
+        values = env.plan.asked(actions)
         left = float((flops(env.plan.realise(values[None])) / flops(full))[0])
         if BAND * share <= left <= share:
             found.append(values)

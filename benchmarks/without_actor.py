@@ -31,8 +31,7 @@ def search(env: gym.Env, evaluations: int, seed: int) -> np.ndarray:
             accuracies.append(info["accuracy"])
         imagination.learn(np.array(values), np.array(accuracies))
         chosen = imagination.choose(np.empty((0, len(core.decisions))))
-        pairs = zip(core.decisions, chosen, strict=True)
-        actions = np.array([[decision.action_for(value) for decision, value in pairs]])
+        actions = core.plan.actions_for(chosen)[None]
     return np.array(returns)
 
 

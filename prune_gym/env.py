@@ -126,7 +126,8 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
             round_to: widths are multiples of this many channels.
             min_density: least share of a layer's weights to keep, in (0, 1].
             granularity: consecutive output channels whose weights are kept or pruned together
-                (density); 1 prunes element-wise.
+                (density); 1 prunes element-wise, and is taken for a network whose own zeros do not
+                fill whole masks.
             bits: the bits to choose from, 1 to 8, or 32 for float.
             discrete: number of discrete actions, instead of the continuous one.
             render_mode: None, "ansi" or "rgb_array".

@@ -22,7 +22,7 @@ from prune_gym.evaluate import Evaluator
 from prune_gym.importing import call_named
 from prune_gym.network import calibration as calibrating
 from prune_gym.network.calibration import Calibration
-from prune_gym.network.check import check_cut
+from prune_gym.network.check import check_cut, count_classes
 from prune_gym.network.images import normalised
 from prune_gym.network.information import importance, learn_information, noisy_layers
 from prune_gym.network.precision import bfloat16_is_fast
@@ -135,9 +135,9 @@ def make_evaluator(
             f"granularity: expected a number of channels >= 1, got {masked_together!r}"
         )
     table = trace(network, data.train.images.shape[1:])
-    if not zeros_fill_masks(network, table, masked_together):
-        masked_together = 1  # it was pruned weight by weight
     table = dataclasses.replace(table, masked_together=masked_together)
+    if not zeros_fill_masks(network, table):  # it was pruned weight by weight
+        table = dataclasses.replace(table, masked_together=1)
     images = normalised(calibration_images(data), data)
     calibration = _cached_calibration(network, table, images, data)
     factors = None
@@ -189,15 +189,9 @@ def calibration_images(data: Data | DetectionData) -> np.ndarray:
 
 @torch.inference_mode()
 def _check_classifier(network: nn.Module, images: torch.Tensor, data: Data) -> None:
-    outputs = network(images[:1])
-    if not isinstance(outputs, torch.Tensor) or outputs.ndim != 2:
+    if (classes := count_classes(network(images[:1]))) < data.num_classes:
         raise ValueError(
-            f"{type(network).__name__}: expected a classifier, images (N, C, H, W) -> logits (N, "
-            "classes)"
-        )
-    if outputs.shape[1] < data.num_classes:
-        raise ValueError(
-            f"{type(network).__name__} has {outputs.shape[1]} outputs, and {data.name} has "
+            f"{type(network).__name__} has {classes} outputs, and {data.name} has "
             f"{data.num_classes} classes"
         )
 
@@ -222,6 +216,7 @@ def _cached_calibration(
             tuple(arrays[f"order {g}"] for g in groups),
             tuple(arrays[f"error {g}"] for g in groups),
         )
+    # Seen for the first time: afterwards the file above says that it was understood.
     if isinstance(data, Data):
         _check_classifier(network, images, data)
     check_cut(network, table, images)

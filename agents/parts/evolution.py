@@ -53,7 +53,6 @@ class Grid:
     def __init__(self, decisions: Sequence[Decision]) -> None:
         """Take the decisions of an episode."""
         self._decisions = decisions
-        self._every = [np.ones(len(d.options), dtype=bool) for d in decisions]
 
     def __len__(self) -> int:
         """Return the number of decisions."""
@@ -62,8 +61,8 @@ class Grid:
     def snap(self, actions: np.ndarray) -> np.ndarray:
         """Return the genomes of what actions ``(n, decisions)`` ask for, in the same shape."""
         columns = [
-            [decision.action_for(decision.nearest(action, every)) for action in column]
-            for decision, every, column in zip(self._decisions, self._every, actions.T, strict=True)
+            [decision.action_for(decision.nearest(action)) for action in column]
+            for decision, column in zip(self._decisions, actions.T, strict=True)
         ]
         return np.array(columns).T
 

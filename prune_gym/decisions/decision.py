@@ -32,15 +32,17 @@ class Decision:
     lost: np.ndarray
     inside: int = -1
 
-    def nearest(self, action: float, allowed: np.ndarray) -> float:
+    def nearest(self, action: float, allowed: np.ndarray | None = None) -> float:
         """Return the allowed value nearest to what an action in [-1, 1] asks for.
 
         -1 asks for the first option and 1 for the last, linearly on the scale in between; of two
-        equally near ones the smaller is taken. ``allowed`` is a mask over the options.
+        equally near ones the smaller is taken. ``allowed`` is a mask over the options; None: all.
         """
         low, high = self.scale[0], self.scale[-1]
         wanted = low + (high - low) * (float(action) + 1) / 2
-        distance = np.where(allowed, np.abs(self.scale - wanted), np.inf)
+        distance = np.abs(self.scale - wanted)
+        if allowed is not None:
+            distance = np.where(allowed, distance, np.inf)
         return float(self.options[distance.argmin()])
 
     def action_for(self, value: float) -> float:

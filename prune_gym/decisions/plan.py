@@ -51,6 +51,16 @@ class Plan:
         self._density = density if "density" not in self._places else None
         self._block_of = self._decisions_of_blocks()
 
+    def asked(self, actions: np.ndarray) -> np.ndarray:
+        """Return the values that actions ``(decisions,)`` ask for, whatever the budgets allow."""
+        pairs = zip(self.decisions, actions, strict=True)
+        return np.array([decision.nearest(action) for decision, action in pairs])
+
+    def actions_for(self, values: np.ndarray) -> np.ndarray:
+        """Return the actions in [-1, 1] that ask for values ``(decisions,)``."""
+        pairs = zip(self.decisions, values, strict=True)
+        return np.array([decision.action_for(value) for decision, value in pairs])
+
     def realise(self, values: np.ndarray) -> Realised:
         """Return what n strategies come to: values ``(n, decisions)``."""
         parts: dict[str, np.ndarray] = {}

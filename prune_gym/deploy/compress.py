@@ -23,7 +23,9 @@ from prune_gym.deploy.runtimes import Setting, runtime_named
 from prune_gym.deploy.saved import save_network
 from prune_gym.env import CompressionEnv
 from prune_gym.evaluate import Evaluator, accuracy
+from prune_gym.network.check import count_classes
 from prune_gym.network.images import normalised
+from prune_gym.network.table import LayerTable
 from prune_gym.network.trace import trace
 from prune_gym.objectives import change, natural
 from prune_gym.paths import cache_home
@@ -143,13 +145,14 @@ def compress(
         raise ValueError('budgets: expected at least one, such as {"flops": 0.5}')
     network = copy.deepcopy(network).cpu().float().eval()
     data = _fitting(as_data(train_data, seed), network)
+    table = trace(network, data.search.images.shape[1:])
     env = CompressionEnv(
         network,
         data,
         objectives=("accuracy", *budgets),
         budgets=budgets,
-        latency=_latency_table(network, data) if "latency" in budgets else None,
-        round_to=_round_to(network, data),
+        latency=_latency_table(network, data, table) if "latency" in budgets else None,
+        round_to=_round_to(table),
     )
     _check(env.evaluator)
     with tempfile.TemporaryDirectory() as folder:
@@ -183,14 +186,12 @@ def _fitting(data: Data, network: nn.Module) -> Data:
         raise ValueError(
             f"the network does not take images of shape {tuple(images.shape)}: {error}"
         ) from error
-    if not isinstance(outputs, torch.Tensor) or outputs.ndim != 2:
-        raise ValueError("expected a classifier: images (N, C, H, W) -> logits (N, classes)")
-    if outputs.shape[1] < data.num_classes:
+    classes = count_classes(outputs)
+    if classes < data.num_classes:
         raise ValueError(
-            f"the network has {outputs.shape[1]} outputs, and there are labels up to "
-            f"{data.num_classes - 1}"
+            f"the network has {classes} outputs, and there are labels up to {data.num_classes - 1}"
         )
-    return replace(data, num_classes=outputs.shape[1])
+    return replace(data, num_classes=classes)
 
 
 def _check(evaluator: Evaluator) -> None:
@@ -206,21 +207,18 @@ def _check(evaluator: Evaluator) -> None:
         )
 
 
-def _round_to(network: nn.Module, data: Data) -> int:
-    groups = trace(network, data.search.images.shape[1:]).groups
-    smallest = min((group.size for group in groups), default=1)
+def _round_to(table: LayerTable) -> int:
+    smallest = min((group.size for group in table.groups), default=1)
     return next((each for each in ROUND_TO if smallest >= 4 * each), 1)
 
 
-def _latency_table(network: nn.Module, data: Data) -> str:
+def _latency_table(network: nn.Module, data: Data, table: LayerTable) -> str:
     """Return the file with this network's layer times on this machine; measured the first time."""
-    shape = data.search.images.shape[1:]
-    table = trace(network, shape)
     what = f"{table} {processor()} {RUNTIME} {runtime_named(RUNTIME).version()} {THREADS}"
     digest = hashlib.sha256(what.encode()).hexdigest()[:24]
     path = cache_home() / f"latency-{digest}.json"
     if not path.is_file():
-        name, setting = type(network).__name__, Setting(1, shape, THREADS)
+        name, setting = type(network).__name__, Setting(1, data.search.images.shape[1:], THREADS)
         profile(
             network, name=name, device="this machine", runtime=RUNTIME, setting=setting, out=path
         )

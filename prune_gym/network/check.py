@@ -1,6 +1,7 @@
 """Does a network that was traced really run as its table says, once it is cut?"""
 
 from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
@@ -11,6 +12,17 @@ from prune_gym.network.table import LayerTable
 from prune_gym.realised import Realised
 
 IMAGES = 2
+
+
+def count_classes(outputs: Any) -> int:
+    """Return how many classes a network's outputs are of.
+
+    Raises:
+        ValueError: it is no classifier.
+    """
+    if not isinstance(outputs, torch.Tensor) or outputs.ndim != 2:
+        raise ValueError("expected a classifier: images (N, C, H, W) -> logits (N, classes)")
+    return outputs.shape[1]
 
 
 @torch.inference_mode()

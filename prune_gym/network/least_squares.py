@@ -185,15 +185,16 @@ def _module(root: nn.Module, node: fx.Node) -> nn.Module | None:
 
 def _added(root: nn.Module, node: fx.Node) -> fx.Node | None:
     """Return what is added to a layer's output, directly or after batch-norm; None if nothing."""
-    user = next(iter(node.users), None)
-    if user is None:
-        return None  # its output is never used
-    if isinstance(_module(root, user), nn.BatchNorm2d) and len(node.users) == 1:
-        node, user = user, next(iter(user.users))
-    sources = user.all_input_nodes
-    if len(node.users) > 1 or function_name(user) not in ADDITIONS or len(sources) != 2:
+    user = _only_user(node)
+    if user is not None and isinstance(_module(root, user), nn.BatchNorm2d):
+        node, user = user, _only_user(user)
+    if user is None or function_name(user) not in ADDITIONS or len(user.all_input_nodes) != 2:
         return None
-    return next(source for source in sources if source is not node)
+    return next(source for source in user.all_input_nodes if source is not node)
+
+
+def _only_user(node: fx.Node) -> fx.Node | None:
+    return next(iter(node.users)) if len(node.users) == 1 else None
 
 
 def _can_fit(module: nn.Conv2d | nn.Linear, inputs: torch.Tensor) -> bool:

@@ -1,7 +1,6 @@
 """Weights pruned one by one: the smallest are set to zero, whole masks at a time."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -48,9 +47,8 @@ def sparsify(
     return network
 
 
-def zeros_fill_masks(network: nn.Module, table: LayerTable, together: int) -> bool:
-    """Return whether the zeros of sparse layers come in whole masks of ``together`` outputs."""
-    table = replace(table, masked_together=together)
+def zeros_fill_masks(network: nn.Module, table: LayerTable) -> bool:
+    """Return whether the zeros of sparse layers come in whole masks, as the table has them."""
     for index in table.weighted:
         zeros = network.get_submodule(table.layers[index].name).get_parameter("weight") == 0
         if zeros.float().mean() >= CHANCE_ZEROS:

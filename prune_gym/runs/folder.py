@@ -15,9 +15,9 @@ from typing import Any
 from prune_gym.paths import write_atomically
 from prune_gym.runs.journal import Journal
 
-CONFIG, JOURNAL, LOCK = "config.json", "evaluations.jsonl", "lock"
+CONFIG, JOURNAL, LOCK, TASK = "config.json", "evaluations.jsonl", "lock", "task.json"
 CONFIGURATION = ("env", "env_kwargs", "agent", "episodes", "seed", "preference")  # at least
-WRITTEN = (CONFIG, JOURNAL, "task.json", "front", "front.csv", "front.png", "events.out.tfevents.*")
+WRITTEN = (CONFIG, JOURNAL, TASK, "front", "front.csv", "front.png", "events.out.tfevents.*")
 
 
 class RunError(RuntimeError):

@@ -14,11 +14,10 @@ from prune_gym.env import CompressionEnv
 from prune_gym.objectives import Objective, episode_return
 from prune_gym.pareto import non_dominated
 from prune_gym.paths import write_atomically
-from prune_gym.runs.folder import CONFIG, CONFIGURATION, JOURNAL, RunError
+from prune_gym.runs.folder import CONFIG, CONFIGURATION, JOURNAL, TASK, RunError
 from prune_gym.runs.journal import read_journal
 from prune_gym.strategy import load_strategy
 
-TASK = "task.json"
 PACKAGES = ("prune-gym", "torch", "numpy", "gymnasium", "stable-baselines3")
 
 
