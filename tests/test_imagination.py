@@ -9,6 +9,7 @@ from agents import Settings, find_agent
 from agents.imagining_ddpg import ImaginingDDPG
 from agents.parts.accuracy_model import AccuracyModel, from_log_odds, log_odds
 from agents.parts.imagination import Imagination
+from prune_gym.decisions.decision import Decision
 from prune_gym.env import CompressionEnv
 from prune_gym.imagined import imagine
 from prune_gym.pareto import hypervolume
@@ -86,6 +87,33 @@ def test_the_model_predicts_strategies_that_it_has_not_seen(table):
     close, sure = model.predict(values[seen])
     np.testing.assert_allclose(from_log_odds(close), accuracies[seen], atol=0.05)
     assert sure.mean() < deviation.mean()
+
+
+def test_few_strategies_of_many_decisions_make_nobody_sure():
+    """Thirty strategies cannot say which of sixty numbers matter; the model has to know that."""
+    rng = np.random.default_rng(0)
+    options = np.arange(1.0, 17)
+    decisions = tuple(
+        Decision("channels", f"layer{i}", 16, options, options, (i,), i, share * (1 - options / 16))
+        for i, share in enumerate(rng.uniform(0.02, 0.3, 30))
+    )
+    matters = rng.uniform(0, 1, 30) ** 3
+
+    def accuracies(values):
+        lost = np.stack([d.lost[values[:, i].astype(int) - 1] for i, d in enumerate(decisions)])
+        return from_log_odds(3 - 4 * matters @ lost - 2 * np.sqrt(lost[-1]))
+
+    def strategies(number, spread):  # as those of a warm-up: an overall ratio, and noise around it
+        ratio = rng.uniform(0, 1, (number, 1))
+        noise = spread * rng.normal(size=(number, len(decisions)))
+        return np.clip(np.round(16 * (ratio + noise)), 1, 16)
+
+    seen, others = strategies(30, 0.1), strategies(1000, 0.3)
+    model = AccuracyModel(decisions)
+    model.fit(seen, accuracies(seen))
+    mean, deviation = model.predict(others)
+    surprise = (mean - log_odds(accuracies(others))) / deviation
+    assert np.sqrt((surprise**2).mean()) < 1.5
 
 
 def test_log_odds_of_certain_accuracies_are_finite():
