@@ -48,12 +48,13 @@ class ImaginingDDPG(EnvelopeDDPG):
 
     def _setup_learn(self, *args, **kwargs):
         assert self.env is not None and isinstance(self.replay_buffer, VectorReplayBuffer)
-        self._cores: list[CompressionEnv] = self.env.get_attr("unwrapped")
+        # Of environments in other processes this is a copy: good for what does not change.
+        self._core: CompressionEnv = self.env.get_attr("unwrapped")[0]
         preferences = self._preferences(FOCUS).cpu().numpy() if self.focused else None
-        self._imagination = Imagination(self._cores[0], self.seed, preferences)
-        self._plans: dict[int, np.ndarray] = {}
+        self._imagination = Imagination(self._core, self.seed, preferences)
+        self._plans: dict[int, np.ndarray] = {}  # what each environment plays
         self._known = 0
-        size = REMEMBERED * (GREEDY + NOISY) * len(self._cores[0].decisions)
+        size = REMEMBERED * (GREEDY + NOISY) * len(self._core.decisions)
         self._imagined = VectorReplayBuffer(
             size,
             self.observation_space,
@@ -67,16 +68,23 @@ class ImaginingDDPG(EnvelopeDDPG):
         assert isinstance(self.replay_buffer, VectorReplayBuffer)
         if self.num_timesteps < learning_starts or not self.replay_buffer.finished:
             return super()._sample_action(learning_starts, action_noise, n_envs)
-        for index, core in enumerate(self._cores):
-            if core.next_decision == 0 or index not in self._plans:
+        assert self.env is not None
+        places = self.env.get_attr("next_decision")
+        for index, place in enumerate(places):
+            if place == 0 or index not in self._plans:
+                self._plans.pop(index, None)
                 self._plans[index] = self._plan()
-        chosen = [self._plans[index][core.next_decision] for index, core in enumerate(self._cores)]
-        actions = np.array(chosen, dtype=np.float32)[:, None]
-        return actions, actions
+        actions = self._core.plan.actions_for
+        chosen = [actions(self._plans[index])[place] for index, place in enumerate(places)]
+        taken = np.array(chosen, dtype=np.float32)[:, None]
+        return taken, taken
 
     def _plan(self) -> np.ndarray:
-        """Return the actions ``(decisions,)`` of the strategy to evaluate next."""
-        core = self._cores[0]
+        """Return the strategy to evaluate next, its values ``(decisions,)``.
+
+        It is none of those that other environments are about to play.
+        """
+        core = self._core
         self._look_back()
         preferences = self._preferences(GREEDY + NOISY).cpu().numpy()
         noise = np.random.normal(0, self.noise[0], (len(preferences), 1))
@@ -90,7 +98,8 @@ class ImaginingDDPG(EnvelopeDDPG):
 
         imagined = imagine(core, act, len(preferences))
         self._remember(imagined, preferences)
-        return core.plan.actions_for(self._imagination.choose(imagined.values))
+        others = np.array(list(self._plans.values())).reshape(-1, len(core.decisions))
+        return self._imagination.choose(imagined.values, others)
 
     def _look_back(self) -> None:
         """Tell the imagination what was evaluated since the last plan."""
@@ -98,7 +107,7 @@ class ImaginingDDPG(EnvelopeDDPG):
         infos = self.replay_buffer.finished[self._known :]
         self._known += len(infos)
         if infos:
-            values = np.array([self._cores[0].values_of(info["strategy"]) for info in infos])
+            values = np.array([self._core.values_of(info["strategy"]) for info in infos])
             self._imagination.learn(values, np.array([info["accuracy"] for info in infos]))
 
     def _remember(self, imagined: Imagined, preferences: np.ndarray) -> None:
@@ -121,13 +130,14 @@ class ImaginingDDPG(EnvelopeDDPG):
         if not self._imagined.size():
             return super()._batch(size)
         assert self.replay_buffer is not None
-        real, imagined = self.replay_buffer.sample(size // 2), self._imagined.sample(size // 2)
+        real = self.replay_buffer.sample(size - size // 2)
+        imagined = self._imagined.sample(size // 2)
         return ReplayBufferSamples(
             *(torch.cat(parts) for parts in zip(real[:5], imagined[:5], strict=True))
         )
 
     def _excluded_save_params(self) -> list[str]:
-        ours = ["_imagination", "_imagined", "_cores", "_plans", "_known"]
+        ours = ["_imagination", "_imagined", "_core", "_plans", "_known"]
         return [*super()._excluded_save_params(), *ours]
 
 

@@ -183,15 +183,16 @@ class Evaluator:
         fast = self.fast(network)
         outputs = (fast(images) for images in self._batches(split))
         if isinstance(split, DetectionSplit):
-            return self._mean_average_precision(outputs, split)
+            return self.mean_average_precision(outputs, split)
         starts = range(0, len(split), BATCH)
         labels = (torch.tensor(split.labels[start : start + BATCH]) for start in starts)
         hits = (int((o.argmax(1) == t).sum()) for o, t in zip(outputs, labels, strict=True))
         return sum(hits) / len(split)
 
-    def _mean_average_precision(
+    def mean_average_precision(
         self, outputs: Iterable[tuple[torch.Tensor, ...]], split: DetectionSplit
     ) -> float:
+        """Return a detector's mAP@0.5, in [0, 1], from its maps for the split's batches."""
         heads = cast(Sequence[Head], self.network.heads)  # a candidate may not carry them
         size = (split.images.shape[2], split.images.shape[3])
         return average_precision([detect(maps, heads, size) for maps in outputs], split)

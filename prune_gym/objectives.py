@@ -11,6 +11,7 @@ from prune_gym.errors import unknown
 DEFAULT = ("accuracy", "flops", "latency", "memory")
 KNOWN = ("accuracy", *COSTS)
 UNITS = {"_ms": " ms", "_bytes": "B", "_mj": " mJ"}  # by the end of a metric's name
+PREFIXED = ("", "B")  # counts and bytes, with k, M and G before them
 
 
 @dataclass(frozen=True)
@@ -106,11 +107,13 @@ def natural(value: float, metric: str) -> str:
     """Return a metric's value for people: ``natural(313e6, "flops")`` is ``"313 M"``."""
     if metric.endswith("accuracy"):
         return f"{100 * value:.2f} %"
-    suffix = unit_of(metric)
+    suffix, value = unit_of(metric), float(f"{value:.3g}")
+    if suffix not in PREFIXED:
+        return f"{value:,.10g} {suffix.strip()}"
     for size, letter in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
         if value >= size:
             return f"{value / size:.3g}{letter}{suffix}"
-    return f"{value:.3g} {suffix.strip()}".rstrip()
+    return f"{value:.3g} {suffix}".rstrip()
 
 
 def unit_of(metric: str) -> str:

@@ -1,5 +1,9 @@
 import json
+import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +19,7 @@ from prune_gym.network.images import normalised
 from prune_gym.network.quantise import Quantised
 from prune_gym.paths import write_atomically
 
+TESTS = Path(__file__).parent
 onnxruntime = pytest.importorskip("onnxruntime", reason="prune-gym[onnx] is not installed")
 pytest.importorskip("onnxscript", reason="prune-gym[onnx] is not installed")
 
@@ -59,6 +64,15 @@ def test_a_torch_program(strategy, tmp_path):
     program = torch.export.load(out).module()
     with torch.inference_mode():
         np.testing.assert_allclose(program(images()).numpy(), expected(strategy), atol=1e-4)
+    (example,), _ = torch.export.load(out).example_inputs  # nobody's images
+    assert not example.any() and example.untyped_storage().nbytes() == 2 * 4 * images()[0].numel()
+
+
+def test_an_onnx_file_holds_no_source_code(strategy, tmp_path):
+    out = tmp_path / "one.onnx"
+    assert main(["export", str(strategy), "--out", str(out)]) == 0
+    for text in (b"stack_trace", b".py", str(Path(__file__).parent).encode()):
+        assert text not in out.read_bytes()
 
 
 def test_torchscript(strategy, tmp_path):
@@ -179,16 +193,51 @@ def test_measure(strategy, tmp_path, capsys):
             assert 0 < spread["low"] <= spread["median"] <= spread["high"]
 
 
-def test_measure_refuses_files_of_others(strategy, quantised, tmp_path, capsys):
+def test_measure_refuses_files_of_others(strategy, tmp_path, capsys):
     other = tmp_path / "other.safetensors"
     main(["apply", str(save_strategy(tmp_path / "other.json", 0.5)), "--out", str(other)])
     assert main(["measure", str(strategy), "--network", str(other)]) == 2
-    assert "is of another strategy" in capsys.readouterr().err
+    assert "is of another strategy: widths" in capsys.readouterr().err
+    main(["export", str(other), "--out", str(tmp_path / "other.onnx")])
+    assert main(["measure", str(strategy), "--onnx", str(tmp_path / "other.onnx")]) == 2
+    assert "sizes of its layers' weights" in capsys.readouterr().err
+    for kind, message in (
+        ("weight_bits", "is of another strategy: bits"),
+        ("global_density", "are not zero, expected"),
+    ):
+        more, less = (
+            save_strategy(tmp_path / f"{kind}{action}.json", action, decide=(kind,))
+            for action in (0.5, -0.5)
+        )
+        main(["apply", str(more), "--out", str(other)])
+        assert main(["measure", str(less), "--network", str(other)]) == 2
+        assert message in capsys.readouterr().err
     (tmp_path / "no.onnx").write_bytes(b"no model")
     assert main(["measure", str(strategy), "--onnx", str(tmp_path / "no.onnx")]) == 2
     assert "is no ONNX model of this network" in capsys.readouterr().err
     assert main(["measure", str(strategy), "--onnx", str(tmp_path / "none.onnx")]) == 2
     assert "no such file" in capsys.readouterr().err
+
+
+def test_measuring_again_and_exporting_after_it(strategy, subprocess_env):
+    """ONNX Runtime shares its threads once for a process; what comes after has to know."""
+    lines = f"""
+from pathlib import Path
+from prune_gym.deploy.deployable import load_deployable
+from prune_gym.deploy.measure import measure
+file = Path({str(strategy)!r})
+values = [measure(file, None, None, 2, 1).values for _ in range(2)]
+assert values[0]["accuracy"] == values[1]["accuracy"]
+try:
+    measure(file, None, None, 1, 1)
+except ValueError as error:
+    print(error)
+"""
+    variables = subprocess_env | {"PYTHONPATH": f"{TESTS.parent}{os.pathsep}{TESTS}"}
+    command = [sys.executable, "-c", lines]
+    done = subprocess.run(command, capture_output=True, text=True, env=variables, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "with 2 threads, and ONNX Runtime cannot change that" in done.stdout
 
 
 def test_interleaved_times_know_which_is_slower():

@@ -9,6 +9,7 @@ from conftest import public_file
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
+from safetensors.torch import save_file
 from torch.utils.flop_counter import FlopCounterMode
 
 from prune_gym import datasets, models
@@ -101,16 +102,25 @@ def test_keys_are_the_public_ones(name):
     assert len(keys) == count and keys >= set(some)
 
 
-def test_a_pruned_padded_network_is_saved_and_loaded(tmp_path):
+@pytest.mark.parametrize("seed", range(4))
+def test_a_pruned_padded_network_is_saved_and_loaded(seed, tmp_path):
+    """Where a shortcut is padded depends on which channels were kept, not on how many."""
     net = models.build("resnet20", 10).eval()
-    table = trace(net, (3, 32, 32))
+    table, rng = trace(net, (3, 32, 32)), np.random.default_rng(seed)
     widths = np.maximum(table.full // 3, 1)
-    small = cut(net, table, first_channels(table, widths))
+    chosen = zip(table.full, widths, strict=True)
+    kept = [np.sort(rng.permutation(full)[:width]) for full, width in chosen]
+    small = cut(net, table, kept)
     path = tmp_path / "small.safetensors"
     save_network(small, path, name="resnet20", num_classes=10, realised=Realised(widths[None]))
     loaded, images = load_network(path), torch.randn(2, 3, 32, 32)
     with torch.inference_mode():
         assert torch.equal(loaded(images), small(images))
+    file = safe_open(path, framework="pt")
+    recipe = {key: value for key, value in file.metadata().items() if key != "pads"}
+    save_file({key: file.get_tensor(key) for key in file.keys()}, path, recipe)  # noqa: SIM118
+    with pytest.raises(ValueError, match="earlier version, which did not say where its shortcuts"):
+        load_network(path)
 
 
 @pytest.mark.parametrize("name", ["resnet20", "resnet56", "mobilenet_v1"])

@@ -60,20 +60,22 @@ class Imagination:
         """Return the expected accuracies of strategies: values (n, decisions) -> ``(n,)``."""
         return from_log_odds(self._model.predict(values)[0])
 
-    def choose(self, proposals: np.ndarray) -> np.ndarray:
+    def choose(self, proposals: np.ndarray, pending: np.ndarray | None = None) -> np.ndarray:
         """Return the most promising strategy ``(decisions,)`` that was not evaluated yet.
 
         Args:
             proposals: values of the actor's strategies ``(n, decisions)``.
+            pending: values of strategies that are being evaluated ``(n, decisions)``.
         """
+        known = self.values if pending is None else np.concatenate([self.values, pending])
         front = self.values[non_dominated(self._returns(self.values, self.accuracies))]
-        pool = self._new(np.concatenate([proposals, self._varied(front)]))
+        pool = self._new(np.concatenate([proposals, self._varied(front)]), known)
         if not len(pool):
             return front[0]  # everything was evaluated
         promised = self._promised(pool)
         promise = promised(pool)
         for _ in range(ROUNDS):
-            children = self._new(self._varied(pool[np.argsort(-promise)[:PARENTS]]))
+            children = self._new(self._varied(pool[np.argsort(-promise)[:PARENTS]]), known)
             if len(children):
                 pool = np.concatenate([pool, children])
                 promise = np.concatenate([promise, promised(children)])
@@ -108,10 +110,10 @@ class Imagination:
             returns[:, self._accuracy] = accuracies
         return returns
 
-    def _new(self, values: np.ndarray) -> np.ndarray:
-        """Return those within the budgets that were not evaluated, each once."""
+    def _new(self, values: np.ndarray, known: np.ndarray) -> np.ndarray:
+        """Return those within the budgets that are not known, each once."""
         values = np.unique(self._env.plan.settled(values), axis=0)
-        played = {row.tobytes() for row in self.values}
+        played = {row.tobytes() for row in known}
         fresh = np.array([row.tobytes() not in played for row in values], dtype=bool)
         return values[fresh & self._env.within_budgets(values)]
 

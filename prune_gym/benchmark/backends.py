@@ -1,5 +1,6 @@
 """Running cells in parallel processes."""
 
+import os
 from collections.abc import Sequence
 
 from joblib import Parallel, delayed
@@ -19,7 +20,7 @@ def run_cells(cells: Sequence[Cell]) -> dict[Cell, str]:
         left = [cell for cell in cells if not cell.finished]
         try:
             parallel = Parallel(batch_size=1, pre_dispatch="n_jobs")
-            errors = parallel(delayed(run_cell)(cell) for cell in left)
+            errors = parallel(delayed(run_cell)(cell, os.getpid()) for cell in left)
         except Exception as error:  # not a cell's, which come back as text: a process is gone
             lost = f"its process was lost {RETRIES + 1} times: {error}"
             continue

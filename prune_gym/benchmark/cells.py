@@ -17,6 +17,7 @@ import prune_gym
 from agents import find_agent
 from prune_gym.benchmark.memo import share_memo
 from prune_gym.benchmark.preferences import preference_grid, proposals
+from prune_gym.env import CompressionEnv
 from prune_gym.errors import unknown
 from prune_gym.parallel import single_threaded
 from prune_gym.paths import write_atomically
@@ -103,12 +104,20 @@ def make_cells(
 def _check_env(env: str) -> None:
     module, _, name = env.rpartition(":")
     if module:
-        import_module(module)
+        try:
+            import_module(module)
+        except ImportError as error:
+            raise ImportError(
+                f"{env}: module {module!r} cannot be imported ({error}); is its folder on "
+                "PYTHONPATH?"
+            ) from error
     known = gym.registry if module else prune_gym.env_ids()
     if name not in known:
         raise ValueError(unknown("environment", name, known))
     if gym.spec(name).additional_wrappers:
         raise ValueError(f"{env} has a scalar reward; take its id without -Scalar")
+    if module and not isinstance(made := gym.make(name).unwrapped, CompressionEnv):
+        raise ValueError(f"{env} is a {type(made).__name__}, not a prune_gym.env.CompressionEnv")
 
 
 def find_cells(root: Path) -> list[Cell]:
@@ -132,15 +141,15 @@ def find_cells(root: Path) -> list[Cell]:
     return cells
 
 
-def run_cell(cell: Cell) -> str:
+def run_cell(cell: Cell, command: int) -> str:
     """Run a cell or go on with it; returns "" or, where it fails, the error.
 
     An exception of an agent must not stop the other cells, nor cross processes that may lack what
-    it takes to unpickle it.
+    it takes to unpickle it. ``command`` is the process of the benchmark, which may be this one.
     """
     try:
         with single_threaded():
-            _run(cell)
+            _run(cell, command)
     except Exception as error:
         write_atomically(cell.folder / ERROR, traceback.format_exc().encode())
         return f"{type(error).__name__}: {error}"
@@ -148,12 +157,12 @@ def run_cell(cell: Cell) -> str:
     return ""
 
 
-def _run(cell: Cell) -> None:
+def _run(cell: Cell, command: int) -> None:
     made = gym.make(cell.env)
     share_memo(made.unwrapped.evaluator, cell.root / MEMO)  # type: ignore[attr-defined]
     env = RecordRun(made, _open(cell))
     try:
-        trained = play(env, cell.config, _while_child_of(os.getppid()))
+        trained = play(env, cell.config, _unless_killed(command))
         keep(env, trained)
         write_atomically(cell.folder / FINISHED, json.dumps(_outcome(env, trained)).encode())
     finally:
@@ -172,11 +181,16 @@ def _open(cell: Cell) -> RunFolder:
             time.sleep(0.2)
 
 
-def _while_child_of(parent: int) -> Callable[[], None]:
-    """Return what stops a search whose benchmark was killed, so that another can go on with it."""
+def _unless_killed(command: int) -> Callable[[], None]:
+    """Return what stops a search whose benchmark was killed, so that another can go on with it.
+
+    Only a worker process survives its benchmark. The benchmark's own one may well lose its parent:
+    the terminal that it was started in.
+    """
+    parent = os.getppid()
 
     def check() -> None:
-        if os.getppid() != parent:
+        if os.getpid() != command and os.getppid() != parent:
             raise RuntimeError("the benchmark that this cell is of was killed")
 
     return check
@@ -187,10 +201,19 @@ def _outcome(env: RecordRun, trained: Any) -> dict[str, Any]:
     returns = np.array(env.returns)
     grid = preference_grid(returns.shape[1])
     source, proposed = proposals(env.core, trained, returns, grid)
-    front = getattr(env.core, "pareto_front", None)  # environments that know theirs have it
     return {
         "source": source,
         "preferences": grid.tolist(),
         "proposed": proposed.tolist(),
-        "true_front": None if front is None else np.asarray(front(1.0)).tolist(),
+        "true_front": _true_front(env.core),
     }
+
+
+def _true_front(env: gym.Env) -> list[list[float]] | None:
+    """Return the returns that no strategy dominates, of an environment that knows them."""
+    if not (front := getattr(env, "pareto_front", None)):
+        return None
+    try:
+        return np.asarray(front(1.0)).tolist()
+    except ValueError:  # its table is of other decisions
+        return None

@@ -50,7 +50,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     if file is None:
         steps = {"The run has no file of this strategy": "write one with --out FILE.json"}
     else:
-        steps = next_commands(file)
+        steps = next_commands(file, results.score)
     for purpose, command in steps.items():
         console.print(f"{purpose}: {command}", markup=False, highlight=False, soft_wrap=True)
     return 0

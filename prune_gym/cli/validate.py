@@ -16,12 +16,12 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Print every claim and what was found; 1 where one is not reproduced."""
-    from prune_gym.deploy.apply import environment_of
+    from prune_gym.deploy.apply import environment_named
     from prune_gym.objectives import natural
     from prune_gym.strategy import load_strategy
 
     strategy = load_strategy(options.strategy)
-    env = environment_of(strategy)
+    env = environment_named(strategy)
     result, score = env.validate(strategy), env.evaluator.data.score
     table = Table("metric", "claimed", "found here", "", title=str(options.strategy))
     for claim in result.claims:

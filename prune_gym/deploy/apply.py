@@ -1,9 +1,10 @@
 """From a strategy to a pruned network on disk, with what it gained and lost."""
 
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import gymnasium as gym
+import numpy as np
 from rich.console import Console
 from torch import nn
 
@@ -18,7 +19,19 @@ DEFAULTS = {"network": "vgg16", "data": "digits"}  # the environment's own
 
 
 def environment_of(strategy: Strategy) -> CompressionEnv:
-    """Return the environment that a strategy was found in.
+    """Return the environment that a strategy was found in, where that is as it was then.
+
+    Raises:
+        ValueError: as of `environment_named`; or the strategy comes to other counts there than when
+            it was found.
+    """
+    env = environment_named(strategy)
+    _check_counts(strategy, env)
+    return env
+
+
+def environment_named(strategy: Strategy) -> CompressionEnv:
+    """Return the environment that a strategy names.
 
     Raises:
         ValueError: its id is not registered, or its arguments are not the environment's.
@@ -36,18 +49,34 @@ def environment_of(strategy: Strategy) -> CompressionEnv:
         ) from error
 
 
+def _check_counts(strategy: Strategy, env: CompressionEnv) -> None:
+    """Refuse a strategy whose network, a file that was written anew, say, is another one now."""
+    realised = env.realise(strategy)
+    for name in ("flops", "params"):
+        then, now = strategy.metrics.get(name), float(env.costs[name](realised)[0])
+        if then is not None and not np.isclose(then, now, rtol=1e-6):
+            network = strategy.env_kwargs.get("network", "its network")
+            raise ValueError(
+                f"the strategy was found at {then:,.0f} {name} and comes to {now:,.0f} now: "
+                f"{network} is not what it was then; search again"
+            )
+
+
+def described(strategy: Strategy, env: CompressionEnv) -> dict[str, Any]:
+    """Return what a file says of a strategy's network: the arguments of `save_network`."""
+    named = {**DEFAULTS, **gym.spec(strategy.env_id).kwargs, **strategy.env_kwargs}
+    return {
+        "name": named["network"],
+        "num_classes": env.evaluator.data.num_classes,
+        "realised": env.realise(strategy),
+        "input_shape": env.evaluator.data.search.images.shape[1:],
+        "data": named["data"],
+    }
+
+
 def save_of(strategy: Strategy, env: CompressionEnv, network: nn.Module, out: Path) -> None:
     """Write a network of the strategy's shape, whatever its weights, to ``out``."""
-    named = {**DEFAULTS, **gym.spec(strategy.env_id).kwargs, **strategy.env_kwargs}
-    save_network(
-        network,
-        out,
-        name=named["network"],
-        num_classes=env.evaluator.data.num_classes,
-        realised=env.realise(strategy),
-        input_shape=env.evaluator.data.search.images.shape[1:],
-        data=named["data"],
-    )
+    save_network(network, out, **described(strategy, env))
 
 
 def apply(strategy_file: Path, out: Path, console: Console) -> None:

@@ -16,7 +16,7 @@ from prune_gym.datasets import Data, DetectionData
 from prune_gym.deploy.deployable import Deployable, folded
 from prune_gym.deploy.int8 import quantise_onnx
 from prune_gym.deploy.own_data import OWN_FLOATS
-from prune_gym.deploy.runtimes import import_onnxruntime
+from prune_gym.deploy.runtimes import import_onnxruntime, session_options
 from prune_gym.errors import unknown
 from prune_gym.network.images import normalised
 from prune_gym.paths import write_atomically
@@ -143,12 +143,18 @@ def to_current_onnx(network: nn.Module, images: torch.Tensor) -> bytes:
             verbose=False,
         )
     assert program is not None
-    return program.model_proto.SerializeToString()
+    model = program.model_proto
+    graph = model.graph
+    # Where each node came from, with source lines and paths: up to half of a small file.
+    for each in (*graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
+        del each.metadata_props[:]
+    return model.SerializeToString()
 
 
 def onnx_runner(model: bytes) -> Runner:
     """Return a function that runs a model in ONNX Runtime on images (N, C, H, W)."""
-    session = import_onnxruntime().InferenceSession(model, providers=["CPUExecutionProvider"])
+    runtime, providers = import_onnxruntime(), ["CPUExecutionProvider"]
+    session = runtime.InferenceSession(model, session_options(), providers=providers)
     return lambda images: session.run(None, {INPUT: images})
 
 
@@ -159,7 +165,9 @@ def _as_onnx(network: nn.Module, images: torch.Tensor) -> tuple[bytes, Runner]:
 
 def _as_program(network: nn.Module, images: torch.Tensor) -> tuple[bytes, Runner]:
     shapes = ({0: torch.export.Dim("batch")},)
-    program = torch.export.export(network, (images[:2],), dynamic_shapes=shapes)
+    # The file carries its example, with all that a view is of: zeros, and no images of anybody.
+    example = torch.zeros(2, *images.shape[1:])
+    program = torch.export.export(network, (example,), dynamic_shapes=shapes)
     file = io.BytesIO()
     torch.export.save(program, file)
     file.seek(0)

@@ -1,11 +1,13 @@
 """Before and after: what compressing a network gained, measured on the deployed files."""
 
 import json
+import math
 import tempfile
 import time
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -14,7 +16,7 @@ from rich.table import Table
 from torch import nn
 
 from prune_gym.datasets import DetectionData
-from prune_gym.deploy.apply import environment_of
+from prune_gym.deploy.apply import described, environment_of
 from prune_gym.deploy.deployable import Deployable, deployable, folded
 from prune_gym.deploy.export import INPUT, check_images, onnx_runner, to_current_onnx
 from prune_gym.deploy.int8 import quantise_onnx
@@ -28,7 +30,7 @@ from prune_gym.deploy.runtimes import (
     session_options,
     share_threads,
 )
-from prune_gym.deploy.saved import load_network, read_recipe
+from prune_gym.deploy.saved import load_network, make_recipe, read_recipe
 from prune_gym.env import CompressionEnv
 from prune_gym.evaluate import BATCH, Evaluator
 from prune_gym.network.images import normalised
@@ -83,16 +85,19 @@ def measure(
     strategy = load_strategy(strategy_file)
     env = environment_of(strategy)
     evaluator, realised = env.evaluator, env.realise(strategy)
-    network = env.apply(strategy) if network_file is None else _of(network_file, env, realised)
+    network = env.apply(strategy)
+    if network_file is not None:
+        network = _load(network_file, make_recipe(network, **described(strategy, env)))
+        _check_zeros(network, env, realised, network_file)
     before = deployable(evaluator.network, evaluator.data)
     after = deployable(network, evaluator.data)
     model = _model(after) if onnx_file is None else _read(onnx_file, after)
     models = _model(before), model
-    full = Realised(evaluator.table.full[None])
+    full = env.plan.realise(env.plan.full[None])  # with what the original itself has pruned
     values = {
         "accuracy": (
-            _accuracy(models[0], evaluator, before),
-            _accuracy(models[1], evaluator, after),
+            _accuracy(models[0], evaluator),
+            _accuracy(models[1], evaluator),
         )
     }
     for name in ("flops", "params"):
@@ -106,7 +111,7 @@ def measure(
         "strategy": str(strategy_file),
         "env_id": strategy.env_id,
         "score": evaluator.data.score,
-        "network": str(network_file or "repaired, not fine-tuned"),
+        "network": str(network_file or onnx_file or "repaired, not fine-tuned"),
         "onnx": str(onnx_file or ("exported, int8" if after.quantised else "exported, float32")),
         "threads": threads,
         "batch": batch,
@@ -117,15 +122,30 @@ def measure(
     return Measured(values, _latency(models, (before, after), setting), about)
 
 
-def _of(file: Path, env: CompressionEnv, realised: Realised) -> nn.Module:
-    """Load a network and check that it has the strategy's shape."""
+def _load(file: Path, expected: dict[str, str]) -> nn.Module:
+    """Load a network and check that it is built as the strategy says."""
     recipe = read_recipe(file)
-    widths = [int(width) for width in realised.widths[0]]
-    blocks = None if realised.blocks is None else realised.blocks[0].tolist()
-    found = json.loads(recipe["widths"]), json.loads(recipe["blocks"])
-    if found != (widths, blocks):
-        raise ValueError(f"{file} is of another strategy: widths {found[0]}, expected {widths}")
+    for key, value in expected.items():
+        if (found := recipe.get(key, "{}")) != value:  # files of earlier versions hold no pads
+            raise ValueError(f"{file} is of another strategy: {key} {found}, expected {value}")
     return load_network(file)
+
+
+def _check_zeros(network: nn.Module, env: CompressionEnv, realised: Realised, file: Path) -> None:
+    """Check that a network has pruned as many weights one by one as the strategy says."""
+    table = env.evaluator.table
+    names = [table.layers[index].name for index in table.weighted]
+    for name, most in zip(names, table.nonzeros(realised)[0], strict=True):
+        try:
+            module = network.get_submodule(name)
+        except AttributeError:
+            continue  # of a skipped block
+        found = int(cast(torch.Tensor, module.weight).count_nonzero())
+        if found > most:
+            raise ValueError(
+                f"{file} is of another strategy: {found:,} weights of {name} are not zero, "
+                f"expected {most:,.0f} at most"
+            )
 
 
 def _model(each: Deployable) -> bytes:
@@ -149,19 +169,33 @@ def _read(file: Path, expected: Deployable) -> bytes:
     shape = (wanted[0] if isinstance(wanted, tuple) else wanted).shape
     if answers[0].shape != tuple(shape):
         raise ValueError(f"{file}: expected outputs {tuple(shape)}, got {answers[0].shape}")
+    ours, theirs = _weights(_model(expected)), _weights(model)
+    if ours != theirs:
+        raise ValueError(
+            f"{file} is of another strategy: the sizes of its layers' weights are {theirs}, "
+            f"expected {ours}"
+        )
     return model
 
 
-def _accuracy(model: bytes, evaluator: Evaluator, of: Deployable) -> float:
-    """Return the accuracy on the test split in ONNX Runtime; of a detector the mAP in PyTorch."""
-    data = evaluator.data
+def _weights(model: bytes) -> list[int]:
+    """Return how many weights each layer of an ONNX model has, ascending."""
+    graph = import_module("onnx").load_from_string(model).graph
+    return sorted(math.prod(each.dims) for each in graph.initializer if len(each.dims) > 1)
+
+
+def _accuracy(model: bytes, evaluator: Evaluator) -> float:
+    """Return the accuracy, or a detector's mAP, on the test split in ONNX Runtime."""
+    data, run = evaluator.data, onnx_runner(model)
+    starts = range(0, len(data.test), BATCH)
+    slices = [slice(start, start + BATCH) for start in starts]
+    answers = (run(normalised(data.test.images[s], data).contiguous().numpy()) for s in slices)
     if isinstance(data, DetectionData):
-        return evaluator.score(of.network, data.test)
-    run, hits, test = onnx_runner(model), 0, data.test
-    for start in range(0, len(test), BATCH):
-        images = normalised(test.images[start : start + BATCH], data).contiguous().numpy()
-        hits += int((run(images)[0].argmax(1) == test.labels[start : start + BATCH]).sum())
-    return hits / len(test)
+        maps = (tuple(map(torch.from_numpy, each)) for each in answers)
+        return evaluator.mean_average_precision(maps, data.test)
+    labels = (data.test.labels[s] for s in slices)
+    hits = sum(int((a[0].argmax(1) == t).sum()) for a, t in zip(answers, labels, strict=True))
+    return hits / len(data.test)
 
 
 def _memory(model: bytes, batch: int) -> float:

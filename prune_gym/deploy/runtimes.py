@@ -162,13 +162,16 @@ class OnnxRuntimeSession:
         return _inherit([of.get(name, "") for name in names]), times
 
 
-def session_options(threads: int) -> Any:
-    """Return ONNX Runtime's options for sessions of so many threads, shared where they can be."""
+def session_options(threads: int | None = None) -> Any:
+    """Return ONNX Runtime's options for sessions of so many threads; None: as many as there are.
+
+    Once the process shares threads, all its sessions use them: ONNX Runtime allows no others.
+    """
     options = import_onnxruntime().SessionOptions()
     options.log_severity_level = 3
-    if _shared_pool() == threads:
+    if _shared_pool() is not None:
         options.use_per_session_threads = False
-    else:
+    elif threads is not None:
         options.intra_op_num_threads = threads
     return options
 
@@ -199,11 +202,14 @@ def share_threads(runtime: str, threads: int) -> None:
     Raises:
         ValueError: the process shares another number of threads already.
     """
-    if runtime != "onnxruntime" or threads == 1:
+    if runtime != "onnxruntime":
         return
     if _shared_pool() not in (None, threads):
-        raise ValueError(f"this process measures with {_shared_pool()} threads, not {threads}")
-    if _shared_pool() is None:
+        raise ValueError(
+            f"this process measures with {_shared_pool()} threads, and ONNX Runtime cannot change "
+            f"that: measure with {threads} in another process"
+        )
+    if _shared_pool() is None and threads > 1:
         import_onnxruntime().set_global_thread_pool_sizes(threads, 1)
         _POOL.append(threads)
 

@@ -46,8 +46,30 @@ def save_network(
         input_shape: (C, H, W) of an image.
         data: the name of the data it is for, where they have one.
     """
+    recipe = make_recipe(
+        network,
+        name=name,
+        num_classes=num_classes,
+        realised=realised,
+        input_shape=input_shape,
+        data=data,
+    )
+    state = {key: value.contiguous() for key, value in network.state_dict().items()}
+    write_atomically(Path(path), save(state, recipe))
+
+
+def make_recipe(
+    network: nn.Module,
+    *,
+    name: str,
+    num_classes: int,
+    realised: Realised,
+    input_shape: tuple[int, int, int],
+    data: str,
+) -> dict[str, str]:
+    """Return what rebuilds a pruned network of any weights; arguments as of `save_network`."""
     base = read_recipe(name) if name.endswith(SUFFIX) else None  # it was pruned before
-    recipe = {
+    return {
         "format": FORMAT,
         "network": base["network"] if base else name,
         "base": json.dumps(base) if base else "",
@@ -57,9 +79,8 @@ def save_network(
         "widths": json.dumps([int(width) for width in realised.widths[0]]),
         "blocks": json.dumps(None if realised.blocks is None else realised.blocks[0].tolist()),
         "bits": json.dumps(_bits(network)),
+        "pads": json.dumps({key: list(pad.padding) for key, pad in _pads(network).items()}),
     }
-    state = {key: value.contiguous() for key, value in network.state_dict().items()}
-    write_atomically(Path(path), save(state, recipe))
 
 
 def load_network(path: str | Path, build: Callable[[int], nn.Module] | None = None) -> nn.Module:
@@ -84,6 +105,7 @@ def _rebuild(recipe: dict[str, str], build: Callable[[int], nn.Module] | None) -
     original = _original(recipe, build)
     table = trace(original.eval(), tuple(json.loads(recipe["input_shape"])))
     network = cut(original, table, first_channels(table, np.array(json.loads(recipe["widths"]))))
+    _set_pads(network, recipe)
     network = skip_blocks(network, table.skipped(json.loads(recipe["blocks"])))
     if bits := json.loads(recipe["bits"]):
         fold_batch_norm(network, table)
@@ -128,6 +150,23 @@ def read_recipe(path: str | Path) -> dict[str, str]:
             f"{path}: expected format {FORMAT!r} in the header, got {recipe.get('format')!r}"
         )
     return recipe
+
+
+def _pads(network: nn.Module) -> dict[str, nn.ConstantPad3d]:
+    """Return what pads channels, on the shortcuts of a CIFAR ResNet, say."""
+    modules = network.named_modules()
+    return {name: each for name, each in modules if isinstance(each, nn.ConstantPad3d)}
+
+
+def _set_pads(network: nn.Module, recipe: dict[str, str]) -> None:
+    """Pad as the network did that was written: that depends on which channels were kept."""
+    if "pads" not in recipe and _pads(network):
+        raise ValueError(
+            f"a file of {recipe['network']} by an earlier version, which did not say where its "
+            "shortcuts are padded: write it again (`prune-gym apply` or `finetune`)"
+        )
+    for name, padding in json.loads(recipe.get("pads", "{}")).items():
+        cast(nn.ConstantPad3d, network.get_submodule(name)).padding = tuple(padding)
 
 
 def _bits(network: nn.Module) -> dict[str, tuple[int, int]]:

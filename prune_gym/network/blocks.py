@@ -105,6 +105,8 @@ def skip_blocks(network: nn.Module, blocks: Sequence[Block]) -> nn.Module:
     graph.graph.eliminate_dead_code()
     graph.delete_all_unused_submodules()
     graph.recompile()
+    if hasattr(network, "heads"):  # how a detector's outputs are read; the tracer leaves it behind
+        graph.heads = network.heads
     return graph
 
 

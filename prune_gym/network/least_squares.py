@@ -77,6 +77,7 @@ class _Recorder(fx.Interpreter):
 def fit(
     network: nn.Module,
     candidate: nn.Module,
+    graph: fx.Graph,
     table: LayerTable,
     kept: Sequence[np.ndarray],
     reference: Reference,
@@ -84,9 +85,17 @@ def fit(
 ) -> None:
     """Fit the layers of ``candidate``, whose weights are merged, in place.
 
-    ``reference`` is that of ``network`` on the same normalised ``images`` (N, C, H, W).
+    Args:
+        network: the original.
+        candidate: cut, and without the blocks that go.
+        graph: the candidate's, nodes called as those of ``reference.graph`` that they are.
+        table: the original's layer table.
+        kept: per group, the sorted channels that stay.
+        reference: of ``network`` on the same images.
+        images: normalised, (N, C, H, W).
     """
-    fitter = _Fitter(network, candidate, kept_positions(network, table, kept), reference)
+    positions = kept_positions(network, table, kept)
+    fitter = _Fitter(network, candidate, graph, positions, reference)
     if fitter.changed:
         with torch.no_grad(), fast_forward():
             fitter.run(images)
@@ -99,11 +108,10 @@ class _Fitter(fx.Interpreter):
         self,
         network: nn.Module,
         candidate: nn.Module,
+        graph: fx.Graph,
         positions: dict[tuple[str, str], torch.Tensor],
         reference: Reference,
     ) -> None:
-        # A graph of its own has a candidate without some of the blocks.
-        graph = candidate.graph if isinstance(candidate, fx.GraphModule) else reference.graph
         super().__init__(candidate, graph=graph)
         self.original, self.positions, self.reference = network, positions, reference
         self.changed: set[fx.Node] = set()

@@ -9,10 +9,11 @@ candidate's (a control variate), so that a network that loses nothing is left as
 """
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import numpy as np
 import torch
-from torch import nn
+from torch import fx, nn
 
 from prune_gym.errors import unknown
 from prune_gym.network.blocks import skip_blocks
@@ -62,7 +63,8 @@ def cut_and_repair(
     candidate = skip_blocks(candidate, skipped)
     if repair == "least_squares":
         reference = reference or Reference(network, images)
-        fit(network, candidate, table, kept, reference, images)
+        graph = cast(fx.GraphModule, candidate).graph if skipped else reference.graph
+        fit(network, candidate, graph, table, kept, reference, images)
     if sparsify is not None:
         sparsify(candidate)
     if repair.endswith("batch_norm") or (repair == "least_squares" and sparsify is not None):

@@ -41,11 +41,15 @@ def train_command(results: Results) -> str:
     return shlex.join([*words, "--run", str(results.path)])
 
 
-def next_commands(strategy: Path) -> dict[str, str]:
-    """Return what can be done with a strategy's file: purpose -> command."""
+def next_commands(strategy: Path, score: str) -> dict[str, str]:
+    """Return what can be done with a strategy's file: purpose -> command.
+
+    ``score`` is what accuracy is called there (``Data.score``): only classifiers are trained on.
+    """
+    train = {"Train it on": "finetune"} if score == "accuracy" else {}
     purposes = {
         "Cut the network and measure it on the test split": "apply",
-        "Train it on": "finetune",
+        **train,
         "Export it as ONNX": "export",
     }
     words = {purpose: ["prune-gym", name, str(strategy)] for purpose, name in purposes.items()}
@@ -59,14 +63,16 @@ def commands_of(results: Results, episode: int) -> dict[str, str]:
     writes this strategy: it gives limits that only this one keeps.
     """
     if file := results.files.get(episode):
-        return next_commands(file)
+        return next_commands(file, results.score)
     words = ["prune-gym", "choose", str(results.path)]
     for objective in results.objectives:
         value = results.records[episode][objective.metric]
         limit = "--min" if objective.direction > 0 else "--max"
         words += [limit, f"{objective.metric}={value!r}"]
     write = shlex.join([*words, "--out", "strategy.json"])
-    return {"Write the strategy to a file": write} | next_commands(Path("strategy.json"))
+    return {"Write the strategy to a file": write} | next_commands(
+        Path("strategy.json"), results.score
+    )
 
 
 def _pairs(values: dict[str, float]) -> str:

@@ -72,7 +72,7 @@ class RecordRun(gym.Wrapper):
 
     def _finish(self, info: dict[str, Any]) -> None:
         self._keep(info)
-        self.records.append(info)
+        self.records.append(dict(info))  # others write into theirs, SB3's Monitor, say
         self.returns.append(episode_return(info, self.core.original_metrics, self.core.objectives))
         front = np.array(self.returns)[self.on_front()]
         self.hypervolume = hypervolume(front, self.core.reference_point)
@@ -91,7 +91,8 @@ class RecordRun(gym.Wrapper):
             previous = self.folder.journal.start_anew(self.records)
             warnings.warn(
                 f"from episode {self.episode + 1} on this run differs from the recorded one "
-                "(another version, processor or number of threads); recorded accuracies are still "
+                "(another version, processor or number of threads, or a cost that is measured by "
+                "the clock); recorded accuracies are still "
                 f"used where the same strategy comes up, and the record is kept in {previous}",
                 stacklevel=2,
             )
