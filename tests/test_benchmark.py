@@ -1,6 +1,7 @@
 import csv
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -132,6 +133,29 @@ def test_kill_9_and_the_same_command_give_the_same(tmp_path, subprocess_env):
     assert contents(killed) == contents(whole)
 
 
+def test_it_goes_on_without_the_terminal_that_started_it(tmp_path, subprocess_env):
+    variables = subprocess_env | {"PYTHONPATH": f"{TESTS.parent}{os.pathsep}{TESTS}"}
+    options = arguments(tmp_path, agents=("envelope-ddpg",), seeds=1, evaluations=12)
+    command = shlex.join([sys.executable, "-m", "prune_gym.cli", *options])
+    cell = tmp_path / "runs" / TINY.replace(":", "-") / "envelope-ddpg/seed-0"
+    begun = f"while [ ! -s {cell / 'evaluations.jsonl'} ]; do sleep 0.05; done"
+    shell = ["sh", "-c", f"{command} > {tmp_path / 'log'} 2>&1 & {begun}"]
+    subprocess.run(shell, env=variables, timeout=120, check=True)
+    end = time.monotonic() + 120
+    while not (tmp_path / "results.csv").is_file():
+        log = (tmp_path / "log").read_text()
+        assert "failed" not in log and time.monotonic() < end, log
+        time.sleep(0.1)
+    assert (cell / "cell.json").is_file()
+
+
+def test_a_table_of_other_decisions_has_no_true_front(tmp_path):
+    envs = ("tiny_envs:TableOfOthers-v0",)
+    assert cli.main(arguments(tmp_path, agents=("random",), seeds=1, envs=envs)) == 0
+    (row, *_) = rows(tmp_path / "results.csv")[-1:]
+    assert float(row["hypervolume"]) > 0 and row["true_hypervolume"] == ""
+
+
 def test_a_failing_cell_stops_no_other(tmp_path, capsys):
     assert cli.main(arguments(tmp_path, agents=("sb3:DQN", "uniform"), seeds=1)) == 1
     assert "sb3:DQN seed 0: ValueError: sb3:DQN needs discrete" in words(capsys.readouterr().out)
@@ -146,7 +170,8 @@ def test_a_failing_cell_stops_no_other(tmp_path, capsys):
         ({"envs": ("ChannelPrune-VGG-v0",)}, "did you mean 'ChannelPrune-VGG16-v0'"),
         ({"envs": ("ChannelPrune-VGG16-Scalar-v0",)}, "take its id without -Scalar"),
         ({"envs": ("tiny_envs:Tony-v0",)}, "did you mean 'Tiny-v0'"),
-        ({"envs": ("no_such_module:Tiny-v0",)}, "no_such_module"),
+        ({"envs": ("no_such_module:Tiny-v0",)}, "is its folder on PYTHONPATH?"),
+        ({"envs": ("tiny_envs:CartPole-v1",)}, "is a CartPoleEnv, not a prune_gym.env.Compre"),
         ({"agents": ("envelop-ddpg",)}, "did you mean 'envelope-ddpg'"),
     ],
 )
@@ -259,6 +284,14 @@ def test_evaluations_to_reach_a_hypervolume():
     assert curve.reaching(0.5).tolist() == [20, np.inf, 10]
     assert interval(curve.reaching(0.5)).high == np.inf
     assert interval(curve.reaching(0.1)) == (10, 10, 10)
+
+
+@given(st.integers(1, 10), st.integers(0, 10**6))
+def test_the_mean_of_equal_seeds_is_reached(seeds, millionths):
+    """In floating point the mean of equal numbers may be above all of them."""
+    volumes = np.full((seeds, 1), round(millionths / 10**6, 6))
+    curve = Curve(np.array([10]), volumes)
+    assert (curve.reaching(interquartile_mean(volumes[:, 0])) == 10).all()
 
 
 def test_the_best_rival_is_another(finished):

@@ -1,12 +1,15 @@
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from prune_gym import cli
 from prune_gym.env import CompressionEnv
+from prune_gym.objectives import natural
 from prune_gym.pareto import non_dominated
+from prune_gym.runs.commands import next_commands
 from prune_gym.runs.folder import RunFolder
 from prune_gym.runs.record import RecordRun
 from prune_gym.runs.results import read_results
@@ -177,3 +180,25 @@ def test_words_that_do_not_parse(folder, capsys, words):
         cli.main(["choose", str(folder), *words])
     assert exit.value.code == 2
     assert "NAME=NUMBER" in (printed := capsys.readouterr().err) or "not allowed with" in printed
+
+
+def test_only_classifiers_are_trained_on():
+    for score, trained in (("accuracy", True), ("mAP@0.5", False)):
+        commands = next_commands(Path("one.json"), score).values()
+        assert any("finetune" in command for command in commands) == trained
+        assert any("export" in command for command in commands)
+
+
+@pytest.mark.parametrize(
+    ("value", "metric", "printed"),
+    [
+        (313_201_664, "flops", "313 M"),
+        (999_600, "size_bytes", "1 MB"),
+        (999, "params", "999"),
+        (1234.0, "latency_ms", "1,230 ms"),
+        (0.01234, "energy_mj", "0.0123 mJ"),
+        (0.97653, "accuracy", "97.65 %"),
+    ],
+)
+def test_numbers_for_people(value, metric, printed):
+    assert natural(value, metric) == printed

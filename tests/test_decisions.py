@@ -15,6 +15,7 @@ from torch import nn
 from prune_gym.decisions import KINDS
 from prune_gym.env import CompressionEnv
 from prune_gym.network.quantise import Quantised
+from prune_gym.network.repair import REPAIRS
 from prune_gym.observation import FEATURES
 
 INFORMED = ("channels", "variational")
@@ -130,6 +131,18 @@ def test_a_skipped_block_is_gone_from_the_network(whole, task):
     lost = sum(p.numel() for name in ("inner", "back") for p in getattr(net, name).parameters())
     count = sum(p.numel() for p in candidate.parameters())
     assert count == sum(p.numel() for p in net.parameters()) - lost == info["params"]
+
+
+@pytest.mark.parametrize("repair", REPAIRS)
+def test_a_network_without_a_block_is_an_original_like_any_other(task, repair):
+    whole = CompressionEnv(**task, decide=("block",))
+    small = whole.apply(play(whole, constant(-1.0))[2][-1]["strategy"])
+    env = CompressionEnv(**task | {"network": small}, repair=repair)
+    images = env.evaluator.images
+    everything = env.apply(play(env, constant(1.0))[2][-1]["strategy"])
+    with torch.inference_mode():
+        np.testing.assert_allclose(everything(images), small(images), atol=1e-4)
+    assert play(env, constant(-0.3))[2][-1]["params"] < env.original_metrics["params"]
 
 
 def test_densities_are_those_of_the_network(task):

@@ -18,6 +18,8 @@ from prune_gym.models.darknet import Head
 from prune_gym.models.darknet_weights import load_darknet
 from prune_gym.models.weights_file import load_weights
 from prune_gym.models.yolov3 import yolov3_eighth, yolov3_tiny
+from prune_gym.network.blocks import skip_blocks
+from prune_gym.network.trace import trace
 from prune_gym.paths import data_home
 from prune_gym.runs.plots import front_figure
 
@@ -240,6 +242,12 @@ def test_training_learns_and_resumes_to_the_same_result(squares, tmp_path):
     for key, value in whole.state_dict().items():
         torch.testing.assert_close(resumed.state_dict()[key], value, rtol=0, atol=0)
     assert mean_average_precision(whole, squares, squares.train) > 0.5
+
+
+def test_a_detector_without_a_block_still_says_how_its_maps_are_read():
+    network = models.build("yolov3_eighth", 10).eval()
+    blocks = trace(network, (3, 128, 128)).blocks
+    assert blocks and skip_blocks(network, blocks[:1]).heads == network.heads
 
 
 def test_the_shipped_detector_is_as_good_as_its_file_says():

@@ -4,6 +4,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 
 from agents import Settings, find_agent
 from agents.imagining_ddpg import ImaginingDDPG
@@ -13,6 +14,7 @@ from prune_gym.decisions.decision import Decision
 from prune_gym.env import CompressionEnv
 from prune_gym.imagined import imagine
 from prune_gym.pareto import hypervolume
+from prune_gym.strategy import strategy_from_dict
 from prune_gym.wrappers import PreferenceConditioned
 
 ID = "ChannelPrune-Table-v0"
@@ -166,6 +168,17 @@ def test_the_agent_learns_from_python_and_goes_on(tiny_task, tmp_path):
     agent.save(tmp_path / "agent.zip")
     again = ImaginingDDPG.load(tmp_path / "agent.zip", env=env).learn(6)
     assert again.predict(env.unwrapped.reset()[0], {"flops": 1.0})[0].shape == (1,)
+
+
+@pytest.mark.parametrize("kind", [DummyVecEnv, SubprocVecEnv])
+def test_several_environments_play_different_strategies(kind):
+    env = kind([lambda: PreferenceConditioned(gym.make(ID))] * 3)
+    agent = ImaginingDDPG(env=env, seed=0, learning_starts=15, batch_size=33)
+    agent.learn(60)
+    env.close()
+    records = agent.replay_buffer.finished[3:]
+    played = {tuple(strategy_from_dict(r["strategy"]).values.values()) for r in records}
+    assert len(played) == len(records) == 9
 
 
 def test_priorities_say_where_to_look():

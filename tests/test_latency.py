@@ -441,6 +441,13 @@ def test_the_check_of_a_runtime_that_is_not_here(tmp_path, capsys):
     assert re.search("unknown runtime 'tflite'", " ".join(capsys.readouterr().err.split()))
 
 
+def test_a_table_that_does_not_say_its_runtime_cannot_be_checked(tmp_path, capsys):
+    path = tmp_path / "phone.json"
+    path.write_text(json.dumps(FORMAT | {"device": "a phone", "layers": {}}))
+    assert main(["profile", "--check", "--latency", str(path), "--network", "resnet20"]) == 2
+    assert "does not say its runtime, threads, batch" in " ".join(capsys.readouterr().err.split())
+
+
 def test_what_a_check_says():
     result = Check(np.array([1.1, 2.2, 4.4]), np.array([1.0, 2.0, 4.0]), 11.0, 10.0)
     np.testing.assert_allclose(result.errors, 0.1)

@@ -53,6 +53,16 @@ def distinct(records):
     return {tuple(strategy_from_dict(record["strategy"]).values.values()) for record in records}
 
 
+def test_what_an_agent_does_to_infos_stays_out_of_the_record(tmp_path):
+    """SB3's Monitor and vector environments write into the infos that they are given."""
+    run(tmp_path / "run", agent="amc")
+    header = next(csv.reader((tmp_path / "run/front.csv").open(newline="")))
+    record = read_journal(tmp_path / "run/evaluations.jsonl")[0][0]
+    metrics = [name for name in record if name != "strategy"]
+    assert header[: len(metrics) + 1] == ["strategy", *metrics]
+    assert all(name.startswith("channels ") for name in header[len(metrics) + 1 :])
+
+
 @pytest.fixture
 def scored(monkeypatch):
     """Forget what this process has evaluated, and list what it evaluates from now on."""

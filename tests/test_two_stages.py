@@ -39,6 +39,17 @@ def test_the_second_stage_counts_what_the_first_left(first):
     assert original["accuracy"] == pytest.approx(info["accuracy"], abs=0.002)
 
 
+def test_what_quantising_gained_is_counted_from_what_the_first_left(first, tmp_path):
+    pytest.importorskip("onnxruntime", reason="prune-gym[onnx] is not installed")
+    from prune_gym.deploy.measure import measure
+
+    strategy = play(second(first), constant(1.0))[2][-1]["strategy"]
+    strategy_from_dict(strategy).save(tmp_path / "second.json")
+    values = measure(tmp_path / "second.json", None, None, 1, 1).values
+    for name in ("flops", "params"):
+        assert values[name] == (first[0][name], first[0][name])
+
+
 def test_few_bits_make_it_smaller_still(first):
     env = second(first)
     info = play(env, constant(1.0))[2][-1]  # 8 bits everywhere

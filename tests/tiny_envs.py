@@ -3,6 +3,8 @@
 import gymnasium as gym
 from four_classes import four_classes, trained_on
 
+from envs_registry import ENVS
+
 TINY = "tiny_envs:Tiny-v0"
 
 
@@ -14,6 +16,12 @@ def network():
     return trained_on(data())
 
 
+gym.register(
+    "TableOfOthers-v0",
+    entry_point="prune_gym.tabulated:TabulatedEnv",
+    disable_env_checker=True,
+    kwargs=ENVS["ChannelPrune-Table"] | {"repair": "none"},
+)
 gym.register(
     "Tiny-v0",
     entry_point="prune_gym.env:CompressionEnv",
