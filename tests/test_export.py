@@ -5,9 +5,11 @@ import sys
 import time
 from pathlib import Path
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from conftest import constant, play
 from named import save_strategy, splits
 
 from prune_gym import models
@@ -15,9 +17,11 @@ from prune_gym.cli import main
 from prune_gym.deploy.deployable import folded, load_deployable
 from prune_gym.deploy.export import FORMATS, compare
 from prune_gym.deploy.interleaved import interleaved
+from prune_gym.deploy.measure import measure
 from prune_gym.network.images import normalised
 from prune_gym.network.quantise import Quantised
 from prune_gym.paths import write_atomically
+from prune_gym.strategy import strategy_from_dict
 
 TESTS = Path(__file__).parent
 onnxruntime = pytest.importorskip("onnxruntime", reason="prune-gym[onnx] is not installed")
@@ -217,6 +221,18 @@ def test_measure_refuses_files_of_others(strategy, tmp_path, capsys):
     assert "is no ONNX model of this network" in capsys.readouterr().err
     assert main(["measure", str(strategy), "--onnx", str(tmp_path / "none.onnx")]) == 2
     assert "no such file" in capsys.readouterr().err
+
+
+def test_a_detector_is_measured_as_it_is_deployed(tmp_path):
+    env = gym.make("BlockPrune-YOLOv3-v0")
+    info = play(env, constant(1.0))[2][-1]
+    strategy_from_dict(info["strategy"]).save(tmp_path / "all.json")
+    untrained = folded(models.build("yolov3_eighth", 10), (3, 128, 128))
+    content, _ = FORMATS["onnx"][1](untrained, torch.rand(2, 3, 128, 128))
+    (tmp_path / "untrained.onnx").write_bytes(content)
+    values = measure(tmp_path / "all.json", None, tmp_path / "untrained.onnx", 1, 1).values
+    before, after = values["accuracy"]
+    assert abs(before - env.unwrapped.original_metrics["accuracy"]) < 0.05 and after < 0.1
 
 
 def test_measuring_again_and_exporting_after_it(strategy, subprocess_env):
