@@ -74,8 +74,8 @@ class ImaginingDDPG(EnvelopeDDPG):
             if place == 0 or index not in self._plans:
                 self._plans.pop(index, None)
                 self._plans[index] = self._plan()
-        actions = self._core.plan.actions_for
-        chosen = [actions(self._plans[index])[place] for index, place in enumerate(places)]
+        decisions = self._core.decisions
+        chosen = [decisions[at].action_for(self._plans[i][at]) for i, at in enumerate(places)]
         taken = np.array(chosen, dtype=np.float32)[:, None]
         return taken, taken
 

@@ -1,11 +1,26 @@
 """Networks and data of one's own, named by strings: ``package.module:function``."""
 
 import importlib
+from types import ModuleType
 from typing import Any
 
 
 class WrongKindError(TypeError):
     """A named function returned something else than was asked for."""
+
+
+def import_for(module: str, what: str) -> ModuleType:
+    """Import a module of somebody's own; ``what`` says in messages what it is for.
+
+    Raises:
+        ValueError: it cannot be imported.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ValueError(
+            f"{what}: module {module!r} cannot be imported ({error}); is its folder on PYTHONPATH?"
+        ) from error
 
 
 def call_named(name: str, kinds: tuple[type, ...], what: str) -> Any:
@@ -19,13 +34,7 @@ def call_named(name: str, kinds: tuple[type, ...], what: str) -> Any:
     """
     module_name, _, attribute = name.partition(":")
     expected = " or ".join(kind.__name__ for kind in kinds)
-    try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise ValueError(
-            f"{what} {name!r}: module {module_name!r} cannot be imported ({error}); is its folder "
-            "on PYTHONPATH?"
-        ) from error
+    module = import_for(module_name, f"{what} {name!r}")
     function = getattr(module, attribute, None)
     if not callable(function):
         raise ValueError(

@@ -17,6 +17,10 @@ REPAIR = "least_squares"
 TABLES = Path(__file__).parent / "models" / "weights"
 
 
+class NotTabulatedError(ValueError):
+    """Not all strategies that are asked about are in the table."""
+
+
 class TabulatedEnv(CompressionEnv):
     """A :class:`CompressionEnv` that looks accuracies up instead of measuring them.
 
@@ -76,13 +80,13 @@ class TabulatedEnv(CompressionEnv):
         """Return the discounted returns ``(n, reward_dim)`` of strategies ``(n, decisions)``.
 
         Raises:
-            ValueError: the table does not hold all of them.
+            NotTabulatedError: the table does not hold all of them.
         """
         steps = len(self.decisions)
         discounts = gamma ** np.arange(steps)
         accuracies = [self.evaluator.memo.get(key) for key in self._keys(values)]
         if None in accuracies:
-            raise ValueError(
+            raise NotTabulatedError(
                 f"{accuracies.count(None)} of {len(values)} strategies are not in the table; its "
                 "front is known for the decisions that it was made with"
             )

@@ -235,11 +235,11 @@ def test_a_detector_is_measured_as_it_is_deployed(tmp_path):
     assert abs(before - env.unwrapped.original_metrics["accuracy"]) < 0.05 and after < 0.1
 
 
-def test_measuring_again_and_exporting_after_it(strategy, subprocess_env):
+def test_measuring_again_and_exporting_after_it(strategy, tmp_path, subprocess_env):
     """ONNX Runtime shares its threads once for a process; what comes after has to know."""
     lines = f"""
 from pathlib import Path
-from prune_gym.deploy.deployable import load_deployable
+from prune_gym.cli import main
 from prune_gym.deploy.measure import measure
 file = Path({str(strategy)!r})
 values = [measure(file, None, None, 2, 1).values for _ in range(2)]
@@ -248,6 +248,7 @@ try:
     measure(file, None, None, 1, 1)
 except ValueError as error:
     print(error)
+assert main(["export", str(file), "--out", {str(tmp_path / "after.onnx")!r}]) == 0
 """
     variables = subprocess_env | {"PYTHONPATH": f"{TESTS.parent}{os.pathsep}{TESTS}"}
     command = [sys.executable, "-c", lines]

@@ -6,7 +6,6 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +18,13 @@ from prune_gym.benchmark.memo import share_memo
 from prune_gym.benchmark.preferences import preference_grid, proposals
 from prune_gym.env import CompressionEnv
 from prune_gym.errors import unknown
+from prune_gym.importing import import_for
 from prune_gym.parallel import single_threaded
 from prune_gym.paths import write_atomically
 from prune_gym.runs.folder import CONFIG, JOURNAL, InUseError, RunFolder
 from prune_gym.runs.record import RecordRun
 from prune_gym.runs.search import configuration, keep, play
+from prune_gym.tabulated import NotTabulatedError
 
 RUNS, MEMO, FINISHED, ERROR = "runs", "memo", "cell.json", "error.txt"
 PATIENCE = 60.0  # seconds, for another process to leave a run folder
@@ -86,8 +87,8 @@ def make_cells(
     Cells name their folder from the root of the file system: other processes run elsewhere.
 
     Raises:
-        ImportError: no such module.
-        ValueError: an unknown environment or agent, or an id without a vector reward.
+        ValueError: no such module; an unknown environment or agent, or an id without a vector
+            reward.
     """
     for env in envs:
         _check_env(env)
@@ -104,13 +105,7 @@ def make_cells(
 def _check_env(env: str) -> None:
     module, _, name = env.rpartition(":")
     if module:
-        try:
-            import_module(module)
-        except ImportError as error:
-            raise ImportError(
-                f"{env}: module {module!r} cannot be imported ({error}); is its folder on "
-                "PYTHONPATH?"
-            ) from error
+        import_for(module, env)
     known = gym.registry if module else prune_gym.env_ids()
     if name not in known:
         raise ValueError(unknown("environment", name, known))
@@ -215,5 +210,5 @@ def _true_front(env: gym.Env) -> list[list[float]] | None:
         return None
     try:
         return np.asarray(front(1.0)).tolist()
-    except ValueError:  # its table is of other decisions
+    except NotTabulatedError:
         return None

@@ -30,6 +30,7 @@ AT_THE_END = (
     "proposed_utility",
     "true_hypervolume",
 )
+DIGITS = 6  # behind the point
 RESULT = (*CELL, "evaluations", "hypervolume", "expected_utility", *AT_THE_END)
 EVALUATION = (*CELL, "evaluation", *KNOWN)
 PROPOSAL = (*CELL, "proposals", *(f"weight_{name}" for name in KNOWN), *KNOWN)
@@ -122,4 +123,4 @@ def _write(path: Path, columns: Sequence[str], rows: Sequence[dict[str, Any]]) -
 
 def _rounded(value: Any) -> Any:
     """Return floats with six decimals: more would only be the last digits of sums."""
-    return f"{value:.6f}" if isinstance(value, float) else value
+    return f"{value:.{DIGITS}f}" if isinstance(value, float) else value

@@ -7,10 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from prune_gym.benchmark.collect import RESULT, RESULTS
+from prune_gym.benchmark.collect import DIGITS, RESULT, RESULTS
 from prune_gym.benchmark.statistics import Interval, bootstrap, interquartile_mean, interval
-
-WRITTEN = 1e-6  # the last digit in the CSV
 
 
 @dataclass(frozen=True)
@@ -31,7 +29,8 @@ class Curve:
 
     def reaching(self, target: float) -> np.ndarray:
         """Return the evaluations until each seed has a hypervolume, ``(seeds,)``; inf if never."""
-        reached = self.volumes >= target - WRITTEN / 2  # a mean of equal numbers may be above them
+        half_a_digit = 0.5 * 10**-DIGITS  # a mean of equal numbers may be above them
+        reached = self.volumes >= target - half_a_digit
         first = self.evaluations[reached.argmax(axis=1)].astype(np.float64)
         return np.where(reached.any(axis=1), first, np.inf)
 

@@ -58,16 +58,11 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
 def _check_latency(options: argparse.Namespace, console: Console) -> int:
     from prune_gym.costs.latency import load_latency_table
-    from prune_gym.deploy.check import check
+    from prune_gym.deploy.check import SETTING, check, require_setting
 
     latency = load_latency_table(options.latency or str(options.out))
-    names = ("runtime", "threads", "batch", "device")
-    if missing := [name for name in names if name not in latency.about]:
-        raise ValueError(
-            f"the table does not say its {', '.join(missing)}: what it predicts cannot be compared "
-            "with this machine"
-        )
-    for name in names:
+    require_setting(latency)
+    for name in SETTING:
         given, measured = getattr(options, name), latency.about[name]
         if given not in (None, measured):
             raise ValueError(f"--{name}: the table that is checked is of {measured}, not {given}")

@@ -14,6 +14,7 @@ from prune_gym.deploy.timing import loader, timed
 from prune_gym.network.trace import trace
 from prune_gym.realised import Realised
 
+SETTING = ("runtime", "threads", "batch", "device")  # what a table says of how it was measured
 DRIFT = 0.2  # of the original's own time; on a quiet machine it was at most 0.15
 
 
@@ -64,6 +65,15 @@ class Check:
         )
 
 
+def require_setting(latency: LatencyTable) -> None:
+    """Raise ``ValueError`` where a table does not say how it was measured."""
+    if missing := [name for name in SETTING if name not in latency.about]:
+        raise ValueError(
+            f"the table does not say its {', '.join(missing)}: what it predicts cannot be compared "
+            "with this machine"
+        )
+
+
 def check(
     network: nn.Module,
     latency: LatencyTable,
@@ -75,9 +85,11 @@ def check(
     """Time ``count`` random strategies end to end, in the table's runtime and setting.
 
     Raises:
-        ValueError: the table lacks a layer, or was made with a runtime that is not known here.
+        ValueError: the table lacks a layer, does not say how it was measured, or was made with a
+            runtime that is not known here.
         ImportError: the runtime is not installed.
     """
+    require_setting(latency)
     about = latency.about
     runtime, setting = about["runtime"], Setting(about["batch"], input_shape, about["threads"])
     table = trace(network, input_shape)

@@ -149,9 +149,12 @@ def _check_zeros(network: nn.Module, env: CompressionEnv, realised: Realised, fi
 
 
 def _model(each: Deployable) -> bytes:
-    network = folded(each.network, each.input_shape)
-    model = to_current_onnx(network, check_images(each.data))
+    model = _float_model(each)
     return quantise_onnx(model, each.data, INPUT) if each.quantised else model
+
+
+def _float_model(each: Deployable) -> bytes:
+    return to_current_onnx(folded(each.network, each.input_shape), check_images(each.data))
 
 
 def _read(file: Path, expected: Deployable) -> bytes:
@@ -169,7 +172,7 @@ def _read(file: Path, expected: Deployable) -> bytes:
     shape = (wanted[0] if isinstance(wanted, tuple) else wanted).shape
     if answers[0].shape != tuple(shape):
         raise ValueError(f"{file}: expected outputs {tuple(shape)}, got {answers[0].shape}")
-    ours, theirs = _weights(_model(expected)), _weights(model)
+    ours, theirs = _weights(_float_model(expected)), _weights(model)
     if ours != theirs:
         raise ValueError(
             f"{file} is of another strategy: the sizes of its layers' weights are {theirs}, "
