@@ -173,6 +173,33 @@ class Gated(nn.Module):
         return self.out(x.mean((2, 3)))
 
 
+class _Inner(nn.Module):
+    """Two residual blocks in one module."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = conv(8, 6), nn.Conv2d(6, 8, 1)
+        self.three, self.four = conv(8, 5), nn.Conv2d(5, 8, 1)
+
+    def forward(self, x):
+        x = x + self.two(self.one(x))
+        return F.relu(x + self.four(self.three(x)))
+
+
+class Nested(nn.Module):
+    """Residual blocks of one module, in the branch of another block that begins with them."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.inner, self.back = conv(3, 8), _Inner(), conv(8, 8)
+        self.out = nn.Linear(8, 4)
+
+    def forward(self, x):
+        x = self.stem(x)
+        x = x + self.back(self.inner(F.silu(x)))
+        return self.out(x.mean((2, 3)))
+
+
 class Broadcast(nn.Module):
     """A number for each channel added to its whole map, and a swish written as a product."""
 
@@ -200,6 +227,7 @@ ZOO = {
     "two norms": TwoNorms,
     "gated": Gated,
     "broadcast": Broadcast,
+    "nested": Nested,
 }
 
 

@@ -25,6 +25,7 @@ from prune_gym.benchmark.memo import SharedMemo, share_memo
 from prune_gym.benchmark.preferences import preference_grid
 from prune_gym.benchmark.statistics import interquartile_mean, interval
 from prune_gym.benchmark.summary import Curve, best_rival, read_summaries
+from prune_gym.benchmark.table import markdown
 from prune_gym.pareto import hypervolume
 
 TESTS = Path(__file__).parent
@@ -192,6 +193,24 @@ def test_the_report_comes_from_the_csv_alone(finished, tmp_path, capsys):
     assert f"{best.agent} | {len(best.curve.volumes)} | {best.hypervolume.point:.4f}" in text
     for name in ("hypervolume.png", "final.png"):
         assert Image.open(tmp_path / name).size > (300, 300)
+
+
+def test_the_csv_as_a_spreadsheet_leaves_it(finished, tmp_path):
+    """Sorted, with a byte-order mark and without the file of versions."""
+    header, *rows = (finished / "results.csv").read_text().splitlines()
+    sheet = "\n".join([header, *reversed(rows)])
+    (tmp_path / "results.csv").write_text(sheet, encoding="utf-8-sig")
+    assert cli.main(["benchmark-report", str(tmp_path)]) == 0
+    text = (tmp_path / "benchmark.md").read_text()
+    tables = [t[t.index("###") :] for t in (text, markdown(read_summaries(finished), {}))]
+    assert sorted(tables[0].splitlines()) == sorted(tables[1].splitlines())
+
+
+def test_a_csv_without_rows_is_told(finished, tmp_path, capsys):
+    header = (finished / "results.csv").read_text().splitlines()[0]
+    (tmp_path / "results.csv").write_text(header + "\n")
+    assert cli.main(["benchmark-report", str(tmp_path)]) == 2
+    assert "has no rows" in words(capsys.readouterr().err)
 
 
 def test_a_report_of_nothing_says_what_to_do(tmp_path, capsys):

@@ -123,6 +123,36 @@ def test_a_skipped_block_spends_no_further_decisions(whole):
     assert len(infos) == len(names) - len(inside) and inside
 
 
+@pytest.fixture(scope="module")
+def nested(task):
+    return CompressionEnv(**{**task, "network": make("nested")}, decide=ALL)
+
+
+def test_blocks_of_one_module_and_in_one_another(nested):
+    blocks = [d for d in nested.decisions if d.kind == "block"]
+    assert len({block.name for block in blocks}) == len(blocks) == 3
+    whole = blocks[0]  # is decided before those in it
+    assert [block.inside for block in blocks] == [-1, *whole.columns, *whole.columns]
+
+    def skip(name):
+        return lambda step: np.float32([-1 if nested.decisions[step].name == name else 1])
+
+    _, _, infos = play(nested, skip(whole.name))
+    made = {d["name"] for d in infos[-1]["strategy"]["decisions"]}
+    assert "stem.0" in made and whole.name in made
+    assert not any(name.startswith(("inner", "back")) and name != whole.name for name in made)
+    assert nested.apply(infos[-1]["strategy"])(torch.zeros(1, 3, 8, 8)).shape == (1, 4)
+
+
+@given(seed=st.integers(0, 2**16))
+@settings(max_examples=15, deadline=None)
+def test_strategies_of_nested_blocks_are_applied_and_settled(nested, seed):
+    info = play(nested, seed=seed)[2][-1]
+    assert nested.validate(info["strategy"]).reproduced
+    values = nested.values_of(info["strategy"])
+    np.testing.assert_array_equal(nested.plan.settled(values[None])[0], values)
+
+
 def test_a_skipped_block_is_gone_from_the_network(whole, task):
     env = CompressionEnv(**task, decide=("block",))
     info = play(env, constant(-1.0))[2][-1]

@@ -27,8 +27,9 @@ from prune_gym.runs.search import configuration
 from prune_gym.strategy import load_strategy, strategy_from_dict
 from prune_gym.task import load_evaluator
 
-# Small candidates are quick ones.
-SMALL = ["--budget", "flops=0.05", "--seed", "3"]
+# Small networks and small candidates are quick ones.
+ENV = "ChannelPrune-ResNet20-v0"
+SMALL = ["--env", ENV, "--budget", "flops=0.2", "--seed", "3"]
 
 
 def run(folder, *more, agent="random", episodes=4):
@@ -66,7 +67,7 @@ def test_what_an_agent_does_to_infos_stays_out_of_the_record(tmp_path):
 @pytest.fixture
 def scored(monkeypatch):
     """Forget what this process has evaluated, and list what it evaluates from now on."""
-    load_evaluator("vgg16", "digits", "least_squares").memo.clear()
+    load_evaluator("resnet20", "digits", "least_squares").memo.clear()
     score, calls = Evaluator.score, []
 
     def counted(self, network, split):
@@ -99,7 +100,7 @@ def finished(tmp_path_factory):
 def test_what_a_run_leaves(finished):
     config = json.loads((finished / "config.json").read_text())
     assert config["agent"] == "envelope-ddpg" and config["seed"] == 3
-    assert config["env_kwargs"]["budgets"] == {"flops": 0.05}
+    assert config["env_kwargs"]["budgets"] == {"flops": 0.2}
     records, warning = read_journal(finished / "evaluations.jsonl")
     assert len(records) == 6 and warning == ""
     rows = list(csv.DictReader((finished / "front.csv").open()))
@@ -121,8 +122,8 @@ def load(record):
 
 
 def test_no_strategy_of_the_front_exceeds_the_budget(finished):
-    env = gym.make("ChannelPrune-VGG16-v0")
-    limit = 0.05 * env.unwrapped.original_metrics["flops"]
+    env = gym.make(ENV)
+    limit = 0.2 * env.unwrapped.original_metrics["flops"]
     assert all(float(r["flops"]) <= limit for r in csv.DictReader((finished / "front.csv").open()))
 
 
@@ -144,7 +145,7 @@ def test_the_saved_agent_acts(finished):
     from agents.envelope_ddpg import EnvelopeDDPG
 
     agent = EnvelopeDDPG.load(finished / "agent.zip")
-    observation, _ = gym.make("ChannelPrune-VGG16-v0").reset()
+    observation, _ = gym.make(ENV).reset()
     action, _ = agent.predict(observation, {"accuracy": 0.7, "flops": 0.3})
     assert action.shape == (1,) and np.abs(action) <= 1
 
@@ -170,7 +171,7 @@ def test_resume_after_kill_9_gives_the_same(agent, finished, tmp_path, subproces
     assert process.wait() == -signal.SIGKILL
     recorded = distinct(read_journal(journal)[0])
     assert 3 <= len(recorded) < 6
-    load_evaluator("vgg16", "digits", "least_squares").memo.clear()
+    load_evaluator("resnet20", "digits", "least_squares").memo.clear()
     scored.clear()
     assert run(killed, "--resume", agent=agent, episodes=6) == 0
     assert contents(killed) == contents(whole)
@@ -206,7 +207,7 @@ def test_garbage_in_the_middle_of_the_journal(tmp_path, capsys, scored):
     lines = (folder / "evaluations.jsonl").read_bytes().splitlines(keepends=True)
     lines[1] = lines[1][:30] + b"\x00\xff\n\n" + lines[1][40:]
     (folder / "evaluations.jsonl").write_bytes(b"".join(lines))
-    load_evaluator("vgg16", "digits", "least_squares").memo.clear()
+    load_evaluator("resnet20", "digits", "least_squares").memo.clear()
     scored.clear()
     assert run_warned(folder, "--resume") == 0
     printed = words(capsys.readouterr().out)
@@ -267,7 +268,7 @@ def test_every_course_of_a_run_is_kept_and_used(tmp_path, scored):
         record = read_journal(journal)[0][0]
         record["strategy"]["decisions"][0]["value"] += 8 * number
         journal.write_bytes(b"".join([journal_line(record), *whole[1 : 5 - number]]))
-        load_evaluator("vgg16", "digits", "least_squares").memo.clear()
+        load_evaluator("resnet20", "digits", "least_squares").memo.clear()
         scored.clear()
         assert run_warned(folder, "--resume") == 0
         assert (folder / f"evaluations.previous-{number}.jsonl").is_file()
@@ -342,7 +343,7 @@ def test_other_settings_are_refused(finished, capsys):
 
 
 def test_two_runs_into_one_folder(tmp_path, capsys):
-    other = configuration("ChannelPrune-VGG16-v0", "random", 3, 0)
+    other = configuration(ENV, "random", 3, 0)
     folder = RunFolder(tmp_path / "run", other, resume=False)
     assert run(tmp_path / "run") == 2
     assert "in use by another run; give another --run" in words(capsys.readouterr().err)
@@ -420,7 +421,7 @@ def test_a_run_folder_that_cannot_be_made(tmp_path, capsys):
 
 
 def test_a_folder_without_a_finished_episode_is_free(tmp_path, capsys):
-    stopped = configuration("ChannelPrune-VGG16-v0", "random", 3, 0)
+    stopped = configuration(ENV, "random", 3, 0)
     RunFolder(tmp_path / "run", stopped, resume=False).close()
     assert run(tmp_path / "run", episodes=1) == 0
 
@@ -452,7 +453,7 @@ def test_a_preference_for_what_is_no_objective_is_refused(tmp_path, capsys):
 def test_an_agent_of_other_actions_leaves_the_folder_free(
     agent, variant, message, tmp_path, capsys
 ):
-    env_id = f"ChannelPrune-VGG16{variant}-v0"
+    env_id = f"ChannelPrune-ResNet20{variant}-v0"
     assert run(tmp_path / "run", "--env", env_id, agent=agent) == 2
     error = words(capsys.readouterr().err)
     assert re.search(message, error) and env_id in error

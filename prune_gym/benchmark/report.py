@@ -18,13 +18,16 @@ TABLE, CURVES, FINAL = "benchmark.md", "hypervolume.png", "final.png"
 def write_report(folder: Path) -> str:
     """Write the table and the pictures beside the CSV; returns the table.
 
+    Of ``results.csv`` alone the table says no versions.
+
     Raises:
         FileNotFoundError: no results in the folder.
         ValueError: they are damaged.
     """
     try:
         summaries = read_summaries(folder)
-        versions = json.loads((folder / ABOUT).read_text())["versions"]
+        about = folder / ABOUT
+        versions = json.loads(about.read_text())["versions"] if about.is_file() else {}
         text = markdown(summaries, versions)
     except (ValueError, LookupError, TypeError) as error:
         raise ValueError(

@@ -68,16 +68,19 @@ def read_summaries(folder: Path) -> dict[str, list[Summary]]:
     if not file.is_file():
         raise FileNotFoundError(f"{folder} has no {RESULTS}: run `prune-gym benchmark` first")
     cells: dict[tuple[str, str], dict[int, list[dict[str, str]]]] = {}
-    with file.open(newline="") as lines:
+    with file.open(newline="", encoding="utf-8-sig") as lines:  # spreadsheets add a mark
         reader = csv.DictReader(lines)
         if reader.fieldnames is None or set(RESULT) - set(reader.fieldnames):
             raise ValueError(f"{file}: expected the columns {', '.join(RESULT)}")
         for row in reader:
             seeds = cells.setdefault((row["env"], row["agent"]), {})
             seeds.setdefault(int(row["seed"]), []).append(row)
+    if not cells:
+        raise ValueError(f"{file} has no rows")
     summaries: dict[str, list[Summary]] = {}
     for (env, agent), seeds in cells.items():
-        summaries.setdefault(env, []).append(_summary(agent, list(seeds.values())))
+        ordered = [sorted(rows, key=lambda row: int(row["evaluations"])) for rows in seeds.values()]
+        summaries.setdefault(env, []).append(_summary(agent, ordered))
     return {env: sorted(s, key=lambda s: -s.hypervolume.point) for env, s in summaries.items()}
 
 

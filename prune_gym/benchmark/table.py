@@ -26,7 +26,8 @@ best rival*: after how many the agent has the final hypervolume of the best othe
 def markdown(summaries: Mapping[str, Sequence[Summary]], versions: Mapping[str, str]) -> str:
     """Return the tables of all environments, with the command and the versions on top."""
     used = ", ".join(f"{name} {version}" for name, version in versions.items())
-    head = f"Made with `{command(summaries)}`\n({used}).\n\n{EXPLAINED}"
+    made = f"Made with `{command(summaries)}`" + (f"\n({used})." if used else "")
+    head = f"{made}\n\n{EXPLAINED}"
     return "\n\n".join([head, *(_section(env, list(s)) for env, s in summaries.items())]) + "\n"
 
 

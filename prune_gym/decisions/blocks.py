@@ -25,8 +25,11 @@ def block_decisions(evaluator: Evaluator, rules: Rules) -> list[Decision]:
     shares = branch_shares(evaluator.network, table.blocks, evaluator.images[:IMAGES])
     options = np.array([0, 1])
     decisions = []
-    for index, (block, share) in enumerate(zip(table.blocks, shares, strict=True)):
+    # Backwards: of blocks in one another that begin with the same layer the outer is decided first.
+    for index, (block, share) in reversed([*enumerate(zip(table.blocks, shares, strict=True))]):
         layer = next(i for i in table.weighted if table.layers[i].name in block.layers)
         lost = np.array([share, 0.0])
-        decisions.append(Decision("block", block.name, 1, options, options, (index,), layer, lost))
+        inside = table.block_around(block.layers, after=index)
+        about = ("block", block.name, 1, options, options, (index,), layer, lost)
+        decisions.append(Decision(*about, inside))
     return decisions

@@ -19,7 +19,8 @@ class Decision:
         columns: which columns of the kind's array in ``Realised`` it sets.
         layer: the layer of the table that describes it to the agent.
         lost: the share of output energy that each option is expected to lose, ``(options,)``.
-        inside: the block that it belongs to (-1: none); where that is skipped, it is not made.
+        inside: the innermost block around it (-1: none); where that, or one around it, is skipped,
+            the decision is not made.
     """
 
     kind: str

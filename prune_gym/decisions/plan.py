@@ -79,7 +79,7 @@ class Plan:
     def is_made(self, index: int, values: np.ndarray) -> bool:
         """Return whether a decision is made, given the values before it: not in a skipped block."""
         block = self._block_of[index]
-        return block < 0 or values[block] > 0
+        return block < 0 or (values[block] > 0 and self.is_made(block, values))
 
     def following(self, index: int, values: np.ndarray) -> int:
         """Return the next decision after ``index`` that is made; their number at the end."""
@@ -91,7 +91,7 @@ class Plan:
     def settled(self, values: np.ndarray) -> np.ndarray:
         """Return n strategies' values with the least ones for decisions that are not made."""
         settled = values.copy()
-        for index, block in enumerate(self._block_of):
+        for index, block in enumerate(self._block_of):  # of blocks in one another the outer first
             if block >= 0:
                 settled[settled[:, block] == 0, index] = self.least[index]
         return settled

@@ -1,6 +1,8 @@
 """Residual blocks: found in the traced graph, and taken out of a network."""
 
+import dataclasses
 import itertools
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -8,6 +10,7 @@ import torch
 from torch import fx, nn
 
 from prune_gym.network.table import Block, Layer
+from prune_gym.network.unique import unique
 
 ADDITIONS = ("add", "iadd", "add_")
 
@@ -28,7 +31,12 @@ def find_blocks(
     """
     kinds = {layer.name: layer.has_weight for layer in layers}
     found = (_block_at(node, steps, kinds, holders) for node in steps)
-    return tuple(block for block in found if block is not None)
+    names: Counter[str] = Counter()  # a module may hold several blocks
+    return tuple(
+        dataclasses.replace(block, name=unique(block.name, names))
+        for block in found
+        if block is not None
+    )
 
 
 def _block_at(

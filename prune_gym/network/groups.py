@@ -10,6 +10,7 @@ from typing import Literal, cast
 import numpy as np
 
 from prune_gym.network.table import Group, Layer, Member
+from prune_gym.network.unique import unique
 
 NO_UNIT = -1  # a channel that is always zero
 
@@ -77,7 +78,6 @@ def group_units(
             for module, dim, _ in signature
         )
         name = next(part.module for part in parts if part.dim == "out")
-        names[name] += 1  # a layer's channels may be in several groups
-        unique = name if names[name] == 1 else f"{name}#{names[name]}"
-        groups.append(Group(unique, len(members), parts))
+        # A layer's channels may be in several groups.
+        groups.append(Group(unique(name, names), len(members), parts))
     return tuple(groups), np.where(group_of < 0, len(groups), group_of)

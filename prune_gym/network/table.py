@@ -205,10 +205,13 @@ class LayerTable:
             len(self.blocks), len(names)
         )
 
-    def block_around(self, modules: Iterable[str]) -> int:
-        """Return the index of the block whose branch holds all of these modules, -1 for none."""
-        names = set(modules)
-        return next((i for i, b in enumerate(self.blocks) if names <= set(b.layers)), -1)
+    def block_around(self, modules: Iterable[str], after: int = -1) -> int:
+        """Return the first block whose branch holds all of these modules, -1 for none.
+
+        Of blocks in one another it is the innermost. The one around that comes ``after`` it.
+        """
+        names, blocks = set(modules), range(after + 1, len(self.blocks))
+        return next((i for i in blocks if names <= set(self.blocks[i].layers)), -1)
 
     def skipped(self, kept: Sequence[bool] | np.ndarray | None) -> list[Block]:
         """Return the blocks that are skipped, given which are kept (None: all of them)."""
