@@ -268,11 +268,15 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
         """Return which discrete actions ask for a width that the budgets allow, ``bool (n,)``.
 
         At least one is True: where none asks for an allowed width exactly, the nearest ones are.
+        After the last decision all are: a vector environment ignores the action with which it
+        resets, and its agents ask all the same.
         """
         if not isinstance(self.action_space, spaces.Discrete):
             raise ValueError("action_masks() needs a discrete environment: make it with discrete=8")
-        if self._values is None or self._index == len(self.decisions):
-            raise gym.error.ResetNeeded("action_masks() needs an episode in progress: call reset()")
+        if self._values is None:
+            raise gym.error.ResetNeeded("action_masks() needs an episode: call reset() first")
+        if self._index == len(self.decisions):
+            return np.ones(int(self.action_space.n), dtype=bool)
         decision = self.decisions[self._index]
         everything = np.ones_like(self._allowed)
         actions = [as_number(a, self.action_space) for a in range(int(self.action_space.n))]

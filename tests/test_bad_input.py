@@ -62,6 +62,8 @@ def test_step_before_reset_and_after_the_end(tiny_task):
     discrete = CompressionEnv(**tiny_task, discrete=4)
     with pytest.raises(gym.error.ResetNeeded, match=r"action_masks.*reset\(\)"):
         discrete.action_masks()
+    play(discrete, lambda step: 0)
+    assert discrete.action_masks().tolist() == [True] * 4
     with pytest.raises(ValueError, match="discrete=8"):
         env.action_masks()
 

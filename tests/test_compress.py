@@ -175,6 +175,7 @@ def test_own_data_are_taken_as_they_are():
         ((np.full((40, 3, 8, 8), np.nan), np.zeros(40, int)), ValueError, "expected finite uint8"),
         ((np.zeros((40, 3, 8, 8), int), np.zeros(40, int)), ValueError, "got int64"),
         ([], ValueError, "this list is empty"),
+        ([{"image": 1, "label": 2}] * 40, TypeError, "mappings of image, label, not pairs"),
     ],
 )
 def test_data_that_are_none(given, error, message):
@@ -182,10 +183,20 @@ def test_data_that_are_none(given, error, message):
         as_data(given)
 
 
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float32])
+def test_tensors_of_a_training(kind):
+    images = torch.rand(40, 3, 8, 8, dtype=kind, requires_grad=True)
+    given = as_data((images, torch.arange(40) % 4))
+    plain = as_data((images.detach().float().numpy(), np.arange(40) % 4))
+    np.testing.assert_array_equal(given.train.images, plain.train.images)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"budgets": {}}, "budgets: expected at least one"),
+        ({"budgets": {}}, "budgets: expected shares of costs, at least one"),
+        ({"budgets": 0.5}, "budgets: expected shares of costs.*got 0.5"),
+        ({"budgets": {"accuracy": 0.9}}, "budgets: expected shares of costs"),
         ({"budgets": {"flop": 0.5}}, "did you mean 'flops'"),
         ({"budgets": {"flops": 0.0001}}, "flops"),
         ({"evaluations": 0}, "expected evaluations >= 1"),

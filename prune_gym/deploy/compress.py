@@ -140,9 +140,13 @@ def compress(
         )
     if not isinstance(network, nn.Module):
         raise TypeError(f"network: expected a trained nn.Module, got {type(network).__name__}")
-    budgets = dict(HALF_THE_WORK if budgets is None else budgets)
-    if not budgets:
-        raise ValueError('budgets: expected at least one, such as {"flops": 0.5}')
+    budgets = HALF_THE_WORK if budgets is None else budgets
+    if not isinstance(budgets, Mapping) or not budgets or "accuracy" in budgets:
+        raise ValueError(
+            'budgets: expected shares of costs, at least one, such as {"flops": 0.5}; got '
+            f"{budgets!r}"
+        )
+    budgets = dict(budgets)
     network = copy.deepcopy(network).cpu().float().eval()
     data = _fitting(as_data(train_data, seed), network)
     table = trace(network, data.search.images.shape[1:])

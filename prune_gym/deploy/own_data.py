@@ -1,6 +1,6 @@
 """What people have as labelled images, as :class:`Data`: arrays, torch data sets and loaders."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -61,12 +61,12 @@ def as_data(given: Any, seed: int = 0) -> Data:
 def _arrays(given: Any) -> tuple[np.ndarray, np.ndarray]:
     """Return images and labels as they came."""
     if isinstance(given, tuple | list) and len(given) == 2 and _is_array(given[0]):
-        images, labels = (np.asarray(each) for each in given)
+        images, labels = map(_array, given)
         return images, labels
     if not isinstance(given, DataLoader) and not hasattr(given, "__getitem__"):
         raise TypeError(f"{EXPECTED}; got {type(given).__name__}")
     try:
-        pairs = [(np.asarray(i), np.asarray(label)) for i, label in _pairs(given)]
+        pairs = [(_array(image), _array(label)) for image, label in _pairs(given)]
     except (TypeError, ValueError) as error:
         raise TypeError(
             f"{EXPECTED}, images as arrays or tensors; got {type(given).__name__} ({error})"
@@ -77,11 +77,20 @@ def _arrays(given: Any) -> tuple[np.ndarray, np.ndarray]:
     return join([image for image, _ in pairs]), join([label for _, label in pairs])
 
 
-def _pairs(given: Any) -> Iterator[Sequence[Any]]:
-    if isinstance(given, DataLoader):
-        yield from given
-    else:
-        yield from (given[index] for index in range(len(given)))
+def _pairs(given: Any) -> Iterator[tuple[Any, Any]]:
+    items = given if isinstance(given, DataLoader) else (given[i] for i in range(len(given)))
+    for item in items:
+        if isinstance(item, Mapping):
+            raise TypeError(f"its items are mappings of {', '.join(map(str, item))}, not pairs")
+        image, label = item
+        yield image, label
+
+
+def _array(given: Any) -> np.ndarray:
+    if not isinstance(given, torch.Tensor):
+        return np.asarray(given)
+    given = given.detach().cpu()
+    return (given.float() if given.dtype == torch.bfloat16 else given).numpy()
 
 
 def _is_array(given: Any) -> bool:

@@ -125,6 +125,15 @@ def pretrained(name: str, data: str, num_classes: int) -> nn.Module:
     return network.eval()
 
 
+def knows_search_split(name: str, data: str) -> bool:
+    """Return whether the weights were trained on the search split too.
+
+    The public CIFAR-10 networks saw all 50,000 training images: their accuracy on the search split
+    says nothing about new images, and only differences between candidates count.
+    """
+    return data == "cifar10" and (name, data) in PUBLIC and not weights_path(name, data).is_file()
+
+
 def normalised_for(name: str, data: Data | DetectionData) -> Data | DetectionData:
     """Return ``data`` with the mean and deviation that the network's weights were trained with."""
     if weights_path(name, data.name).is_file() or (name, data.name) not in PUBLIC:
