@@ -17,6 +17,7 @@ from torch import nn
 
 import prune_gym
 from envs_registry import ENVS, VERSION
+from prune_gym import task
 from prune_gym.datasets import Split
 from prune_gym.network.quantise import Quantised
 
@@ -37,6 +38,14 @@ def name_of(env_id):
 
 IDS = [with_reason(env_id) for env_id in prune_gym.env_ids()]
 PLAIN_IDS = [with_reason(f"{name}-{VERSION}") for name in ENVS]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def evaluators_of_this_module():
+    """Named evaluators are shared by the process: other tests must not see those of few images."""
+    task._loaded.cache_clear()
+    yield
+    task._loaded.cache_clear()
 
 
 def make(env_id, **kwargs):
