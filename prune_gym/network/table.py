@@ -206,9 +206,9 @@ class LayerTable:
         )
 
     def block_around(self, modules: Iterable[str], after: int = -1) -> int:
-        """Return the first block whose branch holds all of these modules, -1 for none.
+        """Return the index of the first block whose branch holds all of these modules, or -1.
 
-        Of blocks in one another it is the innermost. The one around that comes ``after`` it.
+        Of blocks in one another it is the innermost; the one around it is the first ``after`` it.
         """
         names, blocks = set(modules), range(after + 1, len(self.blocks))
         return next((i for i in blocks if names <= set(self.blocks[i].layers)), -1)
