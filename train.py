@@ -24,12 +24,12 @@ from prune_gym.cli.guard import guarded
 from prune_gym.cli.values import natural_number, new_folder, pair, pairs, positive
 from prune_gym.env import CompressionEnv
 from prune_gym.errors import unknown
-from prune_gym.models import knows_search_split
 from prune_gym.objectives import Objective, natural, weights_array
 from prune_gym.parallel import workers
 from prune_gym.progress import progress_bar
 from prune_gym.runs.folder import RunFolder
 from prune_gym.runs.record import RecordRun
+from prune_gym.runs.results import caution_of
 from prune_gym.runs.search import configuration, keep, play
 
 FIGURES = "hypervolume {task.fields[hypervolume]:.4f}  front {task.fields[front]}"
@@ -83,12 +83,8 @@ def _play(
         f"{len(env.core.decisions)} decisions, repaired and scored on "
         f"{len(env.core.evaluator.data.search):,} images"
     )
-    asked = env.core.spec.kwargs if env.core.spec else {}
-    if knows_search_split(asked.get("network", ""), asked.get("data", "")):
-        console.print(
-            "The original's public weights were trained on the images that candidates are scored "
-            "on: compare candidates with each other; `prune-gym apply` has the test split"
-        )
+    if said := caution_of(env.core):
+        console.print(said)
     started = time.perf_counter()
     with progress_bar(console, FIGURES) as progress:
         task = progress.add_task("episodes", total=options.episodes, hypervolume=0.0, front=0)

@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -172,6 +173,18 @@ def test_bad_input(folder, capsys, words, expected):
 
 def test_no_run(tmp_path, capsys):
     assert "is no run folder" in refused(tmp_path, capsys, "--knee")
+
+
+def test_what_to_keep_in_mind_is_told(folder, tmp_path, capsys):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    task = json.loads((copy / "task.json").read_text())
+    assert task["caution"] == ""
+    (copy / "task.json").write_text(json.dumps(task | {"caution": "The weights know the images"}))
+    for words in (["choose", str(copy), "--knee"], ["report", str(copy)]):
+        out = tmp_path / words[0]
+        assert cli.main([*words, "--out", f"{out}.json"]) == 0
+        assert "The weights know the images" in capsys.readouterr().out
+    assert "The weights know the images" in Path(f"{out}.json").read_text()
 
 
 @pytest.mark.parametrize("words", [["--max", "flops"], ["--knee", "--preference", "flops=1"]])

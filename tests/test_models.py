@@ -227,3 +227,11 @@ def test_every_public_file_is_of_a_network_and_named_by_its_hash(pair):
     assert pair[0] in models.NETWORKS
     weights = PUBLIC[pair]
     assert f"-{weights.sha256[:8]}." in weights.file
+
+
+@pytest.mark.parametrize(
+    ("pair", "told"),
+    [(("resnet56", "cifar10"), True), (("vgg16", "cifar10"), False), (("vgg16", "digits"), False)],
+)
+def test_weights_that_know_the_search_split_are_told(pair, told):
+    assert ("trained on the images that candidates are scored on" in models.caution(*pair)) == told

@@ -38,8 +38,8 @@ def run(options: argparse.Namespace, console: Console) -> int:
     if not (options.preference or options.knee or options.max or options.min):
         raise ValueError("say what to choose by: --preference, --max, --min or --knee")
     results = read_results(options.run_folder)
-    if results.warning:
-        console.print(results.warning, style="yellow", markup=False, soft_wrap=True)
+    for text in filter(None, (results.warning, results.caution)):
+        console.print(text, style="yellow", markup=False, soft_wrap=True)
     episode = _choose(results, options)
     file = options.out or results.files.get(episode)
     if options.out:

@@ -25,7 +25,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     runs = [read_results(folder) for folder in options.runs]
     write_atomically(options.out, report_page(runs).encode())
     for each in runs:
-        if each.warning:
-            console.print(each.warning, style="yellow", markup=False, soft_wrap=True)
+        for text in filter(None, (each.warning, each.caution)):
+            console.print(text, style="yellow", markup=False, soft_wrap=True)
     console.print(f"Wrote {options.out}; open it in a browser", markup=False, soft_wrap=True)
     return 0

@@ -125,13 +125,18 @@ def pretrained(name: str, data: str, num_classes: int) -> nn.Module:
     return network.eval()
 
 
-def knows_search_split(name: str, data: str) -> bool:
-    """Return whether the weights were trained on the search split too.
+def caution(name: str, data: str) -> str:
+    """Return what to keep in mind where the weights were trained on the search split, else "".
 
     The public CIFAR-10 networks saw all 50,000 training images: their accuracy on the search split
     says nothing about new images, and only differences between candidates count.
     """
-    return data == "cifar10" and (name, data) in PUBLIC and not weights_path(name, data).is_file()
+    if data != "cifar10" or (name, data) not in PUBLIC or weights_path(name, data).is_file():
+        return ""
+    return (
+        "The original's public weights were trained on the images that candidates are scored on: "
+        "compare candidates with each other; `prune-gym apply` has the test split"
+    )
 
 
 def normalised_for(name: str, data: Data | DetectionData) -> Data | DetectionData:

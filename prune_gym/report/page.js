@@ -144,7 +144,7 @@ function fillOnce() {
   find("runs").append(...data.runs.map((run) => {
     const state = run.episodes < run.planned ? `${run.episodes} of ${run.planned} strategies evaluated so far` : `${run.episodes} strategies evaluated`;
     const item = element("li", {}, `${run.name} (${run.agent}): ${state}, ${run.front.length} on the front, hypervolume ${run.hypervolume.at(-1).toFixed(4)}`);
-    if (run.warning) item.append(element("div", { class: "warning" }, run.warning));
+    item.append(...run.warnings.map((text) => element("div", { class: "warning" }, text)));
     return item;
   }));
   const entry = (mark, text) => element("li", {}, mark, text);

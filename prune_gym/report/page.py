@@ -119,7 +119,7 @@ def _run(run: Results, metrics: list[str], weights: np.ndarray) -> dict[str, Any
         "command": train_command(run),
         "episodes": len(run.records),
         "planned": run.config["episodes"],
-        "warning": run.warning,
+        "warnings": [text for text in (run.warning, run.caution) if text],
         "versions": run.versions,
         "decisions": [[kind, name, of] for (kind, name), of in keys.items()],
         "evaluated": [[record[o.metric] for o in run.objectives] for record in rest],

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from prune_gym.env import CompressionEnv
+from prune_gym.models import caution
 from prune_gym.objectives import Objective, episode_return
 from prune_gym.pareto import non_dominated
 from prune_gym.paths import write_atomically
@@ -33,6 +34,7 @@ class Results:
         reference: the episode return that hypervolume is measured from, ``(k,)``.
         versions: of the packages that the run last went on with.
         weights: checksum of what candidates are made from; "" where an older version wrote it.
+        caution: what to keep in mind with its accuracies, "" where nothing.
         records: one per finished episode: natural values by metric, and the strategy.
         warning: what is damaged in its journal, "" where nothing is.
     """
@@ -44,6 +46,7 @@ class Results:
     reference: np.ndarray
     versions: dict[str, str]
     weights: str
+    caution: str
     records: list[dict[str, Any]]
     warning: str
 
@@ -89,6 +92,12 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
 
 
+def caution_of(env: CompressionEnv) -> str:
+    """Return what to keep in mind with an environment's accuracies, "" where nothing."""
+    asked = env.spec.kwargs if env.spec else {}
+    return caution(asked.get("network", ""), asked.get("data", ""))
+
+
 def write_task(folder: Path, env: CompressionEnv) -> None:
     """Write what readers of a run folder would else have to make the environment for.
 
@@ -101,6 +110,7 @@ def write_task(folder: Path, env: CompressionEnv) -> None:
         "reference_point": env.reference_point.tolist(),
         "versions": versions(),
         "weights": env.evaluator.checksum,
+        "caution": caution_of(env),
     }
     write_atomically(folder / TASK, (json.dumps(task, indent=2) + "\n").encode())
 
@@ -152,6 +162,7 @@ def read_results(folder: Path) -> Results:
             np.array(task["reference_point"], dtype=np.float64),
             dict(task["versions"]),
             str(task.get("weights", "")),
+            str(task.get("caution", "")),
             records,
             warning,
         )
