@@ -4,7 +4,6 @@ import argparse
 import os
 import sys
 import time
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ from prune_gym.errors import unknown
 from prune_gym.objectives import Objective, natural, weights_array
 from prune_gym.parallel import workers
 from prune_gym.progress import progress_bar
-from prune_gym.runs.folder import RunFolder
+from prune_gym.runs.folder import RunError, RunFolder
 from prune_gym.runs.record import RecordRun
 from prune_gym.runs.results import caution_of
 from prune_gym.runs.search import configuration, keep, play
@@ -39,11 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a search; returns the exit status."""
     console = Console()
     options = _parser().parse_args(arguments)
-    with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_, **__: console.print(
-            f"[yellow]{escape(str(message))}"
-        )
-        return guarded(lambda: _search(options, console))
+    return guarded(lambda: _search(options, console), console)
 
 
 def _search(options: argparse.Namespace, console: Console) -> int:
@@ -65,6 +60,10 @@ def _search(options: argparse.Namespace, console: Console) -> int:
     recorded = RecordRun(env, folder)
     try:
         _play(recorded, config, options, console)
+    except KeyboardInterrupt as error:
+        raise RunError(
+            f"interrupted; {run} keeps what was finished, and --resume goes on"
+        ) from error
     finally:
         recorded.close()
     return 0
@@ -101,7 +100,8 @@ def _play(
             with workers(options.jobs, options.ray):
                 trained = play(env, config, finished)
         except KeyboardInterrupt:
-            console.print(f"Interrupted after {env.episode} episodes; --resume goes on")
+            kept = max(env.episode, known)
+            console.print(f"Interrupted; {kept} finished episodes are kept, and --resume goes on")
             trained = None
     if not env.episode or env.replaying:
         return  # what an interrupted replay has not come to yet is still in the folder

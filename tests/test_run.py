@@ -212,6 +212,9 @@ def test_garbage_in_the_middle_of_the_journal(tmp_path, capsys, scored):
     assert run_warned(folder, "--resume") == 0
     printed = words(capsys.readouterr().out)
     assert "is damaged: 3 line(s) dropped, 3 finished episodes are kept" in printed
+    assert (
+        "from episode 2 on this run differs from the recorded one (lines of it are damag" in printed
+    )
     assert contents(folder) == before
     assert len(scored) == 2  # the lost episode, and the original for the report
 
@@ -279,7 +282,9 @@ def test_every_course_of_a_run_is_kept_and_used(tmp_path, scored):
 def test_an_interrupted_replay_changes_nothing(tmp_path, capsys, monkeypatch):
     folder = tmp_path / "run"
     assert run(folder) == 0
-    before = contents(folder) | {"front.png": (folder / "front.png").read_bytes()}
+    [board] = folder.glob("events.out.tfevents.*")
+    kept = ("front.png", board.name)
+    before = contents(folder) | {name: (folder / name).read_bytes() for name in kept}
     capsys.readouterr()
     play = train.play
 
@@ -292,8 +297,21 @@ def test_an_interrupted_replay_changes_nothing(tmp_path, capsys, monkeypatch):
 
     monkeypatch.setattr(train, "play", interrupted)
     assert run(folder, "--resume") == 0
-    assert "Interrupted after 1 episodes" in words(capsys.readouterr().out)
-    assert contents(folder) | {"front.png": (folder / "front.png").read_bytes()} == before
+    assert "Interrupted; 4 finished episodes are kept" in words(capsys.readouterr().out)
+    assert contents(folder) | {name: (folder / name).read_bytes() for name in kept} == before
+    assert [board] == list(folder.glob("events.out.tfevents.*"))
+    monkeypatch.undo()
+    assert run(folder, "--resume") == 0
+    assert [board] != list(folder.glob("events.out.tfevents.*"))
+
+
+def test_an_interruption_of_the_report_says_how_to_go_on(tmp_path, capsys, monkeypatch):
+    def interrupted(env, trained):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "keep", interrupted)
+    assert run(tmp_path / "run") == 2
+    assert "run keeps what was finished, and --resume goes on" in words(capsys.readouterr().err)
 
 
 def test_other_weights_under_the_same_name_are_another_run(tmp_path, capsys):

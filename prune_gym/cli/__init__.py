@@ -33,8 +33,8 @@ COMMANDS = {
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one subcommand; returns the exit status (0, 1: not reproduced, 2: an error)."""
-    options = make_parser().parse_args(arguments)
-    return guarded(lambda: options.run(options, Console()))
+    options, console = make_parser().parse_args(arguments), Console()
+    return guarded(lambda: options.run(options, console), console)
 
 
 def make_parser() -> argparse.ArgumentParser:

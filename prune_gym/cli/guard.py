@@ -1,5 +1,6 @@
 """What the command lines do where something goes wrong."""
 
+import warnings
 from collections.abc import Callable
 
 from rich.console import Console
@@ -13,13 +14,18 @@ EXPECTED = (ValueError, ImportError, OSError, RunError, JournalError, WrongKindE
 GYMNASIUM_ADDS = " was raised from the environment creator for "  # and every argument
 
 
-def guarded(run: Callable[[], int]) -> int:
+def guarded(run: Callable[[], int], console: Console) -> int:
     """Run a command and return its exit status.
 
     What people can put right, and Ctrl-C, is one line without a traceback, and the status is 2.
+    Warnings are lines of ``console``, without the place in the code.
     """
     try:
-        return run()
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_, **__: console.print(
+                f"[yellow]{escape(str(message))}"
+            )
+            return run()
     except KeyboardInterrupt:
         message = "interrupted; what was finished is kept: give the same command again"
     except EXPECTED as error:

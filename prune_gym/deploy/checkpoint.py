@@ -3,6 +3,7 @@
 import hashlib
 import os
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -99,10 +100,15 @@ def load_checkpoint(
     found = [each for each in (path, _previous(path)) if each.is_file()]
     for each in found:
         try:
+            _check_sums(each)
             state = torch.load(each, weights_only=True, map_location=device)
             before = state.pop("identity")
         except Exception as error:  # torch raises many kinds for a damaged file
-            warnings.warn(f"{each} is damaged ({type(error).__name__})", stacklevel=2)
+            warnings.warn(
+                f"{each} is damaged ({error or type(error).__name__}); the one before it is taken, "
+                "if that is whole",
+                stacklevel=2,
+            )
             continue
         changed = [key for key in identity if before.get(key) != identity[key]]
         if changed:
@@ -112,8 +118,17 @@ def load_checkpoint(
             )
         return state
     if found:
-        raise ValueError(f"{path}: no whole checkpoint is left; delete it to start anew")
+        raise ValueError(
+            f"no whole checkpoint is left; delete {' and '.join(map(str, found))} to start anew"
+        )
     return None
+
+
+def _check_sums(path: Path) -> None:
+    """Refuse a file with a flipped bit, which torch.load does not look for."""
+    with zipfile.ZipFile(path) as archive:
+        if damaged := archive.testzip():
+            raise ValueError(f"{damaged} has another checksum")
 
 
 def delete_checkpoint(path: Path) -> None:

@@ -76,7 +76,7 @@ def two_stage(
     strategy, core = _search(env, _folder(run / "stage-1", config), config, pick, console)
     pruned = run / "pruned"
     env_id, kwargs = _task(SPACES[1], network, data)
-    kwargs["network"] = str(pruned.with_suffix(".safetensors"))
+    kwargs["network"] = str(pruned.with_suffix(".safetensors").absolute())
     config = configuration(env_id, AGENT, episodes, seed, env_kwargs=kwargs)
     config["start"] = _digest(strategy)
     folder = _folder(run / "stage-2", config)  # refuses another start while its files are whole

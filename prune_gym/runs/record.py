@@ -21,6 +21,12 @@ from prune_gym.runs.plots import front_figure
 from prune_gym.runs.results import check_weights, front_files, write_task
 from prune_gym.strategy import strategy_from_dict
 
+# What makes a search take another course than the recorded one.
+OTHERWISE = (
+    "another version, processor or number of threads, or a cost that is measured by the clock"
+)
+EVENTS = "events.out.tfevents.*"
+
 
 class RecordRun(gym.Wrapper):
     """Keeps every finished episode: journal, TensorBoard, front; wraps the vector environment."""
@@ -39,8 +45,8 @@ class RecordRun(gym.Wrapper):
             except ValueError:
                 continue  # of another course of the run: it is told when its turn comes
             self.core.evaluator.memo[key] = record["accuracy"]
-        for stale in folder.path.glob("events.out.tfevents.*"):
-            stale.unlink()  # written again, with the same content, as the run is played again
+        # TensorBoard's file is written again as the run is played again, and replaces these then.
+        self._stale = list(folder.path.glob(EVENTS))
         self.writer = SummaryWriter(str(folder.path))
         self.returns: list[np.ndarray] = []
         self.records: list[dict[str, Any]] = []
@@ -80,6 +86,8 @@ class RecordRun(gym.Wrapper):
             self._log(info)
         except OSError as error:
             warnings.warn(f"TensorBoard's file cannot be written ({error})", stacklevel=2)
+        while self._stale and not self.replaying:
+            self._stale.pop().unlink()
 
     def _keep(self, info: dict[str, Any]) -> None:
         """Put a finished episode into the journal, unless it is played again from there."""
@@ -88,11 +96,12 @@ class RecordRun(gym.Wrapper):
             if self._recorded[self.episode]["strategy"] == json.loads(json.dumps(info["strategy"])):
                 return
             self._recorded = []
-            previous = self.folder.journal.start_anew(self.records)
+            journal = self.folder.journal
+            why = "lines of it are damaged" if journal.warning else OTHERWISE
+            previous = journal.start_anew(self.records)
             warnings.warn(
-                f"from episode {self.episode + 1} on this run differs from the recorded one "
-                "(another version, processor or number of threads, or a cost that is measured by "
-                "the clock); recorded accuracies are still "
+                f"from episode {self.episode + 1} on this run differs from the recorded one ({why})"
+                "; recorded accuracies are still "
                 f"used where the same strategy comes up, and the record is kept in {previous}",
                 stacklevel=2,
             )
@@ -167,4 +176,7 @@ class RecordRun(gym.Wrapper):
         self.folder.close()
         with contextlib.suppress(OSError):
             self.writer.close()
+        if self._stale:  # of a replay that was not finished: it holds less than what was there
+            for partial in {*self.folder.path.glob(EVENTS)} - {*self._stale}:
+                partial.unlink()
         super().close()
