@@ -19,7 +19,7 @@ from tiny_envs import TINY
 
 from agents import AGENTS
 from prune_gym import cli
-from prune_gym.benchmark.cells import find_cells, make_cells
+from prune_gym.benchmark.cells import Cell, find_cells, make_cells, run_cell
 from prune_gym.benchmark.figures import checkpoints, hypervolume_curve, utility_curve
 from prune_gym.benchmark.memo import SharedMemo, share_memo
 from prune_gym.benchmark.preferences import preference_grid
@@ -110,6 +110,15 @@ def test_jobs_change_no_result(tmp_path, monkeypatch):
     for jobs in ("1", "2"):
         assert cli.main(arguments(tmp_path / jobs, "--jobs", jobs)) == 0
     assert contents(tmp_path / "1") == contents(tmp_path / "2")
+
+
+def test_a_worker_whose_benchmark_is_gone_starts_nothing(tmp_path):
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    cell = Cell("ChannelPrune-Table-v0", "random", 0, 6, tmp_path)
+    assert "the benchmark that this cell is of was killed" in run_cell(cell, process.pid)
+    assert not cell.finished and not (cell.folder / "evaluations.jsonl").exists()
+    assert run_cell(cell, os.getpid()) == "" and cell.finished
 
 
 def test_kill_9_and_the_same_command_give_the_same(tmp_path, subprocess_env):

@@ -21,6 +21,7 @@ import train
 from agents import AGENTS, takes_priorities
 from prune_gym.deploy.saved import save_network
 from prune_gym.evaluate import Evaluator
+from prune_gym.objectives import episode_return
 from prune_gym.runs.folder import RunFolder
 from prune_gym.runs.journal import Journal, journal_line, read_journal
 from prune_gym.runs.search import configuration
@@ -303,6 +304,22 @@ def test_an_interrupted_replay_changes_nothing(tmp_path, capsys, monkeypatch):
     monkeypatch.undo()
     assert run(folder, "--resume") == 0
     assert [board] != list(folder.glob("events.out.tfevents.*"))
+
+
+def test_an_interruption_as_an_episode_ends_still_writes_the_front(tmp_path, capsys, monkeypatch):
+    calls = []
+
+    def interrupted(*arguments):
+        calls.append(arguments)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return episode_return(*arguments)
+
+    monkeypatch.setattr("prune_gym.runs.record.episode_return", interrupted)
+    assert run(tmp_path / "run") == 0
+    assert "Interrupted; 2 finished episodes are kept" in words(capsys.readouterr().out)
+    assert (tmp_path / "run/front.png").is_file() and (tmp_path / "run/front/000.json").is_file()
+    assert len(read_journal(tmp_path / "run/evaluations.jsonl")[0]) == 3
 
 
 def test_an_interruption_of_the_report_says_how_to_go_on(tmp_path, capsys, monkeypatch):

@@ -4,9 +4,10 @@ import os
 from collections.abc import Sequence
 
 from joblib import Parallel, delayed
+from joblib.parallel import get_active_backend
 
 from prune_gym.benchmark.cells import Cell, run_cell
-from prune_gym.parallel import RETRIES
+from prune_gym.parallel import RETRIES, RayTasks
 
 
 def run_cells(cells: Sequence[Cell]) -> dict[Cell, str]:
@@ -15,12 +16,13 @@ def run_cells(cells: Sequence[Cell]) -> dict[Cell, str]:
     A process that is killed takes no result with it: the cells that are not finished then are
     started again and go on from their journals, up to ``RETRIES`` times.
     """
-    lost = ""
+    on_cluster = isinstance(get_active_backend()[0], RayTasks)
+    lost, benchmark = "", None if on_cluster else os.getpid()
     for _ in range(RETRIES + 1):
         left = [cell for cell in cells if not cell.finished]
         try:
             parallel = Parallel(batch_size=1, pre_dispatch="n_jobs")
-            errors = parallel(delayed(run_cell)(cell, os.getpid()) for cell in left)
+            errors = parallel(delayed(run_cell)(cell, benchmark) for cell in left)
         except Exception as error:  # not a cell's, which come back as text: a process is gone
             lost = f"its process was lost {RETRIES + 1} times: {error}"
             continue

@@ -136,15 +136,20 @@ def find_cells(root: Path) -> list[Cell]:
     return cells
 
 
-def run_cell(cell: Cell, command: int) -> str:
+def run_cell(cell: Cell, benchmark: int | None) -> str:
     """Run a cell or go on with it; returns "" or, where it fails, the error.
 
     An exception of an agent must not stop the other cells, nor cross processes that may lack what
-    it takes to unpickle it. ``command`` is the process of the benchmark, which may be this one.
+    it takes to unpickle it.
+
+    Args:
+        cell: which one.
+        benchmark: the benchmark's process, this one or its parent, without which the cell stops;
+            None on a cluster, which ends the tasks of a benchmark that was killed.
     """
     try:
         with single_threaded():
-            _run(cell, command)
+            _run(cell, _unless_killed(benchmark))
     except Exception as error:
         write_atomically(cell.folder / ERROR, traceback.format_exc().encode())
         return f"{type(error).__name__}: {error}"
@@ -152,12 +157,13 @@ def run_cell(cell: Cell, command: int) -> str:
     return ""
 
 
-def _run(cell: Cell, command: int) -> None:
+def _run(cell: Cell, check: Callable[[], None]) -> None:
+    check()
     made = gym.make(cell.env)
     share_memo(made.unwrapped.evaluator, cell.root / MEMO)  # type: ignore[attr-defined]
     env = RecordRun(made, _open(cell))
     try:
-        trained = play(env, cell.config, _unless_killed(command))
+        trained = play(env, cell.config, check)
         keep(env, trained)
         write_atomically(cell.folder / FINISHED, json.dumps(_outcome(env, trained)).encode())
     finally:
@@ -176,16 +182,11 @@ def _open(cell: Cell) -> RunFolder:
             time.sleep(0.2)
 
 
-def _unless_killed(command: int) -> Callable[[], None]:
-    """Return what stops a search whose benchmark was killed, so that another can go on with it.
-
-    Only a worker process survives its benchmark. The benchmark's own one may well lose its parent:
-    the terminal that it was started in.
-    """
-    parent = os.getppid()
+def _unless_killed(benchmark: int | None) -> Callable[[], None]:
+    """Return what stops a search whose benchmark was killed, so that another can go on with it."""
 
     def check() -> None:
-        if os.getpid() != command and os.getppid() != parent:
+        if benchmark not in (None, os.getpid(), os.getppid()):
             raise RuntimeError("the benchmark that this cell is of was killed")
 
     return check

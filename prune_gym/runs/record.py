@@ -48,8 +48,7 @@ class RecordRun(gym.Wrapper):
         # TensorBoard's file is written again as the run is played again, and replaces these then.
         self._stale = list(folder.path.glob(EVENTS))
         self.writer = SummaryWriter(str(folder.path))
-        self.returns: list[np.ndarray] = []
-        self.records: list[dict[str, Any]] = []
+        self._episodes: list[tuple[dict[str, Any], np.ndarray]] = []
         self.hypervolume = 0.0
         self._started = time.perf_counter()
         write_task(folder.path, self.core)
@@ -62,7 +61,17 @@ class RecordRun(gym.Wrapper):
     @property
     def episode(self) -> int:
         """Finished episodes."""
-        return len(self.records)
+        return len(self._episodes)
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """What the finished episodes came to: metrics in natural units, and the strategy."""
+        return [record for record, _ in self._episodes]
+
+    @property
+    def returns(self) -> list[np.ndarray]:
+        """The finished episodes' returns, ``(k,)`` each."""
+        return [returned for _, returned in self._episodes]
 
     def reset(self, **kwargs: Any) -> tuple[np.ndarray, dict[str, Any]]:
         """Start an episode."""
@@ -78,8 +87,9 @@ class RecordRun(gym.Wrapper):
 
     def _finish(self, info: dict[str, Any]) -> None:
         self._keep(info)
-        self.records.append(dict(info))  # others write into theirs, SB3's Monitor, say
-        self.returns.append(episode_return(info, self.core.original_metrics, self.core.objectives))
+        returned = episode_return(info, self.core.original_metrics, self.core.objectives)
+        # Others write into their infos, SB3's Monitor, say. Ctrl-C may come between any two lines.
+        self._episodes.append((dict(info), returned))
         front = np.array(self.returns)[self.on_front()]
         self.hypervolume = hypervolume(front, self.core.reference_point)
         try:
@@ -109,7 +119,7 @@ class RecordRun(gym.Wrapper):
 
     def _log(self, info: dict[str, Any]) -> None:
         episode, add = self.episode, self.writer.add_scalar
-        for objective, value in zip(self.core.objectives, self.returns[-1], strict=True):
+        for objective, value in zip(self.core.objectives, self._episodes[-1][1], strict=True):
             add(f"reward/{objective.label}", value, episode)
         for metric, value in info.items():
             name = self.core.evaluator.data.score if metric == "accuracy" else metric
