@@ -18,7 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 
 import prune_gym
-from agents import AGENTS, TAKE_PRIORITIES, find_agent, takes_priorities
+from agents import AGENTS, FAMILIES, TAKE_PRIORITIES, find_agent, takes_priorities
 from prune_gym.cli.guard import guarded
 from prune_gym.cli.values import natural_number, new_folder, pair, pairs, positive
 from prune_gym.env import CompressionEnv
@@ -150,6 +150,8 @@ def _config(options: argparse.Namespace) -> dict[str, Any]:
         env_kwargs["objectives"] = list(options.objectives)
     if options.network:
         env_kwargs["network"] = options.network
+    if options.data:
+        env_kwargs["data"] = options.data
     if options.library:
         env_kwargs["library"] = options.library
     if options.preference and not takes_priorities(options.agent):
@@ -178,7 +180,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--env", default="ChannelPrune-VGG16-v0", help="environment id (default: %(default)s)")
-    add("--agent", default="envelope-ddpg", help=f"{', '.join(AGENTS)} or sb3:CLASS")
+    add("--agent", default="envelope-ddpg", help=f"{', '.join([*AGENTS, *FAMILIES])}:NAME")
     add("--episodes", type=positive, default=150, help="strategies to evaluate (%(default)s)")
     add("--seed", type=natural_number, default=0)
     add("--budget", type=pair, action="append", metavar="COST=SHARE", help="repeatable")
@@ -187,6 +189,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--network", help="start from this instead: a file of `prune-gym apply`, or module:function"
     )
+    add("--data", help="a data set's name, or module:function; with --env ChannelPrune-v0")
     add("--library", metavar="FOLDER", help="of `prune-gym library`, for PruneQuantize ids")
     add("--jobs", type=positive, help="processes for generations (jcw, emomc, nsga2; default: 1)")
     add("--ray", metavar="ADDRESS", help="of a Ray cluster that evaluates them")

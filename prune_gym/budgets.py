@@ -12,6 +12,11 @@ from prune_gym.costs import Cost
 from prune_gym.decisions.plan import Plan
 from prune_gym.errors import unknown
 
+NO_TABLE = (
+    "; there is no latency table of this network here: measure one with `prune-gym profile` and "
+    "give it as latency"
+)
+
 STARTS = 30
 
 
@@ -45,7 +50,8 @@ class Budgets:
         """
         for name, limit in limits.items():
             if name not in costs:
-                raise ValueError(unknown("budget", name, costs))
+                hint = NO_TABLE if name == "latency" else ""
+                raise ValueError(unknown("budget", name, costs) + hint)
             if not costs[name].deterministic:
                 raise ValueError(
                     f"budget {name}={limit!r}: what is measured by the clock cannot be kept to "

@@ -310,7 +310,8 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
         found = {cost.metric: float(cost(realised)[0]) for cost in exact}
         found["accuracy"] = self._evaluator.score(candidate, search)
         claimed = {name: value for name, value in strategy.metrics.items() if name not in timed}
-        return compare(claimed, found, len(search))
+        same_weights = strategy.weights in ("", self._evaluator.checksum)
+        return compare(claimed, found, len(search), same_weights)
 
     def realise(self, strategy: Strategy | Mapping[str, Any]) -> Realised:
         """Return what a strategy comes to: what every cost and the evaluator take.
@@ -329,7 +330,7 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
         Raises:
             ValueError: the strategy's decisions or values are not this environment's.
         """
-        return self._plan.values_of(_as_strategy(strategy).values)
+        return self._plan.values_of(_as_strategy(strategy).decisions)
 
     def within_budgets(self, values: np.ndarray) -> np.ndarray:
         """Return which strategies exceed no budget: values (n, decisions) -> ``bool (n,)``."""
@@ -426,12 +427,21 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
             for name, value in (spec.kwargs if spec else {}).items()
             if name not in OWN or isinstance(value, str | os.PathLike)
         }
-        strategy = Strategy(spec.id if spec else "", kwargs, decisions, dict(metrics))
+        strategy = Strategy(
+            spec.id if spec else "", kwargs, decisions, dict(metrics), self._evaluator.checksum
+        )
         return {**metrics, "strategy": strategy.as_dict()}
 
 
 def _as_strategy(strategy: Strategy | Mapping[str, Any]) -> Strategy:
-    return strategy if isinstance(strategy, Strategy) else strategy_from_dict(dict(strategy))
+    if isinstance(strategy, Strategy):
+        return strategy
+    if isinstance(strategy, Mapping):
+        return strategy_from_dict(dict(strategy))
+    raise TypeError(
+        "expected a strategy, as load_strategy(path) or info['strategy'] gives it, got "
+        f"{strategy!r}"
+    )
 
 
 def _check_arguments(reward: str, discrete: int | None, render_mode: str | None) -> None:

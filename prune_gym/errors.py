@@ -26,6 +26,16 @@ def unknown(kind: str, given: object, known: Iterable[str]) -> str:
     return f"unknown {kind} {given!r};{hint} Known: {listed}"
 
 
+def require_names(argument: str, given: object) -> None:
+    """Refuse one name where several are taken: its letters would be looked up.
+
+    Raises:
+        ValueError: ``given`` is a string.
+    """
+    if isinstance(given, str):
+        raise ValueError(f"{argument}: expected a sequence of names, such as [{given!r}]")
+
+
 class NotUnderstoodError(ValueError):
     """A network has something whose channels cannot be followed."""
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from prune_gym.costs import COSTS, Cost
-from prune_gym.errors import unknown
+from prune_gym.errors import require_names, unknown
 
 DEFAULT = ("accuracy", "flops", "latency", "memory")
 KNOWN = ("accuracy", *COSTS)
@@ -47,6 +47,7 @@ def make_objectives(
     Raises:
         ValueError: an unknown name, a name given twice, or none at all.
     """
+    require_names("objectives", names)
     for name in names:
         if name not in KNOWN:
             raise ValueError(unknown("objective", name, KNOWN))

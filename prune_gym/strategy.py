@@ -26,12 +26,14 @@ class Strategy:
         decisions: a dict each with ``kind``, ``name`` (of the channel group, layer or block),
             ``value`` and ``of`` (the original's value).
         metrics: natural values: accuracy (search split), flops, params, latency_ms, memory_bytes.
+        weights: checksum of the original network's weights; "" where it was not recorded.
     """
 
     env_id: str
     env_kwargs: dict[str, Any]
     decisions: tuple[dict[str, Any], ...]
     metrics: dict[str, float]
+    weights: str = ""
     format: str = field(default=FORMAT)
 
     @property
@@ -47,6 +49,7 @@ class Strategy:
             "env_kwargs": _plain(self.env_kwargs),
             "decisions": [dict(decision) for decision in self.decisions],
             "metrics": dict(self.metrics),
+            "weights": self.weights,
         }
 
     def save(self, path: Path) -> None:
@@ -85,7 +88,8 @@ def strategy_from_dict(content: Any, source: str = "strategy") -> Strategy:
             for d in content["decisions"]
         )
         metrics = {str(name): float(value) for name, value in content["metrics"].items()}
-        return Strategy(str(content["env_id"]), dict(content["env_kwargs"]), decisions, metrics)
+        named, weights = dict(content["env_kwargs"]), str(content.get("weights", ""))
+        return Strategy(str(content["env_id"]), named, decisions, metrics, weights)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(
             f"{source}: a strategy has env_id, env_kwargs, decisions (kind, name, value, of) and "

@@ -24,15 +24,19 @@ class ValidationResult:
     """All claims of a strategy."""
 
     claims: tuple[Claim, ...]
+    same_weights: bool
 
     @property
     def reproduced(self) -> bool:
-        """Whether every number was."""
-        return all(claim.reproduced for claim in self.claims)
+        """Whether every number was, on the weights that the strategy was found on."""
+        return self.same_weights and all(claim.reproduced for claim in self.claims)
 
 
 def compare(
-    claimed: Mapping[str, float], found: Mapping[str, float], images: int
+    claimed: Mapping[str, float],
+    found: Mapping[str, float],
+    images: int,
+    same_weights: bool,
 ) -> ValidationResult:
     """Compare claimed with found metrics.
 
@@ -49,4 +53,4 @@ def compare(
         else:
             same = bool(np.isclose(value, here, rtol=RELATIVE, atol=0.0))
         claims.append(Claim(name, value, here, same))
-    return ValidationResult(tuple(claims))
+    return ValidationResult(tuple(claims), same_weights)

@@ -383,6 +383,33 @@ def test_commands_end_with_one_clear_line(command, message, tmp_path, capsys, mo
     assert "error: " in printed and re.search(message, " ".join(printed.split()))
 
 
+def test_what_is_read_or_of_a_run_is_not_written_over(tmp_path, capsys):
+    file = tmp_path / "config.json"
+    file.write_text("{}")
+    for command in ("apply", "export", "finetune"):
+        other = tmp_path / "one.safetensors"
+        other.write_text("precious")
+        assert main([command, str(other), "--out", str(tmp_path / "." / other.name)]) == 2
+        assert "one.safetensors is what is read; give another name" in capsys.readouterr().err
+        assert other.read_text() == "precious"
+    with pytest.raises(SystemExit):
+        main(["choose", str(tmp_path), "--knee", "--out", str(file)])
+    assert "config.json is a file of a run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"objectives": "accuracy"}, r"objectives: expected a sequence of names, .*\['accuracy'\]"),
+        ({"decide": "channels"}, r"decide: expected a sequence of names, such as \['channels'\]"),
+        ({"budgets": {"latency": 0.5}, "latency": None}, "no latency table of this network here"),
+    ],
+)
+def test_arguments_of_another_kind(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        gym.make("ChannelPrune-ResNet20-v0", **arguments)
+
+
 def test_an_interrupted_command_is_no_traceback(capsys, monkeypatch):
     def stops(path):
         raise KeyboardInterrupt

@@ -223,6 +223,13 @@ def test_command_line(tmp_path, capsys):
     assert "other recipe" in capsys.readouterr().err
 
 
+def test_a_training_that_ruins_is_told(tmp_path, capsys):
+    strategy_file, recipe = save_strategy(tmp_path / "one.json"), tmp_path / "mine.toml"
+    recipe.write_text("epochs = 1\nbatch_size = 64\nlearning_rate = 20\nwarmup_epochs = 0")
+    assert main(["finetune", str(strategy_file), "--recipe", str(recipe)]) == 0
+    assert "Training made it worse" in capsys.readouterr().out
+
+
 def test_files_are_named_after_the_strategy_and_strategies_are_not_overwritten(
     tmp_path, capsys, monkeypatch
 ):

@@ -11,6 +11,9 @@ import pytest
 from conftest import constant, play
 from own_module import SPLITS
 
+import train
+from prune_gym import cli
+
 ROOT = Path(__file__).parents[1]
 MODULE = (
     SPLITS
@@ -50,6 +53,15 @@ def test_an_environment_of_named_functions(own):
     again = gym.make(strategy["env_id"], **strategy["env_kwargs"])
     assert again.unwrapped.validate(strategy).reproduced
     assert pickle.loads(pickle.dumps(env.unwrapped.evaluator)) is env.unwrapped.evaluator
+
+
+def test_named_functions_on_the_command_line(own, tmp_path, capsys):
+    run = tmp_path / "run"
+    named = ["--network", own["network"], "--data", own["data"]]
+    options = ["--env", "ChannelPrune-v0", *named, "--agent", "random", "--episodes", "2"]
+    assert train.main([*options, "--run", str(run)]) == 0
+    assert cli.main(["apply", str(run / "front/000.json")]) == 0
+    assert (run / "front/000.safetensors").is_file()
 
 
 def test_a_named_function_on_data_that_ship(own):

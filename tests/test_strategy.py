@@ -60,6 +60,38 @@ def test_a_network_file_that_is_written_again_is_read_again(found, tmp_path):
     assert sizes[1] > sizes[0]
 
 
+def test_other_weights_of_the_same_shape_are_noticed(found, tmp_path, capsys):
+    env, plain = found
+    file, network = tmp_path / "net.safetensors", env.apply(plain)
+    meta = {"name": "vgg16", "num_classes": 10, "realised": env.realise(plain), "data": "digits"}
+    save_network(network, file, **meta)
+    _, _, infos = play(gym.make("Quantize-VGG16-v0", network=str(file)), constant(1.0))
+    strategy_from_dict(infos[-1]["strategy"]).save(tmp_path / "one.json")
+    assert main(["validate", str(tmp_path / "one.json")]) == 0
+    with torch.no_grad():
+        next(network.parameters()).mul_(1.001)
+    save_network(network, file, **meta)
+    assert main(["validate", str(tmp_path / "one.json")]) == 1
+    assert "NOT reproduced: the strategy was found on other weights" in capsys.readouterr().out
+    for command in ("apply", "finetune", "export", "measure"):
+        assert main([command, str(tmp_path / "one.json")]) == 2
+        assert "the strategy was found on other weights (checksum" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("method", ["apply", "validate"])
+def test_a_decision_of_another_network_is_refused(method, found):
+    env, plain = found
+    other = json.loads(json.dumps(plain))
+    other["decisions"][0]["of"] += 8
+    with pytest.raises(ValueError, match="the strategy is of another network, which has 72 there"):
+        getattr(env, method)(other)
+
+
+def test_what_is_no_strategy_is_refused(found):
+    with pytest.raises(TypeError, match=r"as load_strategy\(path\) or info\['strategy'\] gives it"):
+        found[0].apply("one.json")
+
+
 def test_a_network_that_was_pruned_on_other_data_is_refused(found, tmp_path):
     env, plain = found
     file, shape = tmp_path / "net.safetensors", {"name": "vgg16", "num_classes": 10}
@@ -101,7 +133,7 @@ def test_a_false_claim_is_found(found, metric):
 def test_another_processors_rounding_is_forgiven(found, images, within, beyond):
     """The first is of the shipped table: 34.4 % in bfloat16 are 33.8 % in float32."""
     for claimed, expected in ((within, True), (beyond, False)):
-        result = compare({"accuracy": claimed}, {"accuracy": found}, images)
+        result = compare({"accuracy": claimed}, {"accuracy": found}, images, True)
         assert result.reproduced is expected
 
 

@@ -6,6 +6,7 @@ returns the exit status. It imports what is heavy inside ``run``, so that ``--he
 
 import argparse
 from importlib import import_module
+from pathlib import Path
 
 from rich.console import Console
 
@@ -34,7 +35,20 @@ COMMANDS = {
 def main(arguments: list[str] | None = None) -> int:
     """Run one subcommand; returns the exit status (0, 1: not reproduced, 2: an error)."""
     options, console = make_parser().parse_args(arguments), Console()
-    return guarded(lambda: options.run(options, console), console)
+
+    def run() -> int:
+        _check_out(options)
+        return options.run(options, console)
+
+    return guarded(run, console)
+
+
+def _check_out(options: argparse.Namespace) -> None:
+    """Refuse to write over what is read."""
+    out = getattr(options, "out", None)
+    for name, given in vars(options).items():
+        if out and name != "out" and isinstance(given, Path) and given.resolve() == out.resolve():
+            raise ValueError(f"--out: {out} is what is read; give another name")
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -30,4 +30,6 @@ def run(options: argparse.Namespace, console: Console) -> int:
         name = score if claim.name == "accuracy" else claim.name
         table.add_row(name, claimed, found, verdict)
     console.print(table)
+    if not result.same_weights:
+        console.print("NOT reproduced: the strategy was found on other weights", style="yellow")
     return 0 if result.reproduced else 1

@@ -1,7 +1,10 @@
 """What options on the command line take; each function is a parser's ``type``."""
 
+import os
 from argparse import ArgumentTypeError
 from pathlib import Path
+
+OF_A_RUN = ("config.json", "task.json", "evaluations.jsonl", "agent.zip", "front.csv", "front.png")
 
 
 def positive(text: str) -> int:
@@ -57,6 +60,8 @@ def new_file(text: str) -> Path:
     path = Path(text)
     if path.is_dir():
         raise ArgumentTypeError(f"expected the name of a file, and {path} is a folder")
+    if path.name in OF_A_RUN and path.is_file():
+        raise ArgumentTypeError(f"{path} is a file of a run; give another name")
     new_folder(str(path.parent))
     return path
 
@@ -67,4 +72,6 @@ def new_folder(text: str) -> Path:
     there = next(each for each in (path, *path.absolute().parents) if each.exists())
     if not there.is_dir():
         raise ArgumentTypeError(f"expected a folder, and {there} is a file")
+    if not os.access(there, os.W_OK):
+        raise ArgumentTypeError(f"{there} cannot be written to; give another place")
     return path

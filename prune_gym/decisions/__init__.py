@@ -13,7 +13,7 @@ from prune_gym.decisions.layerwise import (
     weight_bits_decisions,
 )
 from prune_gym.decisions.rules import Rules
-from prune_gym.errors import unknown
+from prune_gym.errors import require_names, unknown
 from prune_gym.evaluate import Evaluator
 
 __all__ = ["FIELDS", "KINDS", "Decision", "Rules", "make_decisions"]
@@ -49,6 +49,7 @@ def make_decisions(
         ValueError: an unknown kind, one given twice or none; two kinds that decide the same; a
             kind that this network has no place for, or nothing to decide at all.
     """
+    require_names("decide", kinds)
     for kind in kinds:
         if kind not in KINDS:
             raise ValueError(unknown("kind of decision", kind, KINDS))

@@ -1,6 +1,7 @@
 """The plan of an episode: its decisions in order, and what their values come to."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -96,29 +97,36 @@ class Plan:
                 settled[settled[:, block] == 0, index] = self.least[index]
         return settled
 
-    def values_of(self, given: Mapping[tuple[str, str], float]) -> np.ndarray:
-        """Return the values of all decisions, ``(decisions,)``, from those by kind and name.
+    def values_of(self, made: Iterable[Mapping[str, Any]]) -> np.ndarray:
+        """Return the values of all decisions, ``(decisions,)``, from a strategy's.
 
         What lies in a skipped block need not be given.
 
         Raises:
-            ValueError: a decision is missing, is unknown, or has a value that is no option.
+            ValueError: a decision is missing, is unknown, is of another value than the network
+                has, or has a value that is no option.
         """
-        values, missing, unknown = self.full.copy(), [], dict(given)
+        values, missing = self.full.copy(), []
+        unknown = {(each["kind"], each["name"]): each for each in made}
         for index, decision in enumerate(self.decisions):
             key = (decision.kind, decision.name)
-            value = unknown.pop(key, None)
+            found = unknown.pop(key, None)
             if not self.is_made(index, values):
                 values[index] = decision.options[0]
-            elif value is None:
+            elif found is None:
                 missing.append(" ".join(key))
-            elif value not in decision.options:
+            elif found["of"] != decision.of:
+                raise ValueError(
+                    f"{' '.join(key)}: the strategy is of another network, which has "
+                    f"{found['of']:g} there; this one has {decision.of:g}"
+                )
+            elif found["value"] not in decision.options:
                 raise ValueError(
                     f"{' '.join(key)}: expected one of {decision.options.tolist()}, "
-                    f"the strategy has {value:g}"
+                    f"the strategy has {found['value']:g}"
                 )
             else:
-                values[index] = value
+                values[index] = found["value"]
         if missing or unknown:
             raise ValueError(
                 "the strategy is of another network or of other kinds of decisions: it lacks "

@@ -22,11 +22,11 @@ def environment_of(strategy: Strategy) -> CompressionEnv:
     """Return the environment that a strategy was found in, where that is as it was then.
 
     Raises:
-        ValueError: as of `environment_named`; or the strategy comes to other counts there than when
-            it was found.
+        ValueError: as of `environment_named`; or the strategy was found on other weights, or comes
+            to other counts there.
     """
     env = environment_named(strategy)
-    _check_counts(strategy, env)
+    _check_network(strategy, env)
     return env
 
 
@@ -49,17 +49,23 @@ def environment_named(strategy: Strategy) -> CompressionEnv:
         ) from error
 
 
-def _check_counts(strategy: Strategy, env: CompressionEnv) -> None:
+def _check_network(strategy: Strategy, env: CompressionEnv) -> None:
     """Refuse a strategy whose network, a file that was written anew, say, is another one now."""
-    realised = env.realise(strategy)
+    network, realised = strategy.env_kwargs.get("network", "its network"), env.realise(strategy)
     for name in ("flops", "params"):
         then, now = strategy.metrics.get(name), float(env.costs[name](realised)[0])
         if then is not None and not np.isclose(then, now, rtol=1e-6):
-            network = strategy.env_kwargs.get("network", "its network")
             raise ValueError(
                 f"the strategy was found at {then:,.0f} {name} and comes to {now:,.0f} now: "
                 f"{network} is not what it was then; search again"
             )
+    weights = env.evaluator.checksum
+    if strategy.weights not in ("", weights):
+        raise ValueError(
+            f"the strategy was found on other weights (checksum {strategy.weights[:8]}, now "
+            f"{weights[:8]}): {network} is not what it was then; `prune-gym validate` says what "
+            "the strategy comes to now, and a new search finds others"
+        )
 
 
 def described(strategy: Strategy, env: CompressionEnv) -> dict[str, Any]:

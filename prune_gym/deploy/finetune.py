@@ -125,6 +125,13 @@ def finetune(strategy_file: Path, recipe: Recipe, out: Path, console: Console) -
     }
     write_atomically(files["json"], (json.dumps(content, indent=1) + "\n").encode())
     console.print(_table(scores))
+    _, before, best, _ = (each["search"] for each in scores.values())
+    if best < before:
+        console.print(
+            "Training made it worse: a learning rate that is too high, or images that do not bear "
+            "being shifted; `prune-gym apply` writes the network as it was before",
+            style="yellow",
+        )
     console.print(f"Wrote {out}, {last} and {files['json']}", highlight=False, soft_wrap=True)
 
 
