@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -62,6 +63,19 @@ def test_named_functions_on_the_command_line(own, tmp_path, capsys):
     assert train.main([*options, "--run", str(run)]) == 0
     assert cli.main(["apply", str(run / "front/000.json")]) == 0
     assert (run / "front/000.safetensors").is_file()
+
+
+def test_the_id_that_the_docs_add(own, monkeypatch):
+    page = (ROOT / "docs" / "adding.md").read_text().partition("## An id of one's own")[2]
+    code = re.search(r"```python\n(.*?)```", page, re.S).group(1)
+    for name, ours in own.items():
+        code = code.replace(f"my_nets:{name}", ours)
+    monkeypatch.setattr(gym.envs.registration, "registry", dict(gym.registry))
+    exec(code, {})
+    envs = gym.make_vec("MyPrune-v0", num_envs=2)
+    envs.reset(seed=0)
+    _, rewards, *_ = envs.step(envs.action_space.sample())
+    assert rewards.shape == (2, gym.make("MyPrune-v0").unwrapped.reward_dim)
 
 
 def test_a_named_function_on_data_that_ship(own):
