@@ -22,7 +22,7 @@ from prune_gym.network.least_squares import Reference
 from prune_gym.network.precision import bfloat16_is_fast
 from prune_gym.network.quantise import quantise
 from prune_gym.network.repair import check_repair, cut_and_repair
-from prune_gym.network.sparse import sparsify
+from prune_gym.network.sparse import densities, sparsify
 from prune_gym.network.surgery import kept_positions
 from prune_gym.network.table import LayerTable
 from prune_gym.realised import FLOAT_BITS, Realised
@@ -155,11 +155,9 @@ class Evaluator:
 
     @cached_property
     def density(self) -> np.ndarray | None:
-        """Share of weights that are not zero per layer, ``(layers,)``; None where all are not."""
-        names = [self.table.layers[index].name for index in self.table.weighted]
-        weights = [self.network.get_submodule(name).get_parameter("weight") for name in names]
-        shares = np.array([int(weight.count_nonzero()) / weight.numel() for weight in weights])
-        return shares if (shares < 0.99).any() else None  # a few zeros are chance
+        """Share of masks that hold a weight per layer, ``(layers,)``; None where all do."""
+        shares = densities(self.network, self.table)
+        return shares if (shares < 1).any() else None
 
     def accuracy(self, realised: Realised) -> float:
         """Return the accuracy of one strategy's candidate on the search split, in [0, 1]."""

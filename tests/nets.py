@@ -115,6 +115,23 @@ class TwoNorms(nn.Module):
         return self.out(F.adaptive_avg_pool2d(x, 1).flatten(1))
 
 
+class LongSkips(nn.Module):
+    """Two residual blocks in a row whose first x, and whose first sum, are read at the end too."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.first, self.second = conv(3, 8), conv(8, 5), conv(8, 6)
+        self.back, self.again = nn.Conv2d(5, 8, 1), nn.Conv2d(6, 8, 1)
+        self.mix, self.out = conv(24, 7), nn.Linear(7, 4)
+
+    def forward(self, x):
+        x = self.stem(x)
+        one = x + self.back(self.first(x))
+        two = one + self.again(self.second(one))
+        x = self.mix(torch.cat([x, one, two], 1))
+        return self.out(F.adaptive_avg_pool2d(x, 1).flatten(1))
+
+
 def padded_shortcut():
     """Return a ResNet whose shortcuts pad with zero channels, by modules."""
     return ResNet(2, 4)
@@ -228,6 +245,7 @@ ZOO = {
     "gated": Gated,
     "broadcast": Broadcast,
     "nested": Nested,
+    "long skips": LongSkips,
 }
 
 

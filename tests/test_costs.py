@@ -294,7 +294,27 @@ def test_a_skipped_block_leaves_weights_and_memory_of_a_network_without_it():
         assert costs[name](skipped)[0] < costs[name](full(table))[0]
 
 
-@pytest.mark.parametrize("name", ["residual", "padded shortcut", "preactivation"])
+def test_bits_reach_what_activations_copy():
+    """What several activations read is stored in the bits of the layer behind them."""
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.out = nn.Conv2d(3, 4, 1, bias=False), nn.Conv2d(12, 1, 8, bias=False)
+
+        def forward(self, x):
+            x = self.stem(x)
+            return self.out(torch.cat([F.relu(x), F.silu(x), torch.tanh(x)], 1))
+
+    bits = np.array([[8, 4]])
+    realised = Realised(np.array([[4]]), weight_bits=bits, activation_bits=bits)
+    weights = 3 * 4 * 8 + 12 * 64 * 4
+    live = 2 * 12 * 64 * 4  # three copies and the concatenation; before it x and the copies
+    found = build_costs(trace(Net().eval(), (3, 8, 8)), None)["memory"](realised)[0]
+    assert found == (weights + live) / 8
+
+
+@pytest.mark.parametrize("name", ["residual", "padded shortcut", "preactivation", "long skips"])
 @given(st.data())
 @settings(max_examples=40, deadline=None)
 def test_memory_of_bits_and_skipped_blocks_is_that_of_the_candidate(name, data):

@@ -1,6 +1,7 @@
 """Every kind of decision, alone and together, through the environment."""
 
 import copy
+import dataclasses
 import json
 
 import numpy as np
@@ -16,6 +17,7 @@ from prune_gym.decisions import KINDS
 from prune_gym.env import CompressionEnv
 from prune_gym.network.quantise import Quantised
 from prune_gym.network.repair import REPAIRS
+from prune_gym.network.sparse import sparsify
 from prune_gym.observation import FEATURES
 
 INFORMED = ("channels", "variational")
@@ -202,14 +204,48 @@ def test_bits_are_those_of_the_network(task):
 
 
 def test_granularity_counts_single_weights(task):
-    grouped = CompressionEnv(**task, decide=("density",))
-    single = CompressionEnv(**task, decide=("density",), granularity=1)
-    for env in (grouped, single):
+    """The branch's 8 output channels share masks by fours, or each weight goes alone."""
+    for granularity, shared in ((4, True), (1, False)):
+        env = CompressionEnv(**task, decide=("density",), granularity=granularity)
         info = play(env, constant(-0.5))[2][-1]
-        candidate = env.apply(info["strategy"])
-        masks = candidate.get_submodule("inner.0").weight != 0
-        shared = masks.shape[0] % 4 == 0 and (masks.view(-1, 4, *masks.shape[1:]).amin(1)).any()
-        assert info["params"] < env.original_metrics["params"] and shared in (True, False)
+        kept = env.apply(info["strategy"]).get_submodule("back.0").weight != 0
+        masks = kept.view(-1, 4, *kept.shape[1:])
+        assert bool((masks == masks[:, :1]).all()) is shared
+        assert info["params"] < env.original_metrics["params"]
+
+
+def sparse(task, masked_together, chance=0):
+    """Return the task about a network at density 0.3, with ``chance`` more zeros in a layer."""
+    table = CompressionEnv(**task).evaluator.table
+    table = dataclasses.replace(table, masked_together=masked_together)
+    network = sparsify(make("residual"), table, np.full(len(table.weighted), 0.3))
+    weight = network.get_submodule("back.0").weight
+    for place in weight.nonzero()[:chance]:
+        weight[tuple(place)] = 0
+    return task | {"network": network, "repair": "none"}
+
+
+@pytest.mark.parametrize("masked_together", [1, 4])
+def test_what_is_zero_already_saves_nothing(task, masked_together):
+    before = CompressionEnv(**task, decide=("density",)).original_metrics["params"]
+    env = CompressionEnv(**sparse(task, masked_together), decide=("density",))
+    network = env.evaluator.network
+    zeros = sum(int((m.weight == 0).sum()) for m in network.modules() if hasattr(m, "weight"))
+    assert env.original_metrics["params"] == before - zeros < before
+    for density, saves in ((1.0, False), (0.5, False), (0.3, False), (0.2, True)):
+        action = 2 * (density - 0.1) / 0.9 - 1
+        info = play(env, constant(action))[2][-1]
+        assert (info["params"] < env.original_metrics["params"]) is saves
+        left = [m.weight for m in env.apply(info["strategy"]).modules() if hasattr(m, "weight")]
+        assert info["params"] == before - sum(int((weight == 0).sum()) for weight in left)
+
+
+def test_a_zero_by_chance_does_not_end_the_masks(task):
+    few, many = (CompressionEnv(**sparse(task, 4, chance)) for chance in (1, 100))
+    whole = CompressionEnv(**sparse(task, 4))
+    assert few.evaluator.table.masked_together == 4
+    assert few.original_metrics["params"] == whole.original_metrics["params"]
+    assert many.evaluator.table.masked_together == 1
 
 
 @pytest.mark.parametrize(

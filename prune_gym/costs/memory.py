@@ -28,11 +28,14 @@ class Memory:
         steps = np.array(sorted({a.born for a in table.activations}))
         born = np.array([[a.born] for a in table.activations])
         dies = np.array([[a.dies] for a in table.activations])
-        self._alive = ((born <= steps) & (steps <= dies)).astype(np.float64)
+        self._alive = (born <= steps) & (steps <= dies)
+        self._counts = self._alive.astype(np.float64)
         self._in_block = np.array(
             [(steps >= block.steps[0]) & (steps <= block.steps[1]) for block in table.blocks],
             dtype=np.float64,
         ).reshape(len(table.blocks), len(steps))
+        held = [(*block.activations, steps > block.steps[1]) for block in table.blocks]
+        self._read_later = any((self._alive[x] & after).any() for x, _, after in held)
 
     def __call__(self, realised: Realised) -> np.ndarray:
         """Return bytes of n strategies, float64 (n,)."""
@@ -52,7 +55,25 @@ class Memory:
         """Return the largest sum of live activations of one image in bytes, float64 (n,)."""
         numbers = self._table.activation_channels(realised.widths)
         numbers *= self._pixels * self._table.activation_bits(realised)
-        live = numbers @ self._alive
-        if realised.blocks is not None:  # the steps of a skipped block are never made
+        live = numbers @ self._counts
+        if realised.blocks is not None:
+            if self._read_later:
+                live -= self._held_as_x(realised.blocks, numbers)
+            # The steps of a skipped block are never made.
             live *= ((~realised.blocks) @ self._in_block) == 0
         return live.max(axis=1) / 8
+
+    def _held_as_x(self, blocks: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        """Return what sums of skipped blocks add while their x, the same tensor, is still there.
+
+        ``numbers`` are those that each activation holds, (n, activations); returns (n, steps).
+        """
+        twice = np.zeros((len(numbers), self._alive.shape[1]))
+        alive: dict[int, np.ndarray] = {}  # (n, steps), of sums: also where their x is
+        for block, kept in zip(self._table.blocks, blocks.T, strict=True):
+            x, total = block.activations
+            if not block.overwritten:
+                as_x = ~kept[:, None] & alive.get(x, self._alive[x])
+                twice += numbers[:, [total]] * (as_x & self._alive[total])
+                alive[total] = as_x | self._alive[total]
+        return twice

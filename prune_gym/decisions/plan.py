@@ -49,7 +49,7 @@ class Plan:
             sources, targets, _ = self._places.setdefault(field, ([], [], length))
             sources += [index] * len(decision.columns)
             targets += decision.columns
-        self._density = density if "density" not in self._places else None
+        self._density = density
         self._block_of = self._decisions_of_blocks()
 
     def asked(self, actions: np.ndarray) -> np.ndarray:
@@ -73,8 +73,9 @@ class Plan:
             parts["widths"] = np.broadcast_to(
                 self._table_full, (len(values), len(self._table_full))
             )
-        if self._density is not None:
-            parts["density"] = np.broadcast_to(self._density, (len(values), len(self._density)))
+        if self._density is not None:  # weights that are zero already stay so
+            density = np.broadcast_to(self._density, (len(values), len(self._density)))
+            parts["density"] = np.minimum(parts.get("density", 1.0), density)
         return Realised(**parts)  # type: ignore[arg-type]
 
     def is_made(self, index: int, values: np.ndarray) -> bool:

@@ -66,7 +66,8 @@ def _block_at(
         return None
     saved = min(steps[node] for node in branch), steps[addition]
     held = holders[x], holders[addition]
-    return Block(_common_module(names), names, x.name, addition.name, saved, held)
+    overwritten = any(holders.get(user) == holders[addition] for user in addition.users)
+    return Block(_common_module(names), names, x.name, addition.name, saved, held, overwritten)
 
 
 def _unused(node: fx.Node) -> bool:

@@ -1,6 +1,6 @@
 """Weights pruned one by one: the smallest are set to zero, whole masks at a time."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
@@ -49,13 +49,30 @@ def sparsify(
 
 def zeros_fill_masks(network: nn.Module, table: LayerTable) -> bool:
     """Return whether the zeros of sparse layers come in whole masks, as the table has them."""
-    for index in table.weighted:
-        zeros = network.get_submodule(table.layers[index].name).get_parameter("weight") == 0
-        if zeros.float().mean() >= CHANCE_ZEROS:
-            masks = zeros.view(-1, int(table.mask_sizes(np.array(len(zeros)))), zeros[0].numel())
-            if (masks != masks[:, :1]).any():
+    for masks in _masks(network, table):
+        if 1 - masks.float().mean() >= CHANCE_ZEROS:
+            mixed = masks.any(1) & ~masks.all(1)
+            if mixed.float().mean() >= CHANCE_ZEROS:
                 return False
     return True
+
+
+def densities(network: nn.Module, table: LayerTable) -> np.ndarray:
+    """Return the share of every layer's masks that hold a weight, ``float64 (layers,)``.
+
+    1 where there are so few zeros that they are chance.
+    """
+    shares = np.array([float(masks.any(1).double().mean()) for masks in _masks(network, table)])
+    return np.where(shares > 1 - CHANCE_ZEROS, 1.0, shares)
+
+
+def _masks(network: nn.Module, table: LayerTable) -> Iterator[torch.Tensor]:
+    """Yield which weights of each layer are not zero, (output channels, in a mask, weights)."""
+    for index in table.weighted:
+        weight = network.get_submodule(table.layers[index].name).get_parameter("weight")
+        yield (weight != 0).view(
+            -1, int(table.mask_sizes(np.array(len(weight)))), weight[0].numel()
+        )
 
 
 def keep_zeros(network: nn.Module) -> None:

@@ -99,8 +99,8 @@ class Activation:
         born: the step of the forward pass that writes it.
         dies: the last step that reads it.
         readers: the layers with weights that read it.
-        made_of: the indices of the activations that an addition, a concatenation or a pool made it
-            of, whose numbers it passes on.
+        made_of: the indices of the activations whose numbers it passes on: of what an addition, a
+            concatenation, a pool or an activation function that does not work in place read.
     """
 
     channels: Affine
@@ -122,6 +122,7 @@ class Block:
         addition: the node that adds.
         steps: the first and the last step of the forward pass that a skipped block saves.
         activations: the indices of those that hold x and the sum: one tensor where it is skipped.
+        overwritten: whether something works in place on the sum, as an activation function does.
     """
 
     name: str
@@ -130,6 +131,7 @@ class Block:
     addition: str
     steps: tuple[int, int]
     activations: tuple[int, int]
+    overwritten: bool
 
 
 @dataclass(frozen=True)

@@ -237,7 +237,7 @@ class _Tracer(fx.Interpreter):
     def _in_place(self, node: fx.Node, source: _Tensor) -> _Tensor:
         """Write over the input, unless something else reads it too."""
         if len(node.all_input_nodes[0].users) > 1:
-            return self._new(source.units, source.size)
+            return self._new(source.units, source.size, [source])
         return replace(source, writer="")
 
     def _is_global_mean(self, node: fx.Node) -> bool:
