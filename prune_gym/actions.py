@@ -21,7 +21,10 @@ def as_number(action: Any, space: spaces.Space) -> float:
         if not space.contains(action):
             raise ValueError(f"expected an action in 0..{space.n - 1}, got {action!r}")
         return 2 * int(action) / max(int(space.n) - 1, 1) - 1
-    array = np.asarray(action, dtype=np.float64)
+    try:
+        array = np.asarray(action, dtype=np.float64)
+    except (TypeError, ValueError):  # text, nothing at all, rows of different length
+        array = np.empty(0)
     if array.shape != (1,) or not np.isfinite(array).all():
         raise ValueError(
             f"expected an action of shape (1,) with a finite number in [-1, 1], got {action!r}"

@@ -174,6 +174,7 @@ def test_shipped_recipes_load():
         ("epochs = 2\nlearning_rte = 0.1", "did you mean 'learning_rate'"),
         ("epochs = 2\ndistillation = 1.5", "distillation: expected at most 1, got 1.5"),
         ("epochs = 2\nlearning_rate = nan", "learning_rate: expected a number >= 0, got nan"),
+        ("epochs = 2\nshift = 0.6", "shift: expected at most 0.5, got 0.6"),
         ("learning_rate = 0.1", "needs epochs"),
         ("epochs 2", "is not TOML"),
     ],

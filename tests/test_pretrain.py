@@ -11,6 +11,7 @@ from prune_gym.deploy.checkpoint import delete_checkpoint
 from prune_gym.deploy.recipe import Recipe
 from prune_gym.deploy.training import train
 from prune_gym.evaluate import accuracy
+from prune_gym.network.images import normalised
 
 RECIPE = Recipe(epochs=3, learning_rate=0.05, batch_size=64, seed=4)
 
@@ -145,11 +146,20 @@ def test_checkpoints_of_another_training(other, tiny_data, tmp_path):
         train(network, data, recipe, checkpoint)
 
 
+def batch_of(data, chosen, rng, shift):
+    return training.augmented_batch(data, data.train, chosen, rng, shift)
+
+
+def test_images_stay_where_they_are_without_a_shift(tiny_data):
+    data = dataclasses.replace(tiny_data, flip=False)
+    images, _ = batch_of(data, np.arange(16), np.random.default_rng(0), 0.0)
+    assert torch.equal(images, normalised(data.train.images[:16], data))
+
+
 def test_a_batch_is_augmented_by_the_generator_alone(tiny_data):
     chosen = np.arange(16)
     one, again, other = (
-        training.augmented_batch(tiny_data, tiny_data.train, chosen, np.random.default_rng(seed))
-        for seed in (0, 0, 1)
+        batch_of(tiny_data, chosen, np.random.default_rng(seed), 0.125) for seed in (0, 0, 1)
     )
     assert torch.equal(one[0], again[0]) and not torch.equal(one[0], other[0])
     np.testing.assert_array_equal(one[1], tiny_data.train.labels[:16])

@@ -128,8 +128,8 @@ def finetune(strategy_file: Path, recipe: Recipe, out: Path, console: Console) -
     _, before, best, _ = (each["search"] for each in scores.values())
     if best < before:
         console.print(
-            "Training made it worse: a learning rate that is too high, or images that do not bear "
-            "being shifted; `prune-gym apply` writes the network as it was before",
+            "Training made it worse: a learning_rate that is too high, or images that do not bear "
+            "the shift of the recipe; `prune-gym apply` writes the network as it was before",
             style="yellow",
         )
     console.print(f"Wrote {out}, {last} and {files['json']}", highlight=False, soft_wrap=True)

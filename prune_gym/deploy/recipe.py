@@ -15,6 +15,8 @@ WHOLE = ("epochs", "batch_size", "seed")
 class Recipe:
     """How to train: SGD with Nesterov momentum, one linear warm-up and a cosine to zero.
 
+    Images are shifted at random by up to the share ``shift`` of their height and width, what is
+    missing mirrored at the edge.
     With ``distillation`` > 0 that share of the loss is the divergence from a teacher's answers at
     ``temperature`` (Hinton, Vinyals & Dean 2015, arXiv 1503.02531), the rest cross entropy.
     """
@@ -28,6 +30,7 @@ class Recipe:
     warmup_epochs: float = 1.0
     distillation: float = 0.0
     temperature: float = 4.0
+    shift: float = 0.125
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -44,6 +47,8 @@ class Recipe:
         for name in ("distillation", "label_smoothing"):
             if getattr(self, name) > 1:
                 raise ValueError(f"recipe: {name}: expected at most 1, got {getattr(self, name)}")
+        if self.shift > 0.5:
+            raise ValueError(f"recipe: shift: expected at most 0.5, got {self.shift}")
         if self.temperature == 0:
             raise ValueError("recipe: temperature: expected more than 0")
 

@@ -18,8 +18,6 @@ from prune_gym.network.images import normalised
 from prune_gym.network.precision import fast_forward
 from prune_gym.progress import progress_bar
 
-SHIFTED = 8  # images are shifted by up to this part of their size: 4 of 32 pixels
-
 
 def train(
     network: nn.Module,
@@ -108,7 +106,7 @@ def _epoch(
     for step in range(steps):
         rate = _learning_rate(recipe, epoch + step / steps)
         chosen = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
-        images, labels = augmented_batch(data, data.train, chosen, rng)
+        images, labels = augmented_batch(data, data.train, chosen, rng, recipe.shift)
         images, labels = images.to(device), labels.to(device)
         total += _step(network, optimizer, images, labels, rate, recipe, teacher)
         advance()
@@ -127,12 +125,15 @@ def _check(recipe: Recipe, data: Data, teacher: nn.Module | None) -> None:
 
 
 def augmented_batch(
-    data: Data, split: Split, chosen: np.ndarray, rng: np.random.Generator
+    data: Data, split: Split, chosen: np.ndarray, rng: np.random.Generator, shift: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return normalised images of a batch, shifted by up to an eighth and mirrored, and labels."""
+    """Return normalised images of a batch, shifted and mirrored at random, and their labels.
+
+    ``shift`` is the largest share of their height and width; they are mirrored if the data say so.
+    """
     images = split.images[chosen]
     height, width = images.shape[2:]
-    down, right = height // SHIFTED, width // SHIFTED
+    down, right = int(height * shift), int(width * shift)
     padded = np.pad(images, ((0, 0), (0, 0), (down, down), (right, right)), mode="reflect")
     n = np.arange(len(chosen))[:, None, None]
     rows = rng.integers(2 * down + 1, size=(len(chosen), 1, 1)) + np.arange(height)[:, None]
