@@ -22,6 +22,7 @@ from prune_gym.runs.results import PACKAGES, read_results
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking")
+SCREENS = (1200, 500, 390)
 OPTIONS = ["--objectives", "accuracy,flops,params,memory", "--episodes", "12"]
 # What is done to the page in the browser; what comes of it is written into the outer page.
 VISIT = """
@@ -36,6 +37,7 @@ const found = {
   stops: all("#front .point[tabindex='0']").length, originals: all("#front path.original").length,
   curves: all("path.curve").map((curve) => curve.getAttribute("d").split(",").length - 1),
   comparison: cells("comparison"), table: cells("all"), versions: cells("versions"),
+  hidden: all(".wide:has(#comparison)").map((box) => box.scrollWidth - box.clientWidth),
   commands: all("#commands code").map((code) => code.textContent),
   start: text("strategy-name"), runs: text("runs"),
 };
@@ -96,7 +98,7 @@ def unfinished(tiny_task, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def visited(folder, unfinished, tmp_path_factory):
-    """What a browser shows of a page of both runs, on a wide and on a narrow screen."""
+    """What a browser shows of a page of both runs, on wide and on narrow screens."""
     browser = next((path for path in map(shutil.which, BROWSERS) if path), None)
     if browser is None:
         pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is installed")
@@ -106,7 +108,7 @@ def visited(folder, unfinished, tmp_path_factory):
     page = html.escape(page.replace("</body>", f"<script>{VISIT}</script></body>"))
     # A browser's own window has a least width; a frame has none.
     frames = "".join(
-        f'<iframe width="{w}" height="900" srcdoc="{page}"></iframe>' for w in (1200, 390)
+        f'<iframe width="{w}" height="900" srcdoc="{page}"></iframe>' for w in SCREENS
     )
     outer = tmp_path_factory.mktemp("page") / "outer.html"
     outer.write_text(f'<!doctype html><pre id="found"></pre>{frames}')
@@ -120,14 +122,15 @@ def front_of(folder):
     return read_results(folder).front
 
 
-def test_both_screens_are_visited_without_an_error(visited):
-    assert sorted(each["width"] for each in visited) == [390, 1200]
+def test_all_screens_are_visited_without_an_error(visited):
+    assert sorted(each["width"] for each in visited) == sorted(SCREENS)
     assert all(each["errors"] == [] for each in visited)
 
 
 def test_nothing_is_wider_than_the_screen(visited):
     for each in visited:
         assert each["content"] <= each["width"]
+        assert each["hidden"] == [0]
 
 
 def test_every_strategy_is_drawn_once(visited, folder, unfinished):

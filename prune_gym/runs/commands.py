@@ -46,7 +46,7 @@ def next_commands(strategy: Path, score: str) -> dict[str, str]:
 
     ``score`` is what accuracy is called there (``Data.score``): only classifiers are trained on.
     """
-    train = {"Train it on": "finetune"} if score == "accuracy" else {}
+    train = {"Fine-tune it": "finetune"} if score == "accuracy" else {}
     purposes = {
         "Cut the network and measure it on the test split": "apply",
         **train,
