@@ -12,20 +12,18 @@ from typing import Any
 # twice as slowly as two that sleep; alone they are as fast.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-import gymnasium as gym
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-import prune_gym
 from agents import AGENTS, FAMILIES, TAKE_PRIORITIES, find_agent, takes_priorities
 from prune_gym.cli.guard import guarded
 from prune_gym.cli.values import natural_number, new_folder, pair, pairs, positive
 from prune_gym.env import CompressionEnv
-from prune_gym.errors import unknown
 from prune_gym.objectives import Objective, natural, weights_array
 from prune_gym.parallel import workers
 from prune_gym.progress import progress_bar
+from prune_gym.registered import make_env, require_env
 from prune_gym.runs.folder import RunError, RunFolder
 from prune_gym.runs.record import RecordRun
 from prune_gym.runs.results import caution_of
@@ -42,14 +40,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _search(options: argparse.Namespace, console: Console) -> int:
-    if options.env not in prune_gym.env_ids():
-        raise ValueError(unknown("environment", options.env, prune_gym.env_ids()))
+    require_env(options.env)
     config = _config(options)
     find_agent(options.agent)  # before anything is built
-    if gym.spec(options.env).additional_wrappers:
-        raise ValueError(f"{options.env} has a scalar reward; search its id without -Scalar")
     console.print(f"Preparing {options.env} (the first time builds and caches data and statistics)")
-    env = gym.make(options.env, **config["env_kwargs"])
+    env = make_env(options.env, **config["env_kwargs"])
     if options.preference:
         core: CompressionEnv = env.unwrapped  # type: ignore[assignment]
         weights_array(options.preference, [objective.name for objective in core.objectives])

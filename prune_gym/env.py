@@ -10,6 +10,7 @@ import numpy as np
 from gymnasium import spaces
 from torch import nn
 
+from envs_registry import env_ids
 from prune_gym.actions import as_number
 from prune_gym.budgets import Budgets
 from prune_gym.costs import COSTS, Cost, build_costs
@@ -32,6 +33,8 @@ from prune_gym.validation import ValidationResult, compare
 REWARDS = ("incremental", "terminal")
 MEASURED = "measured"
 OWN = ("network", "data")  # names, or one's own objects
+GENERIC_ID = "ChannelPrune-v0"  # whose network and data are given by the caller
+REFERENCE_LATENCY = "reference-cpu"
 ALWAYS_OBSERVED = ("flops", "params", "memory", "latency")  # the rest where they are wanted
 
 
@@ -85,7 +88,7 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
         *,
         objectives: Sequence[str] | None = None,
         budgets: Mapping[str, float] | None = None,
-        latency: str | None = "reference-cpu",
+        latency: str | None = REFERENCE_LATENCY,
         dataflow: str = "X:Y",
         coding: str = "csr",
         repair: str = "least_squares",
@@ -420,17 +423,23 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
         decisions = tuple(
             self.decisions[index].as_plain_data(float(self._values[index])) for index in self._made
         )
-        spec = self.spec
+        strategy = Strategy(*self._made_by(), decisions, dict(metrics), self._evaluator.checksum)
+        return {**metrics, "strategy": strategy.as_dict()}
+
+    def _made_by(self) -> tuple[str, dict[str, Any]]:
+        """Return the id and the arguments with which ``gym.make`` makes this environment again."""
+        if self.spec is None:
+            return "", {}
         # One's own module or data are no plain data; who replays the strategy gives them again.
         kwargs = {
             name: value
-            for name, value in (spec.kwargs if spec else {}).items()
+            for name, value in self.spec.kwargs.items()
             if name not in OWN or isinstance(value, str | os.PathLike)
         }
-        strategy = Strategy(
-            spec.id if spec else "", kwargs, decisions, dict(metrics), self._evaluator.checksum
-        )
-        return {**metrics, "strategy": strategy.as_dict()}
+        if type(self) is not CompressionEnv or self.spec.id in env_ids():
+            return self.spec.id, kwargs
+        # An id of one's own: who applies its strategies need not have imported what registers it.
+        return GENERIC_ID, {"latency": REFERENCE_LATENCY, **kwargs}
 
 
 def _as_strategy(strategy: Strategy | Mapping[str, Any]) -> Strategy:

@@ -178,7 +178,7 @@ def test_a_failing_cell_stops_no_other(tmp_path, capsys):
     ("options", "message"),
     [
         ({"envs": ("ChannelPrune-VGG-v0",)}, "did you mean 'ChannelPrune-VGG16-v0'"),
-        ({"envs": ("ChannelPrune-VGG16-Scalar-v0",)}, "take its id without -Scalar"),
+        ({"envs": ("ChannelPrune-VGG16-Scalar-v0",)}, "search its id without -Scalar"),
         ({"envs": ("tiny_envs:Tony-v0",)}, "did you mean 'Tiny-v0'"),
         ({"envs": ("no_such_module:Tiny-v0",)}, "is its folder on PYTHONPATH?"),
         ({"envs": ("tiny_envs:CartPole-v1",)}, "is a CartPoleEnv, not a prune_gym.env.Compre"),

@@ -1,6 +1,7 @@
 """Networks and data named by strings, and the example that shows one's own network."""
 
 import json
+import os
 import pickle
 import re
 import subprocess
@@ -75,7 +76,48 @@ def test_the_id_that_the_docs_add(own, monkeypatch):
     envs = gym.make_vec("MyPrune-v0", num_envs=2)
     envs.reset(seed=0)
     _, rewards, *_ = envs.step(envs.action_space.sample())
-    assert rewards.shape == (2, gym.make("MyPrune-v0").unwrapped.reward_dim)
+    env = gym.make("MyPrune-v0")
+    assert rewards.shape == (2, env.unwrapped.reward_dim)
+    strategy = play(env, constant(0.0))[2][-1]["strategy"]
+    assert strategy["env_id"] == "ChannelPrune-v0"
+    again = gym.make(strategy["env_id"], **strategy["env_kwargs"])
+    assert again.unwrapped.validate(strategy).reproduced
+
+
+def test_an_id_of_ones_own_on_the_command_line(tmp_path):
+    """It is searched, and in another process its strategies need not be registered any more."""
+    (tmp_path / "my_ids.py").write_text(
+        "import gymnasium as gym\n\n"
+        "gym.register('MyPrune-v0', 'prune_gym.env:CompressionEnv', "
+        "kwargs={'network': 'resnet20'})\n"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    commands = (
+        ["train.py", "--env", "my_ids:MyPrune-v0", "--agent", "random", "--episodes", "1"],
+        ["-m", "prune_gym.cli", "validate", "runs/my_ids-MyPrune-v0-random-0/front/000.json"],
+    )
+    train_py = str(ROOT / "train.py")
+    for command in commands:
+        command = [sys.executable, *(train_py if c == "train.py" else c for c in command)]
+        done = subprocess.run(
+            command, env=environment, cwd=tmp_path, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("env_id", "message"),
+    [
+        ("my_idz:MyPrune-v0", "my_idz.*cannot be imported"),
+        ("json:ChannelPrume-ResNet20-v0", "did you mean 'ChannelPrune-ResNet20-v0'"),
+        ("ChannelPrune-VGG16-Scalar-v0", "search its id without -Scalar"),
+        ("gymnasium.envs.classic_control:CartPole-v1", "is a CartPoleEnv, not a prune_gym"),
+    ],
+)
+def test_ids_that_nobody_searches(env_id, message, tmp_path, capsys):
+    assert train.main(["--env", env_id, "--run", str(tmp_path / "run")]) == 2
+    assert re.search(message, " ".join(capsys.readouterr().err.split()))
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_named_function_on_data_that_ship(own):

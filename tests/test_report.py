@@ -107,9 +107,7 @@ def visited(folder, unfinished, tmp_path_factory):
     page = page.replace("<style>", f"{watch}<style>", 1)
     page = html.escape(page.replace("</body>", f"<script>{VISIT}</script></body>"))
     # A browser's own window has a least width; a frame has none.
-    frames = "".join(
-        f'<iframe width="{w}" height="900" srcdoc="{page}"></iframe>' for w in SCREENS
-    )
+    frames = "".join(f'<iframe width="{w}" height="900" srcdoc="{page}"></iframe>' for w in SCREENS)
     outer = tmp_path_factory.mktemp("page") / "outer.html"
     outer.write_text(f'<!doctype html><pre id="found"></pre>{frames}')
     command = [browser, *FLAGS, "--virtual-time-budget=10000", "--dump-dom", outer.as_uri()]
@@ -191,7 +189,7 @@ def test_versions_and_progress(visited):
         [],
         ["--budget", "flops=0.5", "--budget", "memory=0.3333333333"],
         ["--agent", "abcp", "--preference", "flops=1"],
-        ["--network", "nets:make", "--seed", "7"],
+        ["--network", "nets:make", "--data", "nets:data", "--seed", "7"],
     ],
 )
 def test_the_command_gives_the_same_run(options, folder, tiny_task, tmp_path):
@@ -204,10 +202,10 @@ def test_the_command_gives_the_same_run(options, folder, tiny_task, tmp_path):
 
 def test_a_run_that_train_has_no_options_for_says_so(folder):
     results = read_results(folder)
-    results.config["env_kwargs"] = {"data": "cifar10", "repair": "merge"}
+    results.config["env_kwargs"] = {"bits": [2, 3], "repair": "merge"}
     said = train_command(results)
-    assert said.startswith("# train.py has no option for data, repair;")
-    assert "seed 0, on gym.make('ChannelPrune-VGG16-v0', **{'data': 'cifar10'" in said
+    assert said.startswith("# train.py has no option for bits, repair;")
+    assert "seed 0, on gym.make('ChannelPrune-VGG16-v0', **{'bits': [2, 3]" in said
 
 
 def test_the_command_of_a_point_takes_that_point(folder, unfinished, tmp_path, monkeypatch):

@@ -12,15 +12,12 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-import prune_gym
 from agents import find_agent
 from prune_gym.benchmark.memo import share_memo
 from prune_gym.benchmark.preferences import preference_grid, proposals
-from prune_gym.env import CompressionEnv
-from prune_gym.errors import unknown
-from prune_gym.importing import import_for
 from prune_gym.parallel import single_threaded
 from prune_gym.paths import write_atomically
+from prune_gym.registered import make_env, require_env
 from prune_gym.runs.folder import CONFIG, JOURNAL, InUseError, RunFolder
 from prune_gym.runs.record import RecordRun
 from prune_gym.runs.search import configuration, keep, play
@@ -91,7 +88,9 @@ def make_cells(
             reward.
     """
     for env in envs:
-        _check_env(env)
+        require_env(env)
+        if ":" in env:  # the shipped ones are ours
+            make_env(env)
     for agent in agents:
         find_agent(agent)
     return [
@@ -100,19 +99,6 @@ def make_cells(
         for agent in dict.fromkeys(agents)
         for seed in range(1 if agent in SEEDLESS else seeds)
     ]
-
-
-def _check_env(env: str) -> None:
-    module, _, name = env.rpartition(":")
-    if module:
-        import_for(module, env)
-    known = gym.registry if module else prune_gym.env_ids()
-    if name not in known:
-        raise ValueError(unknown("environment", name, known))
-    if gym.spec(name).additional_wrappers:
-        raise ValueError(f"{env} has a scalar reward; take its id without -Scalar")
-    if module and not isinstance(made := gym.make(name).unwrapped, CompressionEnv):
-        raise ValueError(f"{env} is a {type(made).__name__}, not a prune_gym.env.CompressionEnv")
 
 
 def find_cells(root: Path) -> list[Cell]:

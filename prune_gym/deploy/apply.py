@@ -39,7 +39,7 @@ def environment_named(strategy: Strategy) -> CompressionEnv:
     if strategy.env_id not in env_ids():
         raise ValueError(
             unknown("environment", strategy.env_id, env_ids())
-            + "; a strategy of a network of your own is applied with env.apply(strategy)"
+            + "; a strategy of an environment of your own is applied with env.apply(strategy)"
         )
     try:
         return cast(CompressionEnv, gym.make(strategy.env_id, **strategy.env_kwargs).unwrapped)

@@ -6,7 +6,7 @@ from typing import Any
 
 from prune_gym.runs.results import Results
 
-OPTIONS = {"objectives", "network", "library", "budgets"}  # of the environment, in train.py
+OPTIONS = {"objectives", "network", "data", "library", "budgets"}  # of the environment, in train.py
 
 
 def train_command(results: Results) -> str:
@@ -29,6 +29,7 @@ def train_command(results: Results) -> str:
         "seed": config["seed"],
         "objectives": ",".join(kwargs.get("objectives", ())),
         "network": kwargs.get("network", ""),
+        "data": kwargs.get("data", ""),
         "library": kwargs.get("library", ""),
         "preference": _pairs(config["preference"] or {}),
     }
