@@ -93,14 +93,17 @@ def test_an_id_of_ones_own_on_the_command_line(tmp_path):
     )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
     commands = (
-        ["train.py", "--env", "my_ids:MyPrune-v0", "--agent", "random", "--episodes", "1"],
+        [str(ROOT / "train.py"), "--env", "my_ids:MyPrune-v0", "--agent", "random"]
+        + ["--episodes", "1"],
         ["-m", "prune_gym.cli", "validate", "runs/my_ids-MyPrune-v0-random-0/front/000.json"],
     )
-    train_py = str(ROOT / "train.py")
     for command in commands:
-        command = [sys.executable, *(train_py if c == "train.py" else c for c in command)]
         done = subprocess.run(
-            command, env=environment, cwd=tmp_path, capture_output=True, text=True
+            [sys.executable, *command],
+            env=environment,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
         )
         assert done.returncode == 0, done.stderr
 
