@@ -89,6 +89,7 @@ _CLASSIFIERS: dict[str, Kwargs] = {
 _OWN: dict[str, Kwargs] = {"ChannelPrune": _UNTIMED}
 ENVS: dict[str, Kwargs] = _CLASSIFIERS | _IMAGENET | _OWN | _TABULATED | _DETECTORS
 VERSION = "v0"
+GENERIC_ID = f"ChannelPrune-{VERSION}"  # whose network and data are given by the caller
 DISCRETE_ACTIONS = 8
 
 # Entry points of one environment and of several.

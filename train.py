@@ -175,7 +175,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--env", default="ChannelPrune-VGG16-v0", help="environment id (default: %(default)s)")
-    add("--agent", default="envelope-ddpg", help=f"{', '.join([*AGENTS, *FAMILIES])}:NAME")
+    add(
+        "--agent",
+        default="envelope-ddpg",
+        help=", ".join([*AGENTS, *(f"{family}:NAME" for family in FAMILIES)]),
+    )
     add("--episodes", type=positive, default=150, help="strategies to evaluate (%(default)s)")
     add("--seed", type=natural_number, default=0)
     add("--budget", type=pair, action="append", metavar="COST=SHARE", help="repeatable")

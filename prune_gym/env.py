@@ -10,7 +10,7 @@ import numpy as np
 from gymnasium import spaces
 from torch import nn
 
-from envs_registry import env_ids
+from envs_registry import GENERIC_ID, env_ids
 from prune_gym.actions import as_number
 from prune_gym.budgets import Budgets
 from prune_gym.costs import COSTS, Cost, build_costs
@@ -33,7 +33,6 @@ from prune_gym.validation import ValidationResult, compare
 REWARDS = ("incremental", "terminal")
 MEASURED = "measured"
 OWN = ("network", "data")  # names, or one's own objects
-GENERIC_ID = "ChannelPrune-v0"  # whose network and data are given by the caller
 REFERENCE_LATENCY = "reference-cpu"
 ALWAYS_OBSERVED = ("flops", "params", "memory", "latency")  # the rest where they are wanted
 
@@ -313,7 +312,7 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
         found = {cost.metric: float(cost(realised)[0]) for cost in exact}
         found["accuracy"] = self._evaluator.score(candidate, search)
         claimed = {name: value for name, value in strategy.metrics.items() if name not in timed}
-        same_weights = strategy.weights in ("", self._evaluator.checksum)
+        same_weights = strategy.is_of(self._evaluator.checksum)
         return compare(claimed, found, len(search), same_weights)
 
     def realise(self, strategy: Strategy | Mapping[str, Any]) -> Realised:

@@ -41,6 +41,10 @@ class Strategy:
         """The value of every decision by its kind and name."""
         return {(each["kind"], each["name"]): each["value"] for each in self.decisions}
 
+    def is_of(self, weights: str) -> bool:
+        """Return whether it was, as far as is known, found on the weights of this checksum."""
+        return self.weights in ("", weights)
+
     def as_dict(self) -> dict[str, Any]:
         """Return plain data, as it stands in ``info["strategy"]`` and in the file."""
         return {

@@ -60,7 +60,7 @@ def _check_network(strategy: Strategy, env: CompressionEnv) -> None:
                 f"{network} is not what it was then; search again"
             )
     weights = env.evaluator.checksum
-    if strategy.weights not in ("", weights):
+    if not strategy.is_of(weights):
         raise ValueError(
             f"the strategy was found on other weights (checksum {strategy.weights[:8]}, now "
             f"{weights[:8]}): {network} is not what it was then; `prune-gym validate` says what "

@@ -9,6 +9,7 @@ from prune_gym.errors import unknown
 
 SHIPPED = Path(__file__).parent / "recipes"
 WHOLE = ("epochs", "batch_size", "seed")
+MOST = {"distillation": 1, "label_smoothing": 1, "shift": 0.5}
 
 
 @dataclass(frozen=True)
@@ -44,11 +45,11 @@ class Recipe:
             least = 1 if name in ("epochs", "batch_size") else 0
             if isinstance(value, bool) or not isinstance(value, kinds) or not value >= least:
                 raise ValueError(f"recipe: {name}: expected a {kind} >= {least}, got {value!r}")
-        for name in ("distillation", "label_smoothing"):
-            if getattr(self, name) > 1:
-                raise ValueError(f"recipe: {name}: expected at most 1, got {getattr(self, name)}")
-        if self.shift > 0.5:
-            raise ValueError(f"recipe: shift: expected at most 0.5, got {self.shift}")
+        for name, most in MOST.items():
+            if getattr(self, name) > most:
+                raise ValueError(
+                    f"recipe: {name}: expected at most {most}, got {getattr(self, name)}"
+                )
         if self.temperature == 0:
             raise ValueError("recipe: temperature: expected more than 0")
 

@@ -6,7 +6,9 @@ from typing import Any
 
 from prune_gym.runs.results import Results
 
-OPTIONS = {"objectives", "network", "data", "library", "budgets"}  # of the environment, in train.py
+# Arguments of the environment that are options of train.py; the first take one name.
+NAMED = ("network", "data", "library")
+OPTIONS = {"objectives", "budgets", *NAMED}
 
 
 def train_command(results: Results) -> str:
@@ -28,9 +30,7 @@ def train_command(results: Results) -> str:
         "episodes": config["episodes"],
         "seed": config["seed"],
         "objectives": ",".join(kwargs.get("objectives", ())),
-        "network": kwargs.get("network", ""),
-        "data": kwargs.get("data", ""),
-        "library": kwargs.get("library", ""),
+        **{name: kwargs.get(name, "") for name in NAMED},
         "preference": _pairs(config["preference"] or {}),
     }
     budgets = [f"{name}={share!r}" for name, share in kwargs.get("budgets", {}).items()]
