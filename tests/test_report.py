@@ -336,3 +336,12 @@ def test_runs_of_different_tasks_are_refused(folder, tiny_task, tmp_path, capsys
     message = error_of(capsys, folder, other)
     assert "one page compares runs of one task; environment of" in message
     assert "ChannelPrune-ResNet20-v0" in message
+
+
+def test_runs_on_different_data_are_refused(folder, tmp_path, capsys):
+    other = shutil.copytree(folder, tmp_path / "other")
+    config = json.loads((other / "config.json").read_text())
+    config["env_kwargs"]["data"] = "folder:photos"
+    (other / "config.json").write_text(json.dumps(config))
+    message = error_of(capsys, folder, other)
+    assert "data of" in message and "folder:photos" in message and "the id's" in message

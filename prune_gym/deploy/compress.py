@@ -99,6 +99,7 @@ class Compressed:
         return "\n".join([*lines, f"non-dominated strategies found: {len(self.front)}"])
 
 
+@torch.inference_mode(False)  # a caller may have switched off the gradients that training needs
 def compress(
     network: nn.Module,
     train_data: Any,

@@ -80,7 +80,10 @@ def _require_one_task(runs: Sequence[Results]) -> None:
     for run in runs[1:]:
         for what, mine, other in (
             ("environment", run.config["env"], first.config["env"]),
-            ("network", *(r.config["env_kwargs"].get("network", "the id's") for r in (run, first))),
+            *(
+                (name, *(r.config["env_kwargs"].get(name, "the id's") for r in (run, first)))
+                for name in ("network", "data")
+            ),
             ("objectives", *([o.name for o in r.objectives] for r in (run, first))),
         ):
             if mine != other:
