@@ -27,6 +27,10 @@ def factory():
     torch.manual_seed(0)
     head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10))
     return nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), *head).eval()
+
+
+def broken():
+    return int("seven")  # here
 """
 )
 
@@ -64,6 +68,21 @@ def test_named_functions_on_the_command_line(own, tmp_path, capsys):
     assert train.main([*options, "--run", str(run)]) == 0
     assert cli.main(["apply", str(run / "front/000.json")]) == 0
     assert (run / "front/000.safetensors").is_file()
+
+
+@pytest.mark.parametrize("env_id", ["ChannelPrune-v0", "json:ChannelPrune-v0"])
+def test_an_error_in_ones_own_module_says_where(env_id, package, tmp_path, capsys):
+    options = ["--env", env_id, "--data", f"{package}:broken", "--run", str(tmp_path / "run")]
+    assert train.main(options) == 2
+    line = 1 + MODULE.splitlines().index('    return int("seven")  # here')
+    message = capsys.readouterr().err.strip()
+    assert message.startswith("error: invalid literal for int()")
+    assert message.endswith(f"small.py:{line}, in broken)")
+
+
+def test_an_error_in_nobodys_own_module_has_no_place(tmp_path, capsys):
+    assert cli.main(["apply", str(tmp_path / "none.json")]) == 2
+    assert ".py" not in capsys.readouterr().err
 
 
 def test_the_id_that_the_docs_add(own, monkeypatch):
