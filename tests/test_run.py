@@ -139,7 +139,7 @@ def test_what_tensorboard_shows(finished):
     volumes = [event.value for event in board.Scalars("front/hypervolume")]
     assert volumes == sorted(volumes) and volumes[-1] > 0
     assert board.Tags()["images"] == ["front"]
-    assert "decisions/channels" in board.Tags()["histograms"]
+    assert "strategy/channels" in board.Tags()["histograms"]
 
 
 def test_the_saved_agent_acts(finished):

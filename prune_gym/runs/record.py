@@ -132,9 +132,9 @@ class RecordRun(gym.Wrapper):
         for decision in info["strategy"]["decisions"]:
             share = decision["value"] / decision["of"]
             shares.setdefault(decision["kind"], []).append(share)
-            add(f"{decision['kind']}/{decision['name']}", share, episode)
+            add(f"strategy/{decision['kind']}/{decision['name']}", share, episode)
         for kind, values in shares.items():
-            self.writer.add_histogram(f"decisions/{kind}", np.array(values), episode, bins="fd")
+            self.writer.add_histogram(f"strategy/{kind}", np.array(values), episode, bins="fd")
         if episode % self._image_every == 0:
             self.writer.add_figure("front", self.figure(), episode)
 
