@@ -1,7 +1,7 @@
 """Small networks of every shape that surgery must handle; inputs are 3x8x8."""
 
 import torch
-from torch import nn
+from torch import fx, nn
 from torch.nn import functional as F
 
 from prune_gym.models.resnet import ResNet
@@ -231,6 +231,27 @@ class Broadcast(nn.Module):
         return self.out((x * torch.sigmoid(x)).mean((2, 3)))
 
 
+@fx.wrap
+def stochastic_depth(x, training):
+    """Leave the branch out at random, as torchvision does."""
+    return x * (torch.rand(()) < 0.5) if training else x
+
+
+class Probabilities(nn.Module):
+    """A softmax over channels inside, one over classes at the end, a branch left out at random."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.inner, self.back = conv(3, 8), conv(8, 6), nn.Conv2d(6, 8, 1)
+        self.gates, self.out = nn.Conv2d(8, 5, 1), nn.Linear(5, 4)
+        self.normal = nn.Softmax(dim=1)
+
+    def forward(self, x):
+        x = self.stem(x)
+        x = x + stochastic_depth(self.back(self.inner(x)), self.training)
+        return F.log_softmax(self.out(self.normal(self.gates(x)).mean((2, 3))), dim=1)
+
+
 ZOO = {
     "plain": Tiny,
     "flattened": Flattened,
@@ -246,6 +267,7 @@ ZOO = {
     "broadcast": Broadcast,
     "nested": Nested,
     "long skips": LongSkips,
+    "probabilities": Probabilities,
 }
 
 

@@ -180,6 +180,12 @@ def test_a_gate_belongs_to_the_channels_that_it_multiplies():
     assert block.layers == ("inner", "norm", "pool", "squeeze", "excite")
 
 
+def test_the_channels_of_a_softmax_are_never_cut():
+    table = trace(make("probabilities"), (3, 8, 8))
+    assert {group.name: group.size for group in table.groups} == {"stem.0": 8, "inner.0": 6}
+    assert [block.layers for block in table.blocks] == [("inner.0", "inner.1", "back")]
+
+
 def test_arithmetic_with_numbers_is_understood():
     net = Odd(lambda net, x: (1 - x * 0.5).clamp(min=0) / 6 + (x + x) - 3)
     assert len(trace(net.eval(), (3, 8, 8)).groups) == 2

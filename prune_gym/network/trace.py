@@ -29,7 +29,10 @@ _ELEMENTWISE_MODULES = (
 _ELEMENTWISE_FUNCTIONS = (
     *("relu", "relu_", "relu6", "leaky_relu", "elu", "gelu", "silu", "mish", "tanh", "sigmoid"),
     *("hardswish", "hardsigmoid", "hardtanh", "dropout", "dropout2d", "contiguous", "clamp"),
+    "stochastic_depth",  # torchvision's
 )
+_SOFTMAX_MODULES = (nn.Softmax, nn.LogSoftmax)
+_SOFTMAX_FUNCTIONS = ("softmax", "log_softmax")
 _PRODUCTS = ("mul", "imul", "mul_")  # of a map and its gate, as in squeeze-and-excitation
 _WITH_NUMBERS = (*ADDITIONS, *_PRODUCTS, "sub", "truediv", "div")
 _POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
@@ -106,7 +109,7 @@ class _Tracer(fx.Interpreter):
         self.buffers: list[_Buffer] = []
         self.step_of: dict[fx.Node, int] = {}
         self.outputs: list[np.ndarray] = []
-        self.padded: list[np.ndarray] = []  # units added to zeros of a padded shortcut
+        self.fixed: list[np.ndarray] = []  # units that surgery cannot cut
         self.pads: list[tuple[str, np.ndarray]] = []  # padding modules and their zeros' units
         self.step = 0
 
@@ -153,6 +156,8 @@ class _Tracer(fx.Interpreter):
             return self._in_place(node, source)
         if isinstance(module, _ELEMENTWISE_MODULES):
             return self._in_place(node, source)
+        if isinstance(module, _SOFTMAX_MODULES):
+            return self._softmax(node, source)
         if isinstance(module, _POOLS):
             kernel, stride = (getattr(module, key, None) for key in ("kernel_size", "stride"))
             return self._pool(name, source, result, kernel, stride)
@@ -189,6 +194,8 @@ class _Tracer(fx.Interpreter):
         sources = [self.values[n] for n in node.all_input_nodes if n in self.values]
         if name in _ELEMENTWISE_FUNCTIONS:
             return self._in_place(node, sources[0])
+        if name in _SOFTMAX_FUNCTIONS:
+            return self._softmax(node, sources[0])
         if name in (*ADDITIONS, *_PRODUCTS) and len(sources) == 2:
             shapes = [self.env[n].shape for n in node.all_input_nodes]
             if len({(len(shape), shape[1]) for shape in shapes}) > 1:
@@ -240,6 +247,11 @@ class _Tracer(fx.Interpreter):
             return self._new(source.units, source.size, [source])
         return replace(source, writer="")
 
+    def _softmax(self, node: fx.Node, source: _Tensor) -> _Tensor:
+        """Keep every channel: without one of them the others have other values."""
+        self.fixed.append(source.units)
+        return self._in_place(node, source)
+
     def _is_global_mean(self, node: fx.Node) -> bool:
         args, kwargs = self.fetch_args_kwargs_from_env(node)
         given = kwargs.get("dim", args[1] if len(args) > 1 else None)
@@ -267,7 +279,7 @@ class _Tracer(fx.Interpreter):
             shape = tuple(shape[0])
         if name != "flatten" and len(shape) > 1 and isinstance(shape[1], int) and shape[1] >= 0:
             # The number of channels is written in the network's code; surgery cannot change it.
-            self.padded.append(source.units)
+            self.fixed.append(source.units)
         return self._flatten(node.name, source, result)
 
     def _flatten(self, name: str, source: _Tensor, result: torch.Tensor) -> _Tensor:
@@ -309,7 +321,7 @@ class _Tracer(fx.Interpreter):
     def _merge(self, left: _Tensor, right: _Tensor) -> np.ndarray:
         merged = np.where(left.units == NO_UNIT, right.units, left.units)
         # The amount of padding is written in the network's code, where surgery cannot change it.
-        self.padded.append(merged[(left.units == NO_UNIT) ^ (right.units == NO_UNIT)])
+        self.fixed.append(merged[(left.units == NO_UNIT) ^ (right.units == NO_UNIT)])
         for a, b in zip(left.units, right.units, strict=True):
             if NO_UNIT not in (a, b):
                 self.parent[self._root(a)] = self._root(b)
@@ -358,7 +370,7 @@ class _Tracer(fx.Interpreter):
         """Group the units by the places they occur in and count every tensor in groups."""
         roots = np.array([self._root(unit) for unit in range(len(self.parent))] + [NO_UNIT])
         places = places_of_units(self.layers, self.pads, roots)
-        uncut = np.concatenate([*self.outputs, *self.padded])
+        uncut = np.concatenate([*self.outputs, *self.fixed])
         groups, group_of = group_units(places, set(roots[uncut].tolist()), len(roots))
 
         def count(units: np.ndarray) -> Affine:
