@@ -43,8 +43,8 @@ class NotUnderstoodError(ValueError):
         """Take the layer's (or the operation's) name and what it is."""
         super().__init__(
             f"layer {name!r} ({what}) is not understood, so its channels cannot be grouped; known "
-            "are Conv2d (dense or depthwise), Linear, BatchNorm2d, pooling, activations, softmax, "
-            "flatten, addition, multiplication, concatenation and padding"
+            "are Conv2d, Linear, BatchNorm2d, pooling, activations, softmax, flatten, "
+            "addition, multiplication, concatenation and padding"
         )
 
 

@@ -67,6 +67,21 @@ class Depthwise(nn.Module):
         return self.out(F.adaptive_avg_pool2d(x, 1).flatten(1))
 
 
+class Grouped(nn.Module):
+    """A grouped convolution in a residual block, and a depthwise one with two outputs an input."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.reduce = conv(3, 8), conv(8, 12)
+        self.grouped, self.back = conv(12, 8, groups=4), nn.Conv2d(8, 8, 1)
+        self.pair, self.out = nn.Conv2d(8, 16, 3, 2, groups=8), nn.Linear(16, 4)
+
+    def forward(self, x):
+        x = self.stem(x)
+        x = F.relu(x + self.back(self.grouped(self.reduce(x))))
+        return self.out(F.adaptive_avg_pool2d(F.relu(self.pair(x)), 1).flatten(1))
+
+
 class Concat(nn.Module):
     """Two branches side by side, one of them read twice; batch-norm after the concatenation."""
 
@@ -260,6 +275,7 @@ ZOO = {
     "padded in code": PaddedInCode,
     "padded unevenly": PaddedUnevenly,
     "depthwise": Depthwise,
+    "grouped": Grouped,
     "concat": Concat,
     "preactivation": Preactivation,
     "two norms": TwoNorms,

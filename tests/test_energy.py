@@ -42,7 +42,7 @@ def test_arithmetic_grows_with_the_bits(weight_bits, activation_bits, fan_in):
 
 def one_layer(layer, size=6):
     """Return the table of a network in which ``layer`` is cut at neither end."""
-    return trace(nn.Sequential(layer).eval(), (4, size, size))
+    return trace(nn.Sequential(layer).eval(), (layer.in_channels, size, size))
 
 
 ACCESSES = {
@@ -64,6 +64,15 @@ def test_accesses_by_hand(dataflow):
     picojoules += WRITE_PJ * 32 * begun + (READ_PJ + WRITE_PJ) * 32 * visits
     found = Energy(table, dataflow)(Realised(table.full[None]))
     assert found[0] == pytest.approx(1e-9 * picojoules, rel=1e-12)
+
+
+@pytest.mark.parametrize("dataflow", DATAFLOWS)
+@pytest.mark.parametrize(("inputs", "outputs", "groups"), [(8, 12, 4), (4, 8, 4), (4, 4, 4)])
+def test_the_groups_of_a_convolution_are_as_many_convolutions(inputs, outputs, groups, dataflow):
+    together = one_layer(nn.Conv2d(inputs, outputs, 3, groups=groups))
+    alone = one_layer(nn.Conv2d(inputs // groups, outputs // groups, 3))
+    all_of_it, one = (Energy(t, dataflow)(Realised(t.full[None]))[0] for t in (together, alone))
+    assert all_of_it == pytest.approx(groups * one, rel=1e-12)
 
 
 def loop_nest(dataflow, density, rng):
@@ -104,7 +113,7 @@ def test_accesses_with_zeros_are_those_of_the_loop_nest_on_average(dataflow):
 
 
 @pytest.mark.parametrize("dataflow", DATAFLOWS)
-@pytest.mark.parametrize("name", ["plain", "depthwise", "padded shortcut"])
+@pytest.mark.parametrize("name", ["plain", "depthwise", "grouped", "padded shortcut"])
 @given(st.data())
 @settings(max_examples=25, deadline=None)
 def test_less_of_anything_costs_no_more(name, dataflow, data):

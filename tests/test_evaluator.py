@@ -13,7 +13,7 @@ from prune_gym.network.trace import trace
 
 IMAGES = torch.randn(256, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 OTHERS = torch.randn(256, 3, 8, 8, generator=torch.Generator().manual_seed(1))
-NETS = ["plain", "flattened", "residual", "depthwise", "concat"]
+NETS = ["plain", "flattened", "residual", "depthwise", "grouped", "concat"]
 
 
 class Task:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nets import Tiny
+from nets import Tiny, make
 
 from prune_gym import models
 from prune_gym.cli import main
@@ -277,6 +277,15 @@ def test_grids_reach_from_the_fewest_channels_to_all(size):
     points = grid(size)
     assert points[0] == min(size, -(-size // 64) * 8) and points[-1] == size
     assert points == sorted(set(points))
+
+
+def test_a_grid_counts_the_channels_that_each_one_stands_for():
+    """Of 32 groups of four: one to four channels of each are 32 to 128."""
+    assert grid(4, each=32) == [1, 2, 3, 4]
+    assert grid(128, each=1) == [16, 32, 48, 64, 96, 128]
+    table = trace(make("grouped"), (3, 8, 8))
+    assert {int(widths[1]) for widths in lattice(table)} == {2, 3}
+    assert {int(widths[1]) for widths in random_strategies(table, 90, 0)} == {2, 3}
 
 
 def test_the_lattice_shows_every_layer_all_pairs():

@@ -41,6 +41,29 @@ def test_merge_is_exact_where_removed_channels_are_mixes_of_kept_ones():
     assert merged[0].out_channels == 4
 
 
+def test_merge_is_exact_within_the_groups_of_a_convolution():
+    """In both groups the last two of four channels are mixes of the first two, others in each."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 6, 3, groups=2), nn.Flatten())
+    net.append(nn.Linear(216, 4)).eval().requires_grad_(False)
+    for first, mix in ((0, [[1.0, 2], [0, -1]]), (4, [[0.5, 0], [1, 1]])):
+        kept = slice(first, first + 2)
+        net[0].weight[first + 2 : first + 4] = torch.tensordot(
+            torch.tensor(mix), net[0].weight[kept], dims=1
+        )
+        net[0].bias[first + 2 : first + 4] = torch.tensor(mix) @ net[0].bias[kept]
+    table = trace(net, (3, 8, 8))
+    calibration = calibrate(net, table, IMAGES)
+    assert [group.size for group in table.groups] == [4, 3]
+    assert calibration.errors[0][2] < 1e-4 < calibration.errors[0][1]
+    kept = [np.arange(2), np.arange(3)]
+    cut = cut_and_repair(net, table, kept, "none", calibration, IMAGES)
+    merged = cut_and_repair(net, table, kept, "merge", calibration, IMAGES)
+    error = [float((each(IMAGES) - net(IMAGES)).square().mean().sqrt()) for each in (cut, merged)]
+    assert error[1] < 0.03 * error[0]
+    assert (merged[1].groups, merged[1].in_channels, merged[1].out_channels) == (2, 4, 6)
+
+
 def test_four_of_eight_dependent_channels_lose_nothing():
     """The greedy order finds a basis, and the curve says that it suffices."""
     torch.manual_seed(0)

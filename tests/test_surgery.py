@@ -180,6 +180,15 @@ def test_a_gate_belongs_to_the_channels_that_it_multiplies():
     assert block.layers == ("inner", "norm", "pool", "squeeze", "excite")
 
 
+def test_the_groups_of_a_convolution_are_cut_alike():
+    table = trace(make("grouped"), (3, 8, 8))
+    groups = {group.name: (group.size, group.channels_each) for group in table.groups}
+    assert groups == {"stem.0": (8, 1), "reduce.0": (3, 4), "grouped.0": (2, 4)}
+    small = cut(make("grouped"), table, [np.arange(5), np.arange(2), np.arange(1)])
+    assert (small.grouped[0].groups, small.grouped[0].in_channels) == (4, 8)
+    assert (small.pair.groups, small.pair.in_channels, small.pair.out_channels) == (5, 5, 10)
+
+
 def test_the_channels_of_a_softmax_are_never_cut():
     table = trace(make("probabilities"), (3, 8, 8))
     assert {group.name: group.size for group in table.groups} == {"stem.0": 8, "inner.0": 6}

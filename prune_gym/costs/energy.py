@@ -59,7 +59,9 @@ class Energy:
             raise ValueError(unknown("dataflow", dataflow, DATAFLOWS))
         self._table, self._dataflow = table, dataflow
         layers = [table.layers[index] for index in table.weighted]
-        self._dense = np.array([layer.kind != "depthwise" for layer in layers])
+        self._depthwise = np.array([layer.kind == "depthwise" for layer in layers])
+        self._groups = np.array([layer.groups for layer in layers], dtype=np.float64)
+        self._full_rows = table.weight_shapes(table.full[None])[0][0]
         height, width = np.array([layer.out_size for layer in layers], dtype=np.float64).T
         rows, columns = np.array([layer.kernel for layer in layers], dtype=np.float64).T
         self._sizes = {"X": width, "Y": height, "FX": columns, "FY": rows}
@@ -72,7 +74,8 @@ class Energy:
         density = None if realised.density is None else nonzeros / np.maximum(weights, 1)
         d = self._sizes | {
             "CI": columns / (self._sizes["FX"] * self._sizes["FY"]),
-            "CO": np.where(self._dense, rows, 1.0),
+            # A depthwise layer loses groups; what each of them writes stays.
+            "CO": np.where(self._depthwise, self._full_rows, rows) / self._groups,
         }
         by_input, by_weight, by_sum = sharing(self._dataflow, d)
         weight_bits, activation_bits = (

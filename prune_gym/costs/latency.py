@@ -26,9 +26,10 @@ def signature(layer: Layer, inputs: int, outputs: int) -> str:
 
     Example: ``"conv 3x3 stride 1 on 32x32, 64 to 128"``.
     """
+    grouped = f" in {layer.groups} groups" if layer.kind == "conv" and layer.groups > 1 else ""
     return (
         f"{layer.kind} {layer.kernel[0]}x{layer.kernel[1]} stride {layer.stride} "
-        f"on {layer.in_size[0]}x{layer.in_size[1]}, {inputs} to {outputs}"
+        f"on {layer.in_size[0]}x{layer.in_size[1]}, {inputs} to {outputs}{grouped}"
     )
 
 

@@ -1,5 +1,7 @@
 """How many channels of a group stay (AMC, MCMC)."""
 
+import math
+
 import numpy as np
 
 from prune_gym.decisions.decision import Decision
@@ -13,7 +15,7 @@ def channel_decisions(evaluator: Evaluator, rules: Rules) -> list[Decision]:
     position = {layer.name: i for i, layer in enumerate(table.layers)}
     decisions = []
     for index, group in enumerate(table.groups):
-        options = widths(group.size, rules)
+        options = widths(group.size, rules, group.channels_each)
         layer = position[next(m.module for m in group.members if m.dim == "out")]
         lost = errors[index][options]
         inside = table.block_around(member.module for member in group.members)
@@ -26,9 +28,13 @@ def channel_decisions(evaluator: Evaluator, rules: Rules) -> list[Decision]:
     return decisions
 
 
-def widths(size: int, rules: Rules) -> np.ndarray:
-    """Return the widths that a group of ``size`` channels may be cut to, ascending."""
+def widths(size: int, rules: Rules, each: int = 1) -> np.ndarray:
+    """Return the widths that a group of ``size`` channels may be cut to, ascending.
+
+    Where one of them stands for ``each`` output channels, those are multiples of ``round_to``.
+    """
     lowest = max(1, int(np.ceil(rules.min_keep * size - 1e-9)))
-    first = -(-lowest // rules.round_to) * rules.round_to
-    multiples = np.arange(first, size + 1, rules.round_to)
+    step = rules.round_to // math.gcd(rules.round_to, each)
+    first = -(-lowest // step) * step
+    multiples = np.arange(first, size + 1, step)
     return np.unique(np.append(multiples, size)).astype(np.int64)

@@ -213,7 +213,7 @@ def _check(evaluator: Evaluator) -> None:
 
 
 def _round_to(table: LayerTable) -> int:
-    smallest = min((group.size for group in table.groups), default=1)
+    smallest = min((group.size * group.channels_each for group in table.groups), default=1)
     return next((each for each in ROUND_TO if smallest >= 4 * each), 1)
 
 

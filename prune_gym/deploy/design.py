@@ -1,5 +1,7 @@
 """Which widths are measured: a lattice over every layer's inputs and outputs, and random ones."""
 
+import math
+
 import numpy as np
 
 from prune_gym.network.table import LayerTable
@@ -11,14 +13,23 @@ PRIMES = (2, 3, 5, 7, 11, 13, 17, 19)
 NOISE = 0.3  # of a group's ratio about the strategy's, in units of actions in [-1, 1]
 
 
-def grid(size: int) -> list[int]:
-    """Return the widths at which a group of ``size`` channels is measured, ascending."""
-    least = _least(size)
-    return sorted({least, size, *(step for step in STEPS if least < step < size)})
+def grid(size: int, each: int = 1) -> list[int]:
+    """Return the widths at which a group of ``size`` channels is measured, ascending.
+
+    One of them stands for ``each`` output channels.
+    """
+    least = _least(size, each)
+    steps = (-(-step // each) for step in STEPS)
+    return sorted({least, size, *(step for step in steps if least < step < size)})
 
 
-def _least(size: int) -> int:
-    return min(size, int(-(-size * LEAST_KEPT // ROUND_TO)) * ROUND_TO)
+def _least(size: int, each: int) -> int:
+    step = _step(each)
+    return min(size, int(-(-size * LEAST_KEPT // step)) * step)
+
+
+def _step(each: int) -> int:
+    return ROUND_TO // math.gcd(ROUND_TO, each)
 
 
 def lattice(table: LayerTable) -> list[np.ndarray]:
@@ -27,7 +38,7 @@ def lattice(table: LayerTable) -> list[np.ndarray]:
     In run (u, v) group g takes the width with index ``u + slope_g * v`` modulo a prime p, and
     groups that share a layer have different slopes: over the p * p runs each pair comes up once.
     """
-    grids = [grid(group.size) for group in table.groups]
+    grids = [grid(group.size, group.channels_each) for group in table.groups]
     most = max((len(widths) for widths in grids), default=1)
     prime = next(p for p in PRIMES if p >= most)
     slopes = _slopes(table, prime)
@@ -62,16 +73,17 @@ def _slopes(table: LayerTable, prime: int) -> list[int]:
 def random_strategies(table: LayerTable, count: int, seed: int) -> list[np.ndarray]:
     """Return strategies around random overall ratios, as the agent ``random-ratio`` plays them.
 
-    Widths are multiples of eight from an eighth of the channels, ``int (groups,)`` each.
+    They leave multiples of eight channels from an eighth of them on, ``int (groups,)`` each.
     """
     rng = np.random.default_rng(seed)
     full = table.full
-    least = np.array([_least(int(size)) for size in full])
+    least = np.array([_least(group.size, group.channels_each) for group in table.groups])
+    step = np.array([_step(group.channels_each) for group in table.groups])
     strategies = []
     for _ in range(count):
         noise = rng.normal(0.0, NOISE, size=len(full))
         actions = np.clip(rng.uniform(-1.0, 1.0) + noise, -1.0, 1.0)
         widths = least + (full - least) * (actions + 1) / 2
-        rounded = ROUND_TO * np.rint(widths / ROUND_TO)
+        rounded = step * np.rint(widths / step)
         strategies.append(np.clip(rounded, least, full).astype(np.int64))
     return strategies

@@ -147,12 +147,15 @@ def _by_layer(timed: Timed, offset: float) -> tuple[dict, dict]:
 
 def _channels(table: LayerTable, count: Affine) -> list[float]:
     """Return the grid of a channel count: that of its groups, all cut alike."""
-    groups = [(n, g.size) for n, g in zip(count.per_group, table.groups, strict=True) if n]
+    groups = [(n, group) for n, group in zip(count.per_group, table.groups, strict=True) if n]
     if not groups:
         return [float(count.constant)]
+    each = max(group.channels_each for _, group in groups)
     if len(groups) == 1:
-        return [float(count.constant + groups[0][0] * width) for width in grid(groups[0][1])]
-    return [float(each) for each in grid(count.constant + sum(n * size for n, size in groups))]
+        n, group = groups[0]
+        return [float(count.constant + n * width) for width in grid(group.size, each)]
+    total = count.constant + sum(n * group.size for n, group in groups)
+    return [float(width) for width in grid(total, each)]
 
 
 def _layer(

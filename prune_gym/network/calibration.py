@@ -13,6 +13,7 @@ input channels over a few hundred training images. From G follow, with no furthe
 """
 
 import copy
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import cast
 
@@ -32,7 +33,8 @@ class Calibration:
     """Second moments and channel orders of one network.
 
     Attributes:
-        moments: consumer -> G, ``float32 (inputs, inputs)``.
+        moments: consumer -> G, ``float32 (inputs, inputs)``; of a grouped convolution one for
+            each of its groups, ``(groups, inputs, inputs)``.
         statistics: batch-norm layer -> mean and variance of its input over the calibration images,
             ``float32 (2, channels)``.
         orders: per group, its channels from the most to the least worth keeping, ``int64 (size,)``.
@@ -78,7 +80,9 @@ def _second_moments(
     def record(name: str):
         def hook(module: nn.Module, inputs: tuple[torch.Tensor]) -> None:
             x = inputs[0].transpose(0, 1).flatten(1)
-            moments[name] = moments.get(name, 0) + (x @ x.T).double()
+            if isinstance(module, nn.Conv2d) and module.groups > 1:
+                x = x.unflatten(0, (module.groups, -1))
+            moments[name] = moments.get(name, 0) + (x @ x.mT).double()
 
         return hook
 
@@ -138,11 +142,19 @@ def _rank(
             at = torch.from_numpy(member.positions)
             weight = network.get_submodule(member.module).get_parameter("weight").detach().double()
             # A channel that stands at m positions (a flattened map) is the sum of m parts.
-            for column in at.T:
-                moment = moments[member.module][column][:, column]
-                flat = weight.index_select(1, column).transpose(0, 1).flatten(1)
-                pairs.append((flat @ flat.T, moment))
+            for rows, moment in by_groups(weight, moments[member.module]):
+                for column in at.T:
+                    flat = rows.index_select(1, column).transpose(0, 1).flatten(1)
+                    pairs.append((flat @ flat.T, moment[column][:, column]))
     return greedy_order(pairs)
+
+
+def by_groups(
+    weight: torch.Tensor, moments: torch.Tensor
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield the weights of each of a layer's groups with the second moments of what they read."""
+    each = moments if moments.ndim == 3 else moments[None]
+    yield from zip(weight.chunk(len(each)), each, strict=True)
 
 
 def greedy_order(

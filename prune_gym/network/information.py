@@ -76,9 +76,15 @@ def importance(
     for name, carried in information.items():
         outputs = torch.from_numpy(carried).clamp_min(1e-6).sqrt()
         moment = calibration.moments.get(name)  # None: it reads the images
-        inputs = torch.ones(1) if moment is None else torch.from_numpy(np.sqrt(np.diag(moment)))
+        inputs = torch.ones(1) if moment is None else torch.from_numpy(_sizes_of_inputs(moment))
         factors[name] = (outputs, inputs)
     return factors
+
+
+def _sizes_of_inputs(moment: np.ndarray) -> np.ndarray:
+    """Return the root of the inputs' energies, ``(inputs,)``; of groups it is their mean."""
+    energies = np.diagonal(moment, axis1=-2, axis2=-1)
+    return np.sqrt(energies.reshape(-1, energies.shape[-1]).mean(0))
 
 
 def _learn(

@@ -17,7 +17,7 @@ from torch import fx, nn
 
 from prune_gym.errors import unknown
 from prune_gym.network.blocks import skip_blocks
-from prune_gym.network.calibration import Calibration, batch_statistics
+from prune_gym.network.calibration import Calibration, batch_statistics, by_groups
 from prune_gym.network.least_squares import Reference, fit
 from prune_gym.network.surgery import cut, kept_positions
 from prune_gym.network.table import Block, LayerTable
@@ -89,9 +89,15 @@ def merge(
         removed[keep] = False
         if not removed.any():
             continue
-        moment = torch.from_numpy(calibration.moments[name])
-        mix = _mix(moment, keep, removed)
-        lost = torch.tensordot(mix, weight[:, removed].float(), dims=([1], [1])).transpose(0, 1)
+        moments = torch.from_numpy(calibration.moments[name])
+        lost = torch.cat(
+            [
+                torch.tensordot(
+                    _mix(moment, keep, removed), rows[:, removed].float(), dims=([1], [1])
+                ).transpose(0, 1)
+                for rows, moment in by_groups(weight, moments)
+            ]
+        )
         if (name, "out") in positions:
             lost = lost.index_select(0, positions[name, "out"])
         candidate.get_submodule(name).get_parameter("weight").add_(lost)

@@ -97,9 +97,9 @@ def _set_sizes(module: nn.Module) -> None:
     elif isinstance(module, nn.Linear):
         module.out_features, module.in_features = module.weight.shape
     elif isinstance(module, nn.Conv2d):
+        if 1 < module.groups == module.in_channels:  # depthwise
+            module.groups = module.weight.shape[0] * module.groups // module.out_channels
         module.out_channels = module.weight.shape[0]
-        if module.groups > 1:
-            module.groups = module.out_channels
         module.in_channels = module.weight.shape[1] * module.groups
 
 

@@ -39,6 +39,7 @@ class Layer:
         inputs: channels that each output channel reads (1 for depthwise).
         outputs: output channels.
         follows: for batch-norm, the layer whose output it normalises ("" where there is none).
+        groups: of a convolution; cut, a depthwise one has fewer.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Layer:
     inputs: Affine
     outputs: Affine
     follows: str = ""
+    groups: int = 1
 
     @property
     def has_weight(self) -> bool:
@@ -87,6 +89,14 @@ class Group:
     name: str
     size: int
     members: tuple[Member, ...]
+
+    @property
+    def channels_each(self) -> int:
+        """Output channels that one channel of it stands for: of a grouped convolution, one a group.
+
+        1 but for what is cut alike in equal parts.
+        """
+        return min(m.positions.shape[1] for m in self.members if m.dim == "out")
 
 
 @dataclass(frozen=True)

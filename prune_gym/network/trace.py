@@ -177,17 +177,20 @@ class _Tracer(fx.Interpreter):
         if result.ndim != (2 if isinstance(module, nn.Linear) else 4):
             raise NotUnderstoodError(name, f"on a tensor of {result.ndim} dimensions")
         kind: Kind = "linear" if isinstance(module, nn.Linear) else "conv"
-        if isinstance(module, nn.Conv2d) and module.groups > 1:
-            if not module.groups == module.in_channels == module.out_channels:
-                raise NotUnderstoodError(name, f"a convolution with groups={module.groups}")
-            kind = "depthwise"
-        units = source.units if kind == "depthwise" else self._fresh(result.shape[1])
+        reads, writes = source.units, self._fresh(result.shape[1])
+        groups = module.groups if isinstance(module, nn.Conv2d) else 1
+        if 1 < groups == len(reads):
+            kind, writes = "depthwise", np.repeat(reads, result.shape[1] // groups)
+        elif groups > 1:
+            reads = self._tied(reads, groups)[: len(reads) // groups]
+            writes = self._tied(writes, groups)
         kernel = _pair(module.kernel_size) if isinstance(module, nn.Conv2d) else (1, 1)
         stride = _pair(module.stride)[0] if isinstance(module, nn.Conv2d) else 1
         vectors = int(module.bias is not None)
-        self._layer(name, kind, source, result, units, vectors, kernel, stride)
+        read = replace(source, units=reads)
+        self._layer(name, kind, read, result, writes, vectors, kernel, stride, groups)
         self.buffers[source.buffer].readers.add(name)
-        return replace(self._new(units, _size(result)), writer=name)
+        return replace(self._new(writes, _size(result)), writer=name)
 
     def _function(self, node: fx.Node, result: torch.Tensor) -> _Tensor:
         target, name = node.target, function_name(node)
@@ -201,7 +204,8 @@ class _Tracer(fx.Interpreter):
             if len({(len(shape), shape[1]) for shape in shapes}) > 1:
                 shown = " and ".join(str(tuple(shape)) for shape in shapes)
                 raise NotUnderstoodError(node.name, f"{name} of different channels, {shown}")
-            return self._new(self._merge(*sources), _size(result), sources)
+            merged = self._merge(*(source.units for source in sources))
+            return self._new(merged, _size(result), sources)
         if name in _WITH_NUMBERS and len(node.all_input_nodes) == 1:
             return self._in_place(node, sources[0])
         if name == "expand_as" and result.shape[1] == len(sources[0].units):
@@ -295,11 +299,7 @@ class _Tracer(fx.Interpreter):
             raise NotUnderstoodError(node.name, "chunk along another dimension than the channels")
         if len({part.shape[1] for part in parts}) > 1:
             raise NotUnderstoodError(node.name, "chunk into parts of different size")
-        for units in source.units.reshape(len(parts), -1)[1:]:
-            self._merge(
-                replace(source, units=source.units[: len(units)]), replace(source, units=units)
-            )
-        return source
+        return replace(source, units=self._tied(source.units, len(parts)))
 
     def _pad_channels(
         self, name: str, module: nn.ConstantPad3d, source: _Tensor, result: torch.Tensor
@@ -318,11 +318,18 @@ class _Tracer(fx.Interpreter):
         before, after = amounts[4:6] if len(amounts) >= 6 else (0, 0)
         return np.pad(source.units, (before, after), constant_values=NO_UNIT)
 
-    def _merge(self, left: _Tensor, right: _Tensor) -> np.ndarray:
-        merged = np.where(left.units == NO_UNIT, right.units, left.units)
+    def _tied(self, units: np.ndarray, parts: int) -> np.ndarray:
+        """Make channels at the same place of equal parts one unit; return the units, ``(n,)``."""
+        first, *others = units.reshape(parts, -1)
+        for other in others:
+            first = self._merge(first, other)
+        return np.tile(first, parts)
+
+    def _merge(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        merged = np.where(left == NO_UNIT, right, left)
         # The amount of padding is written in the network's code, where surgery cannot change it.
-        self.fixed.append(merged[(left.units == NO_UNIT) ^ (right.units == NO_UNIT)])
-        for a, b in zip(left.units, right.units, strict=True):
+        self.fixed.append(merged[(left == NO_UNIT) ^ (right == NO_UNIT)])
+        for a, b in zip(left, right, strict=True):
             if NO_UNIT not in (a, b):
                 self.parent[self._root(a)] = self._root(b)
         return merged
@@ -337,13 +344,16 @@ class _Tracer(fx.Interpreter):
         vectors: int,
         kernel: tuple[int, int] = (1, 1),
         stride: int = 1,
+        groups: int = 1,
     ) -> None:
         if kind != "pool" and any(layer.name == name for layer, *_ in self.layers):
             raise NotUnderstoodError(name, "a module that is called twice")
         nothing = Affine(0, ())
         follows = source.writer if kind == "batch_norm" else ""
         sizes = (source.size, _size(result))
-        layer = Layer(name, kind, kernel, stride, *sizes, vectors, nothing, nothing, follows)
+        layer = Layer(
+            name, kind, kernel, stride, *sizes, vectors, nothing, nothing, follows, groups
+        )
         reads = source.units if kind in ("conv", "linear") else None
         self.layers.append((layer, reads, units))
 
