@@ -226,6 +226,13 @@ def test_cifar_files_with_wrong_numbers_of_images(offline):
         cifar10.load()
 
 
+@pytest.fixture(scope="session")
+def digits_cache():
+    """Return what a whole cache of the digits holds."""
+    digits.load()
+    return (cache_home() / digits.CACHE).read_bytes()
+
+
 def same_digits(data):
     expected = datasets.load("digits")
     for name in ("train", "search", "test"):
@@ -234,17 +241,17 @@ def same_digits(data):
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "garbage"])
-def test_a_corrupt_digits_cache_is_rebuilt(offline, tmp_path, damage):
-    same_digits(digits.load())
+def test_a_corrupt_digits_cache_is_rebuilt(digits_cache, offline, tmp_path, damage):
     cache = tmp_path / "cache" / "prune-gym" / digits.CACHE
-    whole = cache.read_bytes()
-    flipped = bytearray(whole)
-    flipped[len(whole) // 2] ^= 0xFF
+    half = len(digits_cache) // 2
+    flipped = bytearray(digits_cache)
+    flipped[half] ^= 0xFF
+    cache.parent.mkdir(parents=True)
     cache.write_bytes(
-        {"truncated": whole[: len(whole) // 2], "flipped": flipped, "garbage": b"PK"}[damage]
+        {"truncated": digits_cache[:half], "flipped": flipped, "garbage": b"PK"}[damage]
     )
     same_digits(digits.load())
-    assert cache.read_bytes() == whole
+    assert cache.read_bytes() == digits_cache
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "empty"])
