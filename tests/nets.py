@@ -267,6 +267,22 @@ class Probabilities(nn.Module):
         return F.log_softmax(self.out(self.normal(self.gates(x)).mean((2, 3))), dim=1)
 
 
+class Learned(nn.Module):
+    """Activations with a slope for each channel or for all, and batch-norms of vectors."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.slopes = nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6)), nn.PReLU(6)
+        self.inner, self.slope = nn.Conv2d(6, 5, 3, padding=1), nn.PReLU()
+        self.flat = nn.BatchNorm1d(5 * 4)
+        self.hidden = nn.Sequential(nn.Linear(20, 9, bias=False), nn.BatchNorm1d(9), nn.PReLU(9))
+        self.out = nn.Linear(9, 4)
+
+    def forward(self, x):
+        x = self.slope(self.inner(self.slopes(self.stem(x))))
+        return self.out(self.hidden(self.flat(torch.flatten(F.max_pool2d(x, 3), 1))))
+
+
 ZOO = {
     "plain": Tiny,
     "flattened": Flattened,
@@ -284,6 +300,7 @@ ZOO = {
     "nested": Nested,
     "long skips": LongSkips,
     "probabilities": Probabilities,
+    "learned": Learned,
 }
 
 
@@ -293,9 +310,11 @@ def make(name):
         torch.manual_seed(1)
         net = ZOO[name]()
         for module in net.modules():
-            if isinstance(module, nn.BatchNorm2d):
+            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
                 nn.init.uniform_(module.weight, 0.5, 1.5)
                 nn.init.normal_(module.bias, std=0.3)
                 nn.init.normal_(module.running_mean, std=0.3)
                 nn.init.uniform_(module.running_var, 0.5, 1.5)
+            elif isinstance(module, nn.PReLU):
+                nn.init.uniform_(module.weight, -0.5, 0.5)
     return net.eval().requires_grad_(False)

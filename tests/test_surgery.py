@@ -189,6 +189,14 @@ def test_the_groups_of_a_convolution_are_cut_alike():
     assert (small.pair.groups, small.pair.in_channels, small.pair.out_channels) == (5, 5, 10)
 
 
+def test_slopes_of_single_channels_are_cut_and_a_shared_one_stays():
+    table = trace(make("learned"), (3, 8, 8))
+    small = cut(make("learned"), table, [np.array([1, 2, 5]), np.arange(2), np.arange(4)])
+    assert torch.equal(small.slopes.weight, make("learned").slopes.weight[[1, 2, 5]])
+    assert (small.slopes.num_parameters, small.slope.num_parameters) == (3, 1)
+    assert (small.flat.num_features, small.hidden[1].num_features) == (8, 4)
+
+
 def test_the_channels_of_a_softmax_are_never_cut():
     table = trace(make("probabilities"), (3, 8, 8))
     assert {group.name: group.size for group in table.groups} == {"stem.0": 8, "inner.0": 6}

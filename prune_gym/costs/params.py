@@ -7,7 +7,7 @@ from prune_gym.realised import Realised
 
 
 class Params:
-    """Weights, biases and batch-norm's scales and shifts, as ``net.parameters()`` counts them.
+    """Weights, biases, scales, shifts and slopes, as ``net.parameters()`` counts them.
 
     Weights that are pruned away one by one are not counted.
     """

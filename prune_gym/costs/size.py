@@ -3,7 +3,7 @@
 import numpy as np
 
 from prune_gym.errors import unknown
-from prune_gym.network.table import LayerTable
+from prune_gym.network.table import Layer, LayerTable
 from prune_gym.realised import FLOAT_BITS, Realised
 
 CODINGS = ("dense", "coo", "csr")
@@ -35,14 +35,7 @@ class Size:
             raise ValueError(unknown("coding", coding, CODINGS))
         self._table, self._coding = table, coding
         folded = {layer.follows for layer in table.layers}
-        self._vectors = np.array(
-            [
-                float(layer.vectors > 0 or layer.name in folded)
-                if layer.has_weight
-                else 4.0 * (layer.kind == "batch_norm" and not layer.follows)
-                for layer in table.layers
-            ]
-        )
+        self._vectors = np.array([_vectors(layer, folded) for layer in table.layers])
 
     def __call__(self, realised: Realised) -> np.ndarray:
         """Return bytes of n strategies, float64 (n,)."""
@@ -71,6 +64,15 @@ class Size:
         if realised.activation_bits is not None:  # a scale per layer
             count += ((realised.activation_bits < FLOAT_BITS) & runs).sum(axis=1)
         return count
+
+
+def _vectors(layer: Layer, folded: set[str]) -> float:
+    """Return the float32 numbers per output channel that are stored beside a layer's weight."""
+    if layer.has_weight:
+        return float(layer.vectors > 0 or layer.name in folded)
+    if layer.kind == "batch_norm":  # scale, shift, mean and variance
+        return 0.0 if layer.follows else 4.0
+    return float(layer.vectors)
 
 
 def value_bits(coding: str, bits: Numbers, nonzeros: Numbers, weights: Numbers) -> np.ndarray:

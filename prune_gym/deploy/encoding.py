@@ -13,11 +13,10 @@ import torch
 from torch import nn
 
 from prune_gym.costs.size import place_bits, rice, value_bits
+from prune_gym.network.norms import BatchNorm
 from prune_gym.network.quantise import Quantised
 from prune_gym.network.table import LayerTable
 from prune_gym.realised import FLOAT_BITS, Realised
-
-NORM = ("weight", "bias", "running_mean", "running_var")
 
 
 @dataclass(frozen=True)
@@ -75,9 +74,7 @@ def encode(network: nn.Module, table: LayerTable, realised: Realised, coding: st
             parts.append(_pack_values(masks[at], shape.bits))
             parts.append(np.packbits(_places(at, shape, coding)).tobytes())
         parts += [tensor.numpy().tobytes() for tensor in _vectors(module)]
-    for name in _unfolded(network, table):
-        state = network.get_submodule(name).state_dict()
-        parts += [state[key].numpy().tobytes() for key in NORM]
+    parts += [tensor.numpy().tobytes() for tensor in _between(network, table)]
     return b"".join(parts)
 
 
@@ -103,10 +100,8 @@ def decode(
         target.data = torch.tensor(weight.reshape(target.shape))
         for tensor in _vectors(module):
             tensor.copy_(reader.floats(tensor))
-    for name in _unfolded(network, table):
-        state = network.get_submodule(name).state_dict()
-        for key in NORM:
-            state[key].copy_(reader.floats(state[key]))
+    for tensor in _between(network, table):
+        tensor.copy_(reader.floats(tensor))
     reader.close()
     return network
 
@@ -124,11 +119,15 @@ def _vectors(module: nn.Module) -> list[torch.Tensor]:
     return [tensor.detach() for tensor in tensors if tensor is not None]
 
 
-def _unfolded(network: nn.Module, table: LayerTable) -> list[str]:
-    """Return the batch-norms that no convolution could take in."""
+def _between(network: nn.Module, table: LayerTable) -> list[torch.Tensor]:
+    """Return the float32 tensors of what stands between the layers with weights.
+
+    They are of batch-norms that no layer could take in, and of PReLUs; skipped blocks have none.
+    """
     modules = dict(network.named_modules())
-    names = [layer.name for layer in table.layers if layer.kind == "batch_norm"]
-    return [name for name in names if isinstance(modules.get(name), nn.BatchNorm2d)]
+    found = [modules.get(layer.name) for layer in table.layers if not layer.has_weight]
+    states = [each.state_dict() for each in found if isinstance(each, BatchNorm | nn.PReLU)]
+    return [x for state in states for x in state.values() if x.is_floating_point()]
 
 
 def _kept(masks: np.ndarray, count: int) -> np.ndarray:

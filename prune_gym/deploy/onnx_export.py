@@ -6,6 +6,7 @@ import warnings
 import torch
 from torch import nn
 
+from prune_gym.costs.latency import TIMED
 from prune_gym.network.table import LayerTable
 
 # Operators of the layers in a layer table; every other node belongs to one of these layers.
@@ -44,7 +45,7 @@ def owners(model: bytes, table: LayerTable) -> dict[str, str]:
     """
     import onnx
 
-    layers = [layer for layer in table.layers if layer.kind != "batch_norm"]
+    layers = [layer for layer in table.layers if layer.kind in TIMED]
     found: dict[str, int] = {}
     count = 0
     for node in onnx.load_from_string(model).graph.node:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import fx, nn
 
+from prune_gym.costs.latency import TIMED
 from prune_gym.deploy.onnx_export import owners, to_onnx
 from prune_gym.errors import unknown
 from prune_gym.network.table import LayerTable
@@ -54,7 +55,7 @@ class TorchSession:
         self._network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._images = torch.from_numpy(setting.images()).to(memory_format=torch.channels_last)
         self._threads = setting.threads
-        self._names = {layer.name for layer in table.layers if layer.kind != "batch_norm"}
+        self._names = {layer.name for layer in table.layers if layer.kind in TIMED}
         self._clock: _Clock | None = None
 
     @torch.inference_mode()

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from prune_gym.network.norms import BatchNorm
 from prune_gym.network.precision import fast_forward
 from prune_gym.network.table import Group, LayerTable
 
@@ -110,7 +111,7 @@ def batch_statistics(
     """
     modules = dict(network.named_modules())
     norms = {
-        layer.name: cast(nn.BatchNorm2d, modules[layer.name])
+        layer.name: cast(BatchNorm, modules[layer.name])
         for layer in table.layers
         if layer.kind == "batch_norm" and layer.name in modules  # else in a skipped block
     }

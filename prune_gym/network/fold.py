@@ -1,8 +1,9 @@
-"""Folding batch-norm into the convolution before it, for inference."""
+"""Folding batch-norm into the layer before it, for inference."""
 
 import torch
 from torch import nn
 
+from prune_gym.network.norms import BatchNorm
 from prune_gym.network.surgery import replace_module
 from prune_gym.network.table import LayerTable
 
@@ -16,14 +17,14 @@ def fold_batch_norm(network: nn.Module, table: LayerTable) -> nn.Module:
     modules = dict(network.named_modules())
     for layer in table.layers:
         norm = modules.get(layer.name)
-        if not layer.follows or not isinstance(norm, nn.BatchNorm2d):
+        if not layer.follows or not isinstance(norm, BatchNorm):
             continue
-        conv = modules[layer.follows]
-        assert isinstance(conv, nn.Conv2d)
+        weighted = modules[layer.follows]
+        assert isinstance(weighted, nn.Conv2d | nn.Linear)
         assert norm.running_mean is not None and norm.running_var is not None
         scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
-        bias = torch.zeros_like(scale) if conv.bias is None else conv.bias
-        conv.weight.mul_(scale.view(-1, 1, 1, 1))
-        conv.bias = nn.Parameter((bias - norm.running_mean) * scale + norm.bias)
+        bias = torch.zeros_like(scale) if weighted.bias is None else weighted.bias
+        weighted.weight.mul_(scale.view(-1, *[1] * (weighted.weight.ndim - 1)))
+        weighted.bias = nn.Parameter((bias - norm.running_mean) * scale + norm.bias)
         replace_module(network, layer.name, nn.Identity())
     return network

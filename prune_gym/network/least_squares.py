@@ -21,6 +21,7 @@ from torch import fx, nn
 from torch.nn import functional as F
 
 from prune_gym.network.blocks import ADDITIONS, function_name
+from prune_gym.network.norms import BatchNorm
 from prune_gym.network.precision import fast_forward
 from prune_gym.network.surgery import kept_positions
 from prune_gym.network.table import LayerTable
@@ -68,7 +69,7 @@ class _Recorder(fx.Interpreter):
             # A number for a whole map has no place for each place of the map.
             if other in self.env and self.env[other].shape == result.shape:
                 self.reference.beside[str(n.target)] = _sampled(self.env[other])
-        elif isinstance(module, nn.BatchNorm2d):
+        elif isinstance(module, BatchNorm):
             inputs = self.env[n.all_input_nodes[0]]
             self.reference.statistics[str(n.target)] = _statistics(_sampled(inputs))
         return result
@@ -124,7 +125,7 @@ class _Fitter(fx.Interpreter):
             module, name = _module(self.module, n), str(n.target)
             if isinstance(module, nn.Conv2d | nn.Linear):
                 self._fit_weights(n, name, module, self.env[n.all_input_nodes[0]])
-            elif isinstance(module, nn.BatchNorm2d):
+            elif isinstance(module, BatchNorm):
                 self._set_statistics(name, module, self.env[n.all_input_nodes[0]])
         return super().run_node(n)
 
@@ -161,13 +162,13 @@ class _Fitter(fx.Interpreter):
         lack = self._kept(name, self.reference.beside[name]) - _sampled(self.env[other])
         user = next(iter(node.users))
         norm = _module(self.original, user)
-        if not isinstance(norm, nn.BatchNorm2d):
+        if not isinstance(norm, BatchNorm):
             return target + lack
         assert norm.running_var is not None
         scale = self._kept(str(user.target), norm.weight * torch.rsqrt(norm.running_var + norm.eps))
         return target + lack * scale / (scale.square() + 4e-4)  # a channel scaled to 0 cannot help
 
-    def _set_statistics(self, name: str, norm: nn.BatchNorm2d, inputs: torch.Tensor) -> None:
+    def _set_statistics(self, name: str, norm: BatchNorm, inputs: torch.Tensor) -> None:
         original = self.original.get_submodule(name)
         there, here = (
             self._kept(name, self.reference.statistics[name]),
@@ -194,7 +195,7 @@ def _module(root: nn.Module, node: fx.Node) -> nn.Module | None:
 def _added(root: nn.Module, node: fx.Node) -> fx.Node | None:
     """Return what is added to a layer's output, directly or after batch-norm; None if nothing."""
     user = _only_user(node)
-    if user is not None and isinstance(_module(root, user), nn.BatchNorm2d):
+    if user is not None and isinstance(_module(root, user), BatchNorm):
         node, user = user, _only_user(user)
     if user is None or function_name(user) not in ADDITIONS or len(user.all_input_nodes) != 2:
         return None

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from prune_gym.network.norms import BatchNorm
 from prune_gym.network.table import LayerTable
 
 
@@ -45,7 +46,7 @@ def kept_positions(
 
 
 def _extent(module: nn.Module, dim: str) -> int:
-    if isinstance(module, nn.BatchNorm2d):
+    if isinstance(module, BatchNorm):
         return module.num_features
     if isinstance(module, nn.ConstantPad3d):
         return sum(module.padding[4:])
@@ -92,8 +93,10 @@ def _cut_module(
 
 def _set_sizes(module: nn.Module) -> None:
     """Make the layer's attributes say what its weights are."""
-    if isinstance(module, nn.BatchNorm2d):
+    if isinstance(module, BatchNorm):
         module.num_features = len(module.running_mean)  # type: ignore[arg-type]
+    elif isinstance(module, nn.PReLU):
+        module.num_parameters = len(module.weight)
     elif isinstance(module, nn.Linear):
         module.out_features, module.in_features = module.weight.shape
     elif isinstance(module, nn.Conv2d):

@@ -20,15 +20,18 @@ from prune_gym.errors import NotUnderstoodError, first_line
 from prune_gym.network.aliases import refuse_aliases
 from prune_gym.network.blocks import ADDITIONS, find_blocks, function_name
 from prune_gym.network.groups import NO_UNIT, group_units, places_of_units
+from prune_gym.network.norms import BatchNorm
 from prune_gym.network.table import Activation, Affine, Kind, Layer, LayerTable
 
 _ELEMENTWISE_MODULES = (
     *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Mish, nn.Tanh, nn.Sigmoid),
-    *(nn.Hardswish, nn.Hardsigmoid, nn.Hardtanh, nn.Identity, nn.Dropout, nn.Dropout2d),
+    *(nn.SELU, nn.CELU, nn.Softplus, nn.Softsign, nn.Hardswish, nn.Hardsigmoid, nn.Hardtanh),
+    *(nn.Identity, nn.Dropout, nn.Dropout2d),
 )
 _ELEMENTWISE_FUNCTIONS = (
     *("relu", "relu_", "relu6", "leaky_relu", "elu", "gelu", "silu", "mish", "tanh", "sigmoid"),
-    *("hardswish", "hardsigmoid", "hardtanh", "dropout", "dropout2d", "contiguous", "clamp"),
+    *("selu", "celu", "softplus", "softsign", "hardswish", "hardsigmoid", "hardtanh"),
+    *("dropout", "dropout2d", "contiguous", "clamp"),
     "stochastic_depth",  # torchvision's
 )
 _SOFTMAX_MODULES = (nn.Softmax, nn.LogSoftmax)
@@ -145,7 +148,7 @@ class _Tracer(fx.Interpreter):
         source = self.values[node.all_input_nodes[0]]
         if isinstance(module, nn.Conv2d | nn.Linear):
             return self._weighted(name, module, source, result)
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, BatchNorm):
             if not (module.affine and module.track_running_stats):
                 raise NotUnderstoodError(
                     name, "batch-norm without scale, shift or running statistics"
@@ -153,6 +156,11 @@ class _Tracer(fx.Interpreter):
             if len(node.all_input_nodes[0].users) > 1:  # others read it too: it cannot be folded
                 source = replace(source, writer="")
             self._layer(name, "batch_norm", source, result, source.units, 2)
+            return self._in_place(node, source)
+        if isinstance(module, nn.PReLU):
+            each = module.num_parameters == len(source.units)  # else one slope for all channels
+            units = source.units if each else np.array([NO_UNIT])
+            self._layer(name, "prelu", source, result, units, 1)
             return self._in_place(node, source)
         if isinstance(module, _ELEMENTWISE_MODULES):
             return self._in_place(node, source)
