@@ -178,7 +178,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--agent",
         default="envelope-ddpg",
-        help=", ".join([*AGENTS, *(f"{family}:NAME" for family in FAMILIES)]),
+        help=", ".join([*AGENTS, *(f"{family}:NAME" for family in FAMILIES), "module:function"]),
     )
     add("--episodes", type=positive, default=150, help="strategies to evaluate (%(default)s)")
     add("--seed", type=natural_number, default=0)

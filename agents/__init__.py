@@ -2,7 +2,8 @@
 
 An agent is a function ``search(env, settings)`` in a file of its own; ``parts`` has what agents are
 made of. ``env`` has a vector reward and records what is evaluated; the agent plays
-``settings.episodes`` episodes on it.
+``settings.episodes`` episodes on it. One's own need not be here: ``package.module:function`` names
+it.
 """
 
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import gymnasium as gym
 
 from agents.parts.settings import Settings, Trained
 from prune_gym.errors import unknown
+from prune_gym.importing import find_function
 
 __all__ = ["AGENTS", "Settings", "Trained", "find_agent", "takes_priorities"]
 
@@ -47,19 +49,30 @@ TAKE_PRIORITIES = (
 
 
 def takes_priorities(name: str) -> bool:
-    """Return whether priorities of objectives make a difference to an agent."""
-    return name.partition(":")[0] in TAKE_PRIORITIES
+    """Return whether priorities of objectives may make a difference to an agent."""
+    return name.partition(":")[0] in TAKE_PRIORITIES or _is_own(name)
+
+
+def _is_own(name: str) -> bool:
+    family, colon, _ = name.partition(":")
+    return bool(colon) and family not in FAMILIES
 
 
 def find_agent(name: str) -> Callable[[gym.Env, Settings], Trained | None]:
-    """Return the search function of an agent by name.
+    """Return the search function of an agent by name: of those here, or ``module:function``.
 
     Raises:
-        ValueError: no such agent.
+        ValueError: no such agent; of one's own, no such module or function.
         ImportError: the agent needs an extra; the message says which.
     """
+    if _is_own(name):
+        try:
+            return find_function(name, "agent", "to be called with (env, settings)")
+        except ValueError as error:
+            families = ", ".join(f"{family}:NAME" for family in FAMILIES)
+            raise ValueError(f"{error} (of this package: {families})") from error
     family, colon, member = name.partition(":")
-    if colon and family in FAMILIES:
+    if colon:
         return import_module(FAMILIES[family][0]).search_with(member)
     if name not in AGENTS:
         examples = [example for _, example in FAMILIES.values()]

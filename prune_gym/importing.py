@@ -1,6 +1,7 @@
-"""Networks and data of one's own, named by strings: ``package.module:function``."""
+"""Networks, data and agents of one's own, named by strings: ``package.module:function``."""
 
 import importlib
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -23,6 +24,24 @@ def import_for(module: str, what: str) -> ModuleType:
         ) from error
 
 
+def find_function(name: str, what: str, which: str) -> Callable:
+    """Return the function called ``package.module:function``.
+
+    ``what`` says in messages what the name stands for, ``which`` what the function does.
+
+    Raises:
+        ValueError: no such module or function; the message names what is missing.
+    """
+    module_name, _, attribute = name.partition(":")
+    function = getattr(import_for(module_name, f"{what} {name!r}"), attribute, None)
+    if not callable(function):
+        raise ValueError(
+            f"{what} {name!r}: {module_name} has no function {attribute!r}; expected "
+            f"'package.module:function' {which}"
+        )
+    return function
+
+
 def call_named(name: str, kinds: tuple[type, ...], what: str) -> Any:
     """Return what the function called ``package.module:function`` returns.
 
@@ -32,16 +51,8 @@ def call_named(name: str, kinds: tuple[type, ...], what: str) -> Any:
         ValueError: no such module or function; the message names what is missing.
         WrongKindError: the function returned something else.
     """
-    module_name, _, attribute = name.partition(":")
     expected = " or ".join(kind.__name__ for kind in kinds)
-    module = import_for(module_name, f"{what} {name!r}")
-    function = getattr(module, attribute, None)
-    if not callable(function):
-        raise ValueError(
-            f"{what} {name!r}: {module_name} has no function {attribute!r}; expected "
-            f"'package.module:function' that returns a {expected}"
-        )
-    made = function()
+    made = find_function(name, what, f"that returns a {expected}")()
     if not isinstance(made, kinds):
         raise WrongKindError(
             f"{what} {name!r}: expected a {expected} from the function, got {type(made).__name__}"

@@ -1,10 +1,7 @@
 """The baselines and the established libraries' agents: what each of them promises."""
 
-import re
 import sys
-import textwrap
 import warnings
-from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
@@ -111,18 +108,6 @@ def test_nsga2_goes_on_where_nothing_new_is_left(tiny_task):
     coarse = CompressionEnv(**tiny_task | {"round_to": 16, "min_keep": 1.0})
     env, _ = search("nsga2", coarse, episodes=5)
     assert len(env.values) == 5 and len(set(env.values)) == 1
-
-
-def test_the_agent_that_the_docs_add(tiny_task):
-    page = (Path(__file__).parents[1] / "docs" / "adding.md").read_text()
-    page = page.partition("## An agent")[2]
-    code = textwrap.dedent(re.search(r"```python\n(.*?)```", page, re.S).group(1))
-    climb = {}
-    exec(code, climb)
-    env = Recorded(CompressionEnv(**tiny_task))
-    climb["search"](env, Settings(20, 0, None, Logger(None, [])))
-    assert len(env.values) == 20 and len(set(env.values)) > 10
-    np.testing.assert_allclose(env.actions[:2], warm_up(20, 3, 0), atol=1e-6)
 
 
 @pytest.mark.parametrize("module", ["nsga2", "optuna_samplers"])

@@ -26,6 +26,7 @@ class Settings:
     logger: Logger
 
 
+@runtime_checkable
 class Trained(Protocol):
     """An agent that has learned something worth saving."""
 

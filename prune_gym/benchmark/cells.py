@@ -151,6 +151,8 @@ def _run(cell: Cell, check: Callable[[], None]) -> None:
     try:
         trained = play(env, cell.config, check)
         keep(env, trained)
+        if env.episode < cell.evaluations:
+            raise ValueError(f"it stopped after {env.episode} of {cell.evaluations} strategies")
         write_atomically(cell.folder / FINISHED, json.dumps(_outcome(env, trained)).encode())
     finally:
         env.close()

@@ -8,6 +8,8 @@ from stable_baselines3.common.logger import KVWriter, Logger
 
 import prune_gym
 from agents import Settings, Trained, find_agent
+from prune_gym.importing import WrongKindError
+from prune_gym.runs.folder import RunError
 from prune_gym.runs.record import RecordRun
 
 
@@ -42,29 +44,49 @@ def play(
         config: what determines the run; read are ``agent``, ``episodes``, ``seed`` and
             ``preference``.
         finished: called after every finished episode.
+
+    Raises:
+        RunError: the agent goes on after its last episode.
     """
     logger = Logger(None, [_OnBoard(env)])
     settings = Settings(config["episodes"], config["seed"], config["preference"], logger)
-    return find_agent(config["agent"])(_Watched(env, finished), settings)
+    return find_agent(config["agent"])(_Watched(env, config, finished), settings)
 
 
 def keep(env: RecordRun, trained: Trained | None) -> None:
-    """Write the front and the learned agent into the run folder."""
+    """Write the front and the learned agent into the run folder.
+
+    Raises:
+        WrongKindError: the agent returned something that cannot be saved.
+    """
     env.write_front()
     if trained is not None:
+        if not isinstance(trained, Trained):
+            raise WrongKindError(
+                "the front is written, but the agent returned a "
+                f"{type(trained).__name__}; expected None, or an object with save(path)"
+            )
         partial = env.folder.path / ".agent.zip"
         trained.save(partial)
         partial.replace(env.folder.path / "agent.zip")
 
 
 class _Watched(gym.Wrapper):
-    """Calls back after every finished episode."""
+    """Calls back after every finished episode, and lets no agent play more than its share."""
 
-    def __init__(self, env: RecordRun, finished: Callable[[], None]) -> None:
+    def __init__(
+        self, env: RecordRun, config: Mapping[str, Any], finished: Callable[[], None]
+    ) -> None:
         super().__init__(env)
-        self._finished = finished
+        self._record, self._config, self._finished = env, config, finished
 
     def step(self, action: Any) -> Any:
+        if self._record.episode >= self._config["episodes"]:
+            raise RunError(
+                f"agent {self._config['agent']} goes on after the {self._config['episodes']} "
+                "episodes of its settings; what it has played is kept, and --resume takes it from "
+                "there once the agent stops in time"
+            )
         result = self.env.step(action)
         if result[2]:
             self._finished()
