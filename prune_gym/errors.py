@@ -43,7 +43,7 @@ class NotUnderstoodError(ValueError):
         """Take the layer's (or the operation's) name and what it is."""
         super().__init__(
             f"layer {name!r} ({what}) is not understood, so its channels cannot be grouped; known "
-            "are Conv2d, Linear, batch-norm, pooling, activations, softmax, flatten, "
+            "are Conv2d, Linear, batch-norm, group-norm, pooling, activations, softmax, flatten, "
             "addition, multiplication, concatenation and padding"
         )
 

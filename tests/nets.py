@@ -283,6 +283,23 @@ class Learned(nn.Module):
         return self.out(self.hidden(self.flat(torch.flatten(F.max_pool2d(x, 3), 1))))
 
 
+class GroupNorms(nn.Module):
+    """Norms of groups of two and three channels, of single ones, and of a whole map."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.first = nn.Conv2d(3, 8, 3, bias=False), nn.GroupNorm(4, 8)
+        self.inner, self.norm = nn.Conv2d(8, 6, 3, padding=1), nn.GroupNorm(2, 6)
+        self.back, self.alone = nn.Conv2d(6, 8, 1), nn.GroupNorm(8, 8)
+        self.mix, self.whole = nn.Conv2d(8, 5, 3), nn.GroupNorm(1, 5)
+        self.out = nn.Linear(5, 4)
+
+    def forward(self, x):
+        x = F.relu(self.first(self.stem(x)))
+        x = F.relu(x + self.alone(self.back(F.relu(self.norm(self.inner(x))))))
+        return self.out(self.whole(self.mix(x)).mean((2, 3)))
+
+
 ZOO = {
     "plain": Tiny,
     "flattened": Flattened,
@@ -301,6 +318,7 @@ ZOO = {
     "long skips": LongSkips,
     "probabilities": Probabilities,
     "learned": Learned,
+    "group norms": GroupNorms,
 }
 
 
@@ -315,6 +333,9 @@ def make(name):
                 nn.init.normal_(module.bias, std=0.3)
                 nn.init.normal_(module.running_mean, std=0.3)
                 nn.init.uniform_(module.running_var, 0.5, 1.5)
+            elif isinstance(module, nn.GroupNorm):
+                nn.init.uniform_(module.weight, 0.5, 1.5)
+                nn.init.normal_(module.bias, std=0.3)
             elif isinstance(module, nn.PReLU):
                 nn.init.uniform_(module.weight, -0.5, 0.5)
     return net.eval().requires_grad_(False)

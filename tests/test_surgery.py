@@ -197,6 +197,16 @@ def test_slopes_of_single_channels_are_cut_and_a_shared_one_stays():
     assert (small.flat.num_features, small.hidden[1].num_features) == (8, 4)
 
 
+def test_the_groups_of_a_norm_are_cut_whole():
+    table = trace(make("group norms"), (3, 8, 8))
+    groups = {group.name: (group.size, group.channels_each) for group in table.groups}
+    assert groups == {"stem": (4, 2), "inner": (2, 3)}
+    small = cut(make("group norms"), table, [np.array([0, 2, 3]), np.array([1])])
+    assert (small.first.num_groups, small.first.num_channels) == (3, 6)
+    assert (small.norm.num_groups, small.alone.num_groups) == (1, 6)
+    assert torch.equal(small.norm.weight, make("group norms").norm.weight[3:])
+
+
 def test_the_channels_of_a_softmax_are_never_cut():
     table = trace(make("probabilities"), (3, 8, 8))
     assert {group.name: group.size for group in table.groups} == {"stem.0": 8, "inner.0": 6}

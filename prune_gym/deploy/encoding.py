@@ -122,12 +122,13 @@ def _vectors(module: nn.Module) -> list[torch.Tensor]:
 def _between(network: nn.Module, table: LayerTable) -> list[torch.Tensor]:
     """Return the float32 tensors of what stands between the layers with weights.
 
-    They are of batch-norms that no layer could take in, and of PReLUs; skipped blocks have none.
+    They are of batch-norms that no layer could take in, group-norms and PReLUs; skipped blocks
+    have none.
     """
     modules = dict(network.named_modules())
     found = [modules.get(layer.name) for layer in table.layers if not layer.has_weight]
-    states = [each.state_dict() for each in found if isinstance(each, BatchNorm | nn.PReLU)]
-    return [x for state in states for x in state.values() if x.is_floating_point()]
+    stored = [each for each in found if isinstance(each, BatchNorm | nn.GroupNorm | nn.PReLU)]
+    return [x for each in stored for x in each.state_dict().values() if x.is_floating_point()]
 
 
 def _kept(masks: np.ndarray, count: int) -> np.ndarray:

@@ -95,6 +95,10 @@ def _set_sizes(module: nn.Module) -> None:
     """Make the layer's attributes say what its weights are."""
     if isinstance(module, BatchNorm):
         module.num_features = len(module.running_mean)  # type: ignore[arg-type]
+    elif isinstance(module, nn.GroupNorm):
+        each = module.num_channels // module.num_groups
+        module.num_channels = len(module.weight)
+        module.num_groups = module.num_channels // each
     elif isinstance(module, nn.PReLU):
         module.num_parameters = len(module.weight)
     elif isinstance(module, nn.Linear):

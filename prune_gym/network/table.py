@@ -13,7 +13,7 @@ import numpy as np
 from prune_gym.realised import FLOAT_BITS, Realised
 
 MASKED_TOGETHER = 4  # consecutive output channels that share a weight mask (JCW)
-Kind = Literal["conv", "depthwise", "linear", "batch_norm", "prelu", "pool"]
+Kind = Literal["conv", "depthwise", "linear", "batch_norm", "group_norm", "prelu", "pool"]
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class Layer:
         stride: of the kernel, along the height.
         in_size: height and width of its input.
         out_size: height and width of its output.
-        vectors: parameters per output channel beside the weight (bias; batch-norm's scale and
-            shift; PReLU's slope).
+        vectors: parameters per output channel beside the weight (bias; a norm's scale and shift;
+            PReLU's slope).
         inputs: channels that each output channel reads (1 for depthwise).
         outputs: output channels.
         follows: for batch-norm, the layer whose output it normalises ("" where there is none).

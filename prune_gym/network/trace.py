@@ -157,6 +157,8 @@ class _Tracer(fx.Interpreter):
                 source = replace(source, writer="")
             self._layer(name, "batch_norm", source, result, source.units, 2)
             return self._in_place(node, source)
+        if isinstance(module, nn.GroupNorm):
+            return self._group_norm(name, module, node, source, result)
         if isinstance(module, nn.PReLU):
             each = module.num_parameters == len(source.units)  # else one slope for all channels
             units = source.units if each else np.array([NO_UNIT])
@@ -176,6 +178,23 @@ class _Tracer(fx.Interpreter):
         if isinstance(module, nn.ConstantPad3d) and module.value == 0 and result.ndim == 4:
             return self._pad_channels(name, module, source, result)
         raise NotUnderstoodError(name, type(module).__name__)
+
+    def _group_norm(
+        self, name: str, module: nn.GroupNorm, node: fx.Node, source: _Tensor, result: torch.Tensor
+    ) -> _Tensor:
+        """Cut whole groups: with a part of one gone, the rest of it has other values."""
+        if not module.affine:
+            raise NotUnderstoodError(name, "group-norm without scale and shift")
+        if module.num_groups == 1:
+            self.fixed.append(source.units)
+        else:
+            each = module.num_channels // module.num_groups
+            first, *others = source.units.reshape(-1, each).T
+            for other in others:
+                first = self._merge(first, other)
+            source = replace(source, units=np.repeat(first, each))
+        self._layer(name, "group_norm", source, result, source.units, 2)
+        return self._in_place(node, source)
 
     def _weighted(
         self, name: str, module: nn.Conv2d | nn.Linear, source: _Tensor, result: torch.Tensor
