@@ -84,6 +84,7 @@ def main() -> None:
     options = parser.parse_args()
     tuned, published = (read(options.results / f"{n}.csv") for n in ("finetuned", "published"))
     print(table(tuned))
+    options.out.mkdir(parents=True, exist_ok=True)
     for network in NETWORKS:
         rows = [row for row in tuned if row["network"] == network]
         if rows:
