@@ -7,6 +7,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from stable_baselines3 import SAC
 from tiny_envs import TINY
 
 import train
@@ -17,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 TESTS = str(Path(__file__).parent)
 # What the docs tell to write, and agents with a mistake.
 SECTION = (ROOT / "docs" / "adding.md").read_text().partition("## An agent")[2]
-CLIMB = textwrap.dedent(re.search(r"```python\n(.*?)```", SECTION, re.S).group(1))
+CLIMB, TUNED = map(textwrap.dedent, re.findall(r"```python\n(.*?)```", SECTION, re.S))
 OTHERS = """
 
 def play_some(env, episodes):
@@ -44,6 +45,7 @@ def module(tmp_path, monkeypatch):
     """The name of a module that no other test has imported, here and in worker processes."""
     name = f"climb_{tmp_path.name}".replace("-", "_")
     (tmp_path / f"{name}.py").write_text(CLIMB + OTHERS)
+    (tmp_path / f"{name}_tuned.py").write_text(TUNED)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(ROOT), TESTS]))
     return name
@@ -75,6 +77,13 @@ def test_it_starts_from_the_same_strategies_as_others(module, tmp_path):
     own, other = (read_results(tmp_path / agent).records[:2] for agent in agents)
     for left, right in zip(own, other, strict=True):
         assert left["strategy"]["decisions"] == right["strategy"]["decisions"]
+
+
+def test_what_it_has_learned_is_saved(module, tmp_path):
+    run = tmp_path / "run"
+    assert search(f"{module}_tuned:search", run) == 0
+    assert SAC.load(run / "agent.zip").policy_kwargs["net_arch"] == [64, 64]
+    assert len(read_results(run).records) == 6
 
 
 def test_it_is_compared_in_the_benchmark(module, tmp_path):
