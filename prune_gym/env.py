@@ -230,7 +230,14 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Start an episode with the original network; returns (observation, info)."""
+        """Start an episode with the original network; returns (observation, info).
+
+        Raises:
+            ValueError: ``options`` holds anything, which none of the wrappers around it took.
+        """
+        if options:
+            known = "'preference' is the only one, and the wrapper PreferenceConditioned takes it"
+            raise ValueError(f"reset(options=...): unknown option {next(iter(options))!r}; {known}")
         super().reset(seed=seed)
         self._values = self._plan.full.copy()
         self._index, self._made, self._lost = 0, (), ()

@@ -94,10 +94,17 @@ class PreferenceConditioned(gym.Wrapper, RecordConstructorArgs):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Start an episode with a fresh preference, or with ``options["preference"]``."""
-        obs, info = self.env.reset(seed=seed, options=options)
-        if options and "preference" in options:
-            self._preference = weights_array(options["preference"], self.names)
+        """Start an episode with a fresh preference, or with ``options["preference"]``.
+
+        Raises:
+            ValueError: the preference is none over these objectives, or another option is unknown.
+        """
+        others = dict(options or {})
+        given = "preference" in others
+        preference = weights_array(others.pop("preference"), self.names) if given else None
+        obs, info = self.env.reset(seed=seed, options=others)
+        if preference is not None:
+            self._preference = preference
         else:
             self._preference = self.np_random.dirichlet(self.concentration)
         return self._extend(obs), {**info, "preference": self._preference.copy()}

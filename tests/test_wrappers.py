@@ -71,6 +71,10 @@ def test_a_preference_can_be_asked_for(tiny):
     assert info["preference"].tolist() == obs[-4:].tolist() == [0.75, 0.25, 0, 0]
     with pytest.raises(ValueError, match="did you mean 'flops'"):
         env.reset(options={"preference": {"flop": 1}})
+    with pytest.raises(ValueError, match="unknown option 'preferense'; 'preference' is the only"):
+        env.reset(options={"preferense": {"flops": 1}})
+    with pytest.raises(ValueError, match="PreferenceConditioned takes it"):
+        tiny.reset(options={"preference": {"flops": 1}})
 
 
 def test_preferences_follow_the_priorities(tiny):
