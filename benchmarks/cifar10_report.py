@@ -55,8 +55,19 @@ def plot(network: str, tuned: list[dict[str, str]], published: list[dict[str, st
     drops = [float(row["flops_drop"]) for row in published]
     changes = [float(row["change"]) for row in published]
     axes.plot(drops, changes, ".", color="0.6", label="published, fine-tuned for longer")
-    for row, drop, changed in zip(published, drops, changes, strict=True):
-        axes.annotate(row["method"], (drop, changed), fontsize=6, color="0.5", rotation=20)
+    for rank, at in enumerate(np.argsort(drops)):  # neighbours' names on opposite sides
+        name, point = published[at]["method"], (drops[at], changes[at])
+        side, ha, va = (1, "left", "bottom") if rank % 2 else (-1, "right", "top")
+        axes.annotate(
+            name,
+            point,
+            (3 * side, 2 * side),
+            textcoords="offset points",
+            ha=ha,
+            va=va,
+            fontsize=7,
+            color="0.5",
+        )
     agents = list(dict.fromkeys(row["agent"] for row in tuned))
     most = max(int(row["epochs"]) for row in tuned)
     curves = defaultdict(lambda: defaultdict(list))  # (agent, epochs) -> limits -> seeds' points
