@@ -118,13 +118,15 @@ def _report(env: RecordRun, console: Console, seconds: float) -> None:
         name = f"front/{front.index(record):03d}.json"
         table.add_row(name, *(_cell(o, record, original) for o in objectives))
     console.print(table)
+    balanced = path / "front" / f"{front.index(env.knee()):03d}.json"
     console.print(
         f"{env.episode} strategies in {seconds:.0f} s "
         f"({seconds / max(env.episode, 1):.2f} s each); hypervolume {env.hypervolume:.4f}\n"
-        f"Picture:     {path / 'front.png'}\n"
-        f"Table:       {path / 'front.csv'}\n"
-        f"Look closer: tensorboard --logdir {path}\n"
-        f"Take one:    prune-gym apply {path / 'front' / '000.json'}",
+        f"Picture:       {path / 'front.png'}\n"
+        f"Table:         {path / 'front.csv'}\n"
+        f"Look closer:   tensorboard --logdir {path}\n"
+        f"Best-balanced: prune-gym apply {balanced}\n"
+        f"Another:       prune-gym choose {path} --max flops=50%",
         highlight=False,
         soft_wrap=True,
     )

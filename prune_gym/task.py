@@ -2,7 +2,6 @@
 
 import copy
 import dataclasses
-import hashlib
 import os
 from functools import lru_cache
 from pathlib import Path
@@ -11,7 +10,6 @@ import numpy as np
 import torch
 from safetensors.numpy import load_file
 from torch import nn
-from torch.fx import symbolic_trace
 
 from prune_gym import datasets, models
 from prune_gym.array_cache import read_arrays, write_arrays
@@ -23,9 +21,9 @@ from prune_gym.importing import call_named
 from prune_gym.network import calibration as calibrating
 from prune_gym.network.calibration import Calibration
 from prune_gym.network.check import check_cut, count_classes
+from prune_gym.network.fingerprint import fingerprint
 from prune_gym.network.images import normalised
 from prune_gym.network.information import importance, learn_information, noisy_layers
-from prune_gym.network.precision import bfloat16_is_fast
 from prune_gym.network.sparse import zeros_fill_masks
 from prune_gym.network.table import MASKED_TOGETHER, LayerTable
 from prune_gym.network.trace import trace
@@ -169,7 +167,7 @@ def _information(
         return load_file(shipped)
     if not isinstance(data, Data):
         raise ValueError("decide: 'variational' learns from classes of images, not from boxes")
-    file = f"information-{_fingerprint(network, images)}.npz"
+    file = f"information-{_calibrated_on(network, images)}.npz"
     found = read_arrays(file, noisy_layers(table))
     if found is None:
         chosen = slice(None, None, max(len(data.train) // INFORMATION_IMAGES, 1))
@@ -199,7 +197,7 @@ def _check_classifier(network: nn.Module, images: torch.Tensor, data: Data) -> N
 def _cached_calibration(
     network: nn.Module, table: LayerTable, images: torch.Tensor, data: Data | DetectionData
 ) -> Calibration:
-    file = f"calibration-{_fingerprint(network, images)}.npz"
+    file = f"calibration-{_calibrated_on(network, images)}.npz"
     groups = range(len(table.groups))
     norms = [layer.name for layer in table.layers if layer.kind == "batch_norm"]
     keys = [
@@ -228,12 +226,5 @@ def _cached_calibration(
     return found
 
 
-def _fingerprint(network: nn.Module, images: torch.Tensor) -> str:
-    # Equal weights in another architecture, or at another precision, calibrate differently.
-    digest = hashlib.sha256(f"calibration-4 {bfloat16_is_fast()} {network}".encode())
-    digest.update(symbolic_trace(network).code.encode())
-    for key, value in network.state_dict().items():
-        digest.update(key.encode())
-        digest.update(value.numpy().tobytes())
-    digest.update(images.numpy().tobytes())
-    return digest.hexdigest()[:24]
+def _calibrated_on(network: nn.Module, images: torch.Tensor) -> str:
+    return fingerprint("calibration-4", network, [images.numpy()])

@@ -86,7 +86,7 @@ def test_uniform_sweeps_the_range_with_constant_actions(episodes, tiny_task):
 def test_random_ratios_cover_more_sizes_than_random_actions(tiny_task):
     spread = {}
     for name in ("random", "random-ratio"):
-        env, trained = search(name, tiny_task, episodes=150)
+        env, trained = search(name, tiny_task, episodes=80)
         flops = env.unwrapped.costs["flops"](Realised(np.array(env.widths)))
         spread[name] = np.std(flops / env.unwrapped.original_metrics["flops"])
         assert trained is None

@@ -21,7 +21,7 @@ from prune_gym import task
 from prune_gym.datasets import Split
 from prune_gym.network.quantise import Quantised
 
-IMAGES = 100
+IMAGES = 30
 
 
 def with_reason(env_id):

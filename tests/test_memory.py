@@ -1,9 +1,11 @@
+import dataclasses
 import itertools
 import resource
 
 import numpy as np
 import pytest
 
+from prune_gym.datasets import Split
 from prune_gym.env import CompressionEnv
 
 
@@ -31,9 +33,16 @@ def play_all(env, actions):
         assert "strategy" in info
 
 
+def some(split, count=64):
+    return Split(split.images[:count].copy(), split.labels[:count].copy())
+
+
 @pytest.fixture
-def env(tiny_task):
-    return CompressionEnv(**tiny_task)
+def env(tiny_task, tiny_data):
+    """Few images: thousands of candidates are made here."""
+    train, search = some(tiny_data.train), some(tiny_data.search)
+    few = dataclasses.replace(tiny_data, train=train, search=search)
+    return CompressionEnv(**tiny_task | {"data": few})
 
 
 def test_ten_thousand_episodes_of_known_strategies_need_no_more_memory(env):

@@ -20,8 +20,8 @@ CHEAP = (  # run for real, in this order, in an empty folder
     "python train.py --env ChannelPrune-VGG16-v0 --agent uniform --episodes 3 --run runs/sweep "
     "--resume",
     "prune-gym envs",
-    "prune-gym validate runs/sweep/front/000.json",
-    "prune-gym apply runs/sweep/front/000.json --out small.safetensors",
+    "prune-gym validate runs/sweep/front/001.json",
+    "prune-gym apply runs/sweep/front/001.json --out small.safetensors",
 )
 
 

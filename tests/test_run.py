@@ -19,6 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import train
 from agents import AGENTS, takes_priorities
+from prune_gym import cli
 from prune_gym.deploy.saved import save_network
 from prune_gym.evaluate import Evaluator
 from prune_gym.objectives import episode_return
@@ -67,12 +68,16 @@ def test_what_an_agent_does_to_infos_stays_out_of_the_record(tmp_path):
 
 @pytest.fixture
 def scored(monkeypatch):
-    """Forget what this process has evaluated, and list what it evaluates from now on."""
+    """Forget what this process has evaluated, and list the candidates that it scores from now on.
+
+    The original is none: its score is kept on disk.
+    """
     load_evaluator("resnet20", "digits", "least_squares").memo.clear()
     score, calls = Evaluator.score, []
 
     def counted(self, network, split):
-        calls.append(network)
+        if network is not self.network:
+            calls.append(network)
         return score(self, network, split)
 
     monkeypatch.setattr(Evaluator, "score", counted)
@@ -177,14 +182,18 @@ def test_resume_after_kill_9_gives_the_same(agent, finished, tmp_path, subproces
     assert run(killed, "--resume", agent=agent, episodes=6) == 0
     assert contents(killed) == contents(whole)
     rest = distinct(read_journal(journal)[0]) - recorded
-    assert rest and len(scored) == len(rest) + 1  # and the original, for the report
+    assert rest and len(scored) == len(rest)
 
 
 def test_resuming_a_finished_run_changes_nothing(finished, capsys):
     before = contents(finished)
     assert run(finished, "--resume", agent="envelope-ddpg", episodes=6) == 0
     assert contents(finished) == before
-    assert "Resuming: 6 finished episodes" in words(capsys.readouterr().out)
+    printed = words(capsys.readouterr().out)
+    assert "Resuming: 6 finished episodes" in printed
+    (balanced,) = re.findall(r"Best-balanced: prune-gym apply (\S+\.json)", printed)
+    assert cli.main(["choose", str(finished), "--knee"]) == 0
+    assert f"prune-gym apply {balanced}" in words(capsys.readouterr().out)
 
 
 def test_a_truncated_line_falls_back_and_says_so(tmp_path, capsys):
@@ -217,7 +226,7 @@ def test_garbage_in_the_middle_of_the_journal(tmp_path, capsys, scored):
         "from episode 2 on this run differs from the recorded one (lines of it are damag" in printed
     )
     assert contents(folder) == before
-    assert len(scored) == 2  # the lost episode, and the original for the report
+    assert len(scored) == 1  # the lost episode
 
 
 def test_every_whole_line_of_a_journal_is_kept(tmp_path):
@@ -276,7 +285,7 @@ def test_every_course_of_a_run_is_kept_and_used(tmp_path, scored):
         scored.clear()
         assert run_warned(folder, "--resume") == 0
         assert (folder / f"evaluations.previous-{number}.jsonl").is_file()
-        assert len(scored) <= 2  # the first strategy at most, and the original for the report
+        assert len(scored) <= 1  # the first strategy at most
         assert journal.read_bytes().splitlines(keepends=True)[1:] == whole[1:]
 
 

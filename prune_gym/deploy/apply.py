@@ -96,11 +96,14 @@ def apply(strategy_file: Path, out: Path, console: Console) -> None:
     env = environment_of(strategy)
     evaluator, realised, network = env.evaluator, env.realise(strategy), env.apply(strategy)
     save_of(strategy, env, network, out)
-    score, test = evaluator.score, evaluator.data.test
-    costs = {cost.metric: float(cost(realised)[0]) for cost in env.costs.values()}
+    test, full = evaluator.data.test, env.plan.realise(env.plan.full[None])
+    before, after = (
+        {cost.metric: float(cost(each)[0]) for cost in env.costs.values()}
+        for each in (full, realised)
+    )
     columns = {
-        "before": env.original_metrics | {"accuracy": score(evaluator.network, test)},
-        "after": costs | {"accuracy": score(network, test)},
+        "before": before | {"accuracy": evaluator.original_score(test)},
+        "after": after | {"accuracy": evaluator.score(network, test)},
     }
     labels = {"accuracy": f"{evaluator.data.score}, test split"}
     console.print(comparison(f"{strategy.env_id}, no retraining", columns, labels))

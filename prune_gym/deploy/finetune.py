@@ -109,12 +109,14 @@ def finetune(strategy_file: Path, recipe: Recipe, out: Path, console: Console) -
     save_of(strategy, env, tuned.best, out)
     save_of(strategy, env, tuned.last, last)
     stages = {
-        "original": evaluator.network,
         "pruned, not trained": evaluator.candidate(realised),
         f"best, epoch {tuned.history.best_epoch}": tuned.best,
         f"last, epoch {recipe.epochs}": tuned.last,
     }
-    scores = {name: _scores(network, evaluator) for name, network in stages.items()}
+    splits = {"search": evaluator.data.search, "test": evaluator.data.test}
+    scores = {"original": {name: evaluator.original_score(each) for name, each in splits.items()}}
+    for stage, network in stages.items():
+        scores[stage] = {name: evaluator.score(network, each) for name, each in splits.items()}
     content = {
         "strategy": strategy.as_dict(),
         "recipe": asdict(recipe),
@@ -148,11 +150,6 @@ def _check_free(figures: Path) -> None:
             f"the figures would be written to {figures}, which holds something else: give --out "
             "another name"
         )
-
-
-def _scores(network: nn.Module, evaluator: Evaluator) -> dict[str, float]:
-    splits = {"search": evaluator.data.search, "test": evaluator.data.test}
-    return {name: evaluator.score(network, split) for name, split in splits.items()}
 
 
 def _table(scores: Mapping[str, Mapping[str, float]]) -> Table:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -16,7 +15,6 @@ from prune_gym.deploy.apply import save_of
 from prune_gym.deploy.comparison import comparison
 from prune_gym.env import CompressionEnv
 from prune_gym.progress import progress_bar
-from prune_gym.runs.choice import knee_point
 from prune_gym.runs.folder import CONFIG, RunFolder
 from prune_gym.runs.record import RecordRun
 from prune_gym.runs.search import configuration, keep, play
@@ -133,17 +131,16 @@ def _write(strategy: Strategy, core: CompressionEnv, taken: Path) -> Stage:
     strategy.save(taken.with_suffix(".json"))
     out, candidate = taken.with_suffix(".safetensors"), core.apply(strategy)
     save_of(strategy, core, candidate, out)
-    score, test = core.evaluator.score, core.evaluator.data.test
-    original = core.original_metrics | {"test_accuracy": score(core.evaluator.network, test)}
-    found = strategy.metrics | {"test_accuracy": score(candidate, test)}
+    evaluator, test = core.evaluator, core.evaluator.data.test
+    original = core.original_metrics | {"test_accuracy": evaluator.original_score(test)}
+    found = strategy.metrics | {"test_accuracy": evaluator.score(candidate, test)}
     return Stage(original, found, out, strategy)
 
 
 def _taken(recorded: RecordRun, pick: int | None) -> dict[str, Any]:
     """Return the record of the knee, or of ``front/PICK.json``."""
     if pick is None:
-        names = [objective.name for objective in recorded.core.objectives]
-        return recorded.records[knee_point(np.array(recorded.returns), names)]
+        return recorded.knee()
     front = recorded.front()
     if not 0 <= pick < len(front):
         raise ValueError(f"--pick: expected one of front/, 0 to {len(front) - 1}, got {pick}")

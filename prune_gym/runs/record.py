@@ -16,6 +16,7 @@ from prune_gym.env import CompressionEnv
 from prune_gym.objectives import episode_return
 from prune_gym.pareto import hypervolume, non_dominated
 from prune_gym.paths import write_atomically
+from prune_gym.runs.choice import knee_point
 from prune_gym.runs.folder import RunFolder
 from prune_gym.runs.plots import front_figure
 from prune_gym.runs.results import check_weights, front_files, write_task
@@ -156,6 +157,11 @@ class RecordRun(gym.Wrapper):
         first = self.core.objectives[0]
         chosen = [record for record, on in zip(self.records, self.on_front(), strict=True) if on]
         return sorted(chosen, key=lambda record: -first.direction * record[first.metric])
+
+    def knee(self) -> dict[str, Any]:
+        """Return the record of the front's best-balanced strategy."""
+        names = [objective.name for objective in self.core.objectives]
+        return self.records[knee_point(np.array(self.returns), names)]
 
     def write_front(self) -> None:
         """Write ``front.csv``, ``front.png`` and one strategy JSON a point under ``front/``."""
