@@ -96,6 +96,22 @@ def test_the_default_agent_repeats_itself_and_fine_tunes(network, floats):
     assert one.after["flops"] <= 0.5 * one.before["flops"]
 
 
+def test_an_agent_that_takes_priorities_is_told_to_look_at_accuracy(
+    network, floats, tmp_path, monkeypatch
+):
+    """The budgets say already how small it has to be."""
+    (tmp_path / "curious.py").write_text(
+        "from agents import find_agent\n"
+        "told = []\n"
+        "def search(env, settings):\n"
+        "    told.append(settings.priorities)\n"
+        "    return find_agent('random')(env, settings)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    compress(network, floats, evaluations=2, agent="curious:search")
+    assert sys.modules.pop("curious").told == [{"accuracy": 1.0}]
+
+
 def test_a_latency_budget_measures_the_layers_once(network, floats, tmp_path, monkeypatch):
     pytest.importorskip("onnxruntime", reason="prune-gym[onnx] is not installed")
     from prune_gym.deploy import profile

@@ -233,10 +233,15 @@ def _latency_table(network: nn.Module, data: Data, table: LayerTable) -> str:
 def _search(
     env: CompressionEnv, agent: str, evaluations: int, seed: int, folder: Path
 ) -> list[dict[str, Any]]:
-    """Play the agent and return the front's records, the most accurate first."""
+    """Play the agent and return the front's records, the most accurate first.
+
+    The budgets say how small; what is left to look for is accuracy, where an agent can be told so.
+    """
+    from agents import takes_priorities
     from prune_gym.runs.search import configuration, play
 
-    config = configuration("", agent, evaluations, seed)
+    priorities = {"accuracy": 1.0} if takes_priorities(agent) else None
+    config = configuration("", agent, evaluations, seed, preference=priorities)
     recorded = RecordRun(env, RunFolder(folder, config, resume=False))
     try:
         with progress_bar(figures="best accuracy {task.fields[best]:.1%}") as progress:
