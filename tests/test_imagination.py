@@ -152,6 +152,21 @@ def test_what_is_chosen_is_new_within_the_budgets_and_promises_most(table):
     assert hypervolume(returns, env.reference_point) - before > by_chance - before
 
 
+def test_the_original_is_known_where_budgets_forbid_it(table):
+    """Otherwise nothing says how good a network is of which nothing is lost."""
+    _, values, accuracies = table
+    env = gym.make(ID, budgets={"flops": 0.3}).unwrapped
+    within = np.flatnonzero(env.within_budgets(values))
+    seen = np.random.default_rng(0).choice(within, 30, replace=False)
+    imagination = Imagination(env, seed=0)
+    imagination.learn(values[seen], accuracies[seen])
+    full = env.plan.full[None]
+    original = env.original_metrics["accuracy"]
+    assert imagination.predict(full)[0] == pytest.approx(original, abs=0.01)
+    assert len(imagination.values) == 30  # it was not played
+    assert env.within_budgets(imagination.choose(full)[None]).all()
+
+
 def test_a_small_space_can_be_exhausted(tiny_task):
     """With nothing new left to evaluate, an old strategy is played again."""
     env = CompressionEnv(**tiny_task, min_keep=1.0)

@@ -54,7 +54,13 @@ class Imagination:
         self.accuracies = np.concatenate([self.accuracies, accuracies])
         for found in self._returns(values, accuracies):
             self._open = self._open[(self._open > found).any(axis=1)]
-        self._model.fit(self.values, self.accuracies)
+        full, values, accuracies = self._env.plan.full, self.values, self.accuracies
+        if not (values == full).all(axis=1).any():
+            # Known without being played, which budgets may forbid: without it the model has only
+            # seen ruins and learns slowly what it is that ruins.
+            values = np.concatenate([full[None], values])
+            accuracies = np.append(self._env.original_metrics["accuracy"], accuracies)
+        self._model.fit(values, accuracies)
 
     def predict(self, values: np.ndarray) -> np.ndarray:
         """Return the expected accuracies of strategies: values (n, decisions) -> ``(n,)``."""
