@@ -14,6 +14,7 @@ from numpy.polynomial.hermite_e import hermegauss
 from scipy.special import ndtr
 
 from agents.parts.accuracy_model import AccuracyModel, from_log_odds, log_odds
+from agents.parts.variation import varied
 from prune_gym.env import CompressionEnv
 from prune_gym.pareto import non_dominated
 
@@ -21,7 +22,7 @@ SAMPLES = 100_000  # points of the unit box by which hypervolume is estimated
 COMPARED = 4_000  # of them, undominated still and within reach
 HOPE = 3.0  # standard deviations above the mean: what a strategy may come to at best
 NODES = 5  # of the quadrature over what an accuracy may be
-VARIATIONS, ROUNDS, PARENTS = 400, 4, 40
+ROUNDS, PARENTS = 4, 40  # of variations of the most promising
 
 
 class Imagination:
@@ -75,13 +76,14 @@ class Imagination:
         """
         known = self.values if pending is None else np.concatenate([self.values, pending])
         front = self.values[non_dominated(self._returns(self.values, self.accuracies))]
-        pool = self._new(np.concatenate([proposals, self._varied(front)]), known)
+        pool = self._new(np.concatenate([proposals, varied(self._env, front, self._rng)]), known)
         if not len(pool):
             return front[0]  # everything was evaluated
         promised = self._promised(pool)
         promise = promised(pool)
         for _ in range(ROUNDS):
-            children = self._new(self._varied(pool[np.argsort(-promise)[:PARENTS]]), known)
+            parents = pool[np.argsort(-promise)[:PARENTS]]
+            children = self._new(varied(self._env, parents, self._rng), known)
             if len(children):
                 pool = np.concatenate([pool, children])
                 promise = np.concatenate([promise, promised(children)])
@@ -122,22 +124,6 @@ class Imagination:
         played = {row.tobytes() for row in known}
         fresh = np.array([row.tobytes() not in played for row in values], dtype=bool)
         return values[fresh & self._env.within_budgets(values)]
-
-    def _varied(self, parents: np.ndarray) -> np.ndarray:
-        """Return variations of strategies: crossed over, and a few decisions moved."""
-        rng, decisions = self._rng, self._env.decisions
-        one, other = parents[rng.integers(len(parents), size=(2, VARIATIONS))]
-        children = np.where(
-            rng.random(one.shape) < rng.choice([0.0, 0.5], (VARIATIONS, 1)), other, one
-        )
-        moved = rng.random(one.shape) < rng.uniform(0, 4, (VARIATIONS, 1)) / len(decisions)
-        for index, decision in enumerate(decisions):
-            options = decision.options
-            places = np.searchsorted(options, children[:, index])
-            steps = np.round(rng.normal(0, max(len(options) / 6, 1), VARIATIONS)).astype(int)
-            places = np.clip(places + steps * moved[:, index], 0, len(options) - 1)
-            children[:, index] = options[places]
-        return children
 
     def _utility_gain(self, values: np.ndarray, best: np.ndarray) -> np.ndarray:
         """Return the expected improvement of the expected utility of strategies, ``(n,)``.
