@@ -26,22 +26,24 @@ def varied(env: CompressionEnv, parents: np.ndarray, rng: np.random.Generator) -
 def reduced(env: CompressionEnv, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Return strategies (n, decisions), those over a budget reduced until they meet it.
 
-    Where a budget is just met, most moves break it, and something else has to give way: some
-    decisions drawn at random, each to another share. Where that is not enough, a strategy stays.
+    Where a budget is just met, most moves break it, and something else has to give way: decision
+    after decision in random order, from all together (steepness 1) to one by one. Where costs do
+    not fall with every decision that may not be enough, and a strategy stays as it is.
     """
     values = env.plan.settled(values)
     over = np.flatnonzero(~env.within_budgets(values))
     if not len(over):
         return values
-    way = rng.exponential(size=(len(over), len(env.decisions)))
-    way *= rng.random(way.shape) < rng.random((len(over), 1))
-    way /= np.maximum(way.max(axis=1, keepdims=True), 1e-9)  # 1: to its least option
-    way *= np.array([len(decision.options) - 1 for decision in env.decisions])
-    too_little, enough = np.zeros((len(over), 1)), np.ones((len(over), 1))
+    count = len(env.decisions)
+    starts = rng.random((len(over), count))
+    steepness = np.exp(rng.uniform(0, np.log(count), (len(over), 1)))
+    spans = np.array([len(decision.options) - 1 for decision in env.decisions])
     found = values[over]
+    too_little, enough = np.zeros((len(over), 1)), np.ones((len(over), 1))
     for _ in range(HALVINGS):
         share = (too_little + enough) / 2
-        tried = env.plan.settled(_moved(env, values[over], -np.round(way * share)))
+        gone = np.clip(share * (steepness + 1) - steepness * starts, 0, 1)  # 1: the least option
+        tried = env.plan.settled(_moved(env, values[over], -np.round(gone * spans)))
         met = env.within_budgets(tried)[:, None]
         found = np.where(met, tried, found)
         too_little, enough = np.where(met, too_little, share), np.where(met, share, enough)
