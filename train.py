@@ -84,8 +84,10 @@ def _play(
         task = progress.add_task("episodes", total=options.episodes, hypervolume=0.0, front=0)
 
         def finished() -> None:
+            ended = env.episode == options.episodes
             progress.update(
                 task,
+                description="finishing the agent" if ended else "episodes",
                 completed=env.episode,
                 hypervolume=env.hypervolume,
                 front=int(env.on_front().sum()),

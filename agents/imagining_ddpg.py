@@ -6,7 +6,8 @@ episodes in imagination, greedily and with noise, each for another preference; c
 are exact there. :class:`agents.parts.imagination.Imagination` predicts their accuracies and varies
 the most promising ones; the real evaluation is spent on the strategy that promises most
 hypervolume. Half of every batch are imagined transitions with the predicted accuracy, as in Dyna
-(Sutton 1991).
+(Sutton 1991). In the end the actor learns to propose the best that was evaluated for every
+preference (:mod:`agents.parts.imitation`).
 """
 
 from typing import Any
@@ -19,11 +20,13 @@ from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from agents.envelope_ddpg import EnvelopeDDPG
 from agents.parts.filling import learn
 from agents.parts.imagination import Imagination
+from agents.parts.imitation import imitate
 from agents.parts.settings import Settings
 from agents.parts.spaces import require_actions
 from agents.parts.vector_replay import VectorReplayBuffer
 from prune_gym.env import CompressionEnv
 from prune_gym.imagined import Imagined, imagine
+from prune_gym.objectives import episode_return
 from prune_gym.wrappers import PreferenceConditioned
 
 GREEDY, NOISY = 16, 16  # imagined episodes of the actor before every evaluation
@@ -45,6 +48,19 @@ class ImaginingDDPG(EnvelopeDDPG):
         """
         self.focused = focused
         super().__init__(*args, **kwargs)
+
+    def learn(self, *args, **kwargs):
+        """Learn as SB3 does, then propose the best that was evaluated for every preference."""
+        super().learn(*args, **kwargs)
+        assert isinstance(self.replay_buffer, VectorReplayBuffer)
+        if infos := self.replay_buffer.finished:
+            core = self._core
+            values = np.array([core.values_of(info["strategy"]) for info in infos])
+            returns = [episode_return(i, core.original_metrics, core.objectives) for i in infos]
+            imitate(
+                self, core, values, np.array(returns), self._preferences, updates=self._n_updates
+            )
+        return self
 
     def _setup_learn(self, *args, **kwargs):
         assert self.env is not None and isinstance(self.replay_buffer, VectorReplayBuffer)

@@ -38,6 +38,7 @@ class Imagined(NamedTuple):
     Attributes:
         values: of the episodes' decisions, ``float64 (episodes, decisions)``.
         episode: which episode a transition is of, ``(m,)``.
+        decision: which decision it makes, ``(m,)``.
         observations: ``float32 (m, observation)``.
         actions: ``float32 (m, 1)``.
         rewards: with 0 for accuracy, ``float32 (m, reward_dim)``.
@@ -47,6 +48,7 @@ class Imagined(NamedTuple):
 
     values: np.ndarray
     episode: np.ndarray
+    decision: np.ndarray
     observations: np.ndarray
     actions: np.ndarray
     rewards: np.ndarray
@@ -73,8 +75,10 @@ def imagine(
         actions = act(observations[going_on], going_on).astype(np.float32)
         ended = []
         for episode, action in zip(going_on, actions, strict=True):
-            following, reward, terminated, _, info = twins[episode].step(action)
-            step = (episode, observations[episode].copy(), action, reward, following, terminated)
+            twin, before = twins[episode], observations[episode].copy()
+            decision = twin.next_decision
+            following, reward, terminated, _, info = twin.step(action)
+            step = (episode, decision, before, action, reward, following, terminated)
             transitions.append(step)
             observations[episode] = following
             ended.append(terminated)

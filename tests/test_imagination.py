@@ -10,6 +10,7 @@ from agents import Settings, find_agent
 from agents.imagining_ddpg import ImaginingDDPG
 from agents.parts.accuracy_model import AccuracyModel, from_log_odds, log_odds
 from agents.parts.imagination import Imagination
+from prune_gym.benchmark.preferences import preference_grid, proposals
 from prune_gym.decisions.decision import Decision
 from prune_gym.env import CompressionEnv
 from prune_gym.imagined import imagine
@@ -65,6 +66,8 @@ def test_imagined_episodes_are_the_real_ones_without_evaluation(tiny_task):
     assert env.within_budgets(values).all()
     saved = np.array([imagined.rewards[imagined.episode == e].sum(axis=0) for e in range(8)])
     np.testing.assert_allclose(saved, env.savings(values), atol=1e-6)
+    order = [imagined.decision[imagined.episode == e].tolist() for e in range(8)]
+    assert order == [list(range(len(env.decisions)))] * 8
     assert imagined.ended.sum() == 8 and imagined.observations.dtype == np.float32
 
 
@@ -194,6 +197,18 @@ def test_several_environments_play_different_strategies(kind):
     records = agent.replay_buffer.finished[3:]
     played = {tuple(strategy_from_dict(r["strategy"]).values.values()) for r in records}
     assert len(played) == len(records) == 9
+
+
+def test_the_policy_proposes_what_the_search_has_found():
+    env = gym.make(ID)
+    trained = find_agent("envelope-ddpg")(env, Settings(60, 0, None, Logger(None, [])))
+    infos, core = trained.replay_buffer.finished, env.unwrapped
+    values = np.array([core.values_of(info["strategy"]) for info in infos])
+    grid = preference_grid(3)
+    best = (core.returns(values) @ grid.T).max(axis=0)
+    _, proposed = proposals(core, trained, core.returns(values), grid)
+    lacking = best - (proposed * grid).sum(axis=1)
+    assert lacking.mean() < 0.004
 
 
 def test_priorities_say_where_to_look():
