@@ -82,18 +82,23 @@ def _name(network: str, agent: str, limits: dict[str, float], seed: int) -> str:
 
 
 def collect(folder: Path, out: Path) -> None:
-    """Write what all finished cells came to."""
-    rows = []
+    """Write what all finished cells of the folder came to, beside the lines of others."""
+    rows = {}
     for file in sorted(folder.glob("*-seed*-*.json")):
         if found := CELL.fullmatch(file.stem):
-            rows.append({**found.groupdict(), **_figures(json.loads(file.read_text()))})
+            name = found.groupdict()
+            rows[tuple(name.values())] = name | _figures(json.loads(file.read_text()))
     if not rows:
         raise SystemExit(f"{folder} has no finished cell")
+    finished = len(rows)
+    if out.is_file():
+        for row in csv.DictReader(out.open()):
+            rows.setdefault(tuple(row[part] for part in CELL.groupindex), row)
     with out.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
+        writer = csv.DictWriter(stream, list(next(iter(rows.values()))), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
-    print(f"Wrote {out}: {len(rows)} cells")
+        writer.writerows(rows[name] for name in sorted(rows))
+    print(f"Wrote {out}: {len(rows)} cells, {finished} of them from {folder}")
 
 
 def _figures(tuned: dict[str, Any]) -> dict[str, Any]:
