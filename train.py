@@ -96,6 +96,7 @@ def _play(
         try:
             with workers(options.jobs, options.ray):
                 trained = play(env, config, finished)
+            progress.update(task, description="episodes")
         except KeyboardInterrupt:
             kept = max(env.episode, known)
             console.print(f"Interrupted; {kept} finished episodes are kept, and --resume goes on")
