@@ -7,6 +7,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from joblib.externals.loky import get_reusable_executor
 from stable_baselines3 import SAC
 from tiny_envs import TINY
 
@@ -48,6 +49,7 @@ def module(tmp_path, monkeypatch):
     (tmp_path / f"{name}_tuned.py").write_text(TUNED)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(ROOT), TESTS]))
+    get_reusable_executor().shutdown()  # the processes of earlier tests do not look there
     return name
 
 
