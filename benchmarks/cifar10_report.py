@@ -10,6 +10,7 @@ their repositories report, whose trainings are longer (100 to 400 epochs).
 
 import argparse
 import csv
+import re
 from collections import defaultdict
 from pathlib import Path
 
@@ -34,8 +35,8 @@ def table(tuned: list[dict[str, str]]) -> str:
     lines = [head, "|---" * head.count(" | ") + "|---|"]
 
     def place(row: dict[str, str]) -> tuple[str, float, float]:
-        limit = row["limits"].removeprefix("flops")
-        return row["network"], -float(limit), -float(row["flops_share"])
+        limit = float(re.findall(r"[\d.]+", row["limits"])[0])
+        return row["network"], -limit, -float(row["flops_share"])
 
     for row in sorted(tuned, key=place):
         shares = (f"{100 * float(row[f'{c}_share']):.1f} %" for c in ("flops", "memory", "latency"))
