@@ -7,8 +7,9 @@ The first brings one cell to its end by the commands that a user types, and prin
 ``train.py``, ``prune-gym choose`` and ``prune-gym finetune``. What is there already is not done
 again, so several processes can work in the same folder on cells of their own. One search of the
 envelope DDPG serves all limits, and so does one uniform sweep (``SHARED``); every other agent
-searches each limit anew, as its budgets, with as many evaluations; so does
-``envelope-ddpg-accuracy``, which looks at nothing but accuracy within them, as ``compress`` does.
+searches each limit anew, as its budgets, with as many evaluations; so do
+``envelope-ddpg-accuracy``, which looks at nothing but accuracy within them, as ``compress`` does,
+and ``uniform-clipped``, whose sweep cuts what exceeds them from the later layers.
 Taken is the strategy that is the most accurate one within the limits on the search split, without
 training. The second writes a line for every finished cell.
 """
@@ -39,8 +40,9 @@ CELL = re.compile(
 # The budgets of searches whose front serves every limit. A tighter budget would cut what a uniform
 # sweep proposes in the later layers only, and the strategy would not be uniform any more.
 SHARED = {"envelope-ddpg": {"flops": 0.5}, "uniform": {"flops": 1.0}}
-FOCUSED = {
+VARIANTS = {  # by what train.py is told
     "envelope-ddpg-accuracy": ["--agent", "envelope-ddpg", "--preference", "accuracy=1"],
+    "uniform-clipped": ["--agent", "uniform"],
 }
 
 
@@ -57,7 +59,7 @@ def cell(options: argparse.Namespace) -> None:
     search = options.out / _name(options.network, options.agent, budgets, seed)
     if not (search / "front.csv").is_file():
         command = [sys.executable, str(ROOT / "train.py"), "--env", ENVS[options.network]]
-        command += FOCUSED.get(options.agent, ["--agent", options.agent])
+        command += VARIANTS.get(options.agent, ["--agent", options.agent])
         command += ["--episodes", str(options.evaluations), "--seed", str(seed)]
         command += ["--run", str(search)]
         for cost, share in budgets.items():
