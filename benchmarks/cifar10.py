@@ -47,9 +47,10 @@ VARIANTS = {  # by what train.py is told
 
 
 def run(command: list[str]) -> None:
-    """Print a command and run it."""
+    """Print a command and run it; where it fails it has said why, and this ends with its status."""
     print("$", shlex.join(command), flush=True)
-    subprocess.run(command, check=True)
+    if status := subprocess.run(command).returncode:
+        raise SystemExit(status)
 
 
 def cell(options: argparse.Namespace) -> None:
