@@ -93,9 +93,15 @@ GENERIC_ID = f"ChannelPrune-{VERSION}"  # whose network and data are given by th
 DISCRETE_ACTIONS = 8
 
 # Entry points of one environment and of several.
-_CLASSES = ("prune_gym.env:CompressionEnv", "prune_gym.vector:CompressionVectorEnv")
-_TABULATED_CLASSES = ("prune_gym.tabulated:TabulatedEnv", "prune_gym.tabulated:TabulatedVectorEnv")
-_SCALAR = WrapperSpec("ScalarReward", "prune_gym.wrappers:ScalarReward", {"weights": None})
+_CLASSES = (
+    "prune_gym.envs.compression_env:CompressionEnv",
+    "prune_gym.envs.vector:CompressionVectorEnv",
+)
+_TABULATED_CLASSES = (
+    "prune_gym.envs.tabulated:TabulatedEnv",
+    "prune_gym.envs.tabulated:TabulatedVectorEnv",
+)
+_SCALAR = WrapperSpec("ScalarReward", "prune_gym.envs.wrappers:ScalarReward", {"weights": None})
 
 
 def env_ids() -> list[str]:

@@ -16,18 +16,19 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from agents import AGENTS, FAMILIES, TAKE_PRIORITIES, find_agent, takes_priorities
+from prune_gym._utils.formatting import natural
+from prune_gym._utils.parallel import workers
+from prune_gym._utils.progress import progress_bar
+from prune_gym.agents import AGENTS, FAMILIES, TAKE_PRIORITIES, find_agent, takes_priorities
 from prune_gym.cli.guard import guarded
 from prune_gym.cli.values import natural_number, new_folder, pair, pairs, positive
-from prune_gym.env import CompressionEnv
-from prune_gym.objectives import Objective, natural, weights_array
-from prune_gym.parallel import workers
-from prune_gym.progress import progress_bar
-from prune_gym.registered import make_env, require_env
-from prune_gym.runs.folder import RunError, RunFolder
-from prune_gym.runs.record import RecordRun
-from prune_gym.runs.results import caution_of
-from prune_gym.runs.search import configuration, keep, play
+from prune_gym.envs.compression_env import CompressionEnv
+from prune_gym.envs.make import make_env, require_env
+from prune_gym.experiments.folder import RunError, RunFolder
+from prune_gym.experiments.record import RecordRun
+from prune_gym.experiments.results import caution_of
+from prune_gym.experiments.run_agent import configuration, keep, play
+from prune_gym.objectives.objective import Objective, weights_array
 
 FIGURES = "hypervolume {task.fields[hypervolume]:.4f}  front {task.fields[front]}"
 
@@ -182,7 +183,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--env", default="ChannelPrune-VGG16-v0", help="environment id (default: %(default)s)")
     add(
         "--agent",
-        default="envelope-ddpg",
+        default="ehvi-envelope-ddpg",
         help=", ".join([*AGENTS, *(f"{family}:NAME" for family in FAMILIES), "module:function"]),
     )
     add("--episodes", type=positive, default=150, help="strategies to evaluate (%(default)s)")

@@ -1,7 +1,6 @@
 """Agents by name: each one searches an environment for a number of episodes.
 
-An agent is a function ``search(env, settings)`` in a file of its own; ``parts`` has what agents are
-made of. ``env`` has a vector reward and records what is evaluated; the agent plays
+An agent is a function ``search(env, settings)``; ``common`` has what several agents are made of. ``env`` has a vector reward and records what is evaluated; the agent plays
 ``settings.episodes`` episodes on it. One's own need not be here: ``package.module:function`` names
 it.
 """
@@ -11,37 +10,38 @@ from importlib import import_module
 
 import gymnasium as gym
 
-from agents.parts.settings import Settings, Trained
+from prune_gym._utils.plugins import find_function
+from prune_gym.agents.common.api import Settings, Trained
 from prune_gym.errors import unknown
-from prune_gym.importing import find_function
 
 __all__ = ["AGENTS", "Settings", "Trained", "find_agent", "takes_priorities"]
 
-# name -> module with a function ``search``
+# name -> module, and the function in it that searches
 AGENTS = {
-    "abcp": "agents.abcp",
-    "amc": "agents.amc",
-    "emomc": "agents.emomc",
-    "envelope-ddpg": "agents.imagining_ddpg",
-    "envelope-ddpg-model-free": "agents.envelope_ddpg",
-    "jcw": "agents.jcw",
-    "nsga2": "agents.nsga2",
-    "random": "agents.random",
-    "random-ratio": "agents.random_ratio",
-    "two-stage": "agents.two_stage",
-    "uniform": "agents.uniform",
+    "abcp": "prune_gym.agents.abcp.abcp:search",
+    "amc": "prune_gym.agents.amc:search",
+    "ehvi": "prune_gym.agents.bayesian.ehvi:search",
+    "ehvi-envelope-ddpg": "prune_gym.agents.ehvi_envelope_ddpg.ehvi_envelope_ddpg:search",
+    "emomc": "prune_gym.agents.evolution.emomc:search",
+    "envelope-ddpg": "prune_gym.agents.envelope_ddpg.envelope_ddpg:search",
+    "jcw": "prune_gym.agents.evolution.jcw:search",
+    "nsga2": "prune_gym.agents.evolution.nsga2:search",
+    "random": "prune_gym.agents.baselines:random",
+    "random-ratio": "prune_gym.agents.baselines:random_ratio",
+    "two-stage": "prune_gym.agents.two_stage:search",
+    "uniform": "prune_gym.agents.baselines:uniform",
 }
 # family -> module with a function ``search_with(name)``, and an example; "sb3:SAC" is one of them
 FAMILIES = {
-    "optuna": ("agents.optuna_samplers", "optuna:tpe"),
-    "sb3": ("agents.sb3", "sb3:SAC"),
-    "sb3-conditioned": ("agents.sb3_conditioned", "sb3-conditioned:SAC"),
+    "optuna": ("prune_gym.agents.optuna_samplers", "optuna:tpe"),
+    "sb3": ("prune_gym.agents.sb3", "sb3:SAC"),
+    "sb3-conditioned": ("prune_gym.agents.sb3_conditioned", "sb3-conditioned:SAC"),
 }
 # Those that look at ``settings.priorities``; the others look for the whole front alike.
 TAKE_PRIORITIES = (
     "abcp",
+    "ehvi-envelope-ddpg",
     "envelope-ddpg",
-    "envelope-ddpg-model-free",
     "sb3",
     "sb3-conditioned",
     "two-stage",
@@ -77,4 +77,5 @@ def find_agent(name: str) -> Callable[[gym.Env, Settings], Trained | None]:
     if name not in AGENTS:
         examples = [example for _, example in FAMILIES.values()]
         raise ValueError(unknown("agent", name, [*AGENTS, *examples]))
-    return import_module(AGENTS[name]).search
+    module, _, function = AGENTS[name].partition(":")
+    return getattr(import_module(module), function)

@@ -27,13 +27,11 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.utils import polyak_update
 from torch.nn import functional as F
 
-from agents.parts.descend import descend
-from agents.parts.episodes import Episodes
-from agents.parts.filling import fill
-from agents.parts.settings import Settings
-from agents.parts.spaces import require_actions
-from agents.parts.warm_up import warm_up
-from prune_gym.budgets import Budgets
+from prune_gym.agents.common.action_spaces import require_actions
+from prune_gym.agents.common.api import Settings
+from prune_gym.agents.common.initial_design import warm_up
+from prune_gym.agents.common.sb3_training import Episodes, descend, fill
+from prune_gym.search_space.budgets import Budgets
 
 # Budgets where the environment has none: shares of the way from the least cost to the original's.
 TARGETS = (0.2, 0.4, 0.6, 0.8)

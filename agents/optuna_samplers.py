@@ -13,10 +13,10 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from agents.parts.playing import play
-from agents.parts.settings import Settings
-from agents.parts.spaces import require_actions
-from agents.parts.warm_up import warm_up
+from prune_gym.agents.common.action_spaces import require_actions
+from prune_gym.agents.common.api import Settings
+from prune_gym.agents.common.initial_design import warm_up
+from prune_gym.agents.common.rollout import play
 from prune_gym.errors import unknown
 
 try:

@@ -12,11 +12,11 @@ import stable_baselines3
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.noise import NormalActionNoise
 
-from agents.parts.filling import learn
-from agents.parts.settings import Settings
-from agents.parts.spaces import require_actions
+from prune_gym.agents.common.action_spaces import require_actions
+from prune_gym.agents.common.api import Settings
+from prune_gym.agents.common.sb3_training import learn
+from prune_gym.envs.wrappers import ScalarReward
 from prune_gym.errors import unknown
-from prune_gym.wrappers import ScalarReward
 
 CLASSES = ("A2C", "DDPG", "DQN", "PPO", "SAC", "TD3")
 CONTINUOUS_ONLY, DISCRETE_ONLY = ("DDPG", "SAC", "TD3"), ("DQN",)

@@ -13,10 +13,10 @@ import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-from agents.parts.settings import Settings
-from agents.sb3 import check_class, learned, require_class_actions
-from prune_gym.objectives import weights_array
-from prune_gym.wrappers import PreferenceConditioned
+from prune_gym.agents.common.api import Settings
+from prune_gym.agents.sb3 import check_class, learned, require_class_actions
+from prune_gym.envs.wrappers import PreferenceConditioned
+from prune_gym.objectives.objective import weights_array
 
 
 class ConditionedModel:

@@ -11,10 +11,10 @@ import numpy as np
 from stable_baselines3 import DDPG
 from stable_baselines3.common.noise import NormalActionNoise
 
-from agents.parts.filling import learn
-from agents.parts.settings import Settings
-from agents.parts.spaces import require_actions
-from prune_gym.wrappers import ScalarReward
+from prune_gym.agents.common.action_spaces import require_actions
+from prune_gym.agents.common.api import Settings
+from prune_gym.agents.common.sb3_training import learn
+from prune_gym.envs.wrappers import ScalarReward
 
 NOISE, DECAY = 1.0, 0.95  # standard deviation, in units of actions in [-1, 1], and per episode
 

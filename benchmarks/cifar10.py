@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from prune_gym.cli.values import pair
-from prune_gym.deploy.apply import environment_of
-from prune_gym.strategy import strategy_from_dict
+from prune_gym.deployment.apply import environment_of
+from prune_gym.search_space.strategy import strategy_from_dict
 
 ROOT = Path(__file__).resolve().parent.parent
 ENVS = {
@@ -39,9 +39,9 @@ CELL = re.compile(
 )
 # The budgets of searches whose front serves every limit. A tighter budget would cut what a uniform
 # sweep proposes in the later layers only, and the strategy would not be uniform any more.
-SHARED = {"envelope-ddpg": {"flops": 0.5}, "uniform": {"flops": 1.0}}
+SHARED = {"ehvi-envelope-ddpg": {"flops": 0.5}, "uniform": {"flops": 1.0}}
 VARIANTS = {  # by what train.py is told
-    "envelope-ddpg-accuracy": ["--agent", "envelope-ddpg", "--preference", "accuracy=1"],
+    "envelope-ddpg-accuracy": ["--agent", "ehvi-envelope-ddpg", "--preference", "accuracy=1"],
     "uniform-clipped": ["--agent", "uniform"],
 }
 
@@ -126,7 +126,7 @@ def main() -> None:
     add = parser.add_argument
     add("--out", type=Path, required=True)
     add("--network", choices=ENVS, default="vgg16")
-    add("--agent", default="envelope-ddpg")
+    add("--agent", default="ehvi-envelope-ddpg")
     add("--limit", type=pair, action="append", metavar="COST=SHARE")
     add("--evaluations", type=int, default=200)
     add("--recipe", default="short")

@@ -12,8 +12,8 @@ from prune_gym.costs import build_costs
 from prune_gym.costs.energy import DATAFLOWS
 from prune_gym.costs.latency import load_latency_table
 from prune_gym.costs.size import CODINGS
-from prune_gym.network.trace import trace
-from prune_gym.realised import Realised
+from prune_gym.graph.configuration import Realised
+from prune_gym.graph.trace import trace
 
 STRATEGIES = 100_000
 

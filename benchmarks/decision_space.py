@@ -15,9 +15,9 @@ import torch
 from joblib import Parallel, delayed
 from tqdm import tqdm
 
-from prune_gym.env import CompressionEnv
-from prune_gym.strategy import Strategy
-from prune_gym.tabulated import save_table, table_path
+from prune_gym.envs.compression_env import CompressionEnv
+from prune_gym.envs.tabulated import save_table, table_path
+from prune_gym.search_space.strategy import Strategy
 
 CHUNK = 32  # strategies a call of a worker
 PARTIAL = Path("decision_space.npy")

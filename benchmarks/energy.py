@@ -15,9 +15,9 @@ import numpy as np
 from prune_gym import models
 from prune_gym.costs.energy import Energy
 from prune_gym.costs.size import CODINGS, Size
-from prune_gym.network.table import LayerTable
-from prune_gym.network.trace import trace
-from prune_gym.realised import Realised
+from prune_gym.graph.configuration import Realised
+from prune_gym.graph.layer_table import LayerTable
+from prune_gym.graph.trace import trace
 
 # Table II: mJ and factor of EMOMC, Pruning Filters, Play and Prune.
 ENERGY = {

@@ -15,10 +15,10 @@ import gymnasium as gym
 import prune_gym  # noqa: F401  (registers the ids)
 from prune_gym.costs.energy import DATAFLOWS, Energy
 from prune_gym.costs.size import CODINGS, Size
-from prune_gym.deploy.apply import environment_of
-from prune_gym.evaluate import Evaluator
-from prune_gym.realised import Realised
-from prune_gym.strategy import load_strategy
+from prune_gym.deployment.apply import environment_of
+from prune_gym.evaluation.evaluator import Evaluator
+from prune_gym.graph.configuration import Realised
+from prune_gym.search_space.strategy import load_strategy
 
 
 def figures(evaluator: Evaluator, realised: Realised) -> dict[str, float]:

@@ -9,8 +9,8 @@ import gymnasium as gym
 import numpy as np
 
 import prune_gym  # noqa: F401  (registers the ids)
-from agents.parts.evolution import Grid
-from agents.parts.playing import play
+from prune_gym.agents.common.rollout import play
+from prune_gym.agents.evolution.operators import Grid
 
 DENSITIES = (1.0, 0.5, 0.3, 0.2, 0.1, 0.05)
 

@@ -23,13 +23,13 @@ from torch import fx, nn
 from torch.nn import functional as F
 
 from prune_gym import models
+from prune_gym.compression.fold_batch_norm import fold_batch_norm
+from prune_gym.compression.surgery import cut, first_channels
 from prune_gym.costs.memory import Memory
+from prune_gym.graph.configuration import Realised
+from prune_gym.graph.layer_table import LayerTable
+from prune_gym.graph.trace import trace
 from prune_gym.models.resnet import resnet56
-from prune_gym.network.fold import fold_batch_norm
-from prune_gym.network.surgery import cut, first_channels
-from prune_gym.network.table import LayerTable
-from prune_gym.network.trace import trace
-from prune_gym.realised import Realised
 
 NETWORKS = {"VGG16": lambda: models.build("vgg16", 10), "ResNet-56": resnet56}
 

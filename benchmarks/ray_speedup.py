@@ -18,9 +18,9 @@ from pathlib import Path
 
 from ray.cluster_utils import Cluster
 
-from prune_gym.benchmark.backends import run_cells
-from prune_gym.benchmark.cells import make_cells
-from prune_gym.parallel import workers
+from prune_gym._utils.parallel import workers
+from prune_gym.experiments.benchmark.backends import run_cells
+from prune_gym.experiments.benchmark.cells import make_cells
 
 NODE = {"num_cpus": 1, "object_store_memory": 100_000_000}
 

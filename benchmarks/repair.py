@@ -16,13 +16,13 @@ import torch
 from torch import nn
 
 from prune_gym import datasets, models
+from prune_gym._utils.paths import data_home
+from prune_gym.compression.repair import REPAIRS
 from prune_gym.datasets import Data, Split
-from prune_gym.evaluate import Evaluator
+from prune_gym.evaluation.evaluator import Evaluator
+from prune_gym.evaluation.task import make_evaluator
+from prune_gym.graph.configuration import Realised
 from prune_gym.models.resnet import resnet20, resnet56
-from prune_gym.network.repair import REPAIRS
-from prune_gym.paths import data_home
-from prune_gym.realised import Realised
-from prune_gym.task import make_evaluator
 
 PUBLIC = {"ResNet-20": (resnet20, "resnet20-12fca82f.th")} | {
     "ResNet-56": (resnet56, "resnet56-4bfd9763.th")

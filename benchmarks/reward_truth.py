@@ -21,12 +21,12 @@ from cifar10 import ENVS
 from scipy.stats import spearmanr
 
 import prune_gym  # noqa: F401  (registers the ids)
-from prune_gym.deploy.checkpoint import delete_checkpoint
-from prune_gym.deploy.finetune import finetune_candidate
-from prune_gym.deploy.recipe import load_recipe
-from prune_gym.env import CompressionEnv
-from prune_gym.evaluate import accuracy
-from prune_gym.network.repair import REPAIRS
+from prune_gym.compression.repair import REPAIRS
+from prune_gym.envs.compression_env import CompressionEnv
+from prune_gym.evaluation.evaluator import accuracy
+from prune_gym.training.checkpoint import delete_checkpoint
+from prune_gym.training.finetune import finetune_candidate
+from prune_gym.training.recipe import load_recipe
 
 BAND = 0.95  # of the allowed multiply-adds
 SLOPE, NOISE = 0.6, 0.3  # in units of actions

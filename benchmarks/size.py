@@ -14,10 +14,10 @@ import dataclasses
 import numpy as np
 
 from prune_gym import models
+from prune_gym.compression.fold_batch_norm import fold_batch_norm
+from prune_gym.compression.unstructured import sparsify
 from prune_gym.costs.size import rice
-from prune_gym.network.fold import fold_batch_norm
-from prune_gym.network.sparse import sparsify
-from prune_gym.network.trace import trace
+from prune_gym.graph.trace import trace
 
 BITS = 8
 

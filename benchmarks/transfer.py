@@ -19,12 +19,12 @@ import numpy as np
 from stable_baselines3.common.logger import Logger
 
 import prune_gym  # noqa: F401  (registers the ids)
-from agents import Settings, find_agent
-from prune_gym.benchmark.preferences import preference_grid, proposals
-from prune_gym.objectives import episode_return
-from prune_gym.pareto import hypervolume
+from prune_gym.agents import Settings, find_agent
+from prune_gym.experiments.benchmark.preferences import preference_grid, proposals
+from prune_gym.objectives.objective import episode_return
+from prune_gym.objectives.pareto import hypervolume
 
-AGENT = "envelope-ddpg"
+AGENT = "ehvi-envelope-ddpg"
 Row = tuple[str, int, int, float]  # strategies of, seed, how many, hypervolume
 
 

@@ -14,11 +14,11 @@ import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
+from prune_gym.compression.network_file import load_network, save_network
 from prune_gym.datasets import Data, Split
-from prune_gym.deploy.saved import load_network, save_network
-from prune_gym.env import CompressionEnv
-from prune_gym.evaluate import accuracy
-from prune_gym.network.images import normalised
+from prune_gym.datasets.normalize import normalised
+from prune_gym.envs.compression_env import CompressionEnv
+from prune_gym.evaluation.evaluator import accuracy
 
 
 class Fire(nn.Module):

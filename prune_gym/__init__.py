@@ -21,7 +21,7 @@ register_envs()
 def __getattr__(name: str) -> Any:
     """Import what is heavy when it is first asked for."""
     if name == "compress":
-        from prune_gym.deploy.compress import compress
+        from prune_gym.compress_network import compress
 
         return compress
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 from nets import ZOO, make
 
 from prune_gym import models
+from prune_gym.compression.fold_batch_norm import fold_batch_norm
+from prune_gym.compression.quantize import quantise
+from prune_gym.compression.surgery import cut, first_channels
+from prune_gym.compression.unstructured import sparsify
+from prune_gym.graph.configuration import FLOAT_BITS, Realised
+from prune_gym.graph.residual_blocks import skip_blocks
+from prune_gym.graph.trace import trace
 from prune_gym.models.resnet import resnet56
-from prune_gym.network.blocks import skip_blocks
-from prune_gym.network.fold import fold_batch_norm
-from prune_gym.network.quantise import quantise
-from prune_gym.network.sparse import sparsify
-from prune_gym.network.surgery import cut, first_channels
-from prune_gym.network.trace import trace
-from prune_gym.realised import FLOAT_BITS, Realised
 
 BIG = {"vgg16": lambda: models.build("vgg16", 10), "resnet56": resnet56}
 SMALL = tuple(ZOO)

@@ -11,9 +11,9 @@ from four_classes import four_classes, trained_on
 
 import prune_gym  # noqa: F401  (registers the ids)
 from prune_gym import models
+from prune_gym._utils.paths import cache_home, data_home
 from prune_gym.datasets import cifar10, imagenet
-from prune_gym.env import CompressionEnv
-from prune_gym.paths import cache_home, data_home
+from prune_gym.envs.compression_env import CompressionEnv
 
 # On a busy machine two threads that wait for each other are many times slower than one.
 torch.set_num_threads(1)

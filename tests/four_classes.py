@@ -6,7 +6,7 @@ from nets import Tiny
 from torch.nn import functional as F
 
 from prune_gym.datasets import Data, Split
-from prune_gym.network.images import normalised
+from prune_gym.datasets.normalize import normalised
 
 
 def four_classes(name, seed=0, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)):

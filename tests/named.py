@@ -6,7 +6,7 @@ import gymnasium as gym
 from conftest import constant, play
 from four_classes import four_classes, trained_on
 
-from prune_gym.strategy import strategy_from_dict
+from prune_gym.search_space.strategy import strategy_from_dict
 
 TASK = {"network": "named:trained", "data": "named:splits", "round_to": 1}
 

@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 from stable_baselines3.common.logger import Logger
 
-from agents import AGENTS, Settings, find_agent, takes_priorities
-from prune_gym.env import CompressionEnv
-from prune_gym.realised import Realised
+from prune_gym.agents import AGENTS, Settings, find_agent, takes_priorities
+from prune_gym.envs.compression_env import CompressionEnv
+from prune_gym.graph.configuration import Realised
 
 
 class Recorded(gym.Wrapper):
@@ -104,7 +104,7 @@ def test_random_ratios_differ_between_episodes_more_than_within_one(tiny_task):
     "name",
     [
         "amc",
-        "envelope-ddpg",
+        "ehvi-envelope-ddpg",
         "nsga2",
         "optuna:tpe",
         "random-ratio",
@@ -123,7 +123,7 @@ def test_discrete_agents_say_what_they_need(tiny_task):
 
 
 def test_learning_agents_can_be_saved(tiny_task, tmp_path):
-    for name in ("envelope-ddpg", "sb3:PPO"):
+    for name in ("ehvi-envelope-ddpg", "sb3:PPO"):
         _, trained = search(name, tiny_task)
         trained.save(tmp_path / "agent.zip")
         assert (tmp_path / "agent.zip").stat().st_size > 1000

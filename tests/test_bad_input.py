@@ -9,17 +9,17 @@ import torch
 from conftest import constant, play
 from safetensors.torch import load_file, save_file
 
-from agents import find_agent
 from prune_gym import datasets, models
-from prune_gym.benchmark.collect import RESULT
+from prune_gym._utils.paths import cache_home
+from prune_gym.agents import find_agent
 from prune_gym.cli import main
+from prune_gym.compression.network_file import load_network
 from prune_gym.datasets import Split, cifar10, digits
-from prune_gym.deploy.saved import load_network
-from prune_gym.env import CompressionEnv
+from prune_gym.envs.compression_env import CompressionEnv
+from prune_gym.envs.wrappers import ScalarReward
+from prune_gym.experiments.benchmark.collect import RESULT
 from prune_gym.models.weights_file import load_weights, save_weights
-from prune_gym.paths import cache_home
-from prune_gym.strategy import load_strategy
-from prune_gym.wrappers import ScalarReward
+from prune_gym.search_space.strategy import load_strategy
 
 
 @pytest.mark.parametrize(
@@ -421,7 +421,7 @@ def test_an_interrupted_command_is_no_traceback(capsys, monkeypatch):
     def stops(path):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("prune_gym.runs.results.read_results", stops)
+    monkeypatch.setattr("prune_gym.experiments.results.read_results", stops)
     assert main(["report", "run"]) == 2
     assert "error: interrupted; what was finished is kept" in capsys.readouterr().err
 

@@ -17,23 +17,23 @@ from hypothesis import strategies as st
 from PIL import Image
 from tiny_envs import TINY
 
-from agents import AGENTS
 from prune_gym import cli
-from prune_gym.benchmark.cells import Cell, find_cells, make_cells, run_cell
-from prune_gym.benchmark.figures import checkpoints, hypervolume_curve, utility_curve
-from prune_gym.benchmark.memo import SharedMemo, share_memo
-from prune_gym.benchmark.preferences import preference_grid
-from prune_gym.benchmark.statistics import interquartile_mean, interval
-from prune_gym.benchmark.summary import Curve, best_rival, read_summaries
-from prune_gym.benchmark.table import markdown
-from prune_gym.pareto import hypervolume
+from prune_gym.agents import AGENTS
+from prune_gym.evaluation.shared_cache import SharedMemo, share_memo
+from prune_gym.experiments.benchmark.cells import Cell, find_cells, make_cells, run_cell
+from prune_gym.experiments.benchmark.figures import checkpoints, hypervolume_curve, utility_curve
+from prune_gym.experiments.benchmark.preferences import preference_grid
+from prune_gym.experiments.benchmark.statistics import interquartile_mean, interval
+from prune_gym.experiments.benchmark.summary import Curve, best_rival, read_summaries
+from prune_gym.experiments.benchmark.table import markdown
+from prune_gym.objectives.pareto import hypervolume
 
 TESTS = Path(__file__).parent
 CSVS = ("results.csv", "evaluations.csv", "proposals.csv")
 
 
 def arguments(
-    out, *more, agents=("uniform", "envelope-ddpg"), seeds=2, evaluations=6, envs=(TINY,)
+    out, *more, agents=("uniform", "ehvi-envelope-ddpg"), seeds=2, evaluations=6, envs=(TINY,)
 ):
     return [
         *("benchmark", "--envs", *envs, "--agents", *agents, "--out", str(out)),
@@ -63,12 +63,12 @@ def finished(tmp_path_factory):
 def test_what_a_benchmark_leaves(finished):
     results = rows(finished / "results.csv")
     cells = {(row["env"], row["agent"], row["seed"]) for row in results}
-    learned = {(TINY, "envelope-ddpg", seed) for seed in ("0", "1")}
+    learned = {(TINY, "ehvi-envelope-ddpg", seed) for seed in ("0", "1")}
     assert cells == learned | {(TINY, "uniform", "0")}  # it has no randomness
     assert len(rows(finished / "evaluations.csv")) == len(results) == 3 * 6
     last = [row for row in results if row["evaluations"] == "6"]
     assert {(row["agent"], row["proposals"]) for row in last} == {
-        ("envelope-ddpg", "policy"),
+        ("ehvi-envelope-ddpg", "policy"),
         ("uniform", "archive"),
     }
     assert len(rows(finished / "proposals.csv")) == 3 * len(preference_grid(3))
@@ -93,7 +93,7 @@ def test_a_finished_benchmark_is_not_run_again_and_grows(finished, tmp_path):
     cells = {cell: (cell.folder / "cell.json").stat().st_mtime_ns for cell in find_cells(finished)}
     assert cli.main(arguments(finished, agents=("uniform", "random"), seeds=1)) == 0
     grown = find_cells(finished)
-    assert {cell.agent for cell in grown} == {"uniform", "random", "envelope-ddpg"}
+    assert {cell.agent for cell in grown} == {"uniform", "random", "ehvi-envelope-ddpg"}
     for cell, changed in cells.items():
         assert (cell.folder / "cell.json").stat().st_mtime_ns == changed
     summaries = read_summaries(finished)[TINY]
@@ -123,7 +123,7 @@ def test_a_worker_whose_benchmark_is_gone_starts_nothing(tmp_path):
 
 def test_kill_9_and_the_same_command_give_the_same(tmp_path, subprocess_env):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    options = {"agents": ("random-ratio", "envelope-ddpg"), "evaluations": 12}
+    options = {"agents": ("random-ratio", "ehvi-envelope-ddpg"), "evaluations": 12}
     assert cli.main(arguments(whole, **options)) == 0
     variables = subprocess_env | {"PYTHONPATH": f"{TESTS.parent}{os.pathsep}{TESTS}"}
     process = subprocess.Popen(
@@ -131,7 +131,9 @@ def test_kill_9_and_the_same_command_give_the_same(tmp_path, subprocess_env):
         env=variables,
         stdout=subprocess.DEVNULL,
     )
-    journal = killed / "runs" / TINY.replace(":", "-") / "envelope-ddpg/seed-0/evaluations.jsonl"
+    journal = (
+        killed / "runs" / TINY.replace(":", "-") / "ehvi-envelope-ddpg/seed-0/evaluations.jsonl"
+    )
     end = time.monotonic() + 120
     while not journal.is_file() or journal.read_bytes().count(b"\n") < 4:
         assert process.poll() is None and time.monotonic() < end
@@ -145,9 +147,9 @@ def test_kill_9_and_the_same_command_give_the_same(tmp_path, subprocess_env):
 
 def test_it_goes_on_without_the_terminal_that_started_it(tmp_path, subprocess_env):
     variables = subprocess_env | {"PYTHONPATH": f"{TESTS.parent}{os.pathsep}{TESTS}"}
-    options = arguments(tmp_path, agents=("envelope-ddpg",), seeds=1, evaluations=12)
+    options = arguments(tmp_path, agents=("ehvi-envelope-ddpg",), seeds=1, evaluations=12)
     command = shlex.join([sys.executable, "-m", "prune_gym.cli", *options])
-    cell = tmp_path / "runs" / TINY.replace(":", "-") / "envelope-ddpg/seed-0"
+    cell = tmp_path / "runs" / TINY.replace(":", "-") / "ehvi-envelope-ddpg/seed-0"
     begun = f"while [ ! -s {cell / 'evaluations.jsonl'} ]; do sleep 0.05; done"
     shell = ["sh", "-c", f"{command} > {tmp_path / 'log'} 2>&1 & {begun}"]
     subprocess.run(shell, env=variables, timeout=120, check=True)
@@ -181,8 +183,11 @@ def test_a_failing_cell_stops_no_other(tmp_path, capsys):
         ({"envs": ("ChannelPrune-VGG16-Scalar-v0",)}, "search its id without -Scalar"),
         ({"envs": ("tiny_envs:Tony-v0",)}, "did you mean 'Tiny-v0'"),
         ({"envs": ("no_such_module:Tiny-v0",)}, "is its folder on PYTHONPATH?"),
-        ({"envs": ("tiny_envs:CartPole-v1",)}, "is a CartPoleEnv, not a prune_gym.env.Compre"),
-        ({"agents": ("envelop-ddpg",)}, "did you mean 'envelope-ddpg'"),
+        (
+            {"envs": ("tiny_envs:CartPole-v1",)},
+            "is a CartPoleEnv, not a prune_gym.envs.compression_env.Compre",
+        ),
+        ({"agents": ("envelop-ddpg",)}, "did you mean 'ehvi-envelope-ddpg'"),
     ],
 )
 def test_wrong_names_are_explained_before_anything_runs(options, message, tmp_path, capsys):
@@ -331,8 +336,10 @@ def test_the_best_rival_is_another(finished):
 
 def test_when_all_cells_fail_it_is_said_why(tmp_path, capsys):
     discrete = ("ChannelPrune-Table-Discrete-v0",)
-    assert cli.main(arguments(tmp_path, agents=("envelope-ddpg",), seeds=1, envs=discrete)) == 1
-    assert "envelope-ddpg needs continuous actions" in words(capsys.readouterr().out)
+    assert (
+        cli.main(arguments(tmp_path, agents=("ehvi-envelope-ddpg",), seeds=1, envs=discrete)) == 1
+    )
+    assert "ehvi-envelope-ddpg needs continuous actions" in words(capsys.readouterr().out)
 
 
 def test_a_stopped_benchmark_is_reported(finished, tmp_path, capsys):
@@ -340,7 +347,7 @@ def test_a_stopped_benchmark_is_reported(finished, tmp_path, capsys):
     for name in ("results.csv", "evaluations.csv", "proposals.csv"):
         (tmp_path / "stopped" / name).unlink()
     assert cli.main(["benchmark-report", str(tmp_path / "stopped")]) == 0
-    assert "| envelope-ddpg | 2 |" in capsys.readouterr().out
+    assert "| ehvi-envelope-ddpg | 2 |" in capsys.readouterr().out
 
 
 def test_cells_of_different_weights_are_not_compared(finished, tmp_path, capsys):

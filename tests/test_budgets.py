@@ -10,13 +10,13 @@ from nets import Tiny
 from test_costs import vgg16_costs
 from test_latency import tiny_latency
 
-from prune_gym.budgets import Budgets
 from prune_gym.costs import build_costs
-from prune_gym.decisions import Decision, Rules
-from prune_gym.decisions.channels import widths as widths_to_choose
-from prune_gym.decisions.plan import Plan
-from prune_gym.network.trace import trace
-from prune_gym.realised import Realised
+from prune_gym.graph.configuration import Realised
+from prune_gym.graph.trace import trace
+from prune_gym.search_space import Decision, Rules
+from prune_gym.search_space.budgets import Budgets
+from prune_gym.search_space.channels import widths as widths_to_choose
+from prune_gym.search_space.space import Plan
 
 ACTIONS = st.floats(-1, 1, width=32)
 

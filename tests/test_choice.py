@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from prune_gym.runs.choice import best_for, knee_point
+from prune_gym.objectives.selection import best_for, knee_point
 
 TWO = ("accuracy", "flops")
 

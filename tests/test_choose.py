@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 
 from prune_gym import cli
-from prune_gym.env import CompressionEnv
-from prune_gym.objectives import natural
-from prune_gym.pareto import non_dominated
-from prune_gym.runs.commands import next_commands
-from prune_gym.runs.folder import RunFolder
-from prune_gym.runs.record import RecordRun
-from prune_gym.runs.results import read_results
-from prune_gym.runs.search import configuration
-from prune_gym.strategy import load_strategy
+from prune_gym._utils.formatting import natural
+from prune_gym.envs.compression_env import CompressionEnv
+from prune_gym.experiments.commands import next_commands
+from prune_gym.experiments.folder import RunFolder
+from prune_gym.experiments.record import RecordRun
+from prune_gym.experiments.results import read_results
+from prune_gym.experiments.run_agent import configuration
+from prune_gym.objectives.pareto import non_dominated
+from prune_gym.search_space.strategy import load_strategy
 
 CONFIG = configuration("ChannelPrune-v0", "random", 20, 0)
 

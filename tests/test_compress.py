@@ -10,11 +10,11 @@ from nets import Tiny
 from torch.utils.data import DataLoader, TensorDataset
 
 from prune_gym import compress
+from prune_gym.compression.network_file import load_network
 from prune_gym.datasets import Data
-from prune_gym.deploy.own_data import as_data
-from prune_gym.deploy.saved import load_network
-from prune_gym.evaluate import accuracy
-from prune_gym.network.images import normalised
+from prune_gym.datasets.from_arrays import as_data
+from prune_gym.datasets.normalize import normalised
+from prune_gym.evaluation.evaluator import accuracy
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +115,6 @@ def test_an_agent_that_takes_priorities_is_told_to_look_at_accuracy(
 
 def test_a_latency_budget_measures_the_layers_once(network, floats, tmp_path, monkeypatch):
     pytest.importorskip("onnxruntime", reason="prune-gym[onnx] is not installed")
-    from prune_gym.deploy import profile
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(profile, "LATTICE_RUNS", 4)
@@ -219,7 +218,7 @@ def test_tensors_of_a_training(kind):
         ({"budgets": {"flop": 0.5}}, "did you mean 'flops'"),
         ({"budgets": {"flops": 0.0001}}, "flops"),
         ({"evaluations": 0}, "expected evaluations >= 1"),
-        ({"agent": "envelope"}, "did you mean 'envelope-ddpg'"),
+        ({"agent": "envelope"}, "did you mean 'ehvi-envelope-ddpg'"),
     ],
 )
 def test_arguments_that_do_not_fit(change, message, network, floats):

@@ -15,8 +15,8 @@ from gymnasium.utils.env_checker import check_env
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
 import prune_gym
-from prune_gym.observation import FEATURES
-from prune_gym.wrappers import ScalarReward
+from prune_gym.envs.observation import FEATURES
+from prune_gym.envs.wrappers import ScalarReward
 
 # One network on the embedded data thoroughly; tests/test_every_id.py has the other ids.
 IDS = [
@@ -261,7 +261,7 @@ def test_global_random_state_is_neither_read_nor_set(tiny):
 
 
 def test_render_ansi(tiny_task):
-    from prune_gym.env import CompressionEnv
+    from prune_gym.envs.compression_env import CompressionEnv
 
     env = CompressionEnv(**tiny_task, render_mode="ansi")
     env.reset()
@@ -270,7 +270,7 @@ def test_render_ansi(tiny_task):
 
 
 def test_render_picture(tiny_task):
-    from prune_gym.env import CompressionEnv
+    from prune_gym.envs.compression_env import CompressionEnv
 
     env = CompressionEnv(**tiny_task, render_mode="rgb_array")
     env.reset()

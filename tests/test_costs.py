@@ -13,8 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from prune_gym.costs import COSTS, build_costs
 from prune_gym.costs.latency import load_latency_table
-from prune_gym.network.trace import trace
-from prune_gym.realised import Realised
+from prune_gym.graph.configuration import Realised
+from prune_gym.graph.trace import trace
 
 
 def check_against_the_candidate(name, realised):

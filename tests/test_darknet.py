@@ -6,16 +6,16 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from prune_gym._utils.paths import data_home
+from prune_gym.compression.surgery import cut
 from prune_gym.costs import build_costs
-from prune_gym.models.darknet import Darknet
-from prune_gym.models.darknet_cfg import parse_cfg, write_cfg
-from prune_gym.models.darknet_weights import load_darknet, load_weights, save_darknet
+from prune_gym.graph.configuration import Realised
+from prune_gym.graph.residual_blocks import skip_blocks
+from prune_gym.graph.trace import trace
+from prune_gym.models.darknet.cfg import parse_cfg, write_cfg
+from prune_gym.models.darknet.network import Darknet
+from prune_gym.models.darknet.weights import load_darknet, load_weights, save_darknet
 from prune_gym.models.yolov3 import yolov3, yolov3_cfg, yolov3_eighth, yolov3_tiny
-from prune_gym.network.blocks import skip_blocks
-from prune_gym.network.surgery import cut
-from prune_gym.network.trace import trace
-from prune_gym.paths import data_home
-from prune_gym.realised import Realised
 
 # Route groups, a pool with Darknet's uneven padding, depthwise layers, and a second reader.
 PARTS = """

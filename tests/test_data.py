@@ -5,8 +5,8 @@ import pytest
 from sklearn.datasets import load_digits
 
 from prune_gym import datasets
+from prune_gym._utils.paths import data_home
 from prune_gym.datasets import cifar10, digits
-from prune_gym.paths import data_home
 
 
 @pytest.fixture(scope="module")

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from nets import make
 from torch import nn
 
-from prune_gym.decisions import KINDS
-from prune_gym.env import CompressionEnv
-from prune_gym.network.quantise import Quantised
-from prune_gym.network.repair import REPAIRS
-from prune_gym.network.sparse import sparsify
-from prune_gym.observation import FEATURES
+from prune_gym.compression.quantize import Quantised
+from prune_gym.compression.repair import REPAIRS
+from prune_gym.compression.unstructured import sparsify
+from prune_gym.envs.compression_env import CompressionEnv
+from prune_gym.envs.observation import FEATURES
+from prune_gym.search_space import KINDS
 
 INFORMED = ("channels", "variational")
 ALL = ("block", "channels", "density", "weight_bits", "activation_bits")

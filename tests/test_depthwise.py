@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from prune_gym import models
-from prune_gym.network.depthwise import fast_gradients
+from prune_gym.compression.depthwise_gradients import fast_gradients
 
 
 def gradients(network: nn.Module, images: torch.Tensor) -> list[torch.Tensor]:

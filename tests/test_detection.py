@@ -6,22 +6,22 @@ import torch
 from PIL import Image
 
 from prune_gym import models
+from prune_gym._utils.paths import data_home
 from prune_gym.datasets import digit_scenes
 from prune_gym.datasets.detection import DetectionData, DetectionSplit
 from prune_gym.datasets.yolo_folder import load_coco, load_folder
-from prune_gym.deploy.detection_training import DetectorRecipe, augmented_batch, train_detector
 from prune_gym.detection.boxes import Found, decode_head, detect, overlap, suppress
 from prune_gym.detection.loss import Objects, yolo_loss
 from prune_gym.detection.metric import average_precision, mean_average_precision
-from prune_gym.env import CompressionEnv
-from prune_gym.models.darknet import Head
-from prune_gym.models.darknet_weights import load_darknet
+from prune_gym.envs.compression_env import CompressionEnv
+from prune_gym.experiments.plots import front_figure
+from prune_gym.graph.residual_blocks import skip_blocks
+from prune_gym.graph.trace import trace
+from prune_gym.models.darknet.network import Head
+from prune_gym.models.darknet.weights import load_darknet
 from prune_gym.models.weights_file import load_weights
 from prune_gym.models.yolov3 import yolov3_eighth, yolov3_tiny
-from prune_gym.network.blocks import skip_blocks
-from prune_gym.network.trace import trace
-from prune_gym.paths import data_home
-from prune_gym.runs.plots import front_figure
+from prune_gym.training.detection_training import DetectorRecipe, augmented_batch, train_detector
 
 SQUARES = ((12, 12), (16, 16), (20, 20), (24, 24), (28, 28), (32, 32))
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from agents.envelope_ddpg import EnvelopeDDPG
 from prune_gym import cli
+from prune_gym.agents.envelope_ddpg.envelope_ddpg import EnvelopeDDPG
+from prune_gym.compression.repair import REPAIRS
 from prune_gym.costs import COSTS
-from prune_gym.network.repair import REPAIRS
-from prune_gym.observation import FEATURES
+from prune_gym.envs.observation import FEATURES
 
 ROOT = Path(__file__).parent.parent
 DOCS = sorted((ROOT / "docs").glob("*.md"))
@@ -70,7 +70,7 @@ def test_commands_parse(name: str) -> None:
             cli.make_parser().parse_args(options)
 
 
-@pytest.mark.parametrize("name", ["prune_gym", "prune_gym.errors", "prune_gym.wrappers"])
+@pytest.mark.parametrize("name", ["prune_gym", "prune_gym.errors", "prune_gym.envs.wrappers"])
 def test_docstring_examples_run(name: str) -> None:
     result = doctest.testmod(import_module(name))
     assert result.attempted and not result.failed

@@ -14,8 +14,8 @@ from prune_gym.costs.energy import (
     _arithmetic,
     sharing,
 )
-from prune_gym.network.trace import trace
-from prune_gym.realised import Realised
+from prune_gym.graph.configuration import Realised
+from prune_gym.graph.trace import trace
 
 
 def adders(weight_bits, activation_bits, fan_in=1):

@@ -8,9 +8,9 @@ from conftest import play
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 
-from agents.envelope_ddpg import EnvelopeDDPG
-from prune_gym.env import CompressionEnv
-from prune_gym.wrappers import PreferenceConditioned
+from prune_gym.agents.envelope_ddpg.envelope_ddpg import EnvelopeDDPG
+from prune_gym.envs.compression_env import CompressionEnv
+from prune_gym.envs.wrappers import PreferenceConditioned
 
 
 class Trade(gym.Env):

@@ -7,9 +7,9 @@ import pytest
 import torch
 from nets import make
 
-from prune_gym.network.calibration import calibrate
-from prune_gym.network.repair import cut_and_repair
-from prune_gym.network.trace import trace
+from prune_gym.compression.calibration import calibrate
+from prune_gym.compression.repair import cut_and_repair
+from prune_gym.graph.trace import trace
 
 IMAGES = torch.randn(256, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 OTHERS = torch.randn(256, 3, 8, 8, generator=torch.Generator().manual_seed(1))

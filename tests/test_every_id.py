@@ -17,9 +17,9 @@ from torch import nn
 
 import prune_gym
 from envs_registry import ENVS, VERSION
-from prune_gym import task
+from prune_gym.compression.quantize import Quantised
 from prune_gym.datasets import Split
-from prune_gym.network.quantise import Quantised
+from prune_gym.evaluation import task
 
 IMAGES = 30
 

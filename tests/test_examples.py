@@ -8,8 +8,8 @@ import torch
 from conftest import why_no_cifar
 from torch import nn
 
-from prune_gym.deploy.saved import load_network
-from prune_gym.strategy import load_strategy
+from prune_gym.compression.network_file import load_network
+from prune_gym.search_space.strategy import load_strategy
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "vgg16-cifar10-17percent.json"
 

@@ -13,15 +13,15 @@ from conftest import constant, play
 from named import save_strategy, splits
 
 from prune_gym import models
+from prune_gym._utils.paths import write_atomically
 from prune_gym.cli import main
-from prune_gym.deploy.deployable import folded, load_deployable
-from prune_gym.deploy.export import FORMATS, compare
-from prune_gym.deploy.interleaved import interleaved
-from prune_gym.deploy.measure import measure
-from prune_gym.network.images import normalised
-from prune_gym.network.quantise import Quantised
-from prune_gym.paths import write_atomically
-from prune_gym.strategy import strategy_from_dict
+from prune_gym.compression.quantize import Quantised
+from prune_gym.datasets.normalize import normalised
+from prune_gym.deployment.before_after import measure
+from prune_gym.deployment.deployable import folded, load_deployable
+from prune_gym.deployment.export import FORMATS, compare
+from prune_gym.profiling.paired_timing import interleaved
+from prune_gym.search_space.strategy import strategy_from_dict
 
 TESTS = Path(__file__).parent
 onnxruntime = pytest.importorskip("onnxruntime", reason="prune-gym[onnx] is not installed")
@@ -240,7 +240,7 @@ def test_measuring_again_and_exporting_after_it(strategy, tmp_path, subprocess_e
     lines = f"""
 from pathlib import Path
 from prune_gym.cli import main
-from prune_gym.deploy.measure import measure
+from prune_gym.deployment.before_after import measure
 file = Path({str(strategy)!r})
 values = [measure(file, None, None, 2, 1).values for _ in range(2)]
 assert values[0]["accuracy"] == values[1]["accuracy"]

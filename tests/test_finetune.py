@@ -9,19 +9,19 @@ from named import save_strategy
 from torch import nn
 
 from prune_gym.cli import main
-from prune_gym.deploy import training
-from prune_gym.deploy.finetune import finetune_candidate
-from prune_gym.deploy.history import History
-from prune_gym.deploy.recipe import Recipe, load_recipe, shipped_recipes
-from prune_gym.deploy.saved import load_network
-from prune_gym.deploy.training import divergence, train
-from prune_gym.env import CompressionEnv
-from prune_gym.evaluate import accuracy
-from prune_gym.network.images import normalised
-from prune_gym.network.quantise import Quantised
-from prune_gym.runs.folder import RunFolder
-from prune_gym.runs.record import RecordRun
-from prune_gym.runs.search import configuration
+from prune_gym.compression.network_file import load_network
+from prune_gym.compression.quantize import Quantised
+from prune_gym.datasets.normalize import normalised
+from prune_gym.envs.compression_env import CompressionEnv
+from prune_gym.evaluation.evaluator import accuracy
+from prune_gym.experiments.folder import RunFolder
+from prune_gym.experiments.record import RecordRun
+from prune_gym.experiments.run_agent import configuration
+from prune_gym.training import training
+from prune_gym.training.finetune import finetune_candidate
+from prune_gym.training.history import History
+from prune_gym.training.recipe import Recipe, load_recipe, shipped_recipes
+from prune_gym.training.training import divergence, train
 
 RECIPE = Recipe(epochs=4, learning_rate=0.02, batch_size=32, warmup_epochs=0.5, seed=3)
 
@@ -235,7 +235,7 @@ def test_files_are_named_after_the_strategy_and_strategies_are_not_overwritten(
     tmp_path, capsys, monkeypatch
 ):
     asked = []
-    monkeypatch.setattr("prune_gym.deploy.finetune.finetune", lambda *args: asked.append(args[2]))
+    monkeypatch.setattr("prune_gym.training.finetune.finetune", lambda *args: asked.append(args[2]))
     file = save_strategy(tmp_path / "keep-0.25.json")
     for out in ([], ["--out", "new.v2"], ["--out", "new.safetensors"]):
         assert main(["finetune", str(file), *out]) == 0

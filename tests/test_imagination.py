@@ -6,17 +6,17 @@ import pytest
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 
-from agents import Settings, find_agent
-from agents.imagining_ddpg import ImaginingDDPG
-from agents.parts.accuracy_model import AccuracyModel, from_log_odds, log_odds
-from agents.parts.imagination import Imagination
-from prune_gym.benchmark.preferences import preference_grid, proposals
-from prune_gym.decisions.decision import Decision
-from prune_gym.env import CompressionEnv
-from prune_gym.imagined import imagine
-from prune_gym.pareto import hypervolume
-from prune_gym.strategy import strategy_from_dict
-from prune_gym.wrappers import PreferenceConditioned
+from prune_gym.agents import Settings, find_agent
+from prune_gym.agents.bayesian.acquisition import Imagination
+from prune_gym.agents.bayesian.surrogate import AccuracyModel, from_log_odds, log_odds
+from prune_gym.agents.ehvi_envelope_ddpg.ehvi_envelope_ddpg import ImaginingDDPG
+from prune_gym.envs.compression_env import CompressionEnv
+from prune_gym.envs.rollouts import imagine
+from prune_gym.envs.wrappers import PreferenceConditioned
+from prune_gym.experiments.benchmark.preferences import preference_grid, proposals
+from prune_gym.objectives.pareto import hypervolume
+from prune_gym.search_space.decision import Decision
+from prune_gym.search_space.strategy import strategy_from_dict
 
 ID = "ChannelPrune-Table-v0"
 
@@ -201,7 +201,7 @@ def test_several_environments_play_different_strategies(kind):
 
 def test_the_policy_proposes_what_the_search_has_found():
     env = gym.make(ID)
-    trained = find_agent("envelope-ddpg")(env, Settings(60, 0, None, Logger(None, [])))
+    trained = find_agent("ehvi-envelope-ddpg")(env, Settings(60, 0, None, Logger(None, [])))
     infos, core = trained.replay_buffer.finished, env.unwrapped
     values = np.array([core.values_of(info["strategy"]) for info in infos])
     grid = preference_grid(3)
@@ -214,7 +214,7 @@ def test_the_policy_proposes_what_the_search_has_found():
 def test_priorities_say_where_to_look():
     def mean(priorities):
         env = RecordedInfos(gym.make(ID))
-        find_agent("envelope-ddpg")(env, Settings(40, 1, priorities, Logger(None, [])))
+        find_agent("ehvi-envelope-ddpg")(env, Settings(40, 1, priorities, Logger(None, [])))
         own = env.infos[4:]
         return [np.mean([info[name] for info in own]) for name in ("accuracy", "flops")]
 

@@ -14,15 +14,15 @@ from prune_gym import models
 from prune_gym.cli import main
 from prune_gym.costs.latency import Latency, signatures
 from prune_gym.costs.latency_table import LatencyTable, LayerTimes, Streaming, load_latency_table
-from prune_gym.deploy.check import Check, check
-from prune_gym.deploy.design import grid, lattice, random_strategies
-from prune_gym.deploy.fit import Run, fit, run_errors
-from prune_gym.deploy.measured import MeasuredLatency
-from prune_gym.deploy.profile import profile
-from prune_gym.deploy.runtimes import RUNTIMES, Setting
-from prune_gym.deploy.timing import Timed
-from prune_gym.network.trace import trace
-from prune_gym.realised import Realised
+from prune_gym.graph.configuration import Realised
+from prune_gym.graph.trace import trace
+from prune_gym.profiling.check_latency_table import Check, check
+from prune_gym.profiling.design_of_experiments import grid, lattice, random_strategies
+from prune_gym.profiling.fit_latency_table import Run, fit, run_errors
+from prune_gym.profiling.measured_latency import MeasuredLatency
+from prune_gym.profiling.profile_network import profile
+from prune_gym.profiling.runtimes import RUNTIMES, Setting
+from prune_gym.profiling.timing import Timed
 
 ONE = np.ones(1)
 SETTING = Setting(batch=1, input_shape=(3, 8, 8), threads=1)
@@ -342,10 +342,10 @@ def quick(monkeypatch):
     pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
     for name, value in {"PASSES": 2, "VISIT_SECONDS": 0.0, "WARM_UP_SECONDS": 0.0}.items():
-        monkeypatch.setattr(f"prune_gym.deploy.timing.{name}", value)
-    monkeypatch.setattr("prune_gym.deploy.profile.RANDOM_RUNS", 4)
-    monkeypatch.setattr("prune_gym.deploy.measured.VISITS", 1)
-    monkeypatch.setattr("prune_gym.deploy.measured.SECONDS", 0.0)
+        monkeypatch.setattr(f"prune_gym.profiling.timing.{name}", value)
+    monkeypatch.setattr("prune_gym.profiling.profile_network.RANDOM_RUNS", 4)
+    monkeypatch.setattr("prune_gym.profiling.measured_latency.VISITS", 1)
+    monkeypatch.setattr("prune_gym.profiling.measured_latency.SECONDS", 0.0)
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)

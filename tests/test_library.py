@@ -11,12 +11,12 @@ from nets import Tiny
 from rich.console import Console
 
 from prune_gym.cli import main
-from prune_gym.deploy import build_library as building
-from prune_gym.deploy.build_library import build_library
-from prune_gym.deploy.recipe import Recipe
-from prune_gym.env import CompressionEnv
-from prune_gym.library import MANIFEST, Library
-from prune_gym.task import make_evaluator
+from prune_gym.envs.compression_env import CompressionEnv
+from prune_gym.evaluation.network_library import MANIFEST, Library
+from prune_gym.evaluation.task import make_evaluator
+from prune_gym.training import build_library as building
+from prune_gym.training.build_library import build_library
+from prune_gym.training.recipe import Recipe
 
 DENSITIES = (0.6, 0.4, 0.25)
 RECIPE = Recipe(epochs=1, learning_rate=0.02, batch_size=32, warmup_epochs=0.0)

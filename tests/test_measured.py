@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from conftest import constant, play
 
-from prune_gym.env import CompressionEnv
+from prune_gym.envs.compression_env import CompressionEnv
 
 OBJECTIVES = ("accuracy", "flops", "latency")
 

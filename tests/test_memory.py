@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from prune_gym.datasets import Split
-from prune_gym.env import CompressionEnv
+from prune_gym.envs.compression_env import CompressionEnv
 
 
 def resident():

@@ -13,15 +13,15 @@ from safetensors.torch import save_file
 from torch.utils.flop_counter import FlopCounterMode
 
 from prune_gym import datasets, models
+from prune_gym.compression.network_file import load_network, save_network
+from prune_gym.compression.surgery import cut, first_channels
 from prune_gym.costs import build_costs
-from prune_gym.deploy.saved import load_network, save_network
-from prune_gym.evaluate import accuracy
-from prune_gym.models import public
-from prune_gym.models.public import PUBLIC, PublicWeights, load_public
+from prune_gym.evaluation.evaluator import accuracy
+from prune_gym.graph.configuration import Realised
+from prune_gym.graph.trace import trace
+from prune_gym.models import public_weights
+from prune_gym.models.public_weights import PUBLIC, PublicWeights, load_public
 from prune_gym.models.weights_file import save_weights
-from prune_gym.network.surgery import cut, first_channels
-from prune_gym.network.trace import trace
-from prune_gym.realised import Realised
 
 # (multiply-adds, parameters, decisions, residual blocks that can be skipped)
 PUBLISHED = {
@@ -176,7 +176,7 @@ def published(tmp_path):
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    digest = public.pooch.file_hash(str(folder / "net.th"))
+    digest = public_weights.pooch.file_hash(str(folder / "net.th"))
     yield net, PublicWeights("net.th", f"http://127.0.0.1:{server.server_port}/", digest[:8])
     server.shutdown()
     server.server_close()

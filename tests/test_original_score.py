@@ -8,9 +8,9 @@ import pytest
 import torch
 from conftest import constant, play
 
-from prune_gym.env import CompressionEnv
-from prune_gym.realised import Realised
-from prune_gym.task import make_evaluator
+from prune_gym.envs.compression_env import CompressionEnv
+from prune_gym.evaluation.task import make_evaluator
+from prune_gym.graph.configuration import Realised
 
 
 @pytest.fixture

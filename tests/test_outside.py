@@ -11,8 +11,8 @@ from mo_gymnasium.wrappers.vector import MORecordEpisodeStatistics, MOSyncVector
 from torch import nn
 from torch.nn import functional as F
 
-from prune_gym.env import CompressionEnv
-from prune_gym.wrappers import ScalarReward
+from prune_gym.envs.compression_env import CompressionEnv
+from prune_gym.envs.wrappers import ScalarReward
 
 DECISIONS, OBJECTIVES = 3, 4
 

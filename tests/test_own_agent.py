@@ -13,7 +13,7 @@ from tiny_envs import TINY
 
 import train
 from prune_gym import cli
-from prune_gym.runs.results import read_results
+from prune_gym.experiments.results import read_results
 
 ROOT = Path(__file__).parents[1]
 TESTS = str(Path(__file__).parent)

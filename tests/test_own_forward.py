@@ -8,10 +8,10 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations, prune
 
-from prune_gym.env import CompressionEnv
-from prune_gym.network.quantise import quantise
-from prune_gym.network.trace import trace
-from prune_gym.task import make_evaluator
+from prune_gym.compression.quantize import quantise
+from prune_gym.envs.compression_env import CompressionEnv
+from prune_gym.evaluation.task import make_evaluator
+from prune_gym.graph.trace import trace
 
 DATA = four_classes("own-forward")
 CHANNELS, SIDE = DATA.train.images.shape[1:3]

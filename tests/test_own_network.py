@@ -8,11 +8,11 @@ from nets import make
 from torch import nn
 from torch.nn import functional as F
 
-from prune_gym.env import CompressionEnv
-from prune_gym.network.calibration import calibrate
-from prune_gym.network.trace import trace
-from prune_gym.realised import Realised
-from prune_gym.task import make_evaluator
+from prune_gym.compression.calibration import calibrate
+from prune_gym.envs.compression_env import CompressionEnv
+from prune_gym.evaluation.task import make_evaluator
+from prune_gym.graph.configuration import Realised
+from prune_gym.graph.trace import trace
 
 
 def state_of(net):

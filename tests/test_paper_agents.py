@@ -11,17 +11,22 @@ from own_module import SPLITS
 from safetensors.numpy import load_file
 from stable_baselines3.common.logger import Logger
 
-from agents import Settings, find_agent
-from agents.abcp import ABCP
-from agents.parts.controller import Controller
-from agents.parts.evolution import Grid, cross, mutate, offspring
-from agents.parts.selection import UniformSelection, by_crowding, crowding_distance, fronts
-from agents.parts.warm_up import warm_up
-from agents.two_stage import DecayingNoise
+from prune_gym.agents import Settings, find_agent
+from prune_gym.agents.abcp.abcp import ABCP
+from prune_gym.agents.abcp.controller import Controller
+from prune_gym.agents.common.initial_design import warm_up
+from prune_gym.agents.evolution.operators import Grid, cross, mutate, offspring
+from prune_gym.agents.evolution.survival import (
+    UniformSelection,
+    by_crowding,
+    crowding_distance,
+    fronts,
+)
+from prune_gym.agents.two_stage import DecayingNoise
 from prune_gym.cli import main
-from prune_gym.decisions import Decision
-from prune_gym.env import CompressionEnv
-from prune_gym.strategy import load_strategy
+from prune_gym.envs.compression_env import CompressionEnv
+from prune_gym.search_space import Decision
+from prune_gym.search_space.strategy import load_strategy
 
 QUIET = Logger(None, [])
 # Accuracy and what is saved; no point dominates another, most of them are near the original.

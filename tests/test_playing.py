@@ -9,11 +9,11 @@ from stable_baselines3.common.logger import Logger
 from test_benchmark import TESTS
 from tiny_envs import TINY
 
-from agents import Settings, find_agent
-from agents.parts.playing import play_all
-from agents.parts.warm_up import warm_up
-from prune_gym.env import CompressionEnv
-from prune_gym.parallel import workers
+from prune_gym._utils.parallel import workers
+from prune_gym.agents import Settings, find_agent
+from prune_gym.agents.common.initial_design import warm_up
+from prune_gym.agents.common.rollout import play_all
+from prune_gym.envs.compression_env import CompressionEnv
 
 SETTINGS = Settings(12, 0, None, Logger(None, []))
 

@@ -6,12 +6,12 @@ import pytest
 import torch
 from nets import Tiny
 
-from prune_gym.deploy import training
-from prune_gym.deploy.checkpoint import delete_checkpoint
-from prune_gym.deploy.recipe import Recipe
-from prune_gym.deploy.training import train
-from prune_gym.evaluate import accuracy
-from prune_gym.network.images import normalised
+from prune_gym.datasets.normalize import normalised
+from prune_gym.evaluation.evaluator import accuracy
+from prune_gym.training import training
+from prune_gym.training.checkpoint import delete_checkpoint
+from prune_gym.training.recipe import Recipe
+from prune_gym.training.training import train
 
 RECIPE = Recipe(epochs=3, learning_rate=0.05, batch_size=64, seed=4)
 

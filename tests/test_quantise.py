@@ -9,15 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from prune_gym.network.fold import fold_batch_norm
-from prune_gym.network.quantise import (
+from prune_gym.compression.fold_batch_norm import fold_batch_norm
+from prune_gym.compression.quantize import (
     Quantised,
     activation_step,
     quantise,
     quantise_weight,
     whole_numbers,
 )
-from prune_gym.network.sparse import sparsify
+from prune_gym.compression.unstructured import sparsify
 
 
 def folded(name):

@@ -11,12 +11,12 @@ from joblib import Parallel, delayed
 from test_benchmark import TESTS, arguments, contents, words
 from tiny_envs import TINY
 
-from agents.parts.playing import play_all
-from agents.parts.warm_up import warm_up
 from prune_gym import cli
-from prune_gym.parallel import workers
+from prune_gym._utils.parallel import workers
+from prune_gym.agents.common.initial_design import warm_up
+from prune_gym.agents.common.rollout import play_all
 
-ENVELOPE = {"agents": ("envelope-ddpg",), "evaluations": 12}
+ENVELOPE = {"agents": ("ehvi-envelope-ddpg",), "evaluations": 12}
 MISSING = "Ray is not installed: pip install 'prune-gym[ray]'"
 PATIENCE = 300  # seconds; on a busy machine processes start slowly
 NODE = {"num_cpus": 1, "object_store_memory": 100_000_000}

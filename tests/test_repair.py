@@ -8,17 +8,17 @@ from nets import ZOO, make
 from torch import nn
 
 from prune_gym import models
+from prune_gym.compression.calibration import calibrate
+from prune_gym.compression.precision import fast_forward
+from prune_gym.compression.repair import REPAIRS, cut_and_repair
 from prune_gym.datasets import Data, Split
-from prune_gym.evaluate import Evaluator, accuracy
+from prune_gym.datasets.normalize import normalised
+from prune_gym.evaluation.evaluator import Evaluator, accuracy
+from prune_gym.evaluation.task import calibration_images, make_evaluator
+from prune_gym.graph.configuration import Realised
+from prune_gym.graph.trace import trace
 from prune_gym.models.resnet import resnet56
 from prune_gym.models.weights_file import load_weights
-from prune_gym.network.calibration import calibrate
-from prune_gym.network.images import normalised
-from prune_gym.network.precision import fast_forward
-from prune_gym.network.repair import REPAIRS, cut_and_repair
-from prune_gym.network.trace import trace
-from prune_gym.realised import Realised
-from prune_gym.task import calibration_images, make_evaluator
 
 IMAGES = torch.randn(64, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 

@@ -13,12 +13,12 @@ from nets import make
 
 import train
 from prune_gym import cli
-from prune_gym.env import CompressionEnv
-from prune_gym.report.page import page_data, report_page
-from prune_gym.runs.commands import commands_of, train_command
-from prune_gym.runs.folder import RunFolder
-from prune_gym.runs.record import RecordRun
-from prune_gym.runs.results import PACKAGES, read_results
+from prune_gym.envs.compression_env import CompressionEnv
+from prune_gym.experiments.commands import commands_of, train_command
+from prune_gym.experiments.folder import RunFolder
+from prune_gym.experiments.record import RecordRun
+from prune_gym.experiments.report.page import page_data, report_page
+from prune_gym.experiments.results import PACKAGES, read_results
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking")
@@ -274,7 +274,7 @@ def test_a_skipped_block_and_one_objective(tiny_data, tmp_path):
 
 
 def test_colours_can_be_read():
-    style = resources.files("prune_gym.report").joinpath("style.css").read_text()
+    style = resources.files("prune_gym.experiments.report").joinpath("style.css").read_text()
     light, dark = (
         dict(re.findall(r"--([\w-]+): (#\w{6})", part)) for part in style.split("@media")[:2]
     )

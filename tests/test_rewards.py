@@ -6,9 +6,9 @@ from conftest import TINY_OBJECTIVES, constant, play
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prune_gym.env import CompressionEnv
-from prune_gym.pareto import hypervolume, non_dominated
-from prune_gym.realised import Realised
+from prune_gym.envs.compression_env import CompressionEnv
+from prune_gym.graph.configuration import Realised
+from prune_gym.objectives.pareto import hypervolume, non_dominated
 
 ACTIONS = st.lists(st.floats(-1, 1, width=32), min_size=3, max_size=3)
 

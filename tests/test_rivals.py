@@ -9,14 +9,14 @@ import pytest
 from stable_baselines3 import SAC
 from stable_baselines3.common.logger import Logger
 
-from agents import Settings, find_agent
-from agents.amc import AMC, TARGETS, EpisodeBuffer, ErrorReward, make
-from agents.parts.filling import fill, nearest_action
-from agents.parts.settings import Conditioned
-from agents.parts.warm_up import warm_up
-from prune_gym.benchmark.preferences import proposals
-from prune_gym.env import CompressionEnv
-from prune_gym.wrappers import ScalarReward
+from prune_gym.agents import Settings, find_agent
+from prune_gym.agents.amc import AMC, TARGETS, EpisodeBuffer, ErrorReward, make
+from prune_gym.agents.common.api import Conditioned
+from prune_gym.agents.common.initial_design import warm_up
+from prune_gym.agents.common.sb3_training import fill, nearest_action
+from prune_gym.envs.compression_env import CompressionEnv
+from prune_gym.envs.wrappers import ScalarReward
+from prune_gym.experiments.benchmark.preferences import proposals
 
 TWO = {"objectives": ("accuracy", "flops")}  # so that the Gaussian process is quick
 RIVALS = ["amc", "nsga2", "optuna:tpe", "optuna:gp", "sb3:SAC", "sb3:PPO", "sb3-conditioned:TD3"]
@@ -92,7 +92,7 @@ def test_skipped_blocks_shorten_episodes(name, with_blocks):
 
 
 def test_progress_goes_by_episodes_where_they_are_short(with_blocks):
-    _, agent = search("envelope-ddpg-model-free", with_blocks, episodes=30)
+    _, agent = search("envelope-ddpg", with_blocks, episodes=30)
     assert agent.num_timesteps < 27 * len(with_blocks.decisions)  # blocks were skipped
     assert 0 <= agent._current_progress_remaining < 0.03
     assert agent.action_noise.per_episode == pytest.approx(0.25 * agent.noise[0], rel=0.3)

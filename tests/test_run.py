@@ -18,16 +18,16 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import train
-from agents import AGENTS, takes_priorities
 from prune_gym import cli
-from prune_gym.deploy.saved import save_network
-from prune_gym.evaluate import Evaluator
-from prune_gym.objectives import episode_return
-from prune_gym.runs.folder import RunFolder
-from prune_gym.runs.journal import Journal, journal_line, read_journal
-from prune_gym.runs.search import configuration
-from prune_gym.strategy import load_strategy, strategy_from_dict
-from prune_gym.task import load_evaluator
+from prune_gym.agents import AGENTS, takes_priorities
+from prune_gym.compression.network_file import save_network
+from prune_gym.evaluation.evaluator import Evaluator
+from prune_gym.evaluation.task import load_evaluator
+from prune_gym.experiments.folder import RunFolder
+from prune_gym.experiments.journal import Journal, journal_line, read_journal
+from prune_gym.experiments.run_agent import configuration
+from prune_gym.objectives.objective import episode_return
+from prune_gym.search_space.strategy import load_strategy, strategy_from_dict
 
 # Small networks and small candidates are quick ones.
 ENV = "ChannelPrune-ResNet20-v0"
@@ -99,13 +99,13 @@ def contents(folder):
 def finished(tmp_path_factory):
     """A whole run of the main agent."""
     folder = tmp_path_factory.mktemp("runs") / "whole"
-    assert run(folder, agent="envelope-ddpg", episodes=6) == 0
+    assert run(folder, agent="ehvi-envelope-ddpg", episodes=6) == 0
     return folder
 
 
 def test_what_a_run_leaves(finished):
     config = json.loads((finished / "config.json").read_text())
-    assert config["agent"] == "envelope-ddpg" and config["seed"] == 3
+    assert config["agent"] == "ehvi-envelope-ddpg" and config["seed"] == 3
     assert config["env_kwargs"]["budgets"] == {"flops": 0.2}
     records, warning = read_journal(finished / "evaluations.jsonl")
     assert len(records) == 6 and warning == ""
@@ -148,7 +148,7 @@ def test_what_tensorboard_shows(finished):
 
 
 def test_the_saved_agent_acts(finished):
-    from agents.envelope_ddpg import EnvelopeDDPG
+    from prune_gym.agents.envelope_ddpg.envelope_ddpg import EnvelopeDDPG
 
     agent = EnvelopeDDPG.load(finished / "agent.zip")
     observation, _ = gym.make(ENV).reset()
@@ -156,10 +156,10 @@ def test_the_saved_agent_acts(finished):
     assert action.shape == (1,) and np.abs(action) <= 1
 
 
-@pytest.mark.parametrize("agent", ["envelope-ddpg", "sb3:SAC"])
+@pytest.mark.parametrize("agent", ["ehvi-envelope-ddpg", "sb3:SAC"])
 def test_resume_after_kill_9_gives_the_same(agent, finished, tmp_path, subprocess_env, scored):
     whole = finished
-    if agent != "envelope-ddpg":
+    if agent != "ehvi-envelope-ddpg":
         whole = tmp_path / "whole"
         assert run(whole, agent=agent, episodes=6) == 0
     killed = tmp_path / "killed"
@@ -187,7 +187,7 @@ def test_resume_after_kill_9_gives_the_same(agent, finished, tmp_path, subproces
 
 def test_resuming_a_finished_run_changes_nothing(finished, capsys):
     before = contents(finished)
-    assert run(finished, "--resume", agent="envelope-ddpg", episodes=6) == 0
+    assert run(finished, "--resume", agent="ehvi-envelope-ddpg", episodes=6) == 0
     assert contents(finished) == before
     printed = words(capsys.readouterr().out)
     assert "Resuming: 6 finished episodes" in printed
@@ -324,7 +324,7 @@ def test_an_interruption_as_an_episode_ends_still_writes_the_front(tmp_path, cap
             raise KeyboardInterrupt
         return episode_return(*arguments)
 
-    monkeypatch.setattr("prune_gym.runs.record.episode_return", interrupted)
+    monkeypatch.setattr("prune_gym.experiments.record.episode_return", interrupted)
     assert run(tmp_path / "run") == 0
     assert "Interrupted; 2 finished episodes are kept" in words(capsys.readouterr().out)
     assert (tmp_path / "run/front.png").is_file() and (tmp_path / "run/front/000.json").is_file()
@@ -374,16 +374,16 @@ def test_folders_of_other_programs_are_left_alone(foreign, tmp_path, capsys):
 
 def test_an_existing_run_needs_resume(finished, capsys):
     before = contents(finished)
-    assert run(finished, agent="envelope-ddpg", episodes=6) == 2
+    assert run(finished, agent="ehvi-envelope-ddpg", episodes=6) == 2
     assert re.search("already holds a run.*--resume", words(capsys.readouterr().err))
     assert contents(finished) == before
 
 
 def test_other_settings_are_refused(finished, capsys):
-    assert run(finished, "--resume", agent="envelope-ddpg", episodes=7) == 2
+    assert run(finished, "--resume", agent="ehvi-envelope-ddpg", episodes=7) == 2
     assert re.search(r"other settings \(episodes 6 -> 7\)", words(capsys.readouterr().err))
     assert run(finished, "--resume", agent="random", episodes=6) == 2
-    assert "agent 'envelope-ddpg' -> 'random'" in words(capsys.readouterr().err)
+    assert "agent 'ehvi-envelope-ddpg' -> 'random'" in words(capsys.readouterr().err)
 
 
 def test_two_runs_into_one_folder(tmp_path, capsys):
@@ -489,7 +489,11 @@ def test_a_preference_for_what_is_no_objective_is_refused(tmp_path, capsys):
     ("agent", "variant", "message"),
     [
         ("sb3:DQN", "", "sb3:DQN needs discrete actions; .*take the id with -Discrete"),
-        ("envelope-ddpg", "-Discrete", "envelope-ddpg needs continuous .*id without -Discrete"),
+        (
+            "ehvi-envelope-ddpg",
+            "-Discrete",
+            "ehvi-envelope-ddpg needs continuous .*id without -Discrete",
+        ),
         ("random-ratio", "-Discrete", "random-ratio needs continuous .*id without -Discrete"),
         ("sb3:SAC", "-Discrete", "sb3:SAC needs continuous actions; .*id without -Discrete"),
     ],
@@ -509,7 +513,7 @@ def test_an_agent_of_other_actions_leaves_the_folder_free(
     [
         (["--env", "ChannelPrune-VGG-v0"], "did you mean 'ChannelPrune-VGG16-v0'"),
         (["--env", "ChannelPrune-VGG16-Scalar-v0"], "search its id without -Scalar"),
-        (["--agent", "envelop-ddpg"], "did you mean 'envelope-ddpg'"),
+        (["--agent", "envelop-ddpg"], "did you mean 'ehvi-envelope-ddpg'"),
         (["--agent", "sb3:SACK"], "did you mean 'SAC'"),
         (["--objectives", "accuracy,flop"], "did you mean 'flops'"),
         (["--budget", "memori=0.5"], "did you mean 'memory'"),

@@ -6,8 +6,8 @@ import stable_baselines3
 from stable_baselines3.common.env_checker import check_env
 from stable_baselines3.common.env_util import make_vec_env
 
-from prune_gym.env import CompressionEnv
-from prune_gym.wrappers import PreferenceConditioned, ScalarReward
+from prune_gym.envs.compression_env import CompressionEnv
+from prune_gym.envs.wrappers import PreferenceConditioned, ScalarReward
 
 OPTIONS = {
     "DDPG": {"learning_starts": 20, "batch_size": 16},

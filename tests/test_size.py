@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prune_gym.costs.size import CODINGS, Size
-from prune_gym.deploy.encoding import decode, encode
-from prune_gym.realised import Realised
+from prune_gym.deployment.packed_format import decode, encode
+from prune_gym.graph.configuration import Realised
 
 GRANULARITIES = (1, 4)
 

@@ -8,7 +8,7 @@ from candidates import SMALL, candidate, network_and_table, nonzeros, strategies
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prune_gym.network.sparse import sparsify
+from prune_gym.compression.unstructured import sparsify
 
 
 @pytest.mark.parametrize("together", [1, 4])

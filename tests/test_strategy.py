@@ -8,11 +8,11 @@ from conftest import constant, play
 
 from envs_registry import ENVS, VERSION
 from prune_gym.cli import main
-from prune_gym.deploy.saved import load_network, save_network
-from prune_gym.env import CompressionEnv
-from prune_gym.network.images import normalised
-from prune_gym.strategy import Strategy, load_strategy, strategy_from_dict
-from prune_gym.validation import compare
+from prune_gym.compression.network_file import load_network, save_network
+from prune_gym.datasets.normalize import normalised
+from prune_gym.envs.compression_env import CompressionEnv
+from prune_gym.evaluation.validation import compare
+from prune_gym.search_space.strategy import Strategy, load_strategy, strategy_from_dict
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,9 @@ from nets import ZOO, conv, make
 from torch import nn
 from torch.nn import functional as F
 
-from prune_gym.network.fold import fold_batch_norm
-from prune_gym.network.surgery import cut
-from prune_gym.network.trace import trace
+from prune_gym.compression.fold_batch_norm import fold_batch_norm
+from prune_gym.compression.surgery import cut
+from prune_gym.graph.trace import trace
 
 IMAGES = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 

@@ -8,8 +8,8 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from prune_gym.pareto import hypervolume, non_dominated
-from prune_gym.tabulated import TabulatedEnv
+from prune_gym.envs.tabulated import TabulatedEnv
+from prune_gym.objectives.pareto import hypervolume, non_dominated
 
 ID = "ChannelPrune-Table-v0"
 

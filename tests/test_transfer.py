@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from nets import make
 
-from agents.envelope_ddpg import EnvelopeDDPG
-from prune_gym.benchmark.preferences import preference_grid, proposals
-from prune_gym.env import CompressionEnv
-from prune_gym.wrappers import PreferenceConditioned
+from prune_gym.agents.envelope_ddpg.envelope_ddpg import EnvelopeDDPG
+from prune_gym.envs.compression_env import CompressionEnv
+from prune_gym.envs.wrappers import PreferenceConditioned
+from prune_gym.experiments.benchmark.preferences import preference_grid, proposals
 
 
 @pytest.fixture(scope="module")

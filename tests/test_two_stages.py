@@ -9,9 +9,9 @@ import torch
 from conftest import constant, play
 
 from prune_gym.cli import main
-from prune_gym.deploy.saved import load_network
-from prune_gym.network.images import normalised
-from prune_gym.strategy import strategy_from_dict
+from prune_gym.compression.network_file import load_network
+from prune_gym.datasets.normalize import normalised
+from prune_gym.search_space.strategy import strategy_from_dict
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def test_the_second_stage_counts_what_the_first_left(first):
 
 def test_what_quantising_gained_is_counted_from_what_the_first_left(first, tmp_path):
     pytest.importorskip("onnxruntime", reason="prune-gym[onnx] is not installed")
-    from prune_gym.deploy.measure import measure
+    from prune_gym.deployment.before_after import measure
 
     strategy = play(second(first), constant(1.0))[2][-1]["strategy"]
     strategy_from_dict(strategy).save(tmp_path / "second.json")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agents.parts.variation import VARIATIONS, reduced, varied
+from prune_gym.agents.bayesian.candidates import VARIATIONS, reduced, varied
 
 ID = "ChannelPrune-Table-v0"
 

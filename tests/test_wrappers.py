@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 from conftest import TINY_OBJECTIVES, constant, play
 
-from prune_gym.env import CompressionEnv
-from prune_gym.wrappers import PreferenceConditioned, ScalarReward
+from prune_gym.envs.compression_env import CompressionEnv
+from prune_gym.envs.wrappers import PreferenceConditioned, ScalarReward
 
 
 def test_scalar_reward_weighs_the_vector(tiny):

@@ -18,13 +18,13 @@ def network():
 
 gym.register(
     "TableOfOthers-v0",
-    entry_point="prune_gym.tabulated:TabulatedEnv",
+    entry_point="prune_gym.envs.tabulated:TabulatedEnv",
     disable_env_checker=True,
     kwargs=ENVS["ChannelPrune-Table"] | {"repair": "none"},
 )
 gym.register(
     "Tiny-v0",
-    entry_point="prune_gym.env:CompressionEnv",
+    entry_point="prune_gym.envs.compression_env:CompressionEnv",
     disable_env_checker=True,
     kwargs={
         "network": "tiny_envs:network",

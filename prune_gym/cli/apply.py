@@ -18,7 +18,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Write the network and print before and after."""
-    from prune_gym.deploy.apply import apply
+    from prune_gym.deployment.apply import apply
 
     apply(options.strategy, options.out or options.strategy.with_suffix(".safetensors"), console)
     return 0

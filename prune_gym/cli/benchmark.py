@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from prune_gym._utils.progress import progress_bar
 from prune_gym.cli.values import new_folder, positive
-from prune_gym.progress import progress_bar
 
 if TYPE_CHECKING:
-    from prune_gym.benchmark.cells import Cell
+    from prune_gym.experiments.benchmark.cells import Cell
 
 HELP = "compare agents at equal numbers of evaluations, over seeds and environments"
 
@@ -33,10 +33,10 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Run what is not finished yet, then write the CSV files."""
-    from prune_gym.benchmark.backends import run_cells
-    from prune_gym.benchmark.cells import make_cells
-    from prune_gym.benchmark.collect import collect
-    from prune_gym.parallel import workers
+    from prune_gym._utils.parallel import workers
+    from prune_gym.experiments.benchmark.backends import run_cells
+    from prune_gym.experiments.benchmark.cells import make_cells
+    from prune_gym.experiments.benchmark.collect import collect
 
     cells = make_cells(
         options.out, options.envs, options.agents, options.seeds, options.evaluations
@@ -55,7 +55,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
 def _adopt(root: Path, evaluations: int) -> None:
     """Take a new folder, or one whose cells have as many evaluations."""
-    from prune_gym.paths import write_atomically
+    from prune_gym._utils.paths import write_atomically
 
     file = root / "benchmark.json"
     if file.is_file():

@@ -15,9 +15,9 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Write the table and the pictures, and print the table."""
-    from prune_gym.benchmark.cells import RUNS
-    from prune_gym.benchmark.collect import collect
-    from prune_gym.benchmark.report import CURVES, FINAL, TABLE, write_report
+    from prune_gym.experiments.benchmark.cells import RUNS
+    from prune_gym.experiments.benchmark.collect import collect
+    from prune_gym.experiments.benchmark.write_report import CURVES, FINAL, TABLE, write_report
 
     if (options.folder / RUNS).is_dir():
         collect(options.folder)  # what is finished by now, of a benchmark that goes on too

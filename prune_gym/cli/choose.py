@@ -9,7 +9,7 @@ from rich.console import Console
 from prune_gym.cli.values import limit, new_file, pairs
 
 if TYPE_CHECKING:
-    from prune_gym.runs.results import Results
+    from prune_gym.experiments.results import Results
 
 HELP = "pick a strategy of a run by priorities or limits, without a new search"
 
@@ -30,10 +30,10 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Print the choice, its numbers and what to do with it."""
-    from prune_gym.deploy.comparison import comparison
-    from prune_gym.runs.commands import next_commands
-    from prune_gym.runs.results import read_results
-    from prune_gym.strategy import strategy_from_dict
+    from prune_gym.deployment.comparison import comparison
+    from prune_gym.experiments.commands import next_commands
+    from prune_gym.experiments.results import read_results
+    from prune_gym.search_space.strategy import strategy_from_dict
 
     if not (options.preference or options.knee or options.max or options.min):
         raise ValueError("say what to choose by: --preference, --max, --min or --knee")
@@ -60,10 +60,10 @@ def _choose(results: "Results", options: argparse.Namespace) -> int:
     """Return the chosen episode, out of all that keep the limits."""
     import numpy as np
 
-    from prune_gym.objectives import weights_array
-    from prune_gym.pareto import non_dominated
-    from prune_gym.runs.choice import best_for, knee_point
-    from prune_gym.runs.limits import within
+    from prune_gym.objectives.limits import within
+    from prune_gym.objectives.objective import weights_array
+    from prune_gym.objectives.pareto import non_dominated
+    from prune_gym.objectives.selection import best_for, knee_point
 
     names = [objective.name for objective in results.objectives]
     metrics = [_metrics(record) for record in results.records]

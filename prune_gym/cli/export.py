@@ -21,8 +21,8 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Write the file and say how far it is from PyTorch."""
-    from prune_gym.deploy.deployable import load_deployable
-    from prune_gym.deploy.export import FORMATS, export
+    from prune_gym.deployment.deployable import load_deployable
+    from prune_gym.deployment.export import FORMATS, export
 
     out = options.out or options.source.with_suffix(FORMATS[options.format][0])
     export(load_deployable(options.source), options.format, options.int8, out, console)

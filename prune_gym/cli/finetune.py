@@ -32,9 +32,9 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Train, or go on from the checkpoint."""
-    from prune_gym.deploy.finetune import finetune
-    from prune_gym.deploy.recipe import load_recipe
-    from prune_gym.deploy.saved import SUFFIX
+    from prune_gym.compression.network_file import SUFFIX
+    from prune_gym.training.finetune import finetune
+    from prune_gym.training.recipe import load_recipe
 
     given = {name: getattr(options, name) for name in ("epochs", "seed", "distillation")}
     changes = {name: value for name, value in given.items() if value is not None}

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from rich.console import Console
 from rich.markup import escape
 
-from prune_gym.importing import WrongKindError
-from prune_gym.runs.folder import RunError
-from prune_gym.runs.journal import JournalError
+from prune_gym._utils.plugins import WrongKindError
+from prune_gym.experiments.folder import RunError
+from prune_gym.experiments.journal import JournalError
 
 EXPECTED = (ValueError, ImportError, OSError, RunError, JournalError, WrongKindError)
 GYMNASIUM_ADDS = " was raised from the environment creator for "  # and every argument

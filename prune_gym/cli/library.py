@@ -23,11 +23,11 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Make the library, or go on with it."""
-    from prune_gym.decisions import Rules
-    from prune_gym.decisions.layerwise import densities
-    from prune_gym.deploy.build_library import build_library
-    from prune_gym.deploy.recipe import Recipe
-    from prune_gym.task import load_evaluator
+    from prune_gym.evaluation.task import load_evaluator
+    from prune_gym.search_space import Rules
+    from prune_gym.search_space.layerwise import densities
+    from prune_gym.training.build_library import build_library
+    from prune_gym.training.recipe import Recipe
 
     falling = [float(d) for d in densities(Rules(min_density=options.least))[::-1] if d < 1]
     if not falling:

@@ -23,7 +23,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Measure, print and write."""
-    from prune_gym.deploy.measure import measure, report
+    from prune_gym.deployment.before_after import measure, report
 
     files = (options.strategy, options.network, options.onnx)
     report(measure(*files, options.threads, options.batch), options.out, console)

@@ -24,8 +24,8 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Train, or go on from the checkpoint."""
-    from prune_gym.deploy.pretrain import pretrain
-    from prune_gym.deploy.recipe import Recipe
+    from prune_gym.training.pretrain import pretrain
+    from prune_gym.training.recipe import Recipe
 
     recipe = Recipe(
         epochs=options.epochs,

@@ -18,7 +18,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Train, or go on from the checkpoint."""
-    from prune_gym.deploy.pretrain_detector import pretrain_detector
+    from prune_gym.training.pretrain_detector import pretrain_detector
 
     pretrain_detector(options.out, progress=console.print)
     return 0

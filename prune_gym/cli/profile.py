@@ -34,8 +34,8 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Measure a table, or compare one with what is measured."""
-    from prune_gym.deploy.profile import profile
-    from prune_gym.deploy.runtimes import Setting
+    from prune_gym.profiling.profile_network import profile
+    from prune_gym.profiling.runtimes import Setting
 
     if options.check:
         return _check_latency(options, console)
@@ -58,7 +58,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
 def _check_latency(options: argparse.Namespace, console: Console) -> int:
     from prune_gym.costs.latency import load_latency_table
-    from prune_gym.deploy.check import SETTING, check, require_setting
+    from prune_gym.profiling.check_latency_table import SETTING, check, require_setting
 
     latency = load_latency_table(options.latency or str(options.out))
     require_setting(latency)
@@ -92,7 +92,7 @@ def _networks(
     from torch import nn
 
     from prune_gym import models
-    from prune_gym.importing import call_named
+    from prune_gym._utils.plugins import call_named
 
     names = options.network or ["vgg16"]
     own_network = any(":" in name for name in names)

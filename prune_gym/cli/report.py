@@ -18,9 +18,9 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Write the page."""
-    from prune_gym.paths import write_atomically
-    from prune_gym.report.page import report_page
-    from prune_gym.runs.results import read_results
+    from prune_gym._utils.paths import write_atomically
+    from prune_gym.experiments.report.page import report_page
+    from prune_gym.experiments.results import read_results
 
     runs = [read_results(folder) for folder in options.runs]
     write_atomically(options.out, report_page(runs).encode())

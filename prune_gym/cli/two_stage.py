@@ -23,7 +23,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Search both stages, or go on with them."""
-    from prune_gym.deploy.two_stage import two_stage
+    from prune_gym.experiments.two_stage import two_stage
 
     name = f"two-stage-{options.network}-{options.data}".replace(":", "-")
     two_stage(

@@ -16,9 +16,9 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Print every claim and what was found; 1 where one is not reproduced."""
-    from prune_gym.deploy.apply import environment_named
-    from prune_gym.objectives import natural
-    from prune_gym.strategy import load_strategy
+    from prune_gym._utils.formatting import natural
+    from prune_gym.deployment.apply import environment_named
+    from prune_gym.search_space.strategy import load_strategy
 
     strategy = load_strategy(options.strategy)
     env = environment_named(strategy)

@@ -14,8 +14,8 @@ from prune_gym.costs.latency import Latency, LatencyTable
 from prune_gym.costs.memory import Memory
 from prune_gym.costs.params import Params
 from prune_gym.costs.size import Size
-from prune_gym.network.table import LayerTable
-from prune_gym.realised import Realised
+from prune_gym.graph.configuration import Realised
+from prune_gym.graph.layer_table import LayerTable
 
 __all__ = ["COSTS", "Cost", "build_costs"]
 

@@ -3,8 +3,8 @@
 import numpy as np
 
 from prune_gym.errors import unknown
-from prune_gym.network.table import LayerTable
-from prune_gym.realised import FLOAT_BITS, Realised
+from prune_gym.graph.configuration import FLOAT_BITS, Realised
+from prune_gym.graph.layer_table import LayerTable
 
 # Picojoules on an FPGA. The paper prints no constants; its released code
 # (github.com/zhehui-wang/EMOMC, Evaluation.py) charges 7.28 pJ for reading 16 bits, 4.47 pJ for

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from prune_gym.costs.latency_table import AXES, LatencyTable, LayerTimes, load_latency_table
-from prune_gym.network.table import Layer, LayerTable
-from prune_gym.realised import FLOAT_BITS, Realised
+from prune_gym.graph.configuration import FLOAT_BITS, Realised
+from prune_gym.graph.layer_table import Layer, LayerTable
 
 __all__ = [
     "Latency",

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from prune_gym.network.table import LayerTable
-from prune_gym.realised import FLOAT_BITS, Realised
+from prune_gym.graph.configuration import FLOAT_BITS, Realised
+from prune_gym.graph.layer_table import LayerTable
 
 
 class Memory:

@@ -3,8 +3,8 @@
 import numpy as np
 
 from prune_gym.errors import unknown
-from prune_gym.network.table import Layer, LayerTable
-from prune_gym.realised import FLOAT_BITS, Realised
+from prune_gym.graph.configuration import FLOAT_BITS, Realised
+from prune_gym.graph.layer_table import Layer, LayerTable
 
 CODINGS = ("dense", "coo", "csr")
 LARGEST_RICE = 16  # low bits of a gap that are stored as they are, at most
@@ -13,7 +13,7 @@ Numbers = np.ndarray | np.floating
 
 
 class Size:
-    """What :func:`prune_gym.deploy.encoding.encode` writes: weights, their places, and vectors.
+    """What :func:`prune_gym.deployment.packed_format.encode` writes: weights, their places, and vectors.
 
     Batch-norm is folded, so a layer has at most a bias; biases and scales are float32. Weights that
     share a mask share its place. Every section starts on a whole byte.

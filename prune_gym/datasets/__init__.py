@@ -6,10 +6,10 @@
 from collections.abc import Callable
 from functools import lru_cache
 
-from prune_gym.datasets.data import Data, Split
+from prune_gym._utils.plugins import call_named
+from prune_gym.datasets.classification import Data, Split
 from prune_gym.datasets.detection import DetectionData, DetectionSplit
 from prune_gym.errors import unknown
-from prune_gym.importing import call_named
 
 __all__ = ["Data", "DetectionData", "DetectionSplit", "Split", "load"]
 

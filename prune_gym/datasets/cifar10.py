@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pooch
 
-from prune_gym.datasets.data import Data, Split
-from prune_gym.paths import cache_home, data_home, writable_home
+from prune_gym._utils.paths import cache_home, data_home, writable_home
+from prune_gym.datasets.classification import Data, Split
 
 FOLDER = "cifar-10-batches-bin"
 ARCHIVE = "cifar-10-binary.tar.gz"

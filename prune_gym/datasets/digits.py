@@ -7,7 +7,7 @@ sample (an 8x8 original) belongs to one split only, so a split never shows anoth
 
 import numpy as np
 
-from prune_gym.datasets.data import Data, Split
+from prune_gym.datasets.classification import Data, Split
 from prune_gym.datasets.embedded import Splits, cached_or_built, divide
 
 SEED = 20240130

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from prune_gym.array_cache import read_arrays, write_arrays
+from prune_gym._utils.array_cache import read_arrays, write_arrays
 
 ORIGINALS = {"train": 0.6, "search": 0.2, "test": 0.2}  # shares of the 8x8 originals
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from prune_gym.datasets.data import Data, Split
+from prune_gym.datasets.classification import Data, Split
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
 SHARE = 0.1  # of the images for search, as much for tests

@@ -5,9 +5,9 @@ It cannot be downloaded without an account. Of the training images 2,000 serve f
 case those whose class and file name have the smallest SHA-256.
 """
 
+from prune_gym._utils.paths import data_home
 from prune_gym.datasets import image_folder
-from prune_gym.datasets.data import Data
-from prune_gym.paths import data_home
+from prune_gym.datasets.classification import Data
 
 FOLDER = "imagenet"
 CLASSES = 1000

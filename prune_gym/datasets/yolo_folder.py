@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from prune_gym._utils.paths import cache_home, data_home
 from prune_gym.datasets.detection import DetectionData, DetectionSplit
-from prune_gym.paths import cache_home, data_home
 
 COCO = "coco-yolo"
 COCO_SIZE = 320  # Yolo-Fastest's input

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from prune_gym.models.darknet import Head
+from prune_gym.models.darknet.network import Head
 
 LEAST_SCORE = 0.005
 MOST_OVERLAP = 0.45

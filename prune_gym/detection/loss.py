@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional as F
 
 from prune_gym.detection.boxes import corners, decode_head, overlap
-from prune_gym.models.darknet import Head
+from prune_gym.models.darknet.network import Head
 
 SAME_SHAPE = 0.5  # overlap of an anchor and an object, both centred, from which it learns it
 CLOSE = 0.6  # overlap from which a box that need not find an object is not told to be background

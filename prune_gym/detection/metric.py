@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from prune_gym.datasets.detection import DetectionData, DetectionSplit
+from prune_gym.datasets.normalize import normalised
 from prune_gym.detection.boxes import Found, detect, size_of
-from prune_gym.models.darknet import Head
-from prune_gym.network.images import normalised
+from prune_gym.models.darknet.network import Head
 
 BATCH = 64
 OVERLAP = 0.5

@@ -8,10 +8,10 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from prune_gym._utils.paths import data_home
 from prune_gym.datasets import Data, DetectionData
 from prune_gym.errors import unknown
 from prune_gym.models import (
-    darknet_weights,
     mobilenet_v1,
     mobilenet_v2,
     resnet,
@@ -20,10 +20,10 @@ from prune_gym.models import (
     yolo_fastest,
     yolov3,
 )
-from prune_gym.models.darknet import Darknet
-from prune_gym.models.public import PUBLIC, load_public, on_disk
+from prune_gym.models.darknet import weights as darknet_weights
+from prune_gym.models.darknet.network import Darknet
+from prune_gym.models.public_weights import PUBLIC, load_public, on_disk
 from prune_gym.models.weights_file import load_weights
-from prune_gym.paths import data_home
 
 __all__ = [
     "NETWORKS",

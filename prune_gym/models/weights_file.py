@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
-from prune_gym.paths import write_atomically
+from prune_gym._utils.paths import write_atomically
 
 
 def save_weights(network: nn.Module, path: Path, metadata: dict[str, str]) -> None:

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from prune_gym.models.darknet import Darknet
-from prune_gym.models.darknet_cfg import read_cfg
-from prune_gym.paths import data_home
+from prune_gym._utils.paths import data_home
+from prune_gym.models.darknet.cfg import read_cfg
+from prune_gym.models.darknet.network import Darknet
 
 
 def yolo_fastest(num_classes: int = 80) -> Darknet:

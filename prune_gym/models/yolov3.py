@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import torch
 
-from prune_gym.models.darknet import Darknet
-from prune_gym.models.darknet_cfg import parse_cfg
+from prune_gym.models.darknet.cfg import parse_cfg
+from prune_gym.models.darknet.network import Darknet
 
 Anchors = Sequence[tuple[int, int]]
 # Width and height for COCO at 416x416, from yolov3.cfg and yolov3-tiny.cfg.

@@ -1,0 +1,1 @@
+"""ABCP: blocks and channels jointly, by a controller."""

@@ -1,0 +1,1 @@
+"""Bayesian optimisation: a Gaussian process and expected hypervolume improvement."""

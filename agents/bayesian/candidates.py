@@ -1,0 +1,60 @@
+"""Variations of strategies: crossed over, a few decisions moved, and reduced to the budgets."""
+
+import numpy as np
+
+from prune_gym.envs.compression_env import CompressionEnv
+
+VARIATIONS = 400  # of a call
+HALVINGS = 7  # of the interval in which the smallest sufficient reduction lies
+
+
+def varied(env: CompressionEnv, parents: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return variations of strategies: values (n, decisions) -> ``(VARIATIONS, decisions)``.
+
+    Half of them are crossed over; in each up to four decisions are moved, on average.
+    """
+    one, other = parents[rng.integers(len(parents), size=(2, VARIATIONS))]
+    children = np.where(rng.random(one.shape) < rng.choice([0.0, 0.5], (VARIATIONS, 1)), other, one)
+    count = len(env.decisions)
+    moved = rng.random(one.shape) < rng.uniform(0, 4, (VARIATIONS, 1)) / count
+    steps = np.empty_like(children)
+    for index, decision in enumerate(env.decisions):
+        steps[:, index] = rng.normal(0, max(len(decision.options) / 6, 1), VARIATIONS)
+    return reduced(env, _moved(env, children, np.round(steps) * moved), rng)
+
+
+def reduced(env: CompressionEnv, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return strategies (n, decisions), those over a budget reduced until they meet it.
+
+    Where a budget is just met, most moves break it, and something else has to give way: decision
+    after decision in random order, from all together (steepness 1) to one by one. Where costs do
+    not fall with every decision that may not be enough, and a strategy stays as it is.
+    """
+    values = env.plan.settled(values)
+    over = np.flatnonzero(~env.within_budgets(values))
+    if not len(over):
+        return values
+    count = len(env.decisions)
+    starts = rng.random((len(over), count))
+    steepness = np.exp(rng.uniform(0, np.log(count), (len(over), 1)))
+    spans = np.array([len(decision.options) - 1 for decision in env.decisions])
+    found = values[over]
+    too_little, enough = np.zeros((len(over), 1)), np.ones((len(over), 1))
+    for _ in range(HALVINGS):
+        share = (too_little + enough) / 2
+        gone = np.clip(share * (steepness + 1) - steepness * starts, 0, 1)  # 1: the least option
+        tried = env.plan.settled(_moved(env, values[over], -np.round(gone * spans)))
+        met = env.within_budgets(tried)[:, None]
+        found = np.where(met, tried, found)
+        too_little, enough = np.where(met, too_little, share), np.where(met, share, enough)
+    values[over] = found
+    return values
+
+
+def _moved(env: CompressionEnv, values: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    """Return strategies (n, decisions) moved by so many options, as far as there are any."""
+    moved = np.empty_like(values)
+    for index, decision in enumerate(env.decisions):
+        places = np.searchsorted(decision.options, values[:, index]) + steps[:, index].astype(int)
+        moved[:, index] = decision.options[np.clip(places, 0, len(decision.options) - 1)]
+    return moved

@@ -1,0 +1,1 @@
+"""The main agent: envelope DDPG whose evaluations expected hypervolume improvement chooses."""

@@ -1,0 +1,173 @@
+"""Envelope DDPG with imagined rollouts: the agent of the main job.
+
+The actor and critics of :mod:`prune_gym.agents.envelope_ddpg.envelope_ddpg` learn from every evaluated strategy for all
+preferences. What is evaluated next is not left to noise: before every episode the actor plays many
+episodes in imagination, greedily and with noise, each for another preference; costs and budgets
+are exact there. :class:`prune_gym.agents.bayesian.acquisition.Imagination` predicts their accuracies and varies
+the most promising ones; the real evaluation is spent on the strategy that promises most
+hypervolume. Half of every batch are imagined transitions with the predicted accuracy, as in Dyna
+(Sutton 1991). In the end the actor learns to propose the best that was evaluated for every
+preference (:mod:`prune_gym.agents.ehvi_envelope_ddpg.distillation`).
+"""
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from stable_baselines3.common.type_aliases import ReplayBufferSamples
+
+from prune_gym.agents.bayesian.acquisition import Imagination
+from prune_gym.agents.common.action_spaces import require_actions
+from prune_gym.agents.common.api import Settings
+from prune_gym.agents.common.sb3_training import learn
+from prune_gym.agents.ehvi_envelope_ddpg.distillation import imitate
+from prune_gym.agents.envelope_ddpg.buffers import VectorReplayBuffer
+from prune_gym.agents.envelope_ddpg.envelope_ddpg import EnvelopeDDPG
+from prune_gym.envs.compression_env import CompressionEnv
+from prune_gym.envs.rollouts import Imagined, imagine
+from prune_gym.envs.wrappers import PreferenceConditioned
+from prune_gym.objectives.objective import episode_return
+
+GREEDY, NOISY = 16, 16  # imagined episodes of the actor before every evaluation
+FOCUS = 64  # preferences drawn around people's priorities
+REMEMBERED = 50  # evaluations: predictions of earlier ones are forgotten
+
+
+class ImaginingDDPG(EnvelopeDDPG):
+    """Plays whole strategies that it has imagined; what it learned is an :class:`EnvelopeDDPG`."""
+
+    def __init__(self, *args: Any, focused: bool = False, **kwargs: Any) -> None:
+        """Make the agent.
+
+        Args:
+            *args: :class:`EnvelopeDDPG`'s.
+            focused: choose by what is promised for the environment's preferences, not by
+                hypervolume.
+            **kwargs: :class:`EnvelopeDDPG`'s.
+        """
+        self.focused = focused
+        super().__init__(*args, **kwargs)
+
+    def learn(self, *args, **kwargs):
+        """Learn as SB3 does, then propose the best that was evaluated for every preference."""
+        super().learn(*args, **kwargs)
+        assert isinstance(self.replay_buffer, VectorReplayBuffer)
+        if infos := self.replay_buffer.finished:
+            core = self._core
+            values = np.array([core.values_of(info["strategy"]) for info in infos])
+            returns = [episode_return(i, core.original_metrics, core.objectives) for i in infos]
+            imitate(
+                self, core, values, np.array(returns), self._preferences, updates=self._n_updates
+            )
+        return self
+
+    def _setup_learn(self, *args, **kwargs):
+        assert self.env is not None and isinstance(self.replay_buffer, VectorReplayBuffer)
+        # Of environments in other processes this is a copy: good for what does not change.
+        self._core: CompressionEnv = self.env.get_attr("unwrapped")[0]
+        preferences = self._preferences(FOCUS).cpu().numpy() if self.focused else None
+        self._imagination = Imagination(self._core, self.seed, preferences)
+        self._plans: dict[int, np.ndarray] = {}  # what each environment plays
+        self._known = 0
+        size = REMEMBERED * (GREEDY + NOISY) * len(self._core.decisions)
+        self._imagined = VectorReplayBuffer(
+            size,
+            self.observation_space,
+            self.action_space,
+            self.device,
+            **self.replay_buffer_kwargs,
+        )
+        return super()._setup_learn(*args, **kwargs)
+
+    def _sample_action(self, learning_starts, action_noise=None, n_envs=1):
+        assert isinstance(self.replay_buffer, VectorReplayBuffer)
+        if self.num_timesteps < learning_starts or not self.replay_buffer.finished:
+            return super()._sample_action(learning_starts, action_noise, n_envs)
+        assert self.env is not None
+        places = self.env.get_attr("next_decision")
+        for index, place in enumerate(places):
+            if place == 0 or index not in self._plans:
+                self._plans.pop(index, None)
+                self._plans[index] = self._plan()
+        decisions = self._core.decisions
+        chosen = [decisions[at].action_for(self._plans[i][at]) for i, at in enumerate(places)]
+        taken = np.array(chosen, dtype=np.float32)[:, None]
+        return taken, taken
+
+    def _plan(self) -> np.ndarray:
+        """Return the strategy to evaluate next, its values ``(decisions,)``.
+
+        It is none of those that other environments are about to play.
+        """
+        core = self._core
+        self._look_back()
+        preferences = self._preferences(GREEDY + NOISY).cpu().numpy()
+        noise = np.random.normal(0, self.noise[0], (len(preferences), 1))
+        noise[:GREEDY] = 0
+
+        def act(observations: np.ndarray, episodes: np.ndarray) -> np.ndarray:
+            seen = np.concatenate([observations, preferences[episodes]], axis=1)
+            greedy, _ = self.predict(seen.astype(np.float32))
+            jitter = np.random.normal(0, self.noise[1], greedy.shape)
+            return np.clip(greedy + noise[episodes] + jitter * (noise[episodes] != 0), -1, 1)
+
+        imagined = imagine(core, act, len(preferences))
+        self._remember(imagined, preferences)
+        others = np.array(list(self._plans.values())).reshape(-1, len(core.decisions))
+        return self._imagination.choose(imagined.values, others)
+
+    def _look_back(self) -> None:
+        """Tell the imagination what was evaluated since the last plan."""
+        assert isinstance(self.replay_buffer, VectorReplayBuffer)
+        infos = self.replay_buffer.finished[self._known :]
+        self._known += len(infos)
+        if infos:
+            values = np.array([self._core.values_of(info["strategy"]) for info in infos])
+            self._imagination.learn(values, np.array([info["accuracy"] for info in infos]))
+
+    def _remember(self, imagined: Imagined, preferences: np.ndarray) -> None:
+        """Keep imagined transitions, with the predicted accuracy where an episode ends."""
+        rewards = imagined.rewards.copy()
+        if "accuracy" in self.names:
+            predicted = self._imagination.predict(imagined.values)[imagined.episode]
+            rewards[:, self.names.index("accuracy")] = np.where(imagined.ended, predicted, 0)
+        seen = preferences[imagined.episode]
+        before = np.concatenate([imagined.observations, seen], axis=1)
+        after = np.concatenate([imagined.following, seen], axis=1)
+        for row in range(len(rewards)):
+            info = {"vector_reward": rewards[row]}
+            self._imagined.add(
+                *(before[row], after[row], imagined.actions[row], np.zeros(1)),
+                *(imagined.ended[row : row + 1], [info]),
+            )
+
+    def _batch(self, size: int) -> ReplayBufferSamples:
+        if not self._imagined.size():
+            return super()._batch(size)
+        assert self.replay_buffer is not None
+        real = self.replay_buffer.sample(size - size // 2)
+        imagined = self._imagined.sample(size // 2)
+        return ReplayBufferSamples(
+            *(torch.cat(parts) for parts in zip(real[:5], imagined[:5], strict=True))
+        )
+
+    def _excluded_save_params(self) -> list[str]:
+        ours = ["_imagination", "_imagined", "_core", "_plans", "_known"]
+        return [*super()._excluded_save_params(), *ours]
+
+
+def search(env: gym.Env, settings: Settings) -> EnvelopeDDPG:
+    """Learn the front of a vector environment in one run.
+
+    Where a cost is measured by the clock, nothing can be imagined: noise explores instead.
+    """
+    require_actions(env, gym.spaces.Box, "ehvi-envelope-ddpg")
+    conditioned = PreferenceConditioned(env, settings.priorities)
+    objectives = env.unwrapped.objectives  # type: ignore[attr-defined]
+    known = all(objective.deterministic for objective in objectives)
+    options: dict[str, Any] = {"env": conditioned, "learning_starts": 0, "seed": settings.seed}
+    focused = settings.priorities is not None
+    agent = ImaginingDDPG(focused=focused, **options) if known else EnvelopeDDPG(**options)
+    learn(agent, settings)
+    return agent

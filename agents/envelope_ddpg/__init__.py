@@ -1,0 +1,1 @@
+"""The one-stage envelope DDPG of MCMC."""

@@ -1,0 +1,1 @@
+"""Evolutionary searches: NSGA-II, JCW and EMOMC."""

@@ -1,0 +1,31 @@
+"""JCW: evolution whose survivors are spread over the whole range of latencies.
+
+After "Joint Channel and Weight Pruning for Model Acceleration on Mobile Devices" (arXiv
+2110.08013, ECCV 2022): NSGA-II whose selection sorts the strategies once for each of four reference
+latencies (:class:`prune_gym.agents.evolution.survival.UniformSelection`), so that a population does not
+gather in one region. docs/jcw.md has the departures.
+"""
+
+import gymnasium as gym
+
+from prune_gym.agents.common.api import Settings
+from prune_gym.agents.evolution.operators import evolve
+from prune_gym.agents.evolution.survival import UniformSelection
+
+
+def search(env: gym.Env, settings: Settings) -> None:
+    """Play ``settings.episodes`` episodes on an environment with continuous actions.
+
+    The cost whose range is covered is latency, or the first one where latency is no objective.
+
+    Raises:
+        ValueError: no cost among the objectives, or discrete actions.
+    """
+    names = [o.name for o in env.unwrapped.objectives]  # type: ignore[attr-defined]
+    costs = sorted((name for name in names if name != "accuracy"), key=lambda n: n != "latency")
+    if not costs:
+        raise ValueError(
+            f"jcw spreads its strategies over the range of a cost; the objectives are {names}: "
+            "add one, such as latency"
+        )
+    evolve(env, settings, UniformSelection(names.index(costs[0])), "jcw")

@@ -1,0 +1,137 @@
+"""Evolution of whole strategies: what JCW's and EMOMC's searchers have in common.
+
+A genome is one action per decision, each on the grid of that decision's options. Children come
+from two parents by simulated binary crossover (Deb & Agrawal 1995) and polynomial mutation (Deb &
+Goyal 1996), with the parameters of JCW's code, are moved to the grid, and are not evaluated where
+the same genome was before.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from prune_gym.agents.common.action_spaces import require_actions
+from prune_gym.agents.common.api import Settings
+from prune_gym.agents.common.initial_design import random_ratio, warm_up
+from prune_gym.agents.common.rollout import play_all
+from prune_gym.search_space import Decision
+from prune_gym.search_space.strategy import strategy_from_dict
+
+POPULATION = 20  # JCW's 64 in 128 generations are 8,192 evaluations; a run here has hundreds
+CROSSOVER, MUTATION = 0.5, 15.0  # how near children are to their parents (eta)
+CROSSED = 0.5  # probability per gene
+TRIES = 16  # to find children that are new
+# Returns (n, k) and how many survive -> the survivors' indices.
+Selection = Callable[[np.ndarray, int], np.ndarray]
+
+
+def evolve(env: gym.Env, settings: Settings, select: Selection, agent: str) -> None:
+    """Play ``settings.episodes`` episodes: the warm-up, then generation after generation.
+
+    Raises:
+        ValueError: the environment has discrete actions.
+    """
+    require_actions(env, gym.spaces.Box, agent)
+    grid = Grid(env.unwrapped.decisions)  # type: ignore[attr-defined]
+    rng = np.random.default_rng([settings.seed, 1])  # not the warm-up's numbers again
+    genomes = grid.snap(warm_up(settings.episodes, len(grid), settings.seed))
+    known, returns = _evaluate(env, grid, genomes, settings.seed)
+    alive = np.arange(len(known))
+    while left := settings.episodes - len(known):
+        alive = alive[select(returns[alive], POPULATION)]
+        children = offspring(known[alive], min(POPULATION, left), known, grid, rng)
+        new, their_returns = _evaluate(env, grid, children)
+        alive = np.append(alive, np.arange(len(known), len(known) + len(new)))
+        known, returns = np.concatenate([known, new]), np.concatenate([returns, their_returns])
+
+
+class Grid:
+    """The actions that ask for exactly one option of each decision."""
+
+    def __init__(self, decisions: Sequence[Decision]) -> None:
+        """Take the decisions of an episode."""
+        self._decisions = decisions
+
+    def __len__(self) -> int:
+        """Return the number of decisions."""
+        return len(self._decisions)
+
+    def snap(self, actions: np.ndarray) -> np.ndarray:
+        """Return the genomes of what actions ``(n, decisions)`` ask for, in the same shape."""
+        columns = [
+            [decision.action_for(decision.nearest(action)) for action in column]
+            for decision, column in zip(self._decisions, actions.T, strict=True)
+        ]
+        return np.array(columns).T
+
+    def realised(self, genome: np.ndarray, strategy: Mapping[str, Any]) -> np.ndarray:
+        """Return the genome of what was played: budgets may have moved its genes.
+
+        Genes of decisions that were not made (in a skipped block) stay as they are.
+        """
+        genome = genome.copy()
+        made = strategy_from_dict(strategy).values
+        for index, decision in enumerate(self._decisions):
+            value = made.get((decision.kind, decision.name))
+            if value is not None:
+                genome[index] = decision.action_for(value)
+        return genome
+
+
+def _evaluate(
+    env: gym.Env, grid: Grid, genomes: np.ndarray, seed: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Play genomes; return what they came to, ``(n, decisions)``, and their returns (n, k)."""
+    returns, infos = play_all(env, genomes, seed)
+    pairs = zip(genomes, infos, strict=True)
+    return np.array([grid.realised(genome, info["strategy"]) for genome, info in pairs]), returns
+
+
+def offspring(
+    parents: np.ndarray, count: int, known: np.ndarray, grid: Grid, rng: np.random.Generator
+) -> np.ndarray:
+    """Return ``count`` children on the grid, ``(count, decisions)``.
+
+    They are unlike each other and unlike ``known``, unless so many new ones cannot be found.
+    """
+    seen = {genome.tobytes() for genome in known}
+    found: list[np.ndarray] = []
+
+    def mated() -> np.ndarray:
+        return mutate(cross(parents, rng), rng)
+
+    def drawn() -> np.ndarray:
+        return np.array([random_ratio(rng, parents.shape[1]) for _ in range(count)])
+
+    for make in [mated] * TRIES + [drawn] * TRIES:  # few parents have few children
+        for child in grid.snap(make()):
+            if child.tobytes() not in seen:
+                seen.add(child.tobytes())
+                found.append(child)
+        if len(found) >= count:
+            return np.array(found[:count])
+    more = rng.choice(known, count - len(found))
+    return np.array([*found, *more])
+
+
+def cross(parents: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return a child of every parent and a random mate, by simulated binary crossover."""
+    mates = rng.choice(parents, len(parents))
+    u = rng.random(parents.shape)
+    inside = np.where(u <= 0.5, 2 * u, 0.5 / (1 - u))
+    nearer = rng.choice([-1.0, 1.0], parents.shape)  # to the mate, to the parent
+    spread = nearer * inside ** (1 / (CROSSOVER + 1))
+    crossed = ((1 + spread) * parents + (1 - spread) * mates) / 2
+    children = np.where(rng.random(parents.shape) < CROSSED, crossed, parents)
+    return np.clip(children, -1.0, 1.0)
+
+
+def mutate(genomes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return genomes after polynomial mutation: one gene of each, on average."""
+    u = rng.random(genomes.shape)
+    power = 1 / (MUTATION + 1)
+    shift = np.where(u < 0.5, (2 * u) ** power - 1, 1 - (2 * (1 - u)) ** power)
+    hit = rng.random(genomes.shape) < 1 / genomes.shape[1]
+    return np.clip(genomes + 2.0 * shift * hit, -1.0, 1.0)

@@ -1,1 +1,0 @@
-"""What agents are made of: warm-up, playing, evolution, imagination, vector critics."""

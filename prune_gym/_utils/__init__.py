@@ -1,0 +1,1 @@
+"""Paths, caches, processes, plug-ins by name and formatting; knows nothing of networks."""

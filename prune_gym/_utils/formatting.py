@@ -1,0 +1,31 @@
+"""Numbers with their units, as people read them."""
+
+UNITS = {"_ms": " ms", "_bytes": "B", "_mj": " mJ"}  # by the end of a metric's name
+PREFIXED = ("", "B")  # counts and bytes, with k, M and G before them
+
+
+def natural(value: float, metric: str) -> str:
+    """Return a metric's value for people: ``natural(313e6, "flops")`` is ``"313 M"``."""
+    if metric.endswith("accuracy"):
+        return f"{100 * value:.2f} %"
+    suffix, value = unit_of(metric), float(f"{value:.3g}")
+    if suffix not in PREFIXED:
+        return f"{value:,.10g} {suffix.strip()}"
+    for size, letter in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if value >= size:
+            return f"{value / size:.3g}{letter}{suffix}"
+    return f"{value:.3g} {suffix}".rstrip()
+
+
+def unit_of(metric: str) -> str:
+    """Return what stands behind a metric's number, "" where it is a mere count."""
+    return next((unit for end, unit in UNITS.items() if metric.endswith(end)), "")
+
+
+def change(before: float, after: float, metric: str) -> str:
+    """Return what became of a metric, for people: ``"2.31 x less"``, ``"-0.45 points"``."""
+    if metric.endswith("accuracy"):
+        return f"{100 * (after - before):+.2f} points"
+    if after > before:
+        return f"{after / before:.2f} x more"
+    return f"{before / after:.2f} x less"

@@ -1,0 +1,195 @@
+"""What is measured once per network: how its channels relate, and which matter most.
+
+For every layer that reads pruned channels ("consumer") keep G, the second-moment matrix of its
+input channels over a few hundred training images. From G follow, with no further data pass:
+
+- the order in which a group's channels are worth keeping. The error of keeping the set K is what
+  the consumers' outputs lose when the removed channels R are replaced by their best linear mix of
+  the kept ones, ``tr(M S_K)`` with the Schur complement ``S_K = G_RR - G_RK G_KK^-1 G_KR`` and the
+  consumer's weight Gram matrix M. Channels are chosen greedily (pivoted Cholesky weighted by M);
+- the curve of that error over the number of kept channels, an observation that says how sensitive
+  a group is before anything is evaluated;
+- the mix itself, for repair by merging (GRAIL, Tang et al. 2026, PMLR 328).
+"""
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import torch
+from torch import nn
+
+from prune_gym.compression.precision import fast_forward
+from prune_gym.graph.layer_table import Group, LayerTable
+from prune_gym.graph.layer_types import BatchNorm
+
+IMAGES = 512
+MOST_INPUTS = 8_192  # a matrix of this size takes half a gigabyte
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Second moments and channel orders of one network.
+
+    Attributes:
+        moments: consumer -> G, ``float32 (inputs, inputs)``; of a grouped convolution one for
+            each of its groups, ``(groups, inputs, inputs)``.
+        statistics: batch-norm layer -> mean and variance of its input over the calibration images,
+            ``float32 (2, channels)``.
+        orders: per group, its channels from the most to the least worth keeping, ``int64 (size,)``.
+        errors: per group, the share of the consumers' output energy that is lost when the first k
+            channels of the order are kept, ``float32 (size + 1,)`` from 1 (k = 0) down to 0.
+    """
+
+    moments: dict[str, np.ndarray]
+    statistics: dict[str, np.ndarray]
+    orders: tuple[np.ndarray, ...]
+    errors: tuple[np.ndarray, ...]
+
+
+def calibrate(network: nn.Module, table: LayerTable, images: torch.Tensor) -> Calibration:
+    """Measure ``network`` on normalised images (N, C, H, W).
+
+    Raises:
+        ValueError: a layer reads too many inputs.
+    """
+    moments = _second_moments(network, table, images)
+    ranked = [_rank(network, table, group, moments) for group in table.groups]
+    return Calibration(
+        {name: moment.float().numpy() for name, moment in moments.items()},
+        batch_statistics(network, table, images),
+        tuple(order for order, _ in ranked),
+        tuple(error for _, error in ranked),
+    )
+
+
+@torch.inference_mode()
+def _second_moments(
+    network: nn.Module, table: LayerTable, images: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    for name in table.consumers:
+        inputs = network.get_submodule(name).get_parameter("weight").shape[1]
+        if inputs > MOST_INPUTS:
+            raise ValueError(
+                f"layer {name!r} reads {inputs:,} inputs; statistics between them are kept for at "
+                f"most {MOST_INPUTS:,}: pool the map before it is flattened"
+            )
+    moments: dict[str, torch.Tensor] = {}
+
+    def record(name: str):
+        def hook(module: nn.Module, inputs: tuple[torch.Tensor]) -> None:
+            x = inputs[0].transpose(0, 1).flatten(1)
+            if isinstance(module, nn.Conv2d) and module.groups > 1:
+                x = x.unflatten(0, (module.groups, -1))
+            moments[name] = moments.get(name, 0) + (x @ x.mT).double()
+
+        return hook
+
+    handles = [
+        network.get_submodule(name).register_forward_pre_hook(record(name))
+        for name in table.consumers
+    ]
+    try:
+        for batch in images.split(128):
+            network(batch)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return moments
+
+
+@torch.no_grad()
+def batch_statistics(
+    network: nn.Module, table: LayerTable, images: torch.Tensor
+) -> dict[str, np.ndarray]:
+    """Return per batch-norm the mean and variance of its input when all normalise by ``images``.
+
+    The forward pass runs in the precision that candidates are scored in. The network is left as it
+    was; arrays are ``float32 (2, channels)``.
+    """
+    modules = dict(network.named_modules())
+    norms = {
+        layer.name: cast(BatchNorm, modules[layer.name])
+        for layer in table.layers
+        if layer.kind == "batch_norm" and layer.name in modules  # else in a skipped block
+    }
+    before = {name: (norm.momentum, norm.training, norm._buffers) for name, norm in norms.items()}
+    try:
+        for norm in norms.values():
+            norm._buffers = copy.deepcopy(norm._buffers)
+            norm.train().momentum = 1.0
+        with fast_forward():
+            network(images)
+        return {
+            name: torch.stack([norm._buffers[key] for key in ("running_mean", "running_var")])  # type: ignore[misc]
+            .float()
+            .numpy()
+            for name, norm in norms.items()
+        }
+    finally:
+        for name, norm in norms.items():
+            norm.momentum, norm.training, norm._buffers = before[name]
+
+
+def _rank(
+    network: nn.Module, table: LayerTable, group: Group, moments: dict[str, torch.Tensor]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Order the channels of a group greedily; return the order and the error curve."""
+    pairs = []
+    for member in group.members:
+        if member.dim == "in":
+            at = torch.from_numpy(member.positions)
+            weight = network.get_submodule(member.module).get_parameter("weight").detach().double()
+            # A channel that stands at m positions (a flattened map) is the sum of m parts.
+            for rows, moment in by_groups(weight, moments[member.module]):
+                for column in at.T:
+                    flat = rows.index_select(1, column).transpose(0, 1).flatten(1)
+                    pairs.append((flat @ flat.T, moment[column][:, column]))
+    return greedy_order(pairs)
+
+
+def by_groups(
+    weight: torch.Tensor, moments: torch.Tensor
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield the weights of each of a layer's groups with the second moments of what they read."""
+    each = moments if moments.ndim == 3 else moments[None]
+    yield from zip(weight.chunk(len(each)), each, strict=True)
+
+
+def greedy_order(
+    pairs: list[tuple[torch.Tensor, torch.Tensor]],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the greedy order and error curve for pairs (M, G), one per consumer.
+
+    Shapes: M, G ``(C, C)`` -> order ``int64 (C,)``, errors ``float32 (C + 1,)`` with errors[0] = 1.
+    """
+    size = len(pairs[0][1])
+    schur = [moment + 1e-6 * moment.diagonal().mean() * torch.eye(size) for _, moment in pairs]
+    product = [weights @ s for (weights, _), s in zip(pairs, schur, strict=True)]
+    total = sum(float(p.diagonal().sum()) for p in product)
+    left = torch.ones(size, dtype=torch.bool)
+    order, errors = [], [total]
+    while left.any():
+        gain = torch.stack(
+            [
+                (s * p.T).sum(1) / s.diagonal().clamp_min(1e-12 * total)
+                for s, p in zip(schur, product, strict=True)
+            ]
+        ).sum(0)
+        if errors[-1] <= 0:  # the rest adds nothing (fewer images than channels), or only rounding
+            rest = torch.where(left, gain, -torch.inf).argsort(descending=True)[: int(left.sum())]
+            order += rest.tolist()
+            errors += [0.0] * len(rest)
+            break
+        best = int(torch.where(left, gain, -torch.inf).argmax())
+        left[best] = False
+        order.append(best)
+        errors.append(max(errors[-1] - float(gain[best]), 0.0))
+        for (weights, _), s, p in zip(pairs, schur, product, strict=True):
+            column = s[:, best] / s[best, best].clamp_min(1e-12 * total).sqrt()
+            p.addr_(weights @ column, column, alpha=-1)
+            s.addr_(column, column, alpha=-1)
+    errors[-1] = 0.0
+    return np.array(order), np.array(errors, dtype=np.float32) / max(total, 1e-12)

@@ -1,0 +1,128 @@
+"""How much information a channel carries: variational pruning by information dropout.
+
+Every layer's output is multiplied by log-normal noise, ``y * exp(alpha(y) * n)``, n standard
+normal, whose strength ``alpha(y) = MOST * sigmoid(slope * y + offset)`` is learned per channel and
+depends on the output itself. The loss is cross-entropy plus ``beta`` times ``-log(alpha / MOST)``,
+the information that passes the noise in nats per element, under a log-uniform prior (Achille and
+Soatto 2018, "Information Dropout", arXiv 1611.01353, sections 4 and 5). The network's weights
+stay as they are. Where much noise does no harm, little information passes, and the weights there
+can go: the element-wise variational pruning of Zhan, Lin & Cao (arXiv 1912.02254), whose body is
+not public.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from prune_gym.compression.calibration import Calibration
+from prune_gym.compression.precision import fast_forward
+from prune_gym.graph.layer_table import LayerTable
+
+MOST = 0.7  # the largest noise, of the paper's code
+BETA = 0.1
+STEPS, BATCH, LEARNING_RATE = 160, 32, 0.1
+
+
+def learn_information(
+    network: nn.Module, table: LayerTable, images: torch.Tensor, labels: torch.Tensor, seed: int = 0
+) -> dict[str, np.ndarray]:
+    """Return the information that each channel carries, in nats per element.
+
+    Args:
+        network: the trained network, in eval mode; it is not changed.
+        table: its layer table.
+        images: normalised training images (N, C, H, W).
+        labels: their classes, int64 (N,).
+        seed: of the noise and the order of images.
+
+    Returns:
+        per layer with weights (the last one, which answers, left out), ``float32 (outputs,)``.
+    """
+    follows = {layer.follows: layer.name for layer in table.layers if layer.follows}
+    names = noisy_layers(table)
+    outputs = table.outputs(table.full[None])[0][list(table.weighted)].astype(int)
+    noises = {name: _Noise(int(count)) for name, count in zip(names, outputs, strict=False)}
+    handles = [
+        network.get_submodule(follows.get(name, name)).register_forward_hook(noise)
+        for name, noise in noises.items()
+    ]
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            _learn(network, list(noises.values()), images, labels)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {name: noise.average().numpy() for name, noise in noises.items()}
+
+
+def noisy_layers(table: LayerTable) -> list[str]:
+    """Return the layers that noise is learned for: those with weights, but the last, the answer."""
+    return [table.layers[index].name for index in table.weighted][:-1]
+
+
+def importance(
+    information: Mapping[str, np.ndarray], calibration: Calibration
+) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """Return per layer by what its weights' magnitudes count: per output and per input channel.
+
+    A weight is worth the energy that it contributes, ``w^2 E[x^2]``, times the information that its
+    output carries; these are the roots.
+    """
+    factors = {}
+    for name, carried in information.items():
+        outputs = torch.from_numpy(carried).clamp_min(1e-6).sqrt()
+        moment = calibration.moments.get(name)  # None: it reads the images
+        inputs = torch.ones(1) if moment is None else torch.from_numpy(_sizes_of_inputs(moment))
+        factors[name] = (outputs, inputs)
+    return factors
+
+
+def _sizes_of_inputs(moment: np.ndarray) -> np.ndarray:
+    """Return the root of the inputs' energies, ``(inputs,)``; of groups it is their mean."""
+    energies = np.diagonal(moment, axis1=-2, axis2=-1)
+    return np.sqrt(energies.reshape(-1, energies.shape[-1]).mean(0))
+
+
+def _learn(
+    network: nn.Module, noises: list["_Noise"], images: torch.Tensor, labels: torch.Tensor
+) -> None:
+    optimizer = torch.optim.Adam([p for n in noises for p in n.parameters()], LEARNING_RATE)
+    order = torch.randperm(len(images)).repeat(1 + STEPS * BATCH // len(images))
+    for step in range(STEPS):
+        batch = order[step * BATCH : (step + 1) * BATCH]
+        with fast_forward():
+            answers = network(images[batch])
+        loss = F.cross_entropy(answers.float(), labels[batch])
+        passed = torch.stack([noise.passed for noise in noises])
+        optimizer.zero_grad()
+        (loss + BETA * passed.mean()).backward()
+        optimizer.step()
+
+
+class _Noise(nn.Module):
+    """Multiplies a layer's output (N, C, ...) by noise; a forward hook."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.slope = nn.Parameter(torch.zeros(channels))
+        self.offset = nn.Parameter(torch.full((channels,), -2.0))
+        self.passed = torch.zeros(())
+        self._seen: list[torch.Tensor] = []
+
+    def forward(self, module: nn.Module, inputs: tuple, output: torch.Tensor) -> torch.Tensor:
+        """Return the noisy output, and keep what information passed."""
+        shape = (1, -1) + (1,) * (output.ndim - 2)
+        alpha = torch.sigmoid(self.slope.view(shape) * output.float() + self.offset.view(shape))
+        information = -alpha.clamp_min(1e-6).log()
+        self.passed = information.mean()
+        per_channel = information.detach().transpose(0, 1).flatten(1).mean(1)
+        self._seen = [*self._seen[-(STEPS // 4) :], per_channel]
+        return output * torch.exp(MOST * alpha * torch.randn_like(alpha)).to(output.dtype)
+
+    def average(self) -> torch.Tensor:
+        """Return the information per channel over the last quarter of the training."""
+        return torch.stack(self._seen).mean(0).float()

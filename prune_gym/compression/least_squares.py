@@ -1,0 +1,280 @@
+"""Repair layer by layer: every layer is fitted to what the original layer answers.
+
+One pass of the calibration images through the candidate. A convolution or linear layer whose inputs
+differ from the original's (channels are gone, or an earlier layer is not quite what it was) is
+fitted, before it runs, to the original's outputs Y for the inputs X that it really gets:
+``W = W0 + (Y - W0 X) X^T (X X^T + ridge)^-1`` over all taps of the kernel, with the merged weights
+W0 as the prior. Thus later layers make up for what earlier ones lost (He et al. 2017,
+arXiv 1707.06168, do so for one layer at a time). A layer whose output is added to a shortcut also
+takes over what the shortcut lacks. Layers in front of the first cut stay bit for bit as they were.
+
+Batch-norm statistics are taken on the way and corrected by the control variate of
+:mod:`prune_gym.compression.repair`.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import fx, nn
+from torch.nn import functional as F
+
+from prune_gym.compression.precision import fast_forward
+from prune_gym.compression.surgery import kept_positions
+from prune_gym.graph.layer_table import LayerTable
+from prune_gym.graph.layer_types import BatchNorm
+from prune_gym.graph.residual_blocks import ADDITIONS, function_name
+
+PLACES = 16  # sampled per image and map
+MOST_UNKNOWNS = 1_152  # per output channel; a larger layer keeps its merged weights
+RIDGE = 1e-2
+
+
+class Reference:
+    """What the original network answers at sampled places of the calibration images.
+
+    Attributes:
+        graph: its operations.
+        sources: operation -> the operations that it reads.
+        outputs: convolution or linear layer -> its outputs, ``float32 (rows, channels)``.
+        beside: the same of what is added to a layer's (normalised) outputs.
+        statistics: batch-norm layer -> mean and variance of its inputs, ``float32 (2, channels)``.
+    """
+
+    def __init__(self, network: nn.Module, images: torch.Tensor) -> None:
+        """Run ``network`` once on normalised images (N, C, H, W)."""
+        self.graph = fx.Tracer().trace(network)
+        self.sources = {n.name: _sources(n) for n in self.graph.nodes}
+        self.outputs: dict[str, torch.Tensor] = {}
+        self.beside: dict[str, torch.Tensor] = {}
+        self.statistics: dict[str, torch.Tensor] = {}
+        with torch.no_grad(), fast_forward():
+            _Recorder(network, self).run(images)
+
+
+class _Recorder(fx.Interpreter):
+    """Runs the original network and fills a reference."""
+
+    def __init__(self, network: nn.Module, reference: Reference) -> None:
+        super().__init__(network, graph=reference.graph)
+        self.reference = reference
+
+    def run_node(self, n: fx.Node) -> Any:
+        result = super().run_node(n)
+        module = _module(self.module, n)
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            self.reference.outputs[str(n.target)] = _sampled(result)
+            other = _added(self.module, n)
+            # A number for a whole map has no place for each place of the map.
+            if other in self.env and self.env[other].shape == result.shape:
+                self.reference.beside[str(n.target)] = _sampled(self.env[other])
+        elif isinstance(module, BatchNorm):
+            inputs = self.env[n.all_input_nodes[0]]
+            self.reference.statistics[str(n.target)] = _statistics(_sampled(inputs))
+        return result
+
+
+def fit(
+    network: nn.Module,
+    candidate: nn.Module,
+    graph: fx.Graph,
+    table: LayerTable,
+    kept: Sequence[np.ndarray],
+    reference: Reference,
+    images: torch.Tensor,
+) -> None:
+    """Fit the layers of ``candidate``, whose weights are merged, in place.
+
+    Args:
+        network: the original.
+        candidate: cut, and without the blocks that go.
+        graph: the candidate's, nodes called as those of ``reference.graph`` that they are.
+        table: the original's layer table.
+        kept: per group, the sorted channels that stay.
+        reference: of ``network`` on the same images.
+        images: normalised, (N, C, H, W).
+    """
+    positions = kept_positions(network, table, kept)
+    fitter = _Fitter(network, candidate, graph, positions, reference)
+    if fitter.changed:
+        with torch.no_grad(), fast_forward():
+            fitter.run(images)
+
+
+class _Fitter(fx.Interpreter):
+    """Runs the candidate and fits each layer before its turn."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        candidate: nn.Module,
+        graph: fx.Graph,
+        positions: dict[tuple[str, str], torch.Tensor],
+        reference: Reference,
+    ) -> None:
+        super().__init__(candidate, graph=graph)
+        self.original, self.positions, self.reference = network, positions, reference
+        self.changed: set[fx.Node] = set()
+        for node in self.graph.nodes:
+            if self._inputs_changed(node):
+                self.changed.add(node)
+
+    def run_node(self, n: fx.Node) -> Any:
+        if n in self.changed:
+            module, name = _module(self.module, n), str(n.target)
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                self._fit_weights(n, name, module, self.env[n.all_input_nodes[0]])
+            elif isinstance(module, BatchNorm):
+                self._set_statistics(name, module, self.env[n.all_input_nodes[0]])
+        return super().run_node(n)
+
+    def _inputs_changed(self, node: fx.Node) -> bool:
+        if any(source in self.changed for source in node.all_input_nodes):
+            return True
+        if _sources(node) != self.reference.sources[node.name]:
+            return True
+        if (keep := self.positions.get((str(node.target), "in"))) is None:
+            return False
+        weight = self.original.get_submodule(str(node.target)).get_parameter("weight")
+        return len(keep) < weight.shape[1]
+
+    def _fit_weights(
+        self, node: fx.Node, name: str, module: nn.Conv2d | nn.Linear, inputs: torch.Tensor
+    ) -> None:
+        if not _can_fit(module, inputs):
+            return
+        taps = module.weight if module.weight.ndim == 4 else module.weight[..., None, None]
+        weight = taps.permute(0, 2, 3, 1).flatten(1)  # as the rows are: (out, taps x inputs)
+        rows = _patches(module, inputs)
+        error = self._target(node, name) - F.linear(rows, weight, module.bias)
+        with torch.autocast("cpu", enabled=False):
+            change = _ridge_regression(rows, error)
+        change = change.view(len(weight), *taps.shape[2:], -1).permute(0, 3, 1, 2)
+        module.weight.add_(change.reshape(module.weight.shape))
+
+    def _target(self, node: fx.Node, name: str) -> torch.Tensor:
+        """Return the outputs that the layer should have, ``float32 (rows, outputs)``."""
+        target = self._kept(name, self.reference.outputs[name])
+        other = _added(self.module, node)
+        if other not in self.env or name not in self.reference.beside:
+            return target
+        lack = self._kept(name, self.reference.beside[name]) - _sampled(self.env[other])
+        user = next(iter(node.users))
+        norm = _module(self.original, user)
+        if not isinstance(norm, BatchNorm):
+            return target + lack
+        assert norm.running_var is not None
+        scale = self._kept(str(user.target), norm.weight * torch.rsqrt(norm.running_var + norm.eps))
+        return target + lack * scale / (scale.square() + 4e-4)  # a channel scaled to 0 cannot help
+
+    def _set_statistics(self, name: str, norm: BatchNorm, inputs: torch.Tensor) -> None:
+        original = self.original.get_submodule(name)
+        there, here = (
+            self._kept(name, self.reference.statistics[name]),
+            _statistics(_sampled(inputs)),
+        )
+        norm.running_mean = here[0] + self._kept(name, original.running_mean) - there[0]
+        ratio = self._kept(name, original.running_var) / there[1].clamp_min(1e-12)
+        norm.running_var = here[1] * ratio
+
+    def _kept(self, name: str, values: Any) -> torch.Tensor:
+        """Select the layer's kept output channels, which stand last."""
+        keep = self.positions.get((name, "out"))
+        return values if keep is None else values.index_select(-1, keep)
+
+
+def _sources(node: fx.Node) -> list[str]:
+    return [source.name for source in node.all_input_nodes]
+
+
+def _module(root: nn.Module, node: fx.Node) -> nn.Module | None:
+    return root.get_submodule(str(node.target)) if node.op == "call_module" else None
+
+
+def _added(root: nn.Module, node: fx.Node) -> fx.Node | None:
+    """Return what is added to a layer's output, directly or after batch-norm; None if nothing."""
+    user = _only_user(node)
+    if user is not None and isinstance(_module(root, user), BatchNorm):
+        node, user = user, _only_user(user)
+    if user is None or function_name(user) not in ADDITIONS or len(user.all_input_nodes) != 2:
+        return None
+    return next(source for source in user.all_input_nodes if source is not node)
+
+
+def _only_user(node: fx.Node) -> fx.Node | None:
+    return next(iter(node.users)) if len(node.users) == 1 else None
+
+
+def _can_fit(module: nn.Conv2d | nn.Linear, inputs: torch.Tensor) -> bool:
+    if module.weight[0].numel() > MOST_UNKNOWNS:
+        return False
+    if isinstance(module, nn.Linear):
+        return inputs.ndim == 2
+    return module.groups == 1 and module.padding_mode == "zeros" and module.padding != "same"
+
+
+def _places(count: int, height: int, width: int) -> tuple[torch.Tensor, ...]:
+    """Return image, row and column of the sampled places, each ``int64 (places,)``.
+
+    They are spread evenly over the map and shifted from image to image.
+    """
+    size = height * width
+    step = max(size // PLACES, 1)
+    first = torch.arange(count)[:, None] * 7
+    flat = (first + torch.arange(0, step * min(PLACES, size), step)) % size
+    image = torch.arange(count).repeat_interleave(flat.shape[1])
+    return image, flat.flatten() // width, flat.flatten() % width
+
+
+def _sampled(values: torch.Tensor) -> torch.Tensor:
+    """Return a map's values at the sampled places: (N, C, H, W) or (N, C) -> float32 (rows, C)."""
+    if values.ndim == 4:
+        image, row, column = _places(len(values), *values.shape[2:])
+        values = values.permute(0, 2, 3, 1)[image, row, column]
+    return values.float()
+
+
+def _patches(module: nn.Conv2d | nn.Linear, inputs: torch.Tensor) -> torch.Tensor:
+    """Return what the layer reads at the sampled places of its output: (rows, taps x inputs)."""
+    if isinstance(module, nn.Linear):
+        return inputs.float()
+    (high, wide), (down, right) = module.kernel_size, (int(p) for p in module.padding)
+    padded = F.pad(inputs, (right, right, down, down)).permute(0, 2, 3, 1)
+    height, width = padded.shape[1:3]
+    spread = [(k - 1) * d + 1 for k, d in zip(module.kernel_size, module.dilation, strict=True)]
+    out = [
+        (size - over) // stride + 1
+        for size, over, stride in zip((height, width), spread, module.stride, strict=True)
+    ]
+    image, row, column = _places(len(inputs), *out)
+    first = (image * height + row * module.stride[0]) * width + column * module.stride[1]
+    flat = padded.reshape(-1, padded.shape[3])
+    taps = [
+        flat.index_select(0, first + y * module.dilation[0] * width + x * module.dilation[1])
+        for y in range(high)
+        for x in range(wide)
+    ]
+    return torch.cat(taps, 1).float()
+
+
+def _ridge_regression(rows: torch.Tensor, error: torch.Tensor) -> torch.Tensor:
+    """Return the weights (outputs, unknowns) that explain ``error`` (rows, outputs) best."""
+    gram = _lower_gram(rows)
+    gram.diagonal().add_(RIDGE * gram.diagonal().mean() + 1e-12)
+    return torch.cholesky_solve(rows.T @ error, torch.linalg.cholesky(gram)).T
+
+
+def _lower_gram(rows: torch.Tensor) -> torch.Tensor:
+    """Return the lower triangle of ``rows^T rows``, which is all that Cholesky reads."""
+    size = rows.shape[1]
+    gram, step = rows.new_zeros(size, size), size // 4 + 1
+    for start in range(0, size, step):
+        torch.matmul(
+            rows[:, start:].T, rows[:, start : start + step], out=gram[start:, start : start + step]
+        )
+    return gram
+
+
+def _statistics(rows: torch.Tensor) -> torch.Tensor:
+    return torch.stack([rows.mean(0), rows.var(0)])

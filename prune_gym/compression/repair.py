@@ -1,0 +1,132 @@
+"""Repair instead of retraining: what a cut network needs to work again.
+
+``merge`` writes the removed input channels of every consumer as a linear mix of the kept ones,
+``B = G_KK^-1 G_KR``, and folds the mix into its weights, ``W_K += W_R B^T``; no data pass.
+``batch_norm`` estimates the statistics anew on calibration images. What a few hundred images say of
+the original network differs a little from its own statistics; the same difference is taken off the
+candidate's (a control variate), so that a network that loses nothing is left as it is.
+``least_squares`` merges and then fits layer after layer (:mod:`prune_gym.compression.least_squares`).
+"""
+
+from collections.abc import Callable, Sequence
+from typing import cast
+
+import numpy as np
+import torch
+from torch import fx, nn
+
+from prune_gym.compression.calibration import Calibration, batch_statistics, by_groups
+from prune_gym.compression.least_squares import Reference, fit
+from prune_gym.compression.surgery import cut, kept_positions
+from prune_gym.errors import unknown
+from prune_gym.graph.layer_table import Block, LayerTable
+from prune_gym.graph.residual_blocks import skip_blocks
+
+REPAIRS = ("none", "batch_norm", "merge", "merge+batch_norm", "least_squares")
+RIDGE = 1e-3
+
+
+def check_repair(repair: str) -> None:
+    """Raise ``ValueError`` where there is no such repair."""
+    if repair not in REPAIRS:
+        raise ValueError(unknown("repair", repair, REPAIRS))
+
+
+def cut_and_repair(
+    network: nn.Module,
+    table: LayerTable,
+    kept: Sequence[np.ndarray],
+    repair: str,
+    calibration: Calibration,
+    images: torch.Tensor,
+    reference: Reference | None = None,
+    *,
+    skipped: Sequence[Block] = (),
+    sparsify: Callable[[nn.Module], object] | None = None,
+) -> nn.Module:
+    """Return the smaller network, repaired as ``repair`` says (one of :data:`REPAIRS`).
+
+    Args:
+        network: the original; it is not changed.
+        table: its layer table.
+        kept: per group, the sorted channels that stay.
+        repair: one of :data:`REPAIRS`.
+        calibration: of the original.
+        images: normalised calibration images (N, C, H, W).
+        reference: what least squares fits to; made anew where it is None.
+        skipped: residual blocks that go.
+        sparsify: sets weights of the candidate to zero, in place, once its weights are repaired.
+    """
+    candidate = cut(network, table, kept)
+    if repair.startswith("merge") or repair == "least_squares":
+        merge(network, candidate, table, kept, calibration)
+    candidate = skip_blocks(candidate, skipped)
+    if repair == "least_squares":
+        reference = reference or Reference(network, images)
+        graph = cast(fx.GraphModule, candidate).graph if skipped else reference.graph
+        fit(network, candidate, graph, table, kept, reference, images)
+    if sparsify is not None:
+        sparsify(candidate)
+    if repair.endswith("batch_norm") or (repair == "least_squares" and sparsify is not None):
+        reestimate_batch_norm(network, candidate, table, kept, calibration, images)
+    return candidate
+
+
+@torch.no_grad()
+def merge(
+    network: nn.Module,
+    candidate: nn.Module,
+    table: LayerTable,
+    kept: Sequence[np.ndarray],
+    calibration: Calibration,
+) -> None:
+    """Fold the removed channels of ``network`` into the consumers of ``candidate``, in place."""
+    positions = kept_positions(network, table, kept)
+    for name in table.consumers:
+        weight = network.get_submodule(name).get_parameter("weight")
+        keep = positions[name, "in"]
+        removed = torch.ones(weight.shape[1], dtype=torch.bool)
+        removed[keep] = False
+        if not removed.any():
+            continue
+        moments = torch.from_numpy(calibration.moments[name])
+        lost = torch.cat(
+            [
+                torch.tensordot(
+                    _mix(moment, keep, removed), rows[:, removed].float(), dims=([1], [1])
+                ).transpose(0, 1)
+                for rows, moment in by_groups(weight, moments)
+            ]
+        )
+        if (name, "out") in positions:
+            lost = lost.index_select(0, positions[name, "out"])
+        candidate.get_submodule(name).get_parameter("weight").add_(lost)
+
+
+def _mix(moment: torch.Tensor, keep: torch.Tensor, removed: torch.Tensor) -> torch.Tensor:
+    """Solve for B^T, (kept, removed), with a ridge of 1e-3 of the mean diagonal."""
+    inner = moment[keep][:, keep].clone()
+    inner.diagonal().add_(RIDGE * float(moment.diagonal().mean()) + 1e-12)  # never singular
+    return torch.cholesky_solve(moment[keep][:, removed], torch.linalg.cholesky(inner))
+
+
+@torch.no_grad()
+def reestimate_batch_norm(
+    network: nn.Module,
+    candidate: nn.Module,
+    table: LayerTable,
+    kept: Sequence[np.ndarray],
+    calibration: Calibration,
+    images: torch.Tensor,
+) -> None:
+    """Set the running statistics of ``candidate`` from one pass over ``images``, in place."""
+    positions = kept_positions(network, table, kept)
+    for name, (mean, variance) in batch_statistics(candidate, table, images).items():
+        norm, original = candidate.get_submodule(name), network.get_submodule(name)
+        assert isinstance(original.running_mean, torch.Tensor)
+        assert isinstance(original.running_var, torch.Tensor)
+        keep = positions.get((name, "out"), torch.arange(len(mean)))
+        here = torch.from_numpy(calibration.statistics[name])[:, keep]
+        norm.running_mean = torch.from_numpy(mean) + original.running_mean[keep] - here[0]
+        ratio = original.running_var[keep] / here[1].clamp_min(1e-12)
+        norm.running_var = torch.from_numpy(variance) * ratio

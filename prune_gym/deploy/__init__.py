@@ -1,1 +1,0 @@
-"""From training to deployment: pre-training, latency tables, pruned networks on disk."""

@@ -1,0 +1,1 @@
+"""Files that other programs run, and the comparison of before and after."""

@@ -1,0 +1,31 @@
+"""The table of before and after."""
+
+from collections.abc import Mapping
+
+from rich.markup import escape
+from rich.table import Table
+
+from prune_gym._utils.formatting import change, natural
+
+
+def comparison(
+    title: str,
+    columns: Mapping[str, Mapping[str, float]],
+    labels: Mapping[str, str] | None = None,
+) -> Table:
+    """Return a table of metrics, one column a network, and what became of them in the last.
+
+    Args:
+        title: stands above it.
+        columns: name of a network -> natural values by metric; accuracies are shown first, and
+            what not all have is left out.
+        labels: metric -> name for people, where it is another.
+    """
+    table, labels = Table("", *columns, "change", title=escape(title)), labels or {}
+    first, *_, last = columns.values()
+    for metric in sorted(last, key=lambda name: not name.endswith("accuracy")):
+        if all(metric in values for values in columns.values()):
+            cells = (natural(values[metric], metric) for values in columns.values())
+            changed = change(first[metric], last[metric], metric)
+            table.add_row(labels.get(metric, metric), *cells, changed)
+    return table

@@ -1,0 +1,193 @@
+"""Networks as files that other programs run: ONNX, torch.export and TorchScript."""
+
+import io
+import logging
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from torch import nn
+
+from prune_gym._utils.paths import write_atomically
+from prune_gym.datasets import Data, DetectionData
+from prune_gym.datasets.from_arrays import OWN_FLOATS
+from prune_gym.datasets.normalize import normalised
+from prune_gym.deployment.deployable import Deployable, folded
+from prune_gym.deployment.int8 import quantise_onnx
+from prune_gym.errors import unknown
+from prune_gym.profiling.runtimes import import_onnxruntime, session_options
+
+CHECKED = 64  # images of the search split, at most
+TOLERANCE = 1e-3  # of the largest output
+INPUT = "images"
+
+Runner = Callable[[np.ndarray], list[np.ndarray]]
+
+
+def export(given: Deployable, form: str, int8: bool, out: Path, console: Console) -> None:
+    """Write a network in another format and compare it with PyTorch.
+
+    It takes any number of images, normalised as its data say. A strategy's bits, or ``int8``, make
+    an ONNX model of 8-bit layers, calibrated on training images.
+
+    Args:
+        given: the network, and the data that say how images are normalised.
+        form: onnx, torch (a ``torch.export`` program) or torchscript.
+        int8: quantise though the strategy says no bits.
+        out: the file.
+        console: where to say what was found.
+
+    Raises:
+        ImportError: ``prune-gym[onnx]`` is not installed.
+        ValueError: no such format; int8 in another one than ONNX; the written network does not
+            compute what PyTorch does.
+    """
+    if form not in FORMATS:
+        raise ValueError(unknown("format", form, FORMATS))
+    int8 = int8 or given.quantised
+    if int8 and form != "onnx":
+        why = "the strategy says bits" if given.quantised else "leave --int8 out"
+        raise ValueError(f"int8 is for --format onnx, not {form}; {why}")
+    network, images = folded(given.network, given.input_shape), check_images(given.data)
+    content, runner = FORMATS[form][1](network, images)
+    if int8:
+        content = quantise_onnx(content, given.data, INPUT)
+        runner = onnx_runner(content)
+    difference = compare(runner, network, images)
+    if not int8 and difference > TOLERANCE:
+        raise ValueError(
+            f"the exported network's outputs differ from PyTorch's by {difference:.1e} of the "
+            f"largest, more than {TOLERANCE:.0e}; nothing was written"
+        )
+    write_atomically(out, content)
+    kind = f"{form}, int8" if int8 else form
+    console.print(
+        f"Wrote {out} ({kind}, {len(content) / 1e6:.2f} MB). Largest difference from PyTorch's "
+        f"outputs on {len(images)} images: {difference:.1e} of the largest output.",
+        highlight=False,
+        soft_wrap=True,
+    )
+    _say_more(given, int8, runner, network, images, console)
+
+
+def _say_more(
+    of: Deployable,
+    int8: bool,
+    runner: Runner,
+    network: nn.Module,
+    images: torch.Tensor,
+    console: Console,
+) -> None:
+    if int8 and isinstance(of.data, Data):
+        ours = runner(images.numpy())[0].argmax(1)
+        same = float((ours == outputs_of(network, images)[0].argmax(1)).mean())
+        console.print(
+            f"Same class as PyTorch in float32 on {same:.1%} of them; `prune-gym measure` gives "
+            "the accuracy.",
+            soft_wrap=True,
+            highlight=False,
+        )
+    taken = f"pixels / 255, less the mean {of.data.mean}, over the deviation {of.data.std}"
+    if of.data.name == OWN_FLOATS:
+        taken = "as they were given to compress()"
+    console.print(
+        f"Input: float32 (N, {', '.join(map(str, of.input_shape))}), {taken}.",
+        soft_wrap=True,
+        highlight=False,
+    )
+
+
+def check_images(data: Data | DetectionData) -> torch.Tensor:
+    """Return normalised search images, float32 (CHECKED, C, H, W)."""
+    return normalised(data.search.images[:CHECKED], data).contiguous()
+
+
+def compare(runner: Runner, network: nn.Module, images: torch.Tensor) -> float:
+    """Return the largest difference of any output, as a share of the largest output."""
+    ours = outputs_of(network, images)
+    pairs = zip(runner(images.numpy()), ours, strict=True)
+    return max(float(np.abs(each - our).max() / np.abs(our).max()) for each, our in pairs)
+
+
+@torch.inference_mode()
+def outputs_of(network: Callable[[torch.Tensor], Any], images: torch.Tensor) -> list[np.ndarray]:
+    """Return what a network answers, as arrays; a classifier's are one."""
+    outputs = network(images)
+    return [each.numpy() for each in (outputs if isinstance(outputs, tuple) else (outputs,))]
+
+
+def to_current_onnx(network: nn.Module, images: torch.Tensor) -> bytes:
+    """Return an ONNX model for any number of images, by PyTorch's current exporter.
+
+    Args:
+        network: in eval mode.
+        images: examples, at least two, (N, C, H, W).
+
+    Raises:
+        ImportError: onnxscript, which the exporter needs, is not installed.
+    """
+    import_onnxruntime("onnxscript")
+    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter about its own parts
+        program = torch.onnx.export(
+            network,
+            (images[:2],),
+            input_names=[INPUT],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None
+    model = program.model_proto
+    graph = model.graph
+    # Where each node came from, with source lines and paths: up to half of a small file.
+    for each in (*graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
+        del each.metadata_props[:]
+    return model.SerializeToString()
+
+
+def onnx_runner(model: bytes) -> Runner:
+    """Return a function that runs a model in ONNX Runtime on images (N, C, H, W)."""
+    runtime, providers = import_onnxruntime(), ["CPUExecutionProvider"]
+    session = runtime.InferenceSession(model, session_options(), providers=providers)
+    return lambda images: session.run(None, {INPUT: images})
+
+
+def _as_onnx(network: nn.Module, images: torch.Tensor) -> tuple[bytes, Runner]:
+    model = to_current_onnx(network, images)
+    return model, onnx_runner(model)
+
+
+def _as_program(network: nn.Module, images: torch.Tensor) -> tuple[bytes, Runner]:
+    shapes = ({0: torch.export.Dim("batch")},)
+    # The file carries its example, with all that a view is of: zeros, and no images of anybody.
+    example = torch.zeros(2, *images.shape[1:])
+    program = torch.export.export(network, (example,), dynamic_shapes=shapes)
+    file = io.BytesIO()
+    torch.export.save(program, file)
+    file.seek(0)
+    again = torch.export.load(file).module()
+    return file.getvalue(), lambda array: outputs_of(again, torch.from_numpy(array))
+
+
+def _as_script(network: nn.Module, images: torch.Tensor) -> tuple[bytes, Runner]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        file = io.BytesIO()
+        torch.jit.save(torch.jit.freeze(torch.jit.trace(network, images[:2])), file)
+        file.seek(0)
+        again = torch.jit.load(file)
+    return file.getvalue(), lambda array: outputs_of(again, torch.from_numpy(array))
+
+
+# name -> suffix of the file, and what writes it and runs what was written
+FORMATS: dict[str, tuple[str, Callable[[nn.Module, torch.Tensor], tuple[bytes, Runner]]]] = {
+    "onnx": (".onnx", _as_onnx),
+    "torch": (".pt2", _as_program),
+    "torchscript": (".pt", _as_script),
+}

@@ -1,0 +1,1 @@
+"""The Gymnasium side: episode, observation, actions, wrappers and the factory."""

@@ -1,0 +1,1 @@
+"""The accuracy of a configuration, cached, and the compression problem."""

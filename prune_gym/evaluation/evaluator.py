@@ -1,0 +1,239 @@
+"""The accuracy of candidates, as fast as the processor allows."""
+
+import copy
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property, partial
+from typing import cast
+
+import numpy as np
+import torch
+from torch import nn
+
+from prune_gym._utils.array_cache import read_arrays, write_arrays
+from prune_gym.compression.calibration import Calibration
+from prune_gym.compression.fingerprint import fingerprint
+from prune_gym.compression.fold_batch_norm import fold_batch_norm
+from prune_gym.compression.least_squares import Reference
+from prune_gym.compression.malloc import release_memory
+from prune_gym.compression.precision import bfloat16_is_fast
+from prune_gym.compression.quantize import quantise
+from prune_gym.compression.repair import check_repair, cut_and_repair
+from prune_gym.compression.surgery import kept_positions
+from prune_gym.compression.unstructured import densities, sparsify
+from prune_gym.datasets import Data, DetectionData, DetectionSplit, Split
+from prune_gym.datasets.normalize import normalised
+from prune_gym.detection.boxes import detect
+from prune_gym.detection.metric import average_precision
+from prune_gym.graph.configuration import FLOAT_BITS, Realised
+from prune_gym.graph.layer_table import LayerTable
+from prune_gym.models.darknet.network import Head
+from prune_gym.models.weights_file import weights_checksum
+
+BATCH = 500
+KEPT_BYTES = 128 * 2**20  # of images; ready for the network they take twice as much
+
+
+@torch.inference_mode()
+def accuracy(network: nn.Module, data: Data, split: Split) -> float:
+    """Return the top-1 accuracy of any network on a split, in [0, 1], computed in float32."""
+    device = next(network.parameters()).device
+    correct = 0
+    for start in range(0, len(split), BATCH):
+        images = normalised(split.images[start : start + BATCH], data).to(device)
+        labels = torch.tensor(split.labels[start : start + BATCH], device=device)
+        correct += int((network(images).argmax(1) == labels).sum())
+    return correct / len(split)
+
+
+class Evaluator:
+    """Cuts, repairs and scores candidates of one network; equal strategies are scored once.
+
+    Attributes:
+        network: the original network; its weights are never changed.
+        table: its layer table.
+        data: what it is scored on.
+        calibration: its second moments and channel orders.
+        images: normalised calibration images (N, C, H, W).
+        memo: accuracy by what a strategy comes to (:meth:`Realised.key`).
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        table: LayerTable,
+        data: Data | DetectionData,
+        calibration: Calibration,
+        calibration_images: torch.Tensor,
+        repair: str = "least_squares",
+        rebuild: tuple[Callable, tuple] | None = None,
+        importance: Mapping[str, tuple[torch.Tensor, torch.Tensor]] | None = None,
+    ) -> None:
+        """Hold what all candidates share.
+
+        ``importance`` are factors by which weights count when some are pruned one by one (see
+        :func:`prune_gym.compression.unstructured.sparsify`). ``rebuild`` is a function and its arguments
+        that make an equal evaluator, so that pickles carry a name and not the weights; without it
+        the evaluator is pickled whole.
+
+        Raises:
+            ValueError: no such repair.
+        """
+        check_repair(repair)
+        self.network, self.table, self.data = network, table, data
+        self.calibration, self.images = calibration, calibration_images
+        self.repair = repair
+        self.memo: dict[bytes, float] = {}
+        self.importance = dict(importance or {})
+        self._rebuild = rebuild
+        self._dtype = torch.bfloat16 if bfloat16_is_fast() else torch.float32
+        self._search: list[torch.Tensor] = []
+
+    def __reduce__(self) -> tuple:
+        """Pickle by name where the evaluator was made by name."""
+        if self._rebuild is not None:
+            return self._rebuild
+        args = (self.network, self.table, self.data, self.calibration, self.images, self.repair)
+        return (Evaluator, (*args, None, self.importance))
+
+    @cached_property
+    def checksum(self) -> str:
+        """Return a checksum of what candidates are made from: from another one come others."""
+        return weights_checksum(self.network)
+
+    def kept(self, widths: np.ndarray) -> list[np.ndarray]:
+        """Return which channels of every group stay, ascending: the first of its order."""
+        orders = self.calibration.orders
+        return [np.sort(order[:width]) for order, width in zip(orders, widths, strict=True)]
+
+    def candidate(self, realised: Realised) -> nn.Module:
+        """Return the smaller, repaired network of one strategy, in float32 and eval mode.
+
+        Where the strategy decides bits, batch-norm is folded and the layers are quantised.
+        """
+        density, blocks, kept = realised.density, realised.blocks, self.kept(realised.widths[0])
+        prune = None if density is None else partial(self._sparsify, density=density[0], kept=kept)
+        candidate = cut_and_repair(
+            self.network,
+            self.table,
+            kept,
+            self.repair,
+            self.calibration,
+            self.images,
+            self.reference if self.repair == "least_squares" else None,
+            skipped=self.table.skipped(None if blocks is None else blocks[0]),
+            sparsify=prune,
+        )
+        return self.quantised(candidate, realised)
+
+    def _sparsify(self, candidate: nn.Module, density: np.ndarray, kept: list[np.ndarray]) -> None:
+        positions = kept_positions(self.network, self.table, kept)
+        everything = slice(None)
+        importance = {
+            name: (
+                outputs[positions.get((name, "out"), everything)],
+                inputs[positions.get((name, "in"), everything)],
+            )
+            for name, (outputs, inputs) in self.importance.items()
+        }
+        sparsify(candidate, self.table, density, importance)
+
+    def quantised(self, candidate: nn.Module, realised: Realised) -> nn.Module:
+        """Quantise a candidate in place to the bits of its strategy, where that decides any."""
+        if realised.weight_bits is None and realised.activation_bits is None:
+            return candidate
+        floats = np.full(len(self.table.weighted), FLOAT_BITS)
+        weight_bits, activation_bits = (
+            floats if bits is None else bits[0]
+            for bits in (realised.weight_bits, realised.activation_bits)
+        )
+        folded = fold_batch_norm(candidate, self.table)
+        kept = self.table.nonzeros(realised)[0]
+        return quantise(folded, self.table, weight_bits, activation_bits, self.images, kept)
+
+    @cached_property
+    def reference(self) -> Reference:
+        """What least squares fits candidates to; measured when the first candidate is made."""
+        return Reference(self.network, self.images)
+
+    @cached_property
+    def density(self) -> np.ndarray | None:
+        """Share of masks that hold a weight per layer, ``(layers,)``; None where all do."""
+        shares = densities(self.network, self.table)
+        return shares if (shares < 1).any() else None
+
+    def accuracy(self, realised: Realised) -> float:
+        """Return the accuracy of one strategy's candidate on the search split, in [0, 1]."""
+        key = realised.key()
+        if key not in self.memo:
+            if self._is_original(realised):
+                self.memo[key] = self.original_score(self.data.search)
+            else:
+                self.memo[key] = self.score(self.candidate(realised), self.data.search)
+            release_memory()
+        return self.memo[key]
+
+    def _is_original(self, realised: Realised) -> bool:
+        """Return whether a strategy leaves the network as it is."""
+        unchanged = {
+            "widths": self.table.full,
+            "density": 1.0 if self.density is None else self.density,
+            "weight_bits": FLOAT_BITS,
+            "activation_bits": FLOAT_BITS,
+            "blocks": True,
+        }
+        parts = ((getattr(realised, name), value) for name, value in unchanged.items())
+        return all(part is None or bool((part[0] == value).all()) for part, value in parts)
+
+    def original_score(self, split: Split | DetectionSplit) -> float:
+        """Return the original network's accuracy on a split, in [0, 1].
+
+        It is measured once and kept in the user's cache folder.
+        """
+        purpose = f"score-1 {self.data.mean} {self.data.std} {getattr(self.network, 'heads', '')}"
+        file = f"score-{fingerprint(purpose, self.network, vars(split).values())}.npz"
+        found = read_arrays(file, ["score"])
+        if found is None:
+            found = {"score": np.array(self.score(self.network, split))}
+            write_arrays(file, found)
+        return float(found["score"])
+
+    def fast(self, network: nn.Module) -> nn.Module:
+        """Return a copy for inference: batch-norm folded, channels-last, bfloat16 if that pays."""
+        folded = fold_batch_norm(copy.deepcopy(network).eval(), self.table)
+        return folded.to(dtype=self._dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @torch.inference_mode()
+    def score(self, network: nn.Module, split: Split | DetectionSplit) -> float:
+        """Return a candidate's accuracy on a split, computed by its fast copy, in [0, 1].
+
+        Top-1 accuracy, or mean average precision (mAP@0.5) of a detector.
+        """
+        fast = self.fast(network)
+        outputs = (fast(images) for images in self._batches(split))
+        if isinstance(split, DetectionSplit):
+            return self.mean_average_precision(outputs, split)
+        starts = range(0, len(split), BATCH)
+        labels = (torch.tensor(split.labels[start : start + BATCH]) for start in starts)
+        hits = (int((o.argmax(1) == t).sum()) for o, t in zip(outputs, labels, strict=True))
+        return sum(hits) / len(split)
+
+    def mean_average_precision(
+        self, outputs: Iterable[tuple[torch.Tensor, ...]], split: DetectionSplit
+    ) -> float:
+        """Return a detector's mAP@0.5, in [0, 1], from its maps for the split's batches."""
+        heads = cast(Sequence[Head], self.network.heads)  # a candidate may not carry them
+        size = (split.images.shape[2], split.images.shape[3])
+        return average_precision([detect(maps, heads, size) for maps in outputs], split)
+
+    def _batches(self, split: Split | DetectionSplit) -> Iterable[torch.Tensor]:
+        """Return the split's images, ready for the fast copy; a small search split's are kept."""
+        if split is self.data.search and self._search:
+            return self._search
+        batches = (self._batch(split, start) for start in range(0, len(split), BATCH))
+        if split is self.data.search and split.images.nbytes <= KEPT_BYTES:
+            self._search = list(batches)
+            return self._search
+        return batches
+
+    def _batch(self, split: Split | DetectionSplit, start: int) -> torch.Tensor:
+        return normalised(split.images[start : start + BATCH], self.data).to(self._dtype)

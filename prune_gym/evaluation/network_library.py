@@ -1,0 +1,178 @@
+"""A library of pruned and retrained networks, one per density, that candidates start from.
+
+EMOMC (IEEE CIM 16(3), 2021) prunes in small steps, retrains after each and keeps every network, so
+that its search needs no training: ``prune-gym library`` makes the files, an environment that is
+made with ``library=FOLDER`` uses them.
+"""
+
+import copy
+import hashlib
+import json
+from collections.abc import Sequence
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load
+from torch import nn
+
+from prune_gym._utils.paths import file_version
+from prune_gym.compression.unstructured import sparsify
+from prune_gym.evaluation.evaluator import Evaluator
+from prune_gym.graph.configuration import Realised
+from prune_gym.models.weights_file import fill
+
+FORMAT, MANIFEST = "prune-gym-library-1", "library.json"
+DECIDES = ("global_density", "weight_bits", "activation_bits")
+
+
+class Library:
+    """The networks of one folder, all made from one network; element-wise pruned.
+
+    Attributes:
+        folder: where the files are.
+        manifest: ``start`` (checksum of the weights they were made from), ``densities`` (planned)
+            and ``networks``: density, file, SHA-256 and search accuracy of each.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        """Open a finished library.
+
+        Raises:
+            FileNotFoundError: there is none.
+            ValueError: it is damaged, or not finished.
+        """
+        self.folder, self.manifest = Path(folder), read_manifest(Path(folder))
+        made, planned = len(self.manifest["networks"]), len(self.manifest["densities"])
+        if made < planned:
+            raise ValueError(
+                f"{folder} is not finished ({made} of {planned} networks): go on with the same "
+                "`prune-gym library` command"
+            )
+
+    def network_at(self, density: float, original: nn.Module) -> nn.Module:
+        """Return the sparsest network that is at least so dense: ``original`` where none is.
+
+        Raises:
+            ValueError: its file is missing or not the one that was made.
+        """
+        network = copy.deepcopy(original)
+        dense = [each for each in self.manifest["networks"] if each["density"] >= density - 1e-9]
+        if not dense or density >= 1:
+            return network
+        return read_network(self.folder, min(dense, key=lambda each: each["density"]), network)
+
+
+class LibraryEvaluator(Evaluator):
+    """Candidates start from the library's networks and are quantised; nothing is repaired."""
+
+    def __init__(self, base: Evaluator, folder: str) -> None:
+        """Use the library in ``folder`` for the task of ``base``.
+
+        Raises:
+            FileNotFoundError: there is no library.
+            ValueError: it is damaged, not finished or of another network.
+        """
+        tables = (base.network, base.table, base.data, base.calibration, base.images)
+        super().__init__(*tables, base.repair)
+        self._base, self._folder, self._library = base, folder, Library(folder)
+        if self._library.manifest["start"] != base.checksum:
+            raise ValueError(
+                f"library {folder} was made from other weights (its {MANIFEST} says network "
+                f"{self._library.manifest['network']} on {self._library.manifest['data']})"
+            )
+
+    def __reduce__(self) -> tuple:
+        """Pickle the task and the folder's name."""
+        return (evaluator_with_library, (self._base, self._folder))
+
+    @cached_property
+    def checksum(self) -> str:
+        """Return a checksum of the library: of the original and of every network in it."""
+        manifest = self._library.manifest
+        files = [manifest["start"], *(each["sha256"] for each in manifest["networks"])]
+        return hashlib.sha256(" ".join(files).encode()).hexdigest()
+
+    def candidate(self, realised: Realised) -> nn.Module:
+        """Return the pruned, retrained and quantised network of one strategy."""
+        assert realised.density is not None
+        density = realised.density[0]
+        network = self._library.network_at(float(density[0]), self.network)
+        return self.quantised(sparsify(network, self.table, density), realised)
+
+
+def with_library(evaluator: Evaluator, folder: str, decide: Sequence[str]) -> Evaluator:
+    """Return an evaluator whose candidates start from a library; equal calls share it.
+
+    Raises:
+        FileNotFoundError: there is no library.
+        ValueError: it is damaged, not finished or of another network; ``decide`` asks for more than
+            one density for all layers, and bits.
+    """
+    if "global_density" not in decide or any(kind not in DECIDES for kind in decide):
+        raise ValueError(
+            "library: its networks have one density for all layers; expected decide=("
+            f"'global_density', ...) out of {DECIDES}, got {tuple(decide)}"
+        )
+    if evaluator.table.masked_together != 1:
+        raise ValueError(
+            "library: its networks are pruned element-wise; expected granularity=1, got "
+            f"{evaluator.table.masked_together}"
+        )
+    return evaluator_with_library(evaluator, folder)
+
+
+def evaluator_with_library(base: Evaluator, folder: str) -> LibraryEvaluator:
+    """Return the shared evaluator of a task and a library's folder."""
+    return _evaluator_with_library(base, folder, file_version(Path(folder) / MANIFEST))
+
+
+@lru_cache(maxsize=8)
+def _evaluator_with_library(
+    base: Evaluator, folder: str, version: tuple[int, int] | None
+) -> LibraryEvaluator:
+    """Make it; ``version`` is that of the library's manifest, for one that is made again."""
+    return LibraryEvaluator(base, folder)
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Return what a library's folder says of itself.
+
+    Raises:
+        FileNotFoundError: there is no library.
+        ValueError: the file is damaged or of another kind.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path}: no such file; `prune-gym library --out {folder}` makes it"
+        )
+    try:
+        manifest = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON ({error})") from error
+    found = manifest.get("format") if isinstance(manifest, dict) else type(manifest).__name__
+    if found != FORMAT:
+        raise ValueError(f"{path}: expected format {FORMAT!r}, got {found!r}")
+    return manifest
+
+
+def read_network(folder: Path, entry: dict[str, Any], network: nn.Module) -> nn.Module:
+    """Fill ``network`` with the weights of one entry of the manifest and return it.
+
+    Raises:
+        ValueError: the file is missing or not the one that was made.
+    """
+    path = folder / entry["file"]
+    content = path.read_bytes() if path.is_file() else b""
+    if hashlib.sha256(content).hexdigest() != entry["sha256"]:
+        raise ValueError(
+            f"{path} is {'not the file that was made' if content else 'missing'}: its checksum is "
+            f"not that of {MANIFEST}; make the library anew in an empty folder"
+        )
+    try:
+        fill(network, load(content), path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a whole safetensors file ({error})") from None
+    return network

@@ -1,0 +1,230 @@
+"""The part of an environment that is made once and shared: network, data and evaluator by name."""
+
+import copy
+import dataclasses
+import os
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.numpy import load_file
+from torch import nn
+
+from prune_gym import datasets, models
+from prune_gym._utils.array_cache import read_arrays, write_arrays
+from prune_gym._utils.paths import file_version
+from prune_gym._utils.plugins import call_named
+from prune_gym.compression import calibration as calibrating
+from prune_gym.compression.calibration import Calibration
+from prune_gym.compression.fingerprint import fingerprint
+from prune_gym.compression.information_dropout import importance, learn_information, noisy_layers
+from prune_gym.compression.network_file import SUFFIX, load_network, read_recipe
+from prune_gym.compression.unstructured import zeros_fill_masks
+from prune_gym.compression.verify import check_cut, count_classes
+from prune_gym.datasets import Data, DetectionData
+from prune_gym.datasets.normalize import normalised
+from prune_gym.errors import first_line
+from prune_gym.evaluation.evaluator import Evaluator
+from prune_gym.graph.layer_table import MASKED_TOGETHER, LayerTable
+from prune_gym.graph.trace import trace
+
+INFORMATION_IMAGES = 4_096
+
+
+def find_evaluator(
+    network: str | os.PathLike[str] | nn.Module,
+    data: str | Data | DetectionData,
+    repair: str,
+    masked_together: int = MASKED_TOGETHER,
+    by_information: bool = False,
+) -> Evaluator:
+    """Return the evaluator of a named network on a named data set, or of one's own.
+
+    A network's name may be a file that ``prune-gym apply`` wrote. A name
+    ``package.module:function`` is a function that returns one's own trained ``nn.Module``, or one's
+    own :class:`Data`. ``masked_together`` output channels share a mask where weights are pruned one
+    by one, by magnitude or ``by_information`` that they carry.
+
+    Raises:
+        TypeError: a named network with own data, or a named function that returns something else.
+        ValueError: an unknown name, or a network that cannot be traced.
+        FileNotFoundError: the data are neither on disk nor to be downloaded.
+    """
+    if isinstance(network, os.PathLike):
+        network = os.fspath(network)
+    if isinstance(network, str) and isinstance(data, str):
+        return load_evaluator(network, data, repair, masked_together, by_information)
+    if isinstance(network, nn.Module):
+        own = datasets.load(data) if isinstance(data, str) else data
+        return make_evaluator(network, own, repair, masked_together, by_information)
+    raise TypeError(
+        f"network={network!r} names weights trained on a named data set; with your own data give "
+        "your own trained nn.Module too"
+    )
+
+
+def load_evaluator(
+    network: str,
+    data: str,
+    repair: str,
+    masked_together: int = MASKED_TOGETHER,
+    by_information: bool = False,
+) -> Evaluator:
+    """Return the evaluator of a named network on a named data set; every caller shares it.
+
+    Raises:
+        TypeError: a function that is named returns something else.
+        ValueError: an unknown name, or damaged weights.
+        FileNotFoundError: the data are neither on disk nor to be downloaded.
+    """
+    version = file_version(network) if network.endswith(SUFFIX) else None
+    return _loaded(network, data, repair, masked_together, by_information, version)
+
+
+@lru_cache(maxsize=8)
+def _loaded(
+    network: str,
+    data: str,
+    repair: str,
+    masked_together: int,
+    by_information: bool,
+    version: tuple[int, int] | None,
+) -> Evaluator:
+    """Load; ``version`` is that of the network's file, for one that is written again."""
+    loaded = datasets.load(data)
+    if ":" in network:
+        net = call_named(network, (nn.Module,), "network")
+    elif network.endswith(SUFFIX):
+        net, recipe = load_network(network), read_recipe(network)
+        if recipe.get("data", data) not in ("", data):
+            raise ValueError(
+                f"{network} was pruned on {recipe['data']!r}, and the environment's data are "
+                f"{data!r}: take an id of {recipe['data']}, or prune on {data}"
+            )
+        loaded = models.normalised_for(recipe["network"], loaded)
+    else:
+        net = models.pretrained(network, loaded.name, loaded.num_classes)
+        loaded = models.normalised_for(network, loaded)
+    rebuild = (load_evaluator, (network, data, repair, masked_together, by_information))
+    shipped = models.weights_path(network, f"{loaded.name}-information")
+    return make_evaluator(net, loaded, repair, masked_together, by_information, rebuild, shipped)
+
+
+def make_evaluator(
+    network: nn.Module,
+    data: Data | DetectionData,
+    repair: str,
+    masked_together: int = MASKED_TOGETHER,
+    by_information: bool = False,
+    rebuild: tuple | None = None,
+    shipped: Path | None = None,
+) -> Evaluator:
+    """Trace and calibrate a copy of a network; the calibration is kept in the user's cache folder.
+
+    So is the information that its channels carry, unless the file ``shipped`` has it already.
+
+    Raises:
+        ValueError: an operation of the network is not understood; the message names the layer.
+    """
+    network = _copied(network)
+    if masked_together < 1:
+        raise ValueError(
+            f"granularity: expected a number of channels >= 1, got {masked_together!r}"
+        )
+    table = trace(network, data.train.images.shape[1:])
+    table = dataclasses.replace(table, masked_together=masked_together)
+    if not zeros_fill_masks(network, table):  # it was pruned weight by weight
+        table = dataclasses.replace(table, masked_together=1)
+    images = normalised(calibration_images(data), data)
+    calibration = _cached_calibration(network, table, images, data)
+    factors = None
+    if by_information:
+        factors = importance(_information(network, table, data, images, shipped), calibration)
+    return Evaluator(network, table, data, calibration, images, repair, rebuild, factors)
+
+
+def _copied(network: nn.Module) -> nn.Module:
+    try:
+        return copy.deepcopy(network).cpu().float().eval().requires_grad_(False)
+    except RuntimeError as error:  # PyTorch: "Only Tensors created explicitly by the user ..."
+        raise ValueError(
+            f"{type(network).__name__} cannot be copied ({first_line(error)}): give the plain "
+            "module, not a compiled one, and remove pruning masks (torch.nn.utils.prune.remove) "
+            "and weight norm from its layers first"
+        ) from error
+
+
+def _information(
+    network: nn.Module,
+    table: LayerTable,
+    data: Data | DetectionData,
+    images: torch.Tensor,
+    shipped: Path | None,
+) -> dict[str, np.ndarray]:
+    """Return the information that channels carry: shipped, cached, or learned now."""
+    if shipped is not None and shipped.is_file():
+        return load_file(shipped)
+    if not isinstance(data, Data):
+        raise ValueError("decide: 'variational' learns from classes of images, not from boxes")
+    file = f"information-{_calibrated_on(network, images)}.npz"
+    found = read_arrays(file, noisy_layers(table))
+    if found is None:
+        chosen = slice(None, None, max(len(data.train) // INFORMATION_IMAGES, 1))
+        labels = torch.tensor(data.train.labels[chosen])
+        found = learn_information(
+            network, table, normalised(data.train.images[chosen], data), labels
+        )
+        write_arrays(file, found)
+    return found
+
+
+def calibration_images(data: Data | DetectionData) -> np.ndarray:
+    """Return 512 training images, evenly spaced."""
+    step = max(len(data.train) // calibrating.IMAGES, 1)
+    return data.train.images[::step][: calibrating.IMAGES]
+
+
+@torch.inference_mode()
+def _check_classifier(network: nn.Module, images: torch.Tensor, data: Data) -> None:
+    if (classes := count_classes(network(images[:1]))) < data.num_classes:
+        raise ValueError(
+            f"{type(network).__name__} has {classes} outputs, and {data.name} has "
+            f"{data.num_classes} classes"
+        )
+
+
+def _cached_calibration(
+    network: nn.Module, table: LayerTable, images: torch.Tensor, data: Data | DetectionData
+) -> Calibration:
+    file = f"calibration-{_calibrated_on(network, images)}.npz"
+    groups = range(len(table.groups))
+    norms = [layer.name for layer in table.layers if layer.kind == "batch_norm"]
+    keys = [
+        *(f"moment {name}" for name in table.consumers),
+        *(f"statistics {name}" for name in norms),
+        *(f"order {g}" for g in groups),
+        *(f"error {g}" for g in groups),
+    ]
+    arrays = read_arrays(file, keys)
+    if arrays is not None:
+        return Calibration(
+            {name: arrays[f"moment {name}"] for name in table.consumers},
+            {name: arrays[f"statistics {name}"] for name in norms},
+            tuple(arrays[f"order {g}"] for g in groups),
+            tuple(arrays[f"error {g}"] for g in groups),
+        )
+    # Seen for the first time: afterwards the file above says that it was understood.
+    if isinstance(data, Data):
+        _check_classifier(network, images, data)
+    check_cut(network, table, images)
+    found = calibrating.calibrate(network, table, images)
+    parts = (found.moments[name] for name in table.consumers)
+    statistics = (found.statistics[name] for name in norms)
+    made = [*parts, *statistics, *found.orders, *found.errors]
+    write_arrays(file, dict(zip(keys, made, strict=True)))
+    return found
+
+
+def _calibrated_on(network: nn.Module, images: torch.Tensor) -> str:
+    return fingerprint("calibration-4", network, [images.numpy()])

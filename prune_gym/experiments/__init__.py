@@ -1,0 +1,1 @@
+"""Running agents: run folders, the benchmark, the report and two-stage runs."""

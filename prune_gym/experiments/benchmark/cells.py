@@ -1,0 +1,203 @@
+"""One cell of the benchmark: an agent, an environment and a seed, in a run folder of its own."""
+
+import json
+import os
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from prune_gym._utils.parallel import single_threaded
+from prune_gym._utils.paths import write_atomically
+from prune_gym.agents import find_agent
+from prune_gym.envs.make import make_env, require_env
+from prune_gym.envs.tabulated import NotTabulatedError
+from prune_gym.evaluation.shared_cache import share_memo
+from prune_gym.experiments.benchmark.preferences import preference_grid, proposals
+from prune_gym.experiments.folder import CONFIG, JOURNAL, InUseError, RunFolder
+from prune_gym.experiments.record import RecordRun
+from prune_gym.experiments.run_agent import configuration, keep, play
+
+RUNS, MEMO, FINISHED, ERROR = "runs", "memo", "cell.json", "error.txt"
+PATIENCE = 60.0  # seconds, for another process to leave a run folder
+SEEDLESS = ("uniform",)  # agents without randomness: one seed says it all
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A search of the benchmark.
+
+    Attributes:
+        env: environment id.
+        agent: name of the agent.
+        seed: of all randomness.
+        evaluations: strategies that the agent may evaluate.
+        root: the benchmark's folder.
+    """
+
+    env: str
+    agent: str
+    seed: int
+    evaluations: int
+    root: Path
+
+    def __str__(self) -> str:
+        """Return what people call it."""
+        return f"{self.env} {self.agent} seed {self.seed}"
+
+    @property
+    def folder(self) -> Path:
+        """Its run folder."""
+        names = (name.replace(":", "-") for name in (self.env, self.agent))
+        return self.root.joinpath(RUNS, *names, f"seed-{self.seed}")
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to do."""
+        return (self.folder / FINISHED).is_file()
+
+    @property
+    def episodes(self) -> int:
+        """How many strategies it has evaluated by now."""
+        if self.finished:
+            return self.evaluations
+        journal = self.folder / JOURNAL
+        return journal.read_bytes().count(b"\n") if journal.is_file() else 0
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What determines the run."""
+        return configuration(self.env, self.agent, self.evaluations, self.seed)
+
+
+def make_cells(
+    root: Path, envs: Sequence[str], agents: Sequence[str], seeds: int, evaluations: int
+) -> list[Cell]:
+    """Return all cells, seeds first: those that run side by side share no warm-up to wait for.
+
+    An id ``module:ID`` of one's own is registered by importing ``module``, as Gymnasium does it.
+    Cells name their folder from the root of the file system: other processes run elsewhere.
+
+    Raises:
+        ValueError: no such module; an unknown environment or agent, or an id without a vector
+            reward.
+    """
+    for env in envs:
+        require_env(env)
+        if ":" in env:  # the shipped ones are ours
+            make_env(env)
+    for agent in agents:
+        find_agent(agent)
+    return [
+        Cell(env, agent, seed, evaluations, root.absolute())
+        for env in dict.fromkeys(envs)
+        for agent in dict.fromkeys(agents)
+        for seed in range(1 if agent in SEEDLESS else seeds)
+    ]
+
+
+def find_cells(root: Path) -> list[Cell]:
+    """Return the finished cells in a benchmark's folder, in the order of their names.
+
+    Raises:
+        FileNotFoundError: there are none.
+        ValueError: the configuration of one is damaged.
+    """
+    cells = []
+    for file in sorted((root / RUNS).glob(f"*/*/*/{FINISHED}")):
+        try:
+            config = json.loads((file.parent / CONFIG).read_text())
+        except ValueError as error:
+            raise ValueError(f"{file.parent / CONFIG} is damaged ({error})") from None
+        names = ("env", "agent", "seed", "episodes")
+        env, agent, seed, evaluations = (config[name] for name in names)
+        cells.append(Cell(env, agent, seed, evaluations, root))
+    if not cells:
+        raise FileNotFoundError(f"{root} holds no finished cell of `prune-gym benchmark`")
+    return cells
+
+
+def run_cell(cell: Cell, benchmark: int | None) -> str:
+    """Run a cell or go on with it; returns "" or, where it fails, the error.
+
+    An exception of an agent must not stop the other cells, nor cross processes that may lack what
+    it takes to unpickle it.
+
+    Args:
+        cell: which one.
+        benchmark: the benchmark's process, this one or its parent, without which the cell stops;
+            None on a cluster, which ends the tasks of a benchmark that was killed.
+    """
+    try:
+        with single_threaded():
+            _run(cell, _unless_killed(benchmark))
+    except Exception as error:
+        write_atomically(cell.folder / ERROR, traceback.format_exc().encode())
+        return f"{type(error).__name__}: {error}"
+    (cell.folder / ERROR).unlink(missing_ok=True)
+    return ""
+
+
+def _run(cell: Cell, check: Callable[[], None]) -> None:
+    check()
+    made = gym.make(cell.env)
+    share_memo(made.unwrapped.evaluator, cell.root / MEMO)  # type: ignore[attr-defined]
+    env = RecordRun(made, _open(cell))
+    try:
+        trained = play(env, cell.config, check)
+        keep(env, trained)
+        if env.episode < cell.evaluations:
+            raise ValueError(f"it stopped after {env.episode} of {cell.evaluations} strategies")
+        write_atomically(cell.folder / FINISHED, json.dumps(_outcome(env, trained)).encode())
+    finally:
+        env.close()
+
+
+def _open(cell: Cell) -> RunFolder:
+    """Open the run folder; a process of a benchmark that was killed may still be leaving it."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return RunFolder(cell.folder, cell.config, resume=(cell.folder / CONFIG).is_file())
+        except InUseError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.2)
+
+
+def _unless_killed(benchmark: int | None) -> Callable[[], None]:
+    """Return what stops a search whose benchmark was killed, so that another can go on with it."""
+
+    def check() -> None:
+        if benchmark not in (None, os.getpid(), os.getppid()):
+            raise RuntimeError("the benchmark that this cell is of was killed")
+
+    return check
+
+
+def _outcome(env: RecordRun, trained: Any) -> dict[str, Any]:
+    """Return what the run folder does not hold already, as plain data."""
+    returns = np.array(env.returns)
+    grid = preference_grid(returns.shape[1])
+    source, proposed = proposals(env.core, trained, returns, grid)
+    return {
+        "source": source,
+        "preferences": grid.tolist(),
+        "proposed": proposed.tolist(),
+        "true_front": _true_front(env.core),
+    }
+
+
+def _true_front(env: gym.Env) -> list[list[float]] | None:
+    """Return the returns that no strategy dominates, of an environment that knows them."""
+    if not (front := getattr(env, "pareto_front", None)):
+        return None
+    try:
+        return np.asarray(front(1.0)).tolist()
+    except NotTabulatedError:
+        return None

@@ -1,0 +1,83 @@
+"""The Markdown table of a benchmark."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from prune_gym.experiments.benchmark.statistics import Interval, interval
+from prune_gym.experiments.benchmark.summary import Summary, best_rival
+
+COLUMNS = (
+    "agent",
+    "seeds",
+    "hypervolume",
+    "expected utility",
+    "proposed: hypervolume",
+    "proposed: utility",
+    "evaluations to the best rival",
+)
+TRUE = "% of the true hypervolume"
+EXPLAINED = """\
+Interquartile means over seeds with 95 % bootstrap intervals. *Hypervolume* and *expected utility*
+are of everything evaluated; *proposed* is what the agent answers for a fixed grid of preferences
+after the search: its learned policy, or (archive) the best it has evaluated. *Evaluations to the
+best rival*: after how many the agent has the final hypervolume of the best other agent."""
+
+
+def markdown(summaries: Mapping[str, Sequence[Summary]], versions: Mapping[str, str]) -> str:
+    """Return the tables of all environments, with the command and the versions on top."""
+    used = ", ".join(f"{name} {version}" for name, version in versions.items())
+    made = f"Made with `{command(summaries)}`" + (f"\n({used})." if used else "")
+    head = f"{made}\n\n{EXPLAINED}"
+    return "\n\n".join([head, *(_section(env, list(s)) for env, s in summaries.items())]) + "\n"
+
+
+def command(summaries: Mapping[str, Sequence[Summary]]) -> str:
+    """Return the command that makes these results."""
+    everything = [summary for agents in summaries.values() for summary in agents]
+    agents = dict.fromkeys(summary.agent for summary in everything)
+    seeds = max(len(summary.curve.volumes) for summary in everything)
+    return (
+        f"prune-gym benchmark --envs {' '.join(summaries)} --agents {' '.join(agents)} "
+        f"--seeds {seeds} --evaluations {everything[0].curve.evaluations[-1]} --out DIR"
+    )
+
+
+def _section(env: str, agents: list[Summary]) -> str:
+    known = all("true_hypervolume" in summary.final for summary in agents)
+    columns = [*COLUMNS, *([TRUE] if known else [])]
+    lines = [f"### {env}", "", _row(columns), _row(["---"] * len(columns))]
+    lines += [_row(_cells(summary, agents, known)) for summary in agents]
+    return "\n".join(lines)
+
+
+def _cells(summary: Summary, agents: list[Summary], known: bool) -> list[str]:
+    final, rival = summary.final, best_rival(summary, agents)
+    cells = [
+        summary.agent,
+        str(len(summary.curve.volumes)),
+        _shown(summary.hypervolume),
+        _shown(interval(final["expected_utility"])),
+        f"{_shown(interval(final['proposed_hypervolume']))} {summary.proposals}",
+        _shown(interval(final["proposed_utility"])),
+        "" if rival is None else _reached(summary, rival),
+    ]
+    if known:
+        share = interval(final["hypervolume"] / final["true_hypervolume"])
+        cells.append(_shown(Interval(*(100 * end for end in share)), 2))
+    return cells
+
+
+def _reached(summary: Summary, rival: Summary) -> str:
+    needed = interval(summary.curve.reaching(rival.hypervolume.point))
+    most = summary.curve.evaluations[-1]
+    point, low, high = (f"{n:.0f}" if math.isfinite(n) else f"> {most}" for n in needed)
+    return point if point == low == high else f"{point} ({low} to {high})"
+
+
+def _shown(value: Interval, digits: int = 4) -> str:
+    point, low, high = (f"{number:.{digits}f}" for number in value)
+    return point if low == high else f"{point} ({low} to {high})"
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"

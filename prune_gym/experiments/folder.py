@@ -1,0 +1,106 @@
+"""A run folder: everything a search finds, kept so that it can be killed at any time.
+
+``evaluations.jsonl`` is the checkpoint: one line per finished episode. A run is a deterministic
+function of its configuration and of the accuracies it is told, so ``--resume`` plays it again from
+the start with the recorded accuracies in the memo: a finished episode costs the agent's own
+computing and no evaluation, and what follows is what an uninterrupted run does. One mechanism
+serves every agent, and no agent has to know of it.
+"""
+
+import fcntl
+import json
+from pathlib import Path
+from typing import Any
+
+from prune_gym._utils.paths import write_atomically
+from prune_gym.experiments.journal import Journal
+
+CONFIG, JOURNAL, LOCK, TASK = "config.json", "evaluations.jsonl", "lock", "task.json"
+CONFIGURATION = ("env", "env_kwargs", "agent", "episodes", "seed", "preference")  # at least
+WRITTEN = (CONFIG, JOURNAL, TASK, "front", "front.csv", "front.png", "events.out.tfevents.*")
+
+
+class RunError(RuntimeError):
+    """A run folder that cannot be used; the message says what to do."""
+
+
+class InUseError(RunError):
+    """Another process uses the run folder."""
+
+
+class RunFolder:
+    """Owns one folder: its lock, its configuration and its journal.
+
+    Attributes:
+        path: the folder.
+        journal: its finished episodes.
+    """
+
+    def __init__(self, path: Path, config: dict[str, Any], resume: bool) -> None:
+        """Open the folder for a new run, or for going on with the one in it.
+
+        Raises:
+            InUseError: another process uses it.
+            RunError: it holds a run and ``resume`` is False, or none and
+                it is True; or it holds a run with another configuration, or what no run wrote.
+        """
+        self.path = path
+        if resume and not self._has(CONFIG) and not self._has(JOURNAL):
+            raise RunError(f"{path} holds no run to resume; leave --resume out to start one")
+        self._check_ours()
+        path.mkdir(parents=True, exist_ok=True)
+        self._lock = (path / LOCK).open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._lock.close()
+            raise InUseError(f"{path} is in use by another run; give another --run") from None
+        try:
+            self._adopt(config, resume)
+            self.journal = Journal(path / JOURNAL)
+        except BaseException:
+            self._lock.close()
+            raise
+
+    def _has(self, pattern: str) -> bool:
+        return any(self.path.glob(pattern))
+
+    def _check_ours(self) -> None:
+        """Refuse a folder whose files would be overwritten and are not a run's."""
+        found = [name for name in WRITTEN if self._has(name)]
+        if not found:
+            return
+        try:
+            content = json.loads((self.path / CONFIG).read_text())
+        except (OSError, ValueError):
+            content = None
+        if not isinstance(content, dict) or not content.keys() >= set(CONFIGURATION):
+            raise RunError(
+                f"{self.path} has {found[0]}, but no {CONFIG} of a run (it is missing, damaged or "
+                "something else's); give another --run"
+            )
+
+    def _adopt(self, config: dict[str, Any], resume: bool) -> None:
+        file, journal = self.path / CONFIG, self.path / JOURNAL
+        if not (journal.is_file() and journal.stat().st_size):
+            # No episode was finished: nothing can be lost.
+            write_atomically(file, (json.dumps(config, indent=2) + "\n").encode())
+            return
+        if not resume:
+            raise RunError(
+                f"{self.path} already holds a run; go on with it with --resume, or give another "
+                "--run"
+            )
+        before = json.loads(file.read_text())
+        changed = sorted(k for k in before.keys() | config.keys() if before.get(k) != config.get(k))
+        if changed:
+            differences = ", ".join(f"{k} {before.get(k)!r} -> {config.get(k)!r}" for k in changed)
+            raise RunError(
+                f"{self.path} was started with other settings ({differences}); resume with the "
+                "same ones, or give another --run"
+            )
+
+    def close(self) -> None:
+        """Close the journal and let others use the folder."""
+        self.journal.close()
+        self._lock.close()

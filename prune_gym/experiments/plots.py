@@ -1,0 +1,66 @@
+"""Pictures of a front."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from prune_gym.objectives.objective import Objective
+
+
+def front_figure(
+    title: str,
+    objectives: Sequence[Objective],
+    points: np.ndarray,
+    on_front: np.ndarray,
+    original: Mapping[str, float],
+) -> Figure:
+    """Draw the first objective against every other one, as shares of the original network.
+
+    Args:
+        title: what was searched.
+        objectives: k objectives, in the order of the columns.
+        points: natural values of everything evaluated, ``(n, k)``.
+        on_front: which points are on the front, ``bool (n,)``.
+        original: natural values of the original network by metric.
+    """
+    first, shown = objectives[0], objectives[1:] or objectives
+    columns = min(len(shown), 3)
+    rows = -(-len(shown) // columns)
+    figure = Figure(figsize=(4.2 * columns, 3.8 * rows))  # no pyplot: no backend, nothing to close
+    axes = figure.subplots(rows, columns, squeeze=False, sharey=True)
+    y = _scaled(points[:, 0], first, original)
+    for axis, objective in zip(axes.flat, shown, strict=False):
+        x = _scaled(points[:, list(objectives).index(objective)], objective, original)
+        axis.scatter(x[~on_front], y[~on_front], s=14, color="0.75", label="evaluated")
+        axis.scatter(x[on_front], y[on_front], s=22, color="tab:blue", label="on the front")
+        axis.scatter(
+            [_scaled(original[objective.metric], objective, original)],
+            [_scaled(original[first.metric], first, original)],
+            marker="*",
+            s=130,
+            color="tab:red",
+            label="original network",
+        )
+        axis.set_xlabel(_label(objective))
+        axis.grid(alpha=0.3)
+    axes[0, 0].set_ylabel(_label(first))
+    axes[0, 0].legend(loc="lower right", fontsize=8)
+    for axis in axes.flat[len(shown) :]:
+        axis.set_visible(False)
+    figure.suptitle(title)
+    figure.tight_layout()
+    return figure
+
+
+def _scaled(value, objective: Objective, original: Mapping[str, float]):
+    """Return accuracies as % and costs as % of the original's."""
+    if objective.name == "accuracy":
+        return 100 * value
+    return 100 * value / original[objective.metric]
+
+
+def _label(objective: Objective) -> str:
+    if objective.name == "accuracy":
+        return f"{objective.label} on the search split [%]"
+    return f"{objective.name} [% of the original]"

@@ -1,0 +1,153 @@
+"""The two-stage paper's chain: prune, take one network of the front, then decide its bits."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+from rich.console import Console
+from rich.table import Table
+
+from envs_registry import ENVS, VERSION
+from prune_gym._utils.progress import progress_bar
+from prune_gym.deployment.apply import save_of
+from prune_gym.deployment.comparison import comparison
+from prune_gym.envs.compression_env import CompressionEnv
+from prune_gym.experiments.folder import CONFIG, RunFolder
+from prune_gym.experiments.record import RecordRun
+from prune_gym.experiments.run_agent import configuration, keep, play
+from prune_gym.search_space.strategy import Strategy, strategy_from_dict
+
+AGENT = "two-stage"
+SPACES = ("TwoStagePrune", "Quantize")
+ELSE = "VGG16"  # its ids serve a network that has none of its own
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What came of one stage.
+
+    Attributes:
+        original: metrics of the network that it started from, in natural units.
+        found: metrics of the network that was taken.
+        network: that network's file.
+        strategy: that network's decisions.
+    """
+
+    original: dict[str, float]
+    found: dict[str, float]
+    network: Path
+    strategy: Strategy
+
+
+def two_stage(
+    network: str,
+    data: str,
+    episodes: int,
+    seed: int,
+    run: Path,
+    pick: int | None,
+    console: Console,
+) -> None:
+    """Search both stages and write ``pruned`` and ``quantised``, each .json and .safetensors.
+
+    What the run folder holds already is not evaluated again: the same command goes on.
+
+    Args:
+        network: a name, or ``package.module:function``.
+        data: likewise.
+        episodes: strategies to evaluate in each stage.
+        seed: of all randomness.
+        run: folder; the stages' own run folders are ``stage-1`` and ``stage-2`` in it.
+        pick: which network of the first front to go on with, by its number; None: the knee.
+        console: where to say how it goes.
+
+    Raises:
+        ValueError: an unknown name, or no such number.
+        RunError: the folder holds another run, or is in use.
+    """
+    env_id, kwargs = _task(SPACES[0], network, data)
+    config = configuration(env_id, AGENT, episodes, seed, env_kwargs=kwargs)
+    env = _make(config)
+    strategy, core = _search(env, _folder(run / "stage-1", config), config, pick, console)
+    pruned = run / "pruned"
+    env_id, kwargs = _task(SPACES[1], network, data)
+    kwargs["network"] = str(pruned.with_suffix(".safetensors").absolute())
+    config = configuration(env_id, AGENT, episodes, seed, env_kwargs=kwargs)
+    config["start"] = _digest(strategy)
+    folder = _folder(run / "stage-2", config)  # refuses another start while its files are whole
+    first = _write(strategy, core, pruned)
+    second = _write(*_search(_make(config), folder, config, None, console), run / "quantised")
+    console.print(_table(first, second))
+    console.print(
+        f"Networks: {first.network} and {second.network}", highlight=False, soft_wrap=True
+    )
+
+
+def _task(space: str, network: str, data: str) -> tuple[str, dict[str, Any]]:
+    """Return the id of a search space for a network on data, and arguments beside it."""
+    for name, kwargs in ENVS.items():
+        if name.startswith(f"{space}-") and (kwargs["network"], kwargs["data"]) == (network, data):
+            return f"{name}-{VERSION}", {}
+    # Whether a latency table has the layers of another network is not known.
+    return f"{space}-{ELSE}-{VERSION}", {"network": network, "data": data, "latency": None}
+
+
+def _digest(strategy: Strategy) -> str:
+    """Return what tells the start of the second stage from others, whose accuracies are others."""
+    return hashlib.sha256(json.dumps(strategy.decisions).encode()).hexdigest()[:16]
+
+
+def _folder(path: Path, config: dict[str, Any]) -> RunFolder:
+    return RunFolder(path, config, resume=(path / CONFIG).is_file())
+
+
+def _make(config: dict[str, Any]) -> gym.Env:
+    return gym.make(config["env"], **config["env_kwargs"])
+
+
+def _search(
+    env: gym.Env, folder: RunFolder, config: dict[str, Any], pick: int | None, console: Console
+) -> tuple[Strategy, CompressionEnv]:
+    """Search one stage and return the strategy that is taken, and its environment."""
+    name = folder.path.name
+    console.print(f"{name}: {config['env']}, {config['episodes']} strategies", highlight=False)
+    recorded = RecordRun(env, folder)
+    try:
+        with progress_bar(console) as progress:
+            task = progress.add_task(name, total=config["episodes"])
+            trained = play(recorded, config, lambda: progress.advance(task))
+        keep(recorded, trained)
+        record = _taken(recorded, pick)
+    finally:
+        recorded.close()
+    return strategy_from_dict(record["strategy"]), recorded.core
+
+
+def _write(strategy: Strategy, core: CompressionEnv, taken: Path) -> Stage:
+    """Write a strategy and its network, and measure that on the test split."""
+    strategy.save(taken.with_suffix(".json"))
+    out, candidate = taken.with_suffix(".safetensors"), core.apply(strategy)
+    save_of(strategy, core, candidate, out)
+    evaluator, test = core.evaluator, core.evaluator.data.test
+    original = core.original_metrics | {"test_accuracy": evaluator.original_score(test)}
+    found = strategy.metrics | {"test_accuracy": evaluator.score(candidate, test)}
+    return Stage(original, found, out, strategy)
+
+
+def _taken(recorded: RecordRun, pick: int | None) -> dict[str, Any]:
+    """Return the record of the knee, or of ``front/PICK.json``."""
+    if pick is None:
+        return recorded.knee()
+    front = recorded.front()
+    if not 0 <= pick < len(front):
+        raise ValueError(f"--pick: expected one of front/, 0 to {len(front) - 1}, got {pick}")
+    return front[pick]
+
+
+def _table(first: Stage, second: Stage) -> Table:
+    columns = {"original": first.original, "pruned": first.found, "quantised": second.found}
+    labels = {"accuracy": "accuracy, search split", "test_accuracy": "accuracy, test split"}
+    return comparison("Pruned, then quantised", columns, labels)

@@ -1,0 +1,1 @@
+"""From an ``nn.Module`` to its table of layers, channel groups and residual blocks."""

@@ -1,0 +1,349 @@
+"""The layer table: all that costs, observations and budgets need to know of a network.
+
+It holds NumPy arrays and plain data only; :func:`prune_gym.graph.trace.trace` makes it.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+
+from prune_gym.graph.configuration import FLOAT_BITS, Realised
+
+MASKED_TOGETHER = 4  # consecutive output channels that share a weight mask (JCW)
+Kind = Literal["conv", "depthwise", "linear", "batch_norm", "group_norm", "prelu", "pool"]
+
+
+@dataclass(frozen=True)
+class Affine:
+    """A channel count given the decisions: ``constant + sum_g per_group[g] * width_g``."""
+
+    constant: int
+    per_group: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One module of the network, in the order of the forward pass.
+
+    Attributes:
+        name: its name in the network.
+        kind: what it computes.
+        kernel: height and width of the kernel; (1, 1) for a linear layer.
+        stride: of the kernel, along the height.
+        in_size: height and width of its input.
+        out_size: height and width of its output.
+        vectors: parameters per output channel beside the weight (bias; a norm's scale and shift;
+            PReLU's slope).
+        inputs: channels that each output channel reads (1 for depthwise).
+        outputs: output channels.
+        follows: for batch-norm, the layer whose output it normalises ("" where there is none).
+        groups: of a convolution; cut, a depthwise one has fewer.
+    """
+
+    name: str
+    kind: Kind
+    kernel: tuple[int, int]
+    stride: int
+    in_size: tuple[int, int]
+    out_size: tuple[int, int]
+    vectors: int
+    inputs: Affine
+    outputs: Affine
+    follows: str = ""
+    groups: int = 1
+
+    @property
+    def has_weight(self) -> bool:
+        """Whether the layer multiplies (convolution or linear)."""
+        return self.kind in ("conv", "depthwise", "linear")
+
+
+@dataclass(frozen=True)
+class Member:
+    """One dimension of one module that a channel group cuts.
+
+    Attributes:
+        module: the module's name.
+        dim: "out" for output channels (and batch-norm's vectors), "in" for input channels.
+        positions: ``int (group size, m)``; row c holds the m indices that go with channel c.
+    """
+
+    module: str
+    dim: Literal["out", "in"]
+    positions: np.ndarray
+
+
+@dataclass(frozen=True)
+class Group:
+    """A channel group: channel dimensions that are cut together, hence one decision.
+
+    Attributes:
+        name: the first layer whose output channels it cuts; "LAYER#2" and so on where others of
+            its channels are in an earlier group.
+        size: channels of the original network.
+        members: everything that it cuts.
+    """
+
+    name: str
+    size: int
+    members: tuple[Member, ...]
+
+    @property
+    def channels_each(self) -> int:
+        """Output channels that one channel of it stands for: of a grouped convolution, one a group.
+
+        1 but for what is cut alike in equal parts.
+        """
+        return min(m.positions.shape[1] for m in self.members if m.dim == "out")
+
+
+@dataclass(frozen=True)
+class Activation:
+    """A tensor that the forward pass holds in memory.
+
+    Attributes:
+        channels: its channels.
+        pixels: its height times width.
+        born: the step of the forward pass that writes it.
+        dies: the last step that reads it.
+        readers: the layers with weights that read it.
+        made_of: the indices of the activations whose numbers it passes on: of what an addition, a
+            concatenation, a pool or an activation function that does not work in place read.
+    """
+
+    channels: Affine
+    pixels: int
+    born: int
+    dies: int
+    readers: tuple[str, ...] = ()
+    made_of: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Block:
+    """A residual block ``x + branch(x)``: without its branch the network still fits together.
+
+    Attributes:
+        name: the module that holds the branch's layers, or the first of them.
+        layers: the names of the branch's layers.
+        source: the node of the traced graph that gives x.
+        addition: the node that adds.
+        steps: the first and the last step of the forward pass that a skipped block saves.
+        activations: the indices of those that hold x and the sum: one tensor where it is skipped.
+        overwritten: whether something works in place on the sum, as an activation function does.
+    """
+
+    name: str
+    layers: tuple[str, ...]
+    source: str
+    addition: str
+    steps: tuple[int, int]
+    activations: tuple[int, int]
+    overwritten: bool
+
+
+@dataclass(frozen=True)
+class LayerTable:
+    """Layers, channel groups and activations of one network at one input size.
+
+    Attributes:
+        layers: its modules in forward order.
+        groups: its channel groups.
+        activations: the tensors that the forward pass holds.
+        blocks: its residual blocks.
+        masked_together: output channels that share a mask where weights are pruned one by one: 4,
+            or 1 for element-wise pruning (``dataclasses.replace(table, masked_together=1)``).
+    """
+
+    layers: tuple[Layer, ...]
+    groups: tuple[Group, ...]
+    activations: tuple[Activation, ...]
+    blocks: tuple[Block, ...] = ()
+    masked_together: int = MASKED_TOGETHER
+
+    @cached_property
+    def full(self) -> np.ndarray:
+        """Widths of the original network, ``int64 (groups,)``."""
+        return np.array([group.size for group in self.groups], dtype=np.int64)
+
+    @cached_property
+    def consumers(self) -> tuple[str, ...]:
+        """Names of the layers whose input channels some group cuts, in forward order."""
+        names = {m.module for group in self.groups for m in group.members if m.dim == "in"}
+        return tuple(layer.name for layer in self.layers if layer.name in names)
+
+    @cached_property
+    def _maps(self) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
+        return (
+            _affine([layer.inputs for layer in self.layers]),
+            _affine([layer.outputs for layer in self.layers]),
+            _affine([activation.channels for activation in self.activations]),
+        )
+
+    def channel_maps(self, at: np.ndarray) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
+        """Return (matrix, constant) of the inputs and of the outputs of the layers ``at``.
+
+        ``widths (n, groups) @ matrix + constant`` are the channels, (n, len(at)).
+        """
+        return tuple((matrix[:, at], constant[at]) for matrix, constant in self._maps[:2])
+
+    def inputs(self, widths: np.ndarray) -> np.ndarray:
+        """Return the channels each layer reads: widths (n, groups) -> (n, layers)."""
+        matrix, constant = self._maps[0]
+        return widths @ matrix + constant
+
+    def outputs(self, widths: np.ndarray) -> np.ndarray:
+        """Return the channels each layer writes: widths (n, groups) -> (n, layers)."""
+        matrix, constant = self._maps[1]
+        return widths @ matrix + constant
+
+    def activation_channels(self, widths: np.ndarray) -> np.ndarray:
+        """Return the channels of each activation: widths (n, groups) -> (n, activations)."""
+        matrix, constant = self._maps[2]
+        return widths @ matrix + constant
+
+    @cached_property
+    def weighted(self) -> tuple[int, ...]:
+        """Indices of the layers with weights: the columns of densities and bits."""
+        return tuple(i for i, layer in enumerate(self.layers) if layer.has_weight)
+
+    @cached_property
+    def _in_block(self) -> np.ndarray:
+        """Return which layer is in which block's branch, ``bool (blocks, layers)``."""
+        names = [layer.name for layer in self.layers]
+        return np.array([np.isin(names, block.layers) for block in self.blocks]).reshape(
+            len(self.blocks), len(names)
+        )
+
+    def block_around(self, modules: Iterable[str], after: int = -1) -> int:
+        """Return the index of the first block whose branch holds all of these modules, or -1.
+
+        Of blocks in one another it is the innermost; the one around it is the first ``after`` it.
+        """
+        names, blocks = set(modules), range(after + 1, len(self.blocks))
+        return next((i for i in blocks if names <= set(self.blocks[i].layers)), -1)
+
+    def skipped(self, kept: Sequence[bool] | np.ndarray | None) -> list[Block]:
+        """Return the blocks that are skipped, given which are kept (None: all of them)."""
+        flags = [True] * len(self.blocks) if kept is None else kept
+        return [block for block, keeps in zip(self.blocks, flags, strict=True) if not keeps]
+
+    def runs(self, realised: Realised) -> np.ndarray:
+        """Return 1 for every layer that runs and 0 for one in a skipped block, (n or 1, layers)."""
+        if realised.blocks is None:
+            return np.ones((1, len(self.layers)))
+        skipped = (~realised.blocks).astype(np.float64) @ self._in_block
+        return (skipped == 0).astype(np.float64)  # a block may lie in another
+
+    def weight_shapes(self, widths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return rows and columns of the weight matrices: widths (n, groups) -> 2 x (n, layers).
+
+        A row holds the weights of one output channel: its inputs times the kernel's size.
+        """
+        (row_matrix, row_constant), (matrix, constant) = self._shape_maps
+        widths = widths.astype(np.float64, copy=False)
+        return widths @ row_matrix + row_constant, widths @ matrix + constant
+
+    @cached_property
+    def _shape_maps(self) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
+        at = list(self.weighted)
+        (in_matrix, in_constant), (out_matrix, out_constant), _ = self._maps
+        columns = in_matrix[:, at] * self._kernel_sizes, in_constant[at] * self._kernel_sizes
+        return (out_matrix[:, at], out_constant[at]), columns
+
+    def weights(self, realised: Realised) -> np.ndarray:
+        """Return the weights that each layer with weights has, zeros included: (n, layers)."""
+        for table, known in realised.known:  # several costs ask for the same strategies
+            if table is self:
+                return known
+        rows, columns = self.weight_shapes(realised.widths)
+        weights = rows * columns
+        if realised.blocks is not None:
+            weights *= self.runs(realised)[:, list(self.weighted)]
+        weights.setflags(write=False)
+        realised.known.append((self, weights))
+        return weights
+
+    def mask_sizes(self, rows: np.ndarray) -> np.ndarray:
+        """Return how many of ``rows`` output channels share a mask (same shape)."""
+        return np.where(rows % self.masked_together == 0, self.masked_together, 1)
+
+    def nonzeros(self, realised: Realised) -> np.ndarray:
+        """Return the weights that each layer with weights keeps, (n, layers).
+
+        A density is rounded to whole masks (:func:`kept_masks`): one for ``masked_together`` output
+        channels where their number allows it, else one for a weight.
+        """
+        weights = self.weights(realised)
+        if realised.density is None:
+            return weights
+        size = self.mask_sizes(self.weight_shapes(realised.widths)[0])
+        return size * kept_masks(realised.density, weights / size)
+
+    def activation_bits(self, realised: Realised) -> np.ndarray:
+        """Return the bits that each activation is stored in: (n or 1, activations).
+
+        The most that one of the layers that read it asks for; where none does, that read what is
+        made of it; 32 where none reads that either.
+        """
+        asked = realised.activation_bits
+        if asked is None:
+            return np.full((1, len(self.activations)), FLOAT_BITS)
+        if realised.blocks is not None:
+            asked = np.where(self.runs(realised)[:, list(self.weighted)], asked, 0)
+        columns, starts = self._readers
+        bits = np.maximum.reduceat(np.pad(asked, ((0, 0), (0, 1)))[:, columns], starts, axis=1)
+        # Around a skipped block x and the sum are one tensor; the sum may be the x of later blocks.
+        joined = []
+        if realised.blocks is not None:
+            pairs = zip(self.blocks, realised.blocks.T, strict=True)
+            joined = [(*block.activations, ~kept) for block, kept in pairs]
+        for x, total, skipped in reversed(joined):
+            bits[skipped, x] = np.maximum(bits[skipped, x], bits[skipped, total])
+        unread = bits == 0
+        for index in reversed(range(len(self.activations))):
+            for part in self.activations[index].made_of:
+                bits[:, part] = np.maximum(bits[:, part], bits[:, index] * unread[:, part])
+        for x, total, skipped in joined:
+            bits[skipped, total] = bits[skipped, x]
+        return np.where(bits == 0, FLOAT_BITS, bits)
+
+    @cached_property
+    def _readers(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the columns of every activation's readers in a row, and where each one's begin.
+
+        Each one's first column is the one after the last layer's: nothing reads it yet.
+        """
+        column = {self.layers[index].name: at for at, index in enumerate(self.weighted)}
+        rows = [[len(column), *map(column.__getitem__, a.readers)] for a in self.activations]
+        starts = np.cumsum([0, *map(len, rows[:-1])])
+        return np.concatenate(rows), starts
+
+    @cached_property
+    def weighted_pixels(self) -> np.ndarray:
+        """Output pixels of the layers with weights, ``float64 (layers,)``."""
+        sizes = [self.layers[i].out_size for i in self.weighted]
+        return np.array([height * width for height, width in sizes], dtype=np.float64)
+
+    @cached_property
+    def _kernel_sizes(self) -> np.ndarray:
+        kernels = [self.layers[i].kernel for i in self.weighted]
+        return np.array([height * width for height, width in kernels], dtype=np.float64)
+
+    def layer(self, name: str) -> Layer:
+        """Return a layer by name."""
+        return next(layer for layer in self.layers if layer.name == name)
+
+
+def kept_masks(density: np.ndarray | float, masks: np.ndarray | float) -> np.ndarray:
+    """Return how many of a layer's masks a density keeps, at least one (same shape)."""
+    return np.maximum(np.rint(density * masks), masks > 0)
+
+
+def _affine(maps: list[Affine]) -> tuple[np.ndarray, np.ndarray]:
+    matrix = np.array([each.per_group for each in maps], dtype=np.float64).T
+    constant = np.array([each.constant for each in maps], dtype=np.float64)
+    return matrix, constant

@@ -1,0 +1,1 @@
+"""Detectors in Darknet's form: the network, its cfg and its weights file."""

@@ -1,1 +1,0 @@
-"""The network seen as something to cut: layer table, surgery, repair, batch-norm folding."""

@@ -1,0 +1,1 @@
+"""What is optimised: objectives, preferences, Pareto fronts, and picking one strategy."""

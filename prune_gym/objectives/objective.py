@@ -1,0 +1,102 @@
+"""Objectives: what the entries of the reward vector are."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from prune_gym.costs import COSTS, Cost
+from prune_gym.errors import require_names, unknown
+
+DEFAULT = ("accuracy", "flops", "latency", "memory")
+KNOWN = ("accuracy", *COSTS)
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A named quantity of a candidate.
+
+    Attributes:
+        name: as in ``objectives=(...)`` and in the reward's order.
+        metric: the key of its natural value in infos and files.
+        unit: of the natural value.
+        label: the name for people; "mAP@0.5" where a detector's accuracy is that.
+        direction: +1 where more is better (accuracy), -1 where less is better (costs).
+        deterministic: the same strategy always gives the same value.
+        platform_dependent: another machine gives other values.
+    """
+
+    name: str
+    metric: str
+    unit: str
+    label: str
+    direction: int
+    deterministic: bool
+    platform_dependent: bool
+
+
+def make_objectives(
+    names: Sequence[str], costs: Mapping[str, Cost], score: str = "accuracy"
+) -> tuple[Objective, ...]:
+    """Return the named objectives in the given order.
+
+    ``score`` is what accuracy is called on the data (``Data.score``).
+
+    Raises:
+        ValueError: an unknown name, a name given twice, or none at all.
+    """
+    require_names("objectives", names)
+    for name in names:
+        if name not in KNOWN:
+            raise ValueError(unknown("objective", name, KNOWN))
+        if name != "accuracy" and name not in costs:
+            raise ValueError(
+                f"objective {name!r} needs a latency table: make one with `prune-gym profile`"
+            )
+    if not names or len(set(names)) != len(names):
+        raise ValueError(f"objectives: expected distinct names out of {KNOWN}, got {tuple(names)}")
+    accuracy = Objective("accuracy", "accuracy", "share", score, 1, True, False)
+    return tuple(accuracy if name == "accuracy" else _of_cost(costs[name]) for name in names)
+
+
+def _of_cost(cost: Cost) -> Objective:
+    flags = cost.deterministic, cost.platform_dependent
+    return Objective(cost.name, cost.metric, cost.unit, cost.name, -1, *flags)
+
+
+def weights_array(
+    weights: Mapping[str, float] | Sequence[float], names: Sequence[str]
+) -> np.ndarray:
+    """Return weights over ``names`` as float64 that sum to 1; objectives left out weigh 0.
+
+    Raises:
+        ValueError: an unknown name, a wrong number of weights, a negative one, or all zero.
+    """
+    if isinstance(weights, Mapping):
+        for name in weights:
+            if name not in names:
+                raise ValueError(unknown("objective", name, names))
+        weights = [weights.get(name, 0.0) for name in names]
+    array = np.array(weights, dtype=np.float64)
+    if array.shape != (len(names),) or not np.isfinite(array).all() or (array < 0).any():
+        raise ValueError(
+            f"expected {len(names)} weights >= 0, one for each of {', '.join(names)}; got {weights}"
+        )
+    if array.sum() == 0:
+        raise ValueError(f"at least one weight over {', '.join(names)} must be positive; got all 0")
+    return array / array.sum()
+
+
+def episode_return(
+    metrics: Mapping[str, float], original: Mapping[str, float], objectives: Sequence[Objective]
+) -> np.ndarray:
+    """Return an episode's undiscounted return from its natural values, float64 ``(k,)``.
+
+    It is the accuracy, and the share of the original's that was saved of every cost.
+    """
+    return np.array(
+        [
+            metrics[o.metric] if o.direction > 0 else 1.0 - metrics[o.metric] / original[o.metric]
+            for o in objectives
+        ]
+    )

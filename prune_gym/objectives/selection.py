@@ -1,0 +1,45 @@
+"""Choosing one strategy out of many: the knee of the front, or the best for a preference."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from prune_gym.objectives.objective import weights_array
+from prune_gym.objectives.pareto import non_dominated
+from prune_gym.objectives.preferences import balanced
+
+
+def knee_point(returns: np.ndarray, names: Sequence[str]) -> int:
+    """Return the index of the knee: beyond it, a little more of one costs much of the others.
+
+    It is the non-dominated point farthest from the plane through the ends of the front, each
+    objective scaled to [0, 1] over the front (Das 1999, "On characterizing the knee of the Pareto
+    curve"). Costs rise and fall together, and accuracy would be outvoted by them: it counts as much
+    as all of them (:func:`prune_gym.objectives.preferences.balanced`). Of equally far points it is the first.
+
+    Args:
+        returns: episode returns, higher is better in every entry, ``(n, k)``.
+        names: of the k objectives.
+
+    Raises:
+        ValueError: there is none to choose from.
+    """
+    returns = np.asarray(returns, dtype=np.float64)
+    if len(returns) == 0:
+        raise ValueError("knee_point: expected at least one strategy, got none")
+    candidates = np.flatnonzero(non_dominated(returns))
+    front = returns[candidates]
+    span = np.ptp(front, axis=0)
+    scaled = (front - front.min(axis=0)) / np.where(span > 0, span, 1.0)
+    return int(candidates[best_for(scaled, weights_array(balanced(names), names))])
+
+
+def best_for(returns: np.ndarray, weights: np.ndarray) -> int:
+    """Return the index of the largest weighted sum of returns ``(n, k)``; weights ``(k,)``.
+
+    Raises:
+        ValueError: there is none to choose from.
+    """
+    if len(returns) == 0:
+        raise ValueError("best_for: expected at least one strategy, got none")
+    return int((np.asarray(returns, dtype=np.float64) @ weights).argmax())

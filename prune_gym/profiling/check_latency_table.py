@@ -1,0 +1,108 @@
+"""Checking a latency table: what it predicts beside what whole networks take."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from rich.progress import track
+from torch import nn
+
+from prune_gym.costs.latency import Latency, LatencyTable
+from prune_gym.graph.configuration import Realised
+from prune_gym.graph.trace import trace
+from prune_gym.profiling.design_of_experiments import random_strategies
+from prune_gym.profiling.profile_network import steady
+from prune_gym.profiling.runtimes import Setting, share_threads
+from prune_gym.profiling.timing import loader, timed
+
+SETTING = ("runtime", "threads", "batch", "device")  # what a table says of how it was measured
+DRIFT = 0.2  # of the original's own time; on a quiet machine it was at most 0.15
+
+
+@dataclass(frozen=True)
+class Check:
+    """Predicted and measured ms of random strategies, float64 (n,), and of the original."""
+
+    predicted: np.ndarray
+    measured: np.ndarray
+    predicted_original: float
+    measured_original: float
+
+    @property
+    def errors(self) -> np.ndarray:
+        """Predicted / measured - 1, float64 (n,)."""
+        return self.predicted / self.measured - 1
+
+    @property
+    def relative_errors(self) -> np.ndarray:
+        """The same, of times as shares of the original network's, float64 (n,)."""
+        return (self.errors + 1) * self.measured_original / self.predicted_original - 1
+
+    @property
+    def rank_correlation(self) -> float:
+        """Spearman's, of predicted and measured."""
+        ranks = np.stack([self.predicted, self.measured]).argsort(axis=1).argsort(axis=1)
+        return float(np.asarray(np.corrcoef(ranks))[0, 1])
+
+    @property
+    def warning(self) -> str:
+        """What to mind where the original itself took another time than predicted, else ""."""
+        drift = self.measured_original / self.predicted_original - 1
+        if abs(drift) <= DRIFT:
+            return ""
+        return (
+            f"the original network itself ran {abs(drift):.0%} "
+            f"{'slower' if drift > 0 else 'faster'} than the table predicts: this machine is busy, "
+            "or is not the one of the table. Close other programs and check again"
+        )
+
+    def __str__(self) -> str:
+        """Return the summary."""
+        absolute, relative = (np.median(np.abs(e)) for e in (self.errors, self.relative_errors))
+        return (
+            f"median error {absolute:.1%}, of the share of the original {relative:.1%}; rank "
+            f"correlation {self.rank_correlation:.4f}; original predicted "
+            f"{self.predicted_original:.3f} ms, measured {self.measured_original:.3f} ms"
+        )
+
+
+def require_setting(latency: LatencyTable) -> None:
+    """Raise ``ValueError`` where a table does not say how it was measured."""
+    if missing := [name for name in SETTING if name not in latency.about]:
+        raise ValueError(
+            f"the table does not say its {', '.join(missing)}: what it predicts cannot be compared "
+            "with this machine"
+        )
+
+
+def check(
+    network: nn.Module,
+    latency: LatencyTable,
+    input_shape: tuple[int, int, int],
+    *,
+    count: int = 30,
+    seed: int = 0,
+) -> Check:
+    """Time ``count`` random strategies end to end, in the table's runtime and setting.
+
+    Raises:
+        ValueError: the table lacks a layer, does not say how it was measured, or was made with a
+            runtime that is not known here.
+        ImportError: the runtime is not installed.
+    """
+    require_setting(latency)
+    about = latency.about
+    runtime, setting = about["runtime"], Setting(about["batch"], input_shape, about["threads"])
+    table = trace(network, input_shape)
+    cost = Latency(table, latency)
+    load = loader(network, table, runtime, setting)
+    share_threads(runtime, setting.threads)
+    strategies = random_strategies(table, count, seed)
+    pairs = list(
+        track(timed(load, table, strategies, nodes=False), total=count, description=runtime)
+    )
+    return Check(
+        cost(Realised(np.stack(strategies))),
+        np.array([each.milliseconds for each in steady(pairs)]),
+        float(cost(Realised(table.full[None]))[0]),
+        min(original.milliseconds for _, original in pairs),
+    )

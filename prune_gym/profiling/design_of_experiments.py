@@ -1,0 +1,89 @@
+"""Which widths are measured: a lattice over every layer's inputs and outputs, and random ones."""
+
+import math
+
+import numpy as np
+
+from prune_gym.graph.layer_table import LayerTable
+
+ROUND_TO = 8
+LEAST_KEPT = 0.125
+STEPS = (8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
+PRIMES = (2, 3, 5, 7, 11, 13, 17, 19)
+NOISE = 0.3  # of a group's ratio about the strategy's, in units of actions in [-1, 1]
+
+
+def grid(size: int, each: int = 1) -> list[int]:
+    """Return the widths at which a group of ``size`` channels is measured, ascending.
+
+    One of them stands for ``each`` output channels.
+    """
+    least = _least(size, each)
+    steps = (-(-step // each) for step in STEPS)
+    return sorted({least, size, *(step for step in steps if least < step < size)})
+
+
+def _least(size: int, each: int) -> int:
+    step = _step(each)
+    return min(size, int(-(-size * LEAST_KEPT // step)) * step)
+
+
+def _step(each: int) -> int:
+    return ROUND_TO // math.gcd(ROUND_TO, each)
+
+
+def lattice(table: LayerTable) -> list[np.ndarray]:
+    """Return strategies in which every layer sees all pairs of its groups' grid widths.
+
+    In run (u, v) group g takes the width with index ``u + slope_g * v`` modulo a prime p, and
+    groups that share a layer have different slopes: over the p * p runs each pair comes up once.
+    """
+    grids = [grid(group.size, group.channels_each) for group in table.groups]
+    most = max((len(widths) for widths in grids), default=1)
+    prime = next(p for p in PRIMES if p >= most)
+    slopes = _slopes(table, prime)
+    return [
+        np.array(
+            [
+                widths[(u + slope * v) % prime * len(widths) // prime]
+                for widths, slope in zip(grids, slopes, strict=True)
+            ]
+        )
+        for u in range(prime)
+        for v in range(prime)
+    ]
+
+
+def _slopes(table: LayerTable, prime: int) -> list[int]:
+    """Colour the groups so that those which share a layer differ, as far as p colours allow."""
+    shared: list[set[int]] = [set() for _ in table.groups]
+    for layer in table.layers:
+        counts = np.add(layer.inputs.per_group, layer.outputs.per_group)
+        together = set(np.flatnonzero(counts).tolist())
+        for group in together:
+            shared[group] |= together - {group}
+    slopes: list[int] = []
+    for group in range(len(table.groups)):
+        taken = [slopes[other] for other in shared[group] if other < group]
+        # The least used by neighbours, then the least used of all.
+        slopes.append(min(range(prime), key=lambda s: (taken.count(s), slopes.count(s))))
+    return slopes
+
+
+def random_strategies(table: LayerTable, count: int, seed: int) -> list[np.ndarray]:
+    """Return strategies around random overall ratios, as the agent ``random-ratio`` plays them.
+
+    They leave multiples of eight channels from an eighth of them on, ``int (groups,)`` each.
+    """
+    rng = np.random.default_rng(seed)
+    full = table.full
+    least = np.array([_least(group.size, group.channels_each) for group in table.groups])
+    step = np.array([_step(group.channels_each) for group in table.groups])
+    strategies = []
+    for _ in range(count):
+        noise = rng.normal(0.0, NOISE, size=len(full))
+        actions = np.clip(rng.uniform(-1.0, 1.0) + noise, -1.0, 1.0)
+        widths = least + (full - least) * (actions + 1) / 2
+        rounded = step * np.rint(widths / step)
+        strategies.append(np.clip(rounded, least, full).astype(np.int64))
+    return strategies

@@ -1,0 +1,189 @@
+"""From measured runs to a latency table: one grid of times for every kind of layer."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from prune_gym.costs.latency import Latency, rounded_up, signatures, weight_megabytes
+from prune_gym.costs.latency_table import AXES, NO_STREAMING, LatencyTable, LayerTimes, Streaming
+from prune_gym.graph.configuration import Realised
+from prune_gym.graph.layer_table import Affine, LayerTable
+from prune_gym.profiling.design_of_experiments import grid
+from prune_gym.profiling.grid_regression import hats, off_line, off_plane, robust
+from prune_gym.profiling.timing import Timed
+
+ROUND_UP = (1, 8, 16, 32)  # channels that runtimes are known to work in blocks of
+CACHES_MB, CACHE_RAMP = (6, 8, 12, 16, 20, 24, 32, 48), 1.3
+MEMORY_MS_PER_MB = (0.01, 0.02, 0.035)
+LEAST_MS = 1e-4  # of a node
+SMALL_MS = 0.002  # errors count relative to a time and this, so that tiny layers weigh little
+
+
+@dataclass(frozen=True)
+class Run:
+    """One measured network: kept channels per group, int (groups,), and what was timed."""
+
+    widths: np.ndarray
+    timed: Timed
+
+
+@dataclass(frozen=True)
+class Point:
+    """A layer's time in one run: channels read and written, ms and interquartile range."""
+
+    inputs: float
+    outputs: float
+    milliseconds: float
+    spread: float
+
+
+def fit(
+    table: LayerTable, runs: Sequence[Run], known: Streaming = NO_STREAMING
+) -> tuple[LatencyTable, dict[str, np.ndarray]]:
+    """Return the table that fits the runs best, and the spreads of its times by layer.
+
+    The runs are fitted with every number that runtimes may round channels up to, and then, where
+    the network is large, with caches of several sizes and memories of several speeds; what tells
+    the whole networks' times best is kept. A network that fits keeps the ``known`` streaming.
+    """
+    best = min((_fitted(table, runs, block, known) for block in ROUND_UP), key=lambda f: f.error)
+    largest = float(_megabytes(table, runs).max())
+    for size in CACHES_MB if largest > known.to_mb else ():
+        if size * CACHE_RAMP < largest:
+            for speed in MEMORY_MS_PER_MB:
+                streaming = Streaming(size, size * CACHE_RAMP, speed)
+                trial = _fitted(table, runs, best.round_up, streaming)
+                best = min(best, trial, key=lambda f: f.error)
+    return best.latency, best.spreads
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    latency: LatencyTable
+    spreads: dict[str, np.ndarray]
+    round_up: int
+    error: float
+
+
+def _fitted(table: LayerTable, runs: Sequence[Run], round_up: int, streaming: Streaming) -> _Fitted:
+    layers, spreads = {}, {}
+    for key, (inputs, outputs, points) in layer_points(table, runs, streaming).items():
+        layers[key], spreads[key] = _layer(inputs, outputs, points, round_up)
+    latency = LatencyTable({}, layers, streaming)
+    # The root of the mean square would follow a few disturbed runs.
+    error = float(np.mean(np.abs(run_errors(table, latency, runs))))
+    return _Fitted(latency, spreads, round_up, error)
+
+
+def run_errors(table: LayerTable, latency: LatencyTable, runs: Sequence[Run]) -> np.ndarray:
+    """Return predicted / measured - 1 of whole networks, float64 (runs,)."""
+    predicted = Latency(table, latency)(_realised(runs))
+    return predicted / np.array([run.timed.milliseconds for run in runs]) - 1
+
+
+def _realised(runs: Sequence[Run]) -> Realised:
+    return Realised(np.stack([run.widths for run in runs]))
+
+
+def _megabytes(table: LayerTable, runs: Sequence[Run]) -> np.ndarray:
+    return weight_megabytes(table, _realised(runs))
+
+
+def layer_points(
+    table: LayerTable, runs: Sequence[Run], streaming: Streaming
+) -> dict[str, tuple[list[float], list[float], list[Point]]]:
+    """Return for every layer key the grid's inputs and outputs and the measured points.
+
+    What streaming explains of a layer's time is taken off.
+    """
+    keys = {table.layers[index].name: (index, key) for index, key in signatures(table).items()}
+    realised = _realised(runs)
+    inputs, outputs = table.inputs(realised.widths), table.outputs(realised.widths)
+    weights = table.weights(realised)
+    beyond = streaming.milliseconds(_megabytes(table, runs))[:, None]
+    beyond = beyond * weights / weights.sum(axis=1, keepdims=True)
+    column = {table.layers[index].name: at for at, index in enumerate(table.weighted)}
+    offset = profiler_bias([run.timed for run in runs])
+    points: dict[str, list[Point]] = defaultdict(list)
+    for row, run in enumerate(runs):
+        times, spreads = _by_layer(run.timed, offset)
+        for name, (index, key) in keys.items():
+            streamed = beyond[row, column[name]] if name in column else 0.0
+            time = max(times[name] - streamed, 0.0)
+            points[key].append(Point(inputs[row, index], outputs[row, index], time, spreads[name]))
+    return {
+        key: (
+            _channels(table, table.layers[index].inputs),
+            _channels(table, table.layers[index].outputs),
+            points[key],
+        )
+        for index, key in keys.values()
+    }
+
+
+def profiler_bias(timed: Sequence[Timed]) -> float:
+    """Return the ms by which the profiler lengthens every node, less what a call takes beyond them.
+
+    The quicker half of the networks tells it, where it is the largest share of the time.
+    """
+    quicker = sorted(timed, key=lambda each: each.milliseconds)[: (len(timed) + 1) // 2]
+    beyond = [(each.nodes.sum() - each.milliseconds) / len(each.nodes) for each in quicker]
+    return float(np.median(beyond))
+
+
+def _by_layer(timed: Timed, offset: float) -> tuple[dict, dict]:
+    """Return ms and spread of each layer, in all the time of the network unprofiled."""
+    nodes = np.maximum(timed.nodes - offset, LEAST_MS)
+    scale = timed.milliseconds / nodes.sum()
+    times: dict[str, float] = defaultdict(float)
+    spreads: dict[str, float] = defaultdict(float)
+    for name, node, spread in zip(timed.layers, nodes, timed.node_spread, strict=True):
+        times[name] += scale * node
+        spreads[name] += scale * spread
+    return times, spreads
+
+
+def _channels(table: LayerTable, count: Affine) -> list[float]:
+    """Return the grid of a channel count: that of its groups, all cut alike."""
+    groups = [(n, group) for n, group in zip(count.per_group, table.groups, strict=True) if n]
+    if not groups:
+        return [float(count.constant)]
+    each = max(group.channels_each for _, group in groups)
+    if len(groups) == 1:
+        n, group = groups[0]
+        return [float(count.constant + n * width) for width in grid(group.size, each)]
+    total = count.constant + sum(n * group.size for n, group in groups)
+    return [float(width) for width in grid(total, each)]
+
+
+def _layer(
+    inputs: list[float], outputs: list[float], points: list[Point], round_up: int
+) -> tuple[LayerTimes, np.ndarray]:
+    """Fit a bilinear function on a grid, and what outputs that do not fill a block add."""
+    measured = np.array([[p.inputs, p.outputs, p.milliseconds, p.spread] for p in points])
+    axes = [_rounded(np.array(axis), round_up) for axis in (inputs, outputs)]
+    near = [hats(rounded_up(measured[:, at], round_up), axes[at]) for at in (0, 1)]
+    grid_shares = (near[0][:, :, None] * near[1][:, None, :]).reshape(len(points), -1)
+    unfilled = near[1] * (measured[:, 1:2] % round_up != 0)
+    design = np.concatenate([grid_shares, unfilled], axis=1)
+    bends = _block_diagonal(off_plane(*axes), off_line(axes[1]))
+    times, spreads = (
+        robust(design, measured[:, at], lambda fitted: fitted + SMALL_MS, bends) for at in (2, 3)
+    )
+    shape, cells = tuple(map(len, axes)), grid_shares.shape[1]
+    rest = [np.ones(1)] * (len(AXES) - 2)
+    grid_times = times[:cells].reshape(*shape, *(1 for _ in rest))
+    layer = LayerTimes((*axes, *rest), grid_times, round_up, times[cells:])
+    return layer, spreads[:cells].reshape(shape)
+
+
+def _rounded(axis: np.ndarray, step: int) -> np.ndarray:
+    return np.unique(rounded_up(axis, step)) if len(axis) > 1 else axis
+
+
+def _block_diagonal(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    right = np.zeros((len(first), second.shape[1]))
+    below = np.zeros((len(second), first.shape[1]))
+    return np.block([[first, right], [below, second]])

@@ -1,0 +1,183 @@
+"""Measuring a latency table: layers timed inside whole networks of designed widths.
+
+Networks are cut to the widths of a design, folded and loaded into the runtime as they are
+deployed. The runtime's profiler gives the time of every node, and every node is counted to the
+layer it belongs to, so that fused activations, additions, conversions of layout and warm caches are
+all where they are in use. The sums are scaled to the times of the same networks unprofiled.
+"""
+
+import datetime
+import json
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.progress import track
+from torch import nn
+
+from prune_gym._utils.paths import write_atomically
+from prune_gym.costs.latency_table import (
+    FORMAT,
+    NO_STREAMING,
+    LatencyTable,
+    LayerTimes,
+    Streaming,
+    load_latency_table,
+)
+from prune_gym.graph.layer_table import LayerTable
+from prune_gym.graph.trace import trace
+from prune_gym.profiling.design_of_experiments import lattice, random_strategies
+from prune_gym.profiling.fit_latency_table import Run, fit, run_errors
+from prune_gym.profiling.runtimes import Setting, runtime_named, share_threads
+from prune_gym.profiling.timing import DISTURBED, PASSES, Timed, loader, timed
+
+LATTICE_RUNS, RANDOM_RUNS = 60, 90
+DESIGN_SEED = 1  # not the seed of a check
+SAME = ("device", "processor", "runtime", "version", "threads", "batch")
+
+
+def profile(
+    network: nn.Module,
+    *,
+    name: str,
+    device: str,
+    runtime: str,
+    setting: Setting,
+    out: Path,
+) -> None:
+    """Measure a network and write its layers' times to ``out``, beside those that are there.
+
+    Args:
+        network: the network, uncut; its weights do not matter.
+        name: what it is called in the file.
+        device: what the machine is called in the file.
+        runtime: "onnxruntime" or "torch".
+        setting: batch, image shape and threads.
+        out: the JSON file; layers that it has already are replaced.
+
+    Raises:
+        ValueError: no such runtime; ``out`` is no latency table, or one of another device,
+            runtime or setting.
+        ImportError: the runtime is not installed.
+        OSError: ``out`` cannot be written.
+    """
+    about = {
+        "device": device,
+        "processor": processor(),
+        "runtime": runtime,
+        "version": runtime_named(runtime).version(),
+        "threads": setting.threads,
+        "batch": setting.batch,
+    }
+    content = _content(out, about)
+    table = trace(network, setting.input_shape)
+    runs = measure(network, table, runtime, setting, f"{name} in {runtime}")
+    known = Streaming(**content["streaming"]) if "streaming" in content else NO_STREAMING
+    latency, spreads = fit(table, runs, known)
+    errors = np.abs(run_errors(table, latency, runs))
+    content["networks"][name] = {
+        "input_shape": list(setting.input_shape),
+        "date": datetime.date.today().isoformat(),
+        "runs": len(runs),
+        "passes": PASSES,
+        "median_error": round(float(np.median(errors)), 4),
+    }
+    content["streaming"] = asdict(latency.streaming)
+    content["layers"].update(_entries(latency, spreads))
+    write_atomically(out, (json.dumps(content, indent=1) + "\n").encode())
+
+
+def measure(
+    network: nn.Module, table: LayerTable, runtime: str, setting: Setting, title: str
+) -> list[Run]:
+    """Time the networks of the design, in random order so that drift favours no width.
+
+    Runs that were disturbed all along are left out.
+    """
+    share_threads(runtime, setting.threads)
+    rng = np.random.default_rng(DESIGN_SEED)
+    designed = [widths for widths in rng.permutation(lattice(table))[:LATTICE_RUNS]]
+    designed += random_strategies(table, RANDOM_RUNS, DESIGN_SEED)
+    shuffled = [designed[index] for index in rng.permutation(len(designed))]
+    load = loader(network, table, runtime, setting)
+    pairs = timed(load, table, shuffled, nodes=True)
+    measured = list(track(pairs, total=len(shuffled), description=title))
+    best = min(original.milliseconds for _, original in measured)
+    return [
+        Run(widths, each)
+        for widths, each, (_, original) in zip(shuffled, steady(measured), measured, strict=True)
+        if original.milliseconds <= DISTURBED * best
+    ]
+
+
+def steady(pairs: Sequence[tuple[Timed, Timed]]) -> list[Timed]:
+    """Return what was timed as if the original network had taken its best time all along."""
+    usual = min(original.milliseconds for _, original in pairs)
+    return [_scaled(each, usual / original.milliseconds) for each, original in pairs]
+
+
+def _scaled(each: Timed, factor: float) -> Timed:
+    return replace(
+        each,
+        milliseconds=each.milliseconds * factor,
+        spread=each.spread * factor,
+        nodes=each.nodes * factor,
+        node_spread=each.node_spread * factor,
+    )
+
+
+def _content(out: Path, about: dict[str, Any]) -> dict[str, Any]:
+    """Return the file's content, or that of a new file.
+
+    Raises:
+        ValueError: the file is no latency table, or one of something else.
+        OSError: it cannot be written; better now than after minutes of measuring.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if not os.access(out if out.exists() else out.parent, os.W_OK):
+        raise PermissionError(f"{out} cannot be written")
+    if not out.exists():
+        versions = {"python": platform.python_version(), "torch": torch.__version__}
+        return {"format": FORMAT, **about, **versions, "networks": {}, "layers": {}}
+    load_latency_table(str(out))
+    content = json.loads(out.read_text())
+    for key in SAME:
+        if content.get(key) != about[key]:
+            raise ValueError(
+                f"{out} has {key} {content.get(key)!r} and this measurement {about[key]!r}; "
+                "write to another file"
+            )
+    content.setdefault("networks", {})
+    return content
+
+
+def _entries(latency: LatencyTable, spreads: dict[str, np.ndarray]) -> dict[str, dict]:
+    return {key: _entry(layer, spreads[key]) for key, layer in latency.layers.items()}
+
+
+def _entry(layer: LayerTimes, spread: np.ndarray) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "inputs": [int(point) for point in layer.axes[0]],
+        "outputs": [int(point) for point in layer.axes[1]],
+        "round_up": layer.round_up,
+        "milliseconds": np.round(layer.milliseconds[:, :, 0, 0], 5).tolist(),
+        "interquartile_range": np.round(spread, 5).tolist(),
+    }
+    if layer.unfilled is not None:
+        entry["unfilled_milliseconds"] = np.round(layer.unfilled, 5).tolist()
+    return entry
+
+
+def processor() -> str:
+    """Return the processor's name as the system gives it."""
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return f"{line.partition(':')[2].strip()}, {os.cpu_count()} processors"
+    return f"{platform.processor() or platform.machine()}, {os.cpu_count()} processors"

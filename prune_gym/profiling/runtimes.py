@@ -1,0 +1,246 @@
+"""The runtimes that latency is measured with: whole networks as they are deployed."""
+
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import fx, nn
+
+from prune_gym.costs.latency import TIMED
+from prune_gym.errors import unknown
+from prune_gym.graph.layer_table import LayerTable
+from prune_gym.profiling.onnx_nodes import owners, to_onnx
+
+
+class Session(Protocol):
+    """A network, ready to be called again and again on one random input."""
+
+    def run(self) -> object:
+        """Call the network once."""
+        ...
+
+    def run_profiled(self) -> object:
+        """Call the network once and note the time of every node."""
+        ...
+
+    def node_times(self) -> tuple[list[str], np.ndarray]:
+        """Return what was noted: the layer of each node, and ms as float64 (calls, nodes)."""
+        ...
+
+
+class Setting(NamedTuple):
+    """How networks are called: images at once, their shape (C, H, W), and processor threads."""
+
+    batch: int
+    input_shape: tuple[int, int, int]
+    threads: int
+
+    def images(self) -> np.ndarray:
+        """Return random images, float32 (N, C, H, W)."""
+        shape = (self.batch, *self.input_shape)
+        return np.random.default_rng(0).random(shape, dtype=np.float32)
+
+
+class TorchSession:
+    """PyTorch without a compiler: inference mode, channels-last."""
+
+    def __init__(self, network: nn.Module, table: LayerTable, setting: Setting) -> None:
+        """Take a network in eval mode whose batch-norm is folded."""
+        self._network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._images = torch.from_numpy(setting.images()).to(memory_format=torch.channels_last)
+        self._threads = setting.threads
+        self._names = {layer.name for layer in table.layers if layer.kind in TIMED}
+        self._clock: _Clock | None = None
+
+    @torch.inference_mode()
+    def run(self) -> object:
+        """Call the network once."""
+        if torch.get_num_threads() != self._threads:
+            torch.set_num_threads(self._threads)
+        return self._network(self._images)
+
+    @torch.inference_mode()
+    def run_profiled(self) -> object:
+        """Call the network node by node."""
+        if self._clock is None:
+            self._clock = _Clock(fx.symbolic_trace(self._network))
+        self._clock.calls.append([])
+        return self._clock.run(self._images)
+
+    def node_times(self) -> tuple[list[str], np.ndarray]:
+        """Return the layer of each node, and ms (calls, nodes)."""
+        assert self._clock is not None, "run_profiled() comes first"
+        nodes = [node for node in self._clock.graph.nodes if _computes(node)]
+        names = [str(n.target) if n.op == "call_module" else n.name for n in nodes]
+        return _inherit([n if n in self._names else "" for n in names]), np.array(self._clock.calls)
+
+
+class _Clock(fx.Interpreter):
+    """Runs a graph and notes the milliseconds of every node that computes."""
+
+    def __init__(self, graph: fx.GraphModule) -> None:
+        super().__init__(graph)
+        self.calls: list[list[float]] = []
+
+    def run_node(self, n: fx.Node) -> Any:
+        start = time.perf_counter()
+        result = super().run_node(n)
+        if _computes(n):
+            self.calls[-1].append(1e3 * (time.perf_counter() - start))
+        return result
+
+
+def _computes(node: fx.Node) -> bool:
+    return node.op in ("call_module", "call_function", "call_method")
+
+
+def _inherit(names: list[str]) -> list[str]:
+    """Give each nameless node ("") the layer before it, and the first ones the first layer."""
+    last, result = next(name for name in names if name), []
+    for name in names:
+        last = name or last
+        result.append(last)
+    return result
+
+
+class OnnxRuntimeSession:
+    """ONNX Runtime on the processor with its default optimisations."""
+
+    def __init__(self, network: nn.Module, table: LayerTable, setting: Setting) -> None:
+        """Take a network in eval mode whose batch-norm is folded.
+
+        Raises:
+            ImportError: ONNX Runtime is not installed.
+        """
+        self._runtime = import_onnxruntime()
+        self._table, self._setting = table, setting
+        self._model = to_onnx(network, setting.input_shape, setting.batch)
+        self._session = self._load(self._options())
+        self._feed = {self._session.get_inputs()[0].name: setting.images()}
+        self._profiled: Any = None
+        self._folder: tempfile.TemporaryDirectory | None = None
+
+    def _options(self) -> Any:
+        return session_options(self._setting.threads)
+
+    def _load(self, options: Any) -> Any:
+        providers = ["CPUExecutionProvider"]
+        return self._runtime.InferenceSession(self._model, options, providers=providers)
+
+    def run(self) -> object:
+        """Call the network once."""
+        return self._session.run(None, self._feed)
+
+    def run_profiled(self) -> object:
+        """Call the network once in a second session that takes times."""
+        if self._profiled is None:
+            self._folder = tempfile.TemporaryDirectory()
+            options = self._options()
+            options.enable_profiling = True
+            options.profile_file_prefix = str(Path(self._folder.name, "profile"))
+            self._profiled = self._load(options)
+        return self._profiled.run(None, self._feed)
+
+    def node_times(self) -> tuple[list[str], np.ndarray]:
+        """Return the layer of each node of the optimised model, and ms (calls, nodes)."""
+        assert self._folder is not None, "run_profiled() comes first"
+        events = json.loads(Path(self._profiled.end_profiling()).read_text())
+        self._folder.cleanup()
+        calls = sum(event["name"] == "model_run" for event in events)
+        events = sorted((e for e in events if e["cat"] == "Node"), key=lambda event: event["ts"])
+        times = 1e-3 * np.array([event["dur"] for event in events]).reshape(calls, -1)
+        of = owners(self._model, self._table)
+        names = [
+            event["name"].removesuffix("_kernel_time").removesuffix("_nchwc")
+            for event in events[: times.shape[1]]
+        ]
+        return _inherit([of.get(name, "") for name in names]), times
+
+
+def session_options(threads: int | None = None) -> Any:
+    """Return ONNX Runtime's options for sessions of so many threads; None: as many as there are.
+
+    Once the process shares threads, all its sessions use them: ONNX Runtime allows no others.
+    """
+    options = import_onnxruntime().SessionOptions()
+    options.log_severity_level = 3
+    if _shared_pool() is not None:
+        options.use_per_session_threads = False
+    elif threads is not None:
+        options.intra_op_num_threads = threads
+    return options
+
+
+def import_onnxruntime(*others: str) -> Any:
+    """Return the module onnxruntime; ``others`` are what is needed beside it.
+
+    Raises:
+        ImportError: one of them is not installed.
+    """
+    try:
+        for name in ("onnx", *others):
+            import_module(name)
+        return import_module("onnxruntime")
+    except ImportError as error:
+        raise ImportError(
+            f"the runtime onnxruntime needs an extra ({error}): pip install 'prune-gym[onnx]', or "
+            "take the runtime torch"
+        ) from None
+
+
+def share_threads(runtime: str, threads: int) -> None:
+    """Let all sessions of this process use the same threads, where the runtime allows it.
+
+    A session's own threads go on spinning for tens of milliseconds after a call and slow down the
+    session that is called next, which spoils interleaved measurements.
+
+    Raises:
+        ValueError: the process shares another number of threads already.
+    """
+    if runtime != "onnxruntime":
+        return
+    if _shared_pool() not in (None, threads):
+        raise ValueError(
+            f"this process measures with {_shared_pool()} threads, and ONNX Runtime cannot change "
+            f"that: measure with {threads} in another process"
+        )
+    if _shared_pool() is None and threads > 1:
+        import_onnxruntime().set_global_thread_pool_sizes(threads, 1)
+        _POOL.append(threads)
+
+
+_POOL: list[int] = []  # threads of the process's shared pool, which can be made but once
+
+
+def _shared_pool() -> int | None:
+    return _POOL[0] if _POOL else None
+
+
+class Runtime(NamedTuple):
+    """A runtime: how it loads a network, and its version."""
+
+    load: Callable[[nn.Module, LayerTable, Setting], Session]
+    version: Callable[[], str]
+
+
+RUNTIMES: dict[str, Runtime] = {
+    "onnxruntime": Runtime(OnnxRuntimeSession, lambda: import_onnxruntime().__version__),
+    "torch": Runtime(TorchSession, lambda: torch.__version__),
+}
+
+
+def runtime_named(name: str) -> Runtime:
+    """Return a runtime by name.
+
+    Raises:
+        ValueError: no such runtime.
+    """
+    if name not in RUNTIMES:
+        raise ValueError(unknown("runtime", name, RUNTIMES))
+    return RUNTIMES[name]

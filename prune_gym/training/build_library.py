@@ -1,0 +1,112 @@
+"""Making a library of pruned networks: prune a little, retrain one epoch, keep the network."""
+
+import copy
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from torch import nn
+
+from prune_gym._utils.paths import write_atomically
+from prune_gym.compression.unstructured import keep_zeros, sparsify
+from prune_gym.datasets import Data
+from prune_gym.evaluation.evaluator import Evaluator, accuracy
+from prune_gym.evaluation.network_library import FORMAT, MANIFEST, read_manifest, read_network
+from prune_gym.models.weights_file import save_weights
+from prune_gym.training.checkpoint import delete_checkpoint
+from prune_gym.training.recipe import Recipe
+from prune_gym.training.training import train
+
+
+def build_library(
+    evaluator: Evaluator,
+    name: str,
+    folder: Path,
+    recipe: Recipe,
+    densities: Sequence[float],
+    console: Console,
+) -> None:
+    """Make one network per density, each from the one before; go on where it was interrupted.
+
+    Weights are pruned element-wise by magnitude, the same share of every layer (EMOMC's multi-step
+    pruning), and stay zero while the others are trained.
+
+    Args:
+        evaluator: of the trained network that is the start, with masks of one weight each.
+        name: of that network, for the manifest.
+        folder: for the files.
+        recipe: of the retraining after each step; its seed counts up from step to step.
+        densities: shares of weights kept, in (0, 1), falling.
+        console: where to say how it goes.
+
+    Raises:
+        ValueError: the folder holds a library made in another way, or the data are of a detector.
+    """
+    data = evaluator.data
+    if not isinstance(data, Data):
+        raise ValueError(f"{data.name} is for detectors; a library is of a classifier")
+    manifest = _begin(folder, evaluator, name, recipe, densities)
+    made = manifest["networks"]
+    for step, density in enumerate(densities):
+        if step < len(made):
+            continue
+        console.print(f"Density {density:g}: network {step + 1} of {len(densities)}")
+        network = copy.deepcopy(evaluator.network)
+        if made:
+            read_network(folder, made[-1], network)
+        shares = np.full(len(evaluator.table.weighted), density)
+        sparsify(network, evaluator.table, shares)
+        keep_zeros(network.requires_grad_(True))
+        checkpoint = folder / f".{density:g}.checkpoint"
+        train(network, data, replace(recipe, seed=recipe.seed + step), checkpoint)
+        made.append(_keep(network.cpu(), data, folder, density))
+        delete_checkpoint(checkpoint)
+        _write(folder, manifest)
+    console.print(f"Library of {len(made)} networks in {folder}", highlight=False, soft_wrap=True)
+
+
+def _begin(
+    folder: Path, evaluator: Evaluator, name: str, recipe: Recipe, densities: Sequence[float]
+) -> dict[str, Any]:
+    """Return the manifest to go on with: that of the folder, or a new one."""
+    wanted = {
+        "format": FORMAT,
+        "network": name,
+        "data": evaluator.data.name,
+        "start": evaluator.checksum,
+        "recipe": str(recipe),
+        "densities": [float(density) for density in densities],
+    }
+    if not (folder / MANIFEST).is_file():
+        manifest = wanted | {"networks": []}
+        _write(folder, manifest)
+        return manifest
+    manifest = read_manifest(folder)
+    changed = [key for key, value in wanted.items() if manifest.get(key) != value]
+    if changed:
+        raise ValueError(
+            f"{folder} holds a library made in another way (other {', '.join(changed)}); give the "
+            "same options, or another --out"
+        )
+    return manifest
+
+
+def _keep(network: nn.Module, data: Data, folder: Path, density: float) -> dict[str, Any]:
+    """Write a network's file and return its entry of the manifest."""
+    network.half().float()  # what the file holds is what is measured
+    with torch.inference_mode():
+        found = accuracy(network, data, data.search)
+    path = folder / f"{density:.3f}.safetensors"
+    save_weights(network, path, {"density": f"{density:g}"})
+    checksum = hashlib.sha256(path.read_bytes()).hexdigest()
+    return {"density": density, "file": path.name, "sha256": checksum, "search_accuracy": found}
+
+
+def _write(folder: Path, manifest: dict[str, Any]) -> None:
+    write_atomically(folder / MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())

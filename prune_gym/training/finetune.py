@@ -1,0 +1,162 @@
+"""Training the pruned network of a strategy on: what repair could not bring back."""
+
+import copy
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from prune_gym._utils.formatting import change, natural
+from prune_gym._utils.paths import write_atomically
+from prune_gym.compression.fold_batch_norm import fold_batch_norm
+from prune_gym.compression.unstructured import keep_zeros
+from prune_gym.datasets import Data
+from prune_gym.deployment.apply import environment_of, save_of
+from prune_gym.evaluation.evaluator import Evaluator
+from prune_gym.graph.configuration import Realised
+from prune_gym.search_space.strategy import load_strategy
+from prune_gym.training.history import History
+from prune_gym.training.recipe import Recipe
+from prune_gym.training.training import train
+
+
+@dataclass(frozen=True)
+class Finetuned:
+    """The networks of a finished fine-tuning, quantised where the strategy says bits.
+
+    Attributes:
+        best: after the epoch of the highest accuracy on the search split, in eval mode.
+        last: after the last epoch, in eval mode.
+        history: every epoch's figures, and which one was best.
+    """
+
+    best: nn.Module
+    last: nn.Module
+    history: History
+
+
+def finetune_candidate(
+    evaluator: Evaluator,
+    realised: Realised,
+    recipe: Recipe,
+    checkpoint: Path,
+    log: Path | None = None,
+) -> Finetuned:
+    """Train one strategy's repaired candidate on the training split.
+
+    Weights that the strategy set to zero stay zero. Bits come after training: the float network is
+    trained, then quantised as the search does it. The teacher, where the recipe distils, is the
+    original network.
+
+    Args:
+        evaluator: of the original network.
+        realised: what one strategy comes to.
+        recipe: how to train.
+        checkpoint: where training goes on after an interruption.
+        log: folder for TensorBoard's file.
+
+    Raises:
+        ValueError: the network is a detector; the checkpoint is damaged or of another training.
+    """
+    data = evaluator.data
+    if not isinstance(data, Data):
+        raise ValueError(f"fine-tuning is for classifiers, and {data.name} is for detectors")
+    floats = replace(realised, weight_bits=None, activation_bits=None)
+    network = evaluator.candidate(floats).requires_grad_(True)
+    keep_zeros(network)
+    teacher = None
+    if recipe.distillation:
+        teacher = fold_batch_norm(copy.deepcopy(evaluator.network), evaluator.table)
+    history = History(log)
+    try:
+        train(network, data, recipe, checkpoint, teacher=teacher, history=history)
+    finally:
+        history.close()
+    last = network.cpu()
+    best = copy.deepcopy(last)
+    best.load_state_dict(history.best)
+    best, last = (evaluator.quantised(each, realised) for each in (best, last))
+    return Finetuned(best, last, history)
+
+
+def finetune(strategy_file: Path, recipe: Recipe, out: Path, console: Console) -> None:
+    """Fine-tune a strategy's network and write it, with its figures, beside ``out``.
+
+    Written are ``out`` (the best weights), ``NAME-last.safetensors``, ``NAME.json`` (all figures)
+    and, while it trains, ``NAME.checkpoint`` and ``NAME.tensorboard/``. The same command goes on
+    from the checkpoint; after the end it only reports again.
+
+    Raises:
+        FileNotFoundError: no such strategy.
+        ValueError: not a strategy, or one of another network, or of a detector; the checkpoint is
+            damaged or of another training; ``NAME.json`` is there and not of a fine-tuning.
+    """
+    strategy = load_strategy(strategy_file)
+    _check_free(out.with_suffix(".json"))
+    env = environment_of(strategy)
+    evaluator, realised = env.evaluator, env.realise(strategy)
+    console.print(f"Fine-tuning {strategy_file} ({strategy.env_id})", highlight=False)
+    files = {kind: out.with_suffix(f".{kind}") for kind in ("checkpoint", "tensorboard", "json")}
+    tuned = finetune_candidate(
+        evaluator, realised, recipe, files["checkpoint"], files["tensorboard"]
+    )
+    last = out.with_name(f"{out.stem}-last{out.suffix}")
+    save_of(strategy, env, tuned.best, out)
+    save_of(strategy, env, tuned.last, last)
+    stages = {
+        "pruned, not trained": evaluator.candidate(realised),
+        f"best, epoch {tuned.history.best_epoch}": tuned.best,
+        f"last, epoch {recipe.epochs}": tuned.last,
+    }
+    splits = {"search": evaluator.data.search, "test": evaluator.data.test}
+    scores = {"original": {name: evaluator.original_score(each) for name, each in splits.items()}}
+    for stage, network in stages.items():
+        scores[stage] = {name: evaluator.score(network, each) for name, each in splits.items()}
+    content = {
+        "strategy": strategy.as_dict(),
+        "recipe": asdict(recipe),
+        "accuracy": scores,
+        "best_epoch": tuned.history.best_epoch,
+        "epochs": tuned.history.epochs,
+        "torch": torch.__version__,
+    }
+    write_atomically(files["json"], (json.dumps(content, indent=1) + "\n").encode())
+    console.print(_table(scores))
+    _, before, best, _ = (each["search"] for each in scores.values())
+    if best < before:
+        console.print(
+            "Training made it worse: a learning_rate that is too high, or images that do not bear "
+            "the shift of the recipe; `prune-gym apply` writes the network as it was before",
+            style="yellow",
+        )
+    console.print(f"Wrote {out}, {last} and {files['json']}", highlight=False, soft_wrap=True)
+
+
+def _check_free(figures: Path) -> None:
+    """Refuse to overwrite what no fine-tuning wrote: a strategy of that name, say."""
+    if not figures.is_file():
+        return
+    try:
+        content = json.loads(figures.read_text())
+    except ValueError:
+        content = None
+    if not isinstance(content, dict) or "best_epoch" not in content:
+        raise ValueError(
+            f"the figures would be written to {figures}, which holds something else: give --out "
+            "another name"
+        )
+
+
+def _table(scores: Mapping[str, Mapping[str, float]]) -> Table:
+    table = Table("accuracy", "search split", "test split", "change on the test split")
+    original = scores["original"]["test"]
+    for name, each in scores.items():
+        changed = change(original, each["test"], "accuracy")
+        cells = (natural(each[split], "accuracy") for split in ("search", "test"))
+        table.add_row(name, *cells, "" if name == "original" else changed)
+    return table

@@ -1,0 +1,189 @@
+"""Training a network: augmentation, cosine schedule, distillation, bfloat16, resume."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from prune_gym._utils.progress import progress_bar
+from prune_gym.compression.depthwise_gradients import fast_gradients
+from prune_gym.compression.precision import fast_forward
+from prune_gym.datasets import Data, Split
+from prune_gym.datasets.normalize import normalised
+from prune_gym.evaluation.evaluator import accuracy
+from prune_gym.training.checkpoint import Training, identity
+from prune_gym.training.history import History
+from prune_gym.training.recipe import Recipe
+
+
+def train(
+    network: nn.Module,
+    data: Data,
+    recipe: Recipe,
+    checkpoint: Path,
+    *,
+    teacher: nn.Module | None = None,
+    history: History | None = None,
+) -> nn.Module:
+    """Train ``network`` on ``data.train`` in place and return it, in eval mode.
+
+    A checkpoint is written after every epoch; where ``checkpoint`` exists, training goes on from
+    it to the same result as if it had not been interrupted.
+
+    Args:
+        network: what is trained.
+        data: what it is trained on; the search split chooses the best epoch.
+        recipe: how.
+        checkpoint: the file.
+        teacher: a network in eval mode whose answers are learned from, where the recipe distils.
+        history: gets every epoch's figures and the best weights.
+
+    Raises:
+        ValueError: the checkpoint is damaged or belongs to another training; a batch is larger
+            than the training split, or the recipe distils and there is no teacher.
+    """
+    _check(recipe, data, teacher)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    for each in filter(None, (network, teacher)):
+        each.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = torch.optim.SGD(
+        network.parameters(),
+        lr=recipe.learning_rate,
+        momentum=recipe.momentum,
+        nesterov=True,
+        weight_decay=recipe.weight_decay,
+    )
+    rng = np.random.Generator(np.random.PCG64(recipe.seed))
+    what = identity(network, network, data.name, recipe)
+    history = history or History()
+    training = Training(checkpoint, what, network, optimizer, rng, history)
+    steps, done = len(data.train) // recipe.batch_size, training.resume(device)
+    with progress_bar() as progress:
+        task = progress.add_task("training", total=steps * recipe.epochs, completed=steps * done)
+        for epoch in range(done, recipe.epochs):
+            progress.update(task, description=f"epoch {epoch + 1}/{recipe.epochs}")
+            started = time.perf_counter()
+            figures = _epoch(
+                network,
+                optimizer,
+                data,
+                recipe,
+                epoch,
+                rng,
+                teacher,
+                lambda: progress.advance(task),
+            )
+            top1 = accuracy(network, data, data.search)
+            seconds = time.perf_counter() - started
+            progress.console.print(
+                f"epoch {epoch + 1}/{recipe.epochs}  loss {figures['loss']:.4f}  "
+                f"search accuracy {top1:.4f}  {seconds:.0f} s",
+                highlight=False,
+            )
+            history.add({"search_accuracy": top1, **figures, "seconds": seconds}, network)
+            training.save(epoch + 1)
+    return network.eval()
+
+
+def _epoch(
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    data: Data,
+    recipe: Recipe,
+    epoch: int,
+    rng: np.random.Generator,
+    teacher: nn.Module | None,
+    advance: Callable[[], None],
+) -> dict[str, float]:
+    """Take every whole batch once; return the mean loss and the last learning rate."""
+    device = next(network.parameters()).device
+    network.train()
+    order, total, rate = rng.permutation(len(data.train)), 0.0, 0.0
+    steps = len(order) // recipe.batch_size
+    for step in range(steps):
+        rate = _learning_rate(recipe, epoch + step / steps)
+        chosen = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
+        images, labels = augmented_batch(data, data.train, chosen, rng, recipe.shift)
+        images, labels = images.to(device), labels.to(device)
+        total += _step(network, optimizer, images, labels, rate, recipe, teacher)
+        advance()
+    network.eval()
+    return {"loss": total / steps, "learning_rate": rate}
+
+
+def _check(recipe: Recipe, data: Data, teacher: nn.Module | None) -> None:
+    if recipe.batch_size > len(data.train):
+        raise ValueError(
+            f"a batch of {recipe.batch_size} is larger than the training split of "
+            f"{len(data.train)} images: give a smaller batch_size"
+        )
+    if recipe.distillation and teacher is None:
+        raise ValueError(f"the recipe distils ({recipe.distillation}): give a teacher")
+
+
+def augmented_batch(
+    data: Data, split: Split, chosen: np.ndarray, rng: np.random.Generator, shift: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return normalised images of a batch, shifted and mirrored at random, and their labels.
+
+    ``shift`` is the largest share of their height and width; they are mirrored if the data say so.
+    """
+    images = split.images[chosen]
+    height, width = images.shape[2:]
+    down, right = int(height * shift), int(width * shift)
+    padded = np.pad(images, ((0, 0), (0, 0), (down, down), (right, right)), mode="reflect")
+    n = np.arange(len(chosen))[:, None, None]
+    rows = rng.integers(2 * down + 1, size=(len(chosen), 1, 1)) + np.arange(height)[:, None]
+    columns = rng.integers(2 * right + 1, size=(len(chosen), 1, 1)) + np.arange(width)
+    if data.flip:
+        mirrored = rng.random((len(chosen), 1, 1)) < 0.5
+        columns = np.where(mirrored, columns[..., ::-1], columns)
+    cropped = np.moveaxis(padded.transpose(0, 2, 3, 1)[n, rows, columns], -1, 1)
+    return normalised(cropped, data), torch.from_numpy(split.labels[chosen])
+
+
+def _step(
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    rate: float,
+    recipe: Recipe,
+    teacher: nn.Module | None,
+) -> float:
+    """Make one step and return the loss before it."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    with fast_forward(images.device.type), fast_gradients(network):
+        logits = network(images).float()
+    loss = nn.functional.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
+    if teacher is not None and recipe.distillation:
+        with torch.no_grad(), fast_forward(images.device.type):
+            taught = teacher(images).float()
+        share = recipe.distillation
+        loss = (1 - share) * loss + share * divergence(logits, taught, recipe.temperature)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()
+    return float(loss.detach())
+
+
+def divergence(logits: torch.Tensor, taught: torch.Tensor, temperature: float) -> torch.Tensor:
+    """Return how far logits (N, classes) are from a teacher's: Kullback-Leibler, times T squared.
+
+    The factor keeps gradients as large as those of the labels at every temperature (Hinton, Vinyals
+    & Dean 2015, section 2).
+    """
+    ours, theirs = (torch.log_softmax(each / temperature, 1) for each in (logits, taught))
+    kl = nn.functional.kl_div(ours, theirs, reduction="batchmean", log_target=True)
+    return kl * temperature**2
+
+
+def _learning_rate(recipe: Recipe, epoch: float) -> float:
+    if epoch < recipe.warmup_epochs:
+        return recipe.learning_rate * (epoch + 0.01) / (recipe.warmup_epochs + 0.01)
+    share = (epoch - recipe.warmup_epochs) / (recipe.epochs - recipe.warmup_epochs)
+    return recipe.learning_rate * 0.5 * (1 + float(np.cos(np.pi * share)))
