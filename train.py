@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from prune_gym._utils.formatting import natural
+from prune_gym._utils.formatting import format_metric
 from prune_gym._utils.parallel import workers
 from prune_gym._utils.progress import progress_bar
 from prune_gym.agents import AGENTS, FAMILIES, TAKE_PRIORITIES, find_agent, takes_priorities
@@ -116,7 +116,9 @@ def _report(env: RecordRun, console: Console, seconds: float) -> None:
     table.add_column("strategy", no_wrap=True)
     for objective in objectives:
         table.add_column(objective.label, justify="right", no_wrap=True)
-    values = (natural(original[objective.metric], objective.metric) for objective in objectives)
+    values = (
+        format_metric(original[objective.metric], objective.metric) for objective in objectives
+    )
     table.add_row("original", *values, style="bold")
     for record in shown:
         name = f"front/{front.index(record):03d}.json"
@@ -138,7 +140,7 @@ def _report(env: RecordRun, console: Console, seconds: float) -> None:
 
 def _cell(objective: Objective, metrics: dict[str, Any], original: dict[str, float]) -> str:
     value = metrics[objective.metric]
-    shown = natural(value, objective.metric)
+    shown = format_metric(value, objective.metric)
     if objective.direction > 0:
         return shown
     return f"{shown} ({100 * value / original[objective.metric]:.0f} %)"

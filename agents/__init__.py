@@ -1,8 +1,8 @@
 """Agents by name: each one searches an environment for a number of episodes.
 
-An agent is a function ``search(env, settings)``; ``common`` has what several agents are made of. ``env`` has a vector reward and records what is evaluated; the agent plays
-``settings.episodes`` episodes on it. One's own need not be here: ``package.module:function`` names
-it.
+An agent is a function ``search(env, settings)``; ``common`` has what several agents are made of.
+``env`` has a vector reward and records what is evaluated; the agent plays ``settings.episodes``
+episodes on it. One's own need not be here: ``package.module:function`` names it.
 """
 
 from collections.abc import Callable

@@ -58,7 +58,7 @@ class ErrorReward(gym.Wrapper):
             ValueError: the cost is measured by the clock.
         """
         plan = self._core.plan
-        least, full = self._core.costs[cost](plan.realise(np.stack([plan.least, plan.full])))
+        least, full = self._core.costs[cost](plan.configure(np.stack([plan.least, plan.full])))
         limits = {cost: (least + share * (full - least)) / full}
         self._wall = Budgets(limits, self._core.costs, plan)
 
@@ -83,7 +83,7 @@ class ErrorReward(gym.Wrapper):
         decision = self._core.decisions[index]
         value = decision.nearest(action.item(), self._wall.allowed(self._values, index))
         self._values[index] = value
-        return np.array([decision.action_for(value)], dtype=np.float32)
+        return np.array([decision.encode(value)], dtype=np.float32)
 
 
 class EpisodeBuffer(ReplayBuffer):

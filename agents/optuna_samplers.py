@@ -65,7 +65,7 @@ def search_with(name: str) -> Callable[[gym.Env, Settings], None]:
             trial = study.ask(axes)
             pairs = zip(decisions, axes, strict=True)
             values = np.array([decision.options[trial.params[key]] for decision, key in pairs])
-            returns, _ = play(env, core.plan.actions_for(values))
+            returns, _ = play(env, core.plan.encode(values))
             study.tell(trial, returns.tolist())
 
     return search

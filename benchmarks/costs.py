@@ -12,7 +12,7 @@ from prune_gym.costs import build_costs
 from prune_gym.costs.energy import DATAFLOWS
 from prune_gym.costs.latency import load_latency_table
 from prune_gym.costs.size import CODINGS
-from prune_gym.graph.configuration import Realised
+from prune_gym.graph.configuration import Configuration
 from prune_gym.graph.trace import trace
 
 STRATEGIES = 100_000
@@ -24,7 +24,7 @@ def main() -> None:
     rng, shape = np.random.default_rng(0), (STRATEGIES, len(table.weighted))
     widths = rng.integers(1, table.full + 1, (STRATEGIES, len(table.full)))
     bits = [rng.integers(1, 9, shape) for _ in range(2)]
-    given = (Realised(widths), Realised(widths, rng.uniform(0.05, 1, shape), *bits))
+    given = (Configuration(widths), Configuration(widths, rng.uniform(0.05, 1, shape), *bits))
     latency = load_latency_table("reference-cpu")
     costs = build_costs(table, latency)
     costs |= {f"energy {d}": build_costs(table, None, dataflow=d)["energy"] for d in DATAFLOWS}
@@ -32,9 +32,9 @@ def main() -> None:
     print(f"{'cost':<16}{'widths':>10}{'all':>10}  seconds")
     for name, cost in costs.items():
         seconds = []
-        for realised in given:
+        for configuration in given:
             start = time.perf_counter()
-            cost(realised)
+            cost(configuration)
             seconds.append(time.perf_counter() - start)
         print(f"{name:<16}" + "".join(f"{each:>10.3f}" for each in seconds))
 

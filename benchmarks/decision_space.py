@@ -57,7 +57,7 @@ def accuracies(task: dict, rows: np.ndarray) -> list[float]:
     for row in rows:
         decided = zip(env.decisions, row, strict=True)
         plain = tuple(decision.as_plain_data(float(value)) for decision, value in decided)
-        found.append(env.evaluator.accuracy(env.realise(Strategy("", {}, plain, {}))))
+        found.append(env.evaluator.accuracy(env.configure(Strategy("", {}, plain, {}))))
     return found
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from prune_gym import models
 from prune_gym.costs.energy import Energy
 from prune_gym.costs.size import CODINGS, Size
-from prune_gym.graph.configuration import Realised
+from prune_gym.graph.configuration import Configuration
 from prune_gym.graph.layer_table import LayerTable
 from prune_gym.graph.trace import trace
 
@@ -38,7 +38,7 @@ def baseline(rows: tuple[tuple[float, float], ...]) -> tuple[float, float]:
     return low, high
 
 
-def variants(table: LayerTable) -> dict[str, Realised]:
+def variants(table: LayerTable) -> dict[str, Configuration]:
     """Return the networks that are compared."""
     full, layers = table.full[None], len(table.weighted)
     cut = full.copy()
@@ -46,14 +46,14 @@ def variants(table: LayerTable) -> dict[str, Realised]:
     zeroed = np.ones((1, layers))
     zeroed[0, list(HALVED)] = 0.5
 
-    def uniform(density: float, weight_bits: int, activation_bits: int) -> Realised:
+    def uniform(density: float, weight_bits: int, activation_bits: int) -> Configuration:
         bits = (np.full((1, layers), each) for each in (weight_bits, activation_bits))
-        return Realised(full, np.full((1, layers), density), *bits)
+        return Configuration(full, np.full((1, layers), density), *bits)
 
     return {
-        "full, float32": Realised(full),
-        "filters cut (Li 2017)": Realised(cut),
-        "filters zeroed": Realised(full, zeroed),
+        "full, float32": Configuration(full),
+        "filters cut (Li 2017)": Configuration(cut),
+        "filters zeroed": Configuration(full, zeroed),
         "density 0.5, 8/16 bits": uniform(0.5, 8, 16),
         "density 0.2, 8/16 bits": uniform(0.2, 8, 16),
         "density 0.2, 4/16 bits": uniform(0.2, 4, 16),
@@ -66,7 +66,7 @@ def main() -> None:
     """Print one table of energies and one of sizes."""
     network = models.build("vgg16", 10).eval()
     # The paper prunes element by element.
-    table = dataclasses.replace(trace(network, (3, 32, 32)), masked_together=1)
+    table = dataclasses.replace(trace(network, (3, 32, 32)), block_size=1)
     print("energy, mJ (x less); bits: weights/activations")
     print(f"{'':<26}" + "".join(f"{name:>16}" for name in ENERGY))
     intervals = [baseline(rows) for rows in ENERGY.values()]
@@ -75,17 +75,17 @@ def main() -> None:
         cells = (f"{rows[row][0]:.1f} ({rows[row][1]:.1f})" for rows in ENERGY.values())
         print(f"{'paper, ' + name:<26}" + "".join(f"{cell:>16}" for cell in cells))
     costs = [Energy(table, dataflow) for dataflow in ENERGY]
-    first = [float(cost(Realised(table.full[None]))[0]) for cost in costs]
-    for name, realised in variants(table).items():
-        found = [float(cost(realised)[0]) for cost in costs]
+    first = [float(cost(Configuration(table.full[None]))[0]) for cost in costs]
+    for name, configuration in variants(table).items():
+        found = [float(cost(configuration)[0]) for cost in costs]
         cells = (f"{mj:.2f} ({of / mj:.2f})" for mj, of in zip(found, first, strict=True))
         print(f"{name:<26}" + "".join(f"{cell:>16}" for cell in cells))
     print("\nsize, MB (x of dense)")
     print(f"{'':<26}" + "".join(f"{coding:>16}" for coding in CODINGS))
     cells = (f"{SIZE[coding]:.1f} ({SIZE[coding] / SIZE['dense']:.3f})" for coding in CODINGS)
     print(f"{'paper, Pruning Filters':<26}" + "".join(f"{cell:>16}" for cell in cells))
-    for name, realised in variants(table).items():
-        sizes = [float(Size(table, coding)(realised)[0]) / 1e6 for coding in CODINGS]
+    for name, configuration in variants(table).items():
+        sizes = [float(Size(table, coding)(configuration)[0]) / 1e6 for coding in CODINGS]
         cells = (f"{size:.2f} ({size / sizes[0]:.3f})" for size in sizes)
         print(f"{name:<26}" + "".join(f"{cell:>16}" for cell in cells))
 

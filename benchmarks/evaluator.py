@@ -34,8 +34,8 @@ import torch
 import prune_gym  # noqa: F401  (registers the ids)
 from prune_gym.compression.precision import bfloat16_is_fast
 from prune_gym.compression.surgery import cut, kept_positions
-from prune_gym.datasets.normalize import normalised
-from prune_gym.graph.configuration import Realised
+from prune_gym.datasets.normalize import normalize
+from prune_gym.graph.configuration import Configuration
 from prune_gym.graph.layer_table import Layer
 
 RATIOS = (1.0, 0.75, 0.5, 0.25)
@@ -83,7 +83,7 @@ def flops_per_image(table, widths: np.ndarray) -> tuple[float, float]:
 
 def parts(evaluator, widths: np.ndarray) -> tuple[float, float, float]:
     """Return the seconds of cut, repair and scoring of one candidate."""
-    kept, strategy = evaluator.kept(widths), Realised(widths[None])
+    kept, strategy = evaluator.kept(widths), Configuration(widths[None])
     cutting = seconds(lambda: cut(evaluator.network, evaluator.table, kept))
     start = time.perf_counter()
     candidate = evaluator.candidate(strategy)
@@ -179,11 +179,11 @@ def amc(env, strategies: int) -> None:
     """Print seconds per episode in AMC's manner and ours, for the same strategies."""
     evaluator, table = env.evaluator, env.evaluator.table
     search, rng = evaluator.data.search, np.random.default_rng(0)
-    images = normalised(search.images, evaluator.data).contiguous()
+    images = normalize(search.images, evaluator.data).contiguous()
     labels = torch.tensor(search.labels)
     half = np.maximum(table.full // 2, 1)
     random = [warm_up_widths(table.full, rng) for _ in range(strategies)]
-    evaluator.candidate(Realised(half[None]))  # makes what all candidates share
+    evaluator.candidate(Configuration(half[None]))  # makes what all candidates share
     theirs, ours = [], []
     for number, widths in enumerate([half, *random]):
         start = time.perf_counter()

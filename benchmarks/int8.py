@@ -17,21 +17,23 @@ from prune_gym.costs.energy import DATAFLOWS, Energy
 from prune_gym.costs.size import CODINGS, Size
 from prune_gym.deployment.apply import environment_of
 from prune_gym.evaluation.evaluator import Evaluator
-from prune_gym.graph.configuration import Realised
+from prune_gym.graph.configuration import Configuration
 from prune_gym.search_space.strategy import load_strategy
 
 
-def figures(evaluator: Evaluator, realised: Realised) -> dict[str, float]:
+def figures(evaluator: Evaluator, configuration: Configuration) -> dict[str, float]:
     """Return accuracies in %, energies in mJ and sizes in MB."""
-    network, data = evaluator.candidate(realised), evaluator.data
+    network, data = evaluator.candidate(configuration), evaluator.data
     found = {
         f"accuracy, {name} split, %": 100 * evaluator.score(network, split)
         for name, split in (("search", data.search), ("test", data.test))
     }
     for dataflow in DATAFLOWS:
-        found[f"energy, {dataflow}, mJ"] = float(Energy(evaluator.table, dataflow)(realised)[0])
+        found[f"energy, {dataflow}, mJ"] = float(
+            Energy(evaluator.table, dataflow)(configuration)[0]
+        )
     for coding in CODINGS:
-        found[f"size, {coding}, MB"] = float(Size(evaluator.table, coding)(realised)[0]) / 1e6
+        found[f"size, {coding}, MB"] = float(Size(evaluator.table, coding)(configuration)[0]) / 1e6
     return found
 
 
@@ -45,9 +47,9 @@ def main() -> None:
     strategy = load_strategy(options.strategy)
     small = environment_of(strategy)
     columns = (
-        figures(original.evaluator, Realised(original.evaluator.table.full[None])),
-        figures(small.evaluator, Realised(small.evaluator.table.full[None])),
-        figures(small.evaluator, small.realise(strategy)),
+        figures(original.evaluator, Configuration(original.evaluator.table.full[None])),
+        figures(small.evaluator, Configuration(small.evaluator.table.full[None])),
+        figures(small.evaluator, small.configure(strategy)),
     )
     print("| | original | pruned, fine-tuned | and quantised | factor |\n|---|---|---|---|---|")
     for name, before in columns[0].items():

@@ -46,7 +46,7 @@ def accuracies(env: gym.Env, bits: int) -> list[float]:
             {"kind": d.kind, "name": d.name, "value": bits if "bits" in d.kind else density}
             for d in decisions
         ]
-        actions = grid.realised(np.zeros(len(grid)), {"decisions": asked})
+        actions = grid.configuration(np.zeros(len(grid)), {"decisions": asked})
         found.append(play(env, actions)[1]["accuracy"])
     return found
 

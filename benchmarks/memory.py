@@ -26,7 +26,7 @@ from prune_gym import models
 from prune_gym.compression.fold_batch_norm import fold_batch_norm
 from prune_gym.compression.surgery import cut, first_channels
 from prune_gym.costs.memory import Memory
-from prune_gym.graph.configuration import Realised
+from prune_gym.graph.configuration import Configuration
 from prune_gym.graph.layer_table import LayerTable
 from prune_gym.graph.trace import trace
 from prune_gym.models.resnet import resnet56
@@ -115,8 +115,8 @@ def compare(name: str, count: int, batches: list[int]) -> None:
     for _ in range(count):
         widths = random_widths(table, rng)
         small = fold_batch_norm(cut(network, table, first_channels(table, widths)), table)
-        realised = Realised(widths[None])
-        weights, activations = cost.weights(realised)[0], cost.activations(realised)[0]
+        configuration = Configuration(widths[None])
+        weights, activations = cost.weights(configuration)[0], cost.activations(configuration)[0]
         expected = [weights + batch * activations for batch in batches]
         held = [torch_peak(in_place(small), torch.zeros(batch, *shape)) for batch in batches]
         rows.append([expected, held, *onnx_peaks(small, shape, batches)])

@@ -21,7 +21,7 @@ from prune_gym.compression.repair import REPAIRS
 from prune_gym.datasets import Data, Split
 from prune_gym.evaluation.evaluator import Evaluator
 from prune_gym.evaluation.task import make_evaluator
-from prune_gym.graph.configuration import Realised
+from prune_gym.graph.configuration import Configuration
 from prune_gym.models.resnet import resnet20, resnet56
 
 PUBLIC = {"ResNet-20": (resnet20, "resnet20-12fca82f.th")} | {
@@ -43,11 +43,13 @@ def load(name: str) -> tuple[nn.Module, Data, tuple[float, ...]]:
     return network, dataclasses.replace(cifar10, mean=mean, std=std), (0.8, 0.65, 0.5, 0.35)
 
 
-def strategy(evaluator: Evaluator, ratio: float) -> Realised:
+def strategy(evaluator: Evaluator, ratio: float) -> Configuration:
     """Return the widths at a keep ratio; groups of residual streams stay whole."""
     table = evaluator.table
     inner = [sum(member.dim == "out" for member in group.members) == 2 for group in table.groups]
-    return Realised(np.where(inner, np.round(ratio * table.full), table.full).astype(int)[None])
+    return Configuration(
+        np.where(inner, np.round(ratio * table.full), table.full).astype(int)[None]
+    )
 
 
 def measure(evaluator: Evaluator, ratio: float, split: Split) -> tuple[float, float]:

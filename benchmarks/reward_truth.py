@@ -35,13 +35,13 @@ SLOPE, NOISE = 0.6, 0.3  # in units of actions
 def draw(env: CompressionEnv, share: float, count: int, seed: int) -> np.ndarray:
     """Return the values of ``count`` strategies within the band, ``(count, decisions)``."""
     rng, found = np.random.default_rng(seed), []
-    full = env.plan.realise(env.plan.full[None])
+    full = env.plan.configure(env.plan.full[None])
     flops, depth = env.costs["flops"], np.linspace(-1, 1, len(env.decisions))
     while len(found) < count:
         wanted = rng.uniform(-1, 1) + rng.uniform(-SLOPE, SLOPE) * depth
         actions = np.clip(wanted + rng.normal(0, NOISE, len(depth)), -1, 1)
         values = env.plan.asked(actions)
-        left = float((flops(env.plan.realise(values[None])) / flops(full))[0])
+        left = float((flops(env.plan.configure(values[None])) / flops(full))[0])
         if BAND * share <= left <= share:
             found.append(values)
     return np.array(found)
@@ -57,12 +57,12 @@ def measure(options: argparse.Namespace, envs: dict[str, CompressionEnv]) -> lis
     recipe = replace(load_recipe(options.recipe), epochs=options.epochs)
     strategies = draw(env, options.flops, options.strategies, options.seed)
     for number, values in enumerate(strategies[len(rows) :], start=len(rows)):
-        realised = env.plan.realise(values[None])
+        configuration = env.plan.configure(values[None])
         row: dict[str, Any] = {"strategy": number, "epochs": options.epochs}
-        row["flops"] = float(env.costs["flops"](realised)[0])
-        row |= {repair: each.evaluator.accuracy(realised) for repair, each in envs.items()}
+        row["flops"] = float(env.costs["flops"](configuration)[0])
+        row |= {repair: each.evaluator.accuracy(configuration) for repair, each in envs.items()}
         checkpoint = file.with_name(f"{file.stem}-{number}.checkpoint")
-        network = finetune_candidate(env.evaluator, realised, recipe, checkpoint).last
+        network = finetune_candidate(env.evaluator, configuration, recipe, checkpoint).last
         data = env.evaluator.data
         row |= {f"tuned_{s}": accuracy(network, data, getattr(data, s)) for s in ("search", "test")}
         row["widths"] = " ".join(f"{value:g}" for value in values)

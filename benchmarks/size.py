@@ -25,7 +25,7 @@ BITS = 8
 def main() -> None:
     """Print one line per density."""
     network = models.pretrained("vgg16", "cifar10", 10)
-    table = dataclasses.replace(trace(network, (3, 32, 32)), masked_together=1)
+    table = dataclasses.replace(trace(network, (3, 32, 32)), block_size=1)
     network = fold_batch_norm(network, table)
     names = [table.layers[index].name for index in table.weighted]
     columns = ("reserved", "needed", "3 bits, padded", "coo", "entropy")

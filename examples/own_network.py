@@ -16,7 +16,7 @@ from torch import nn
 
 from prune_gym.compression.network_file import load_network, save_network
 from prune_gym.datasets import Data, Split
-from prune_gym.datasets.normalize import normalised
+from prune_gym.datasets.normalize import normalize
 from prune_gym.envs.compression_env import CompressionEnv
 from prune_gym.evaluation.evaluator import accuracy
 
@@ -72,7 +72,7 @@ def trained(data: Data, steps: int = 300) -> nn.Module:
     """Return the network, trained on the training split."""
     torch.manual_seed(0)
     network = SmallSqueezeNet(data.num_classes)
-    images, labels = normalised(data.train.images, data), torch.tensor(data.train.labels)
+    images, labels = normalize(data.train.images, data), torch.tensor(data.train.labels)
     optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
     for _ in range(steps):
         chosen = torch.randint(len(labels), (128,))
@@ -114,7 +114,7 @@ def main() -> None:
             path,
             name="SmallSqueezeNet",
             num_classes=10,
-            realised=env.unwrapped.realise(best["strategy"]),
+            configuration=env.unwrapped.configure(best["strategy"]),
             input_shape=(1, 8, 8),
         )
         loaded = load_network(path, build=SmallSqueezeNet)

@@ -12,14 +12,14 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from prune_gym._utils.formatting import change, natural
+from prune_gym._utils.formatting import format_change, format_metric
 from prune_gym._utils.paths import cache_home
 from prune_gym._utils.progress import progress_bar
 from prune_gym.compression.network_file import save_network
 from prune_gym.compression.verify import count_classes
 from prune_gym.datasets import Data
 from prune_gym.datasets.from_arrays import as_data
-from prune_gym.datasets.normalize import normalised
+from prune_gym.datasets.normalize import normalize
 from prune_gym.deployment.deployable import deployable
 from prune_gym.deployment.export import export
 from prune_gym.envs.compression_env import CompressionEnv
@@ -74,7 +74,7 @@ class Compressed:
             Path(path),
             name=type(self.env.evaluator.network).__name__,
             num_classes=data.num_classes,
-            realised=self.env.realise(self.strategy),
+            configuration=self.env.configure(self.strategy),
             input_shape=data.search.images.shape[1:],
         )
 
@@ -94,8 +94,8 @@ class Compressed:
         lines = [f"{'':<16}{'before':>12}{'after':>12}  change"]
         for metric in sorted(self.before, key=lambda name: not name.endswith("accuracy")):
             before, after = self.before[metric], self.after[metric]
-            cells = f"{natural(before, metric):>12}{natural(after, metric):>12}"
-            lines.append(f"{metric:<16}{cells}  {change(before, after, metric)}")
+            cells = f"{format_metric(before, metric):>12}{format_metric(after, metric):>12}"
+            lines.append(f"{metric:<16}{cells}  {format_change(before, after, metric)}")
         return "\n".join([*lines, f"non-dominated strategies found: {len(self.front)}"])
 
 
@@ -168,7 +168,7 @@ def compress(
             recipe = load_recipe("short", epochs=finetune_epochs, seed=seed)
             recipe = replace(recipe, batch_size=min(recipe.batch_size, len(data.train)))
             where = Path(folder, "checkpoint")
-            tuned = finetune_candidate(env.evaluator, env.realise(strategy), recipe, where).best
+            tuned = finetune_candidate(env.evaluator, env.configure(strategy), recipe, where).best
             found = max((tuned, found), key=lambda each: accuracy(each, data, data.search))
     before, after = env.original_metrics, dict(strategy.metrics)
     for metrics, each in ((before, env.evaluator.network), (after, found)):
@@ -184,7 +184,7 @@ def _fitting(data: Data, network: nn.Module) -> Data:
     Raises:
         ValueError: the network does not take the images, or has fewer outputs than classes.
     """
-    images = normalised(data.train.images[:2], data)
+    images = normalize(data.train.images[:2], data)
     try:
         outputs = network(images)
     except (RuntimeError, ValueError) as error:
@@ -206,7 +206,7 @@ def _check(evaluator: Evaluator) -> None:
     if found < data.chance + ABOVE_CHANCE * (1 - data.chance):
         raise ValueError(
             f"the network is right on {found:.1%} of {len(data.search)} images, little more than "
-            f"chance ({data.chance:.1%}): is it trained, and are the images normalised as in its "
+            f"chance ({data.chance:.1%}): is it trained, and are the images normalized as in its "
             "training? Give them as floats just as the network expects them (without outliers: "
             "they are put on 256 levels), or as a Data with mean and std"
         )

@@ -36,7 +36,7 @@ def require_names(argument: str, given: object) -> None:
         raise ValueError(f"{argument}: expected a sequence of names, such as [{given!r}]")
 
 
-class NotUnderstoodError(ValueError):
+class UnsupportedLayerError(ValueError):
     """A network has something whose channels cannot be followed."""
 
     def __init__(self, name: str, what: str) -> None:

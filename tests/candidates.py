@@ -10,10 +10,10 @@ from nets import ZOO, make
 
 from prune_gym import models
 from prune_gym.compression.fold_batch_norm import fold_batch_norm
-from prune_gym.compression.quantize import quantise
+from prune_gym.compression.quantize import quantize
 from prune_gym.compression.surgery import cut, first_channels
 from prune_gym.compression.unstructured import sparsify
-from prune_gym.graph.configuration import FLOAT_BITS, Realised
+from prune_gym.graph.configuration import FLOAT_BITS, Configuration
 from prune_gym.graph.residual_blocks import skip_blocks
 from prune_gym.graph.trace import trace
 from prune_gym.models.resnet import resnet56
@@ -24,16 +24,16 @@ BITS = (*range(1, 9), FLOAT_BITS)
 
 
 @functools.cache
-def network_and_table(name, masked_together=4):
+def network_and_table(name, block_size=4):
     """Return a network, its table and the side of its images."""
     net, side = (BIG[name]().eval(), 32) if name in BIG else (make(name), 8)
     table = trace(net, (3, side, side))
-    return net, dataclasses.replace(table, masked_together=masked_together), side
+    return net, dataclasses.replace(table, block_size=block_size), side
 
 
 def full(table, n=1):
     """Return the original network, n times."""
-    return Realised(np.tile(table.full, (n, 1)))
+    return Configuration(np.tile(table.full, (n, 1)))
 
 
 def rows(choices, n, width, dtype):
@@ -51,7 +51,7 @@ def strategies(draw, table, n=1, parts=("density", "bits", "blocks")):
     takes = {part: part in parts and draw(st.booleans()) for part in ("density", "bits", "blocks")}
     density = st.sampled_from((0.01, 0.1, 0.3, 0.5, 0.77, 1.0))
     bits = rows(st.sampled_from(BITS), n, layers, np.int64)
-    return Realised(
+    return Configuration(
         widths,
         draw(rows(density, n, layers, np.float64)) if takes["density"] else None,
         draw(bits) if takes["bits"] else None,
@@ -60,31 +60,31 @@ def strategies(draw, table, n=1, parts=("density", "bits", "blocks")):
     )
 
 
-def candidate(net, table, realised):
+def candidate(net, table, configuration):
     """Return the cut network of one strategy without its skipped blocks and pruned weights."""
-    small = cut(net, table, first_channels(table, realised.widths[0]))
-    return without_weights(without_blocks(small, table, realised), table, realised)
+    small = cut(net, table, first_channels(table, configuration.widths[0]))
+    return without_weights(without_blocks(small, table, configuration), table, configuration)
 
 
-def deployed(net, table, realised, images):
+def deployed(net, table, configuration, images):
     """Return the candidate with batch-norm folded and quantised."""
-    small = fold_batch_norm(cut(net, table, first_channels(table, realised.widths[0])), table)
-    small = without_weights(without_blocks(small, table, realised), table, realised)
-    if realised.weight_bits is not None:
-        bits = realised.weight_bits[0], realised.activation_bits[0]
-        quantise(small, table, *bits, images, table.nonzeros(realised)[0])
+    small = fold_batch_norm(cut(net, table, first_channels(table, configuration.widths[0])), table)
+    small = without_weights(without_blocks(small, table, configuration), table, configuration)
+    if configuration.weight_bits is not None:
+        bits = configuration.weight_bits[0], configuration.activation_bits[0]
+        quantize(small, table, *bits, images, table.nonzeros(configuration)[0])
     return small
 
 
-def without_blocks(net, table, realised):
-    if realised.blocks is None:
+def without_blocks(net, table, configuration):
+    if configuration.blocks is None:
         return net
-    kept = realised.blocks[0]
+    kept = configuration.blocks[0]
     return skip_blocks(net, [b for b, keep in zip(table.blocks, kept, strict=True) if not keep])
 
 
-def without_weights(net, table, realised):
-    return net if realised.density is None else sparsify(net, table, realised.density[0])
+def without_weights(net, table, configuration):
+    return net if configuration.density is None else sparsify(net, table, configuration.density[0])
 
 
 def nonzeros(net, table):

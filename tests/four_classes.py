@@ -6,7 +6,7 @@ from nets import Tiny
 from torch.nn import functional as F
 
 from prune_gym.datasets import Data, Split
-from prune_gym.datasets.normalize import normalised
+from prune_gym.datasets.normalize import normalize
 
 
 def four_classes(name, seed=0, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)):
@@ -28,7 +28,7 @@ def trained_on(data):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         net = Tiny()
-    images, labels = normalised(data.train.images, data), torch.tensor(data.train.labels)
+    images, labels = normalize(data.train.images, data), torch.tensor(data.train.labels)
     optimizer = torch.optim.Adam(net.parameters(), lr=3e-3)
     for step in range(80):
         batch = slice(64 * (step % 8), 64 * (step % 8 + 1))

@@ -11,12 +11,12 @@ from test_costs import vgg16_costs
 from test_latency import tiny_latency
 
 from prune_gym.costs import build_costs
-from prune_gym.graph.configuration import Realised
+from prune_gym.graph.configuration import Configuration
 from prune_gym.graph.trace import trace
-from prune_gym.search_space import Decision, Rules
+from prune_gym.search_space import Decision, SpaceOptions
 from prune_gym.search_space.budgets import Budgets
 from prune_gym.search_space.channels import widths as widths_to_choose
-from prune_gym.search_space.space import Plan
+from prune_gym.search_space.space import SearchSpace
 
 ACTIONS = st.floats(-1, 1, width=32)
 
@@ -25,12 +25,12 @@ def channel_plan(table, round_to, min_keep=0.125):
     """Return the plan that decides the channels of every group."""
     decisions = []
     for index, group in enumerate(table.groups):
-        options = widths_to_choose(group.size, Rules(min_keep, round_to))
+        options = widths_to_choose(group.size, SpaceOptions(min_keep, round_to))
         lost = 1 - options / group.size
         decisions.append(
             Decision("channels", group.name, group.size, options, options, (index,), 0, lost)
         )
-    return Plan(table, tuple(decisions))
+    return SearchSpace(table, tuple(decisions))
 
 
 def walk(budgets, plan, actions):
@@ -43,14 +43,14 @@ def walk(budgets, plan, actions):
     return values
 
 
-def assert_met(limits, costs, realised, full):
+def assert_met(limits, costs, configuration, full):
     for name, limit in limits.items():
         # Exactly, after rounding: no tolerance but that of a floating-point product.
-        assert costs[name](realised)[0] <= limit * costs[name](full)[0] * (1 + 1e-15)
+        assert costs[name](configuration)[0] <= limit * costs[name](full)[0] * (1 + 1e-15)
 
 
 def of(plan, values):
-    return plan.realise(np.atleast_2d(values))
+    return plan.configure(np.atleast_2d(values))
 
 
 @functools.cache
@@ -161,8 +161,8 @@ def test_budgets_that_exclude_each_other_are_refused():
         name = "latency"
         deterministic = True
 
-        def __call__(self, realised: Realised):
-            return 100.0 - realised.widths.sum(axis=1)
+        def __call__(self, configuration: Configuration):
+            return 100.0 - configuration.widths.sum(axis=1)
 
     costs = {**build_costs(table, None), "latency": Falling()}
     Budgets({"latency": 1.0}, costs, plan)
@@ -191,8 +191,8 @@ def test_the_environment_keeps_several_budgets():
         terminated = False
         while not terminated:
             *_, terminated, _, info = env.step(np.array([action], dtype=np.float32))
-        full = Realised(core.evaluator.table.full[None])
-        assert_met(limits, core.costs, core.realise(info["strategy"]), full)
+        full = Configuration(core.evaluator.table.full[None])
+        assert_met(limits, core.costs, core.configure(info["strategy"]), full)
         for cost in ("flops", "latency", "memory"):
             metric = core.costs[cost].metric
             assert info[metric] <= limits[cost] * core.costs[cost](full)[0]

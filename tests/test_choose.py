@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from prune_gym import cli
-from prune_gym._utils.formatting import natural
+from prune_gym._utils.formatting import format_metric
 from prune_gym.envs.compression_env import CompressionEnv
 from prune_gym.experiments.commands import next_commands
 from prune_gym.experiments.folder import RunFolder
@@ -214,4 +214,4 @@ def test_only_classifiers_are_trained_on():
     ],
 )
 def test_numbers_for_people(value, metric, printed):
-    assert natural(value, metric) == printed
+    assert format_metric(value, metric) == printed

@@ -13,7 +13,7 @@ from prune_gym import compress
 from prune_gym.compression.network_file import load_network
 from prune_gym.datasets import Data
 from prune_gym.datasets.from_arrays import as_data
-from prune_gym.datasets.normalize import normalised
+from prune_gym.datasets.normalize import normalize
 from prune_gym.evaluation.evaluator import accuracy
 
 
@@ -27,7 +27,7 @@ def network():
 @pytest.fixture(scope="module")
 def floats():
     """Images just as the network expects them, and labels, as tensors."""
-    images = normalised(splits().train.images, splits())
+    images = normalize(splits().train.images, splits())
     return images, torch.tensor(splits().train.labels)
 
 
@@ -117,8 +117,8 @@ def test_a_latency_budget_measures_the_layers_once(network, floats, tmp_path, mo
     pytest.importorskip("onnxruntime", reason="prune-gym[onnx] is not installed")
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(profile, "LATTICE_RUNS", 4)
-    monkeypatch.setattr(profile, "RANDOM_RUNS", 8)
+    monkeypatch.setattr(profile_network, "LATTICE_RUNS", 4)
+    monkeypatch.setattr(profile_network, "RANDOM_RUNS", 8)
     kwargs = {"budgets": {"latency": 1.0}, "evaluations": 2, "agent": "random-ratio"}
     found = compress(network, floats, **kwargs)
     assert 0 < found.after["latency_ms"] <= found.before["latency_ms"]
@@ -147,7 +147,7 @@ def test_data_are_split(floats):
 
 def test_float_images_reach_the_network_as_they_are(floats):
     data = as_data(floats)
-    found = torch.cat([normalised(p.images, data) for p in (data.train, data.search, data.test)])
+    found = torch.cat([normalize(p.images, data) for p in (data.train, data.search, data.test)])
     order = lambda images: images.flatten(1)[images.flatten(1).sum(1).argsort()]  # noqa: E731
     torch.testing.assert_close(order(found), order(floats[0]), atol=1e-4, rtol=0)
 
@@ -173,7 +173,7 @@ def test_bytes_are_scaled_to_one():
     assert (data.mean, data.std) == ((0.0,) * 3, (1.0,) * 3)
     last = as_data((images.transpose(0, 2, 3, 1), labels))
     assert np.array_equal(last.train.images, data.train.images)
-    assert normalised(images[:1], data).max() <= 1
+    assert normalize(images[:1], data).max() <= 1
 
 
 def test_own_data_are_taken_as_they_are():
@@ -237,7 +237,7 @@ def test_networks_that_do_not_fit_their_data(network, floats):
     wrong = copy.deepcopy(network)
     with torch.no_grad():
         wrong.classifier.weight.neg_()
-    with pytest.raises(ValueError, match="little more than chance .*normalised as in its training"):
+    with pytest.raises(ValueError, match="little more than chance .*normalized as in its training"):
         compress(wrong, floats)
     with pytest.raises(ValueError, match="expected a classifier"):
         compress(network.features, floats)

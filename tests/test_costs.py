@@ -13,17 +13,17 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from prune_gym.costs import COSTS, build_costs
 from prune_gym.costs.latency import load_latency_table
-from prune_gym.graph.configuration import Realised
+from prune_gym.graph.configuration import Configuration
 from prune_gym.graph.trace import trace
 
 
-def check_against_the_candidate(name, realised):
+def check_against_the_candidate(name, configuration):
     """Compare with a forward pass where no weight is pruned, else with the weights left."""
     net, table, side = network_and_table(name)
     costs = build_costs(table, None)
-    small = candidate(net, table, realised)
+    small = candidate(net, table, configuration)
     left = nonzeros(small, table)
-    if realised.density is None:
+    if configuration.density is None:
         with FlopCounterMode(display=False) as counter, torch.inference_mode():
             small(torch.zeros(1, 3, side, side))
         expected = counter.get_total_flops() / 2
@@ -32,9 +32,9 @@ def check_against_the_candidate(name, realised):
     modules = dict(small.named_modules())
     names = [table.layers[index].name for index in table.weighted]
     weights = sum(modules[name].weight.numel() for name in names if name in modules)
-    pruned = 0 if realised.density is None else weights - sum(left)
-    assert costs["flops"](realised)[0] == expected
-    assert costs["params"](realised)[0] == sum(p.numel() for p in small.parameters()) - pruned
+    pruned = 0 if configuration.density is None else weights - sum(left)
+    assert costs["flops"](configuration)[0] == expected
+    assert costs["params"](configuration)[0] == sum(p.numel() for p in small.parameters()) - pruned
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -83,7 +83,7 @@ def test_memory_by_hand():
     for a, b, c in [(12, 16, 16), (1, 1, 1), (12, 1, 5), (3, 16, 16)]:
         weights = 27 * a + 2 * a + 9 * a * b + 2 * b + 9 * b * c + 2 * c + 4 * c + 4
         live = [3 * 64 + a * 64, a * 64 + a * 16, (a + b) * 16, (b + c) * 16, c * 16 + c, c + 4]
-        assert memory(Realised(np.array([[a, b, c]])))[0] == 4 * (weights + max(live))
+        assert memory(Configuration(np.array([[a, b, c]])))[0] == 4 * (weights + max(live))
 
 
 def test_memory_of_a_residual_block_by_hand():
@@ -105,7 +105,7 @@ def test_memory_of_a_residual_block_by_hand():
     for stream, inner in [(4, 6), (1, 6), (4, 1)]:
         weights = 3 * stream + 2 * stream * inner + 64 * stream
         live = 64 * max(2 * stream + inner, 3 * stream, 3 + stream)
-        assert memory(Realised(np.array([[stream, inner]])))[0] == 4 * (weights + live)
+        assert memory(Configuration(np.array([[stream, inner]])))[0] == 4 * (weights + live)
 
 
 def peaks(net, tensors):
@@ -113,7 +113,7 @@ def peaks(net, tensors):
     table = trace(net.eval(), (3, 8, 8))
     costs = build_costs(table, None)
     for a in (1, 3, 4):
-        row = Realised(np.array([[a]]))
+        row = Configuration(np.array([[a]]))
         yield costs["memory"](row)[0], 4 * (costs["params"](row)[0] + 64 * tensors(a))
 
 
@@ -209,7 +209,7 @@ def test_a_mean_over_the_map_is_a_pool():
     for other in others:
         alike = [dataclasses.replace(layer, name="") for layer in other.layers]
         assert alike == [dataclasses.replace(layer, name="") for layer in one.layers]
-        rows = Realised(np.array([[1], [4]]))
+        rows = Configuration(np.array([[1], [4]]))
         for name, cost in build_costs(one, None).items():
             assert cost(rows).tolist() == build_costs(other, None)[name](rows).tolist()
 
@@ -223,13 +223,13 @@ def test_a_batch_costs_what_its_strategies_cost_one_by_one(name, data):
         table = network_and_table(name)[1]
         costs = build_costs(table, None)
     n = data.draw(st.integers(1, 5))
-    realised = data.draw(
+    configuration = data.draw(
         strategies(table, n, () if name == "vgg16" else ("density", "bits", "blocks"))
     )
     for cost in costs.values():
-        together = cost(realised)
+        together = cost(configuration)
         assert together.shape == (n,) and together.dtype == np.float64
-        assert together.tolist() == [cost(realised[row])[0] for row in range(n)]
+        assert together.tolist() == [cost(configuration[row])[0] for row in range(n)]
 
 
 @pytest.mark.parametrize("name", ["padded shortcut", "concat", "vgg16"])
@@ -265,12 +265,12 @@ def test_memory_with_bits_by_hand():
     vectors = 32 * (2 * (a + b + c) + 4)
     # the image 8 bits, conv(3 -> a) and its pool 6 bits, then 4, then 3 (also what is pooled)
     live = [3 * 64 * 8 + a * 64 * 6, a * 80 * 6, a * 16 * 6 + b * 16 * 4, b * 64 + c * 48]
-    realised = Realised(
+    configuration = Configuration(
         np.array([[a, b, c]]),
         weight_bits=np.array([[8, 4, 2, 1]]),
         activation_bits=np.array([[8, 6, 4, 3]]),
     )
-    assert memory(realised)[0] == (weights + vectors + max(live)) / 8
+    assert memory(configuration)[0] == (weights + vectors + max(live)) / 8
 
 
 def test_a_skipped_block_leaves_weights_and_memory_of_a_network_without_it():
@@ -287,10 +287,10 @@ def test_a_skipped_block_leaves_weights_and_memory_of_a_network_without_it():
 
     table = trace(Net(True).eval(), (3, 8, 8))
     without = trace(Net(False).eval(), (3, 8, 8))
-    skipped = Realised(np.array([[4, 9]]), blocks=np.array([[False]]))
+    skipped = Configuration(np.array([[4, 9]]), blocks=np.array([[False]]))
     costs, others = build_costs(table, None), build_costs(without, None)
     for name in ("flops", "params", "memory", "energy", "size"):
-        assert costs[name](skipped)[0] == others[name](Realised(np.array([[4]])))[0], name
+        assert costs[name](skipped)[0] == others[name](Configuration(np.array([[4]])))[0], name
         assert costs[name](skipped)[0] < costs[name](full(table))[0]
 
 
@@ -307,10 +307,10 @@ def test_bits_reach_what_activations_copy():
             return self.out(torch.cat([F.relu(x), F.silu(x), torch.tanh(x)], 1))
 
     bits = np.array([[8, 4]])
-    realised = Realised(np.array([[4]]), weight_bits=bits, activation_bits=bits)
+    configuration = Configuration(np.array([[4]]), weight_bits=bits, activation_bits=bits)
     weights = 3 * 4 * 8 + 12 * 64 * 4
     live = 2 * 12 * 64 * 4  # three copies and the concatenation; before it x and the copies
-    found = build_costs(trace(Net().eval(), (3, 8, 8)), None)["memory"](realised)[0]
+    found = build_costs(trace(Net().eval(), (3, 8, 8)), None)["memory"](configuration)[0]
     assert found == (weights + live) / 8
 
 
@@ -320,14 +320,14 @@ def test_bits_reach_what_activations_copy():
 def test_memory_of_bits_and_skipped_blocks_is_that_of_the_candidate(name, data):
     """What is left of the network is traced anew; its layers keep their bits."""
     net, table, side = network_and_table(name)
-    realised = data.draw(strategies(table, parts=("bits", "blocks")))
-    left = trace(candidate(net, table, realised), (3, side, side))
+    configuration = data.draw(strategies(table, parts=("bits", "blocks")))
+    left = trace(candidate(net, table, configuration), (3, side, side))
     names = [table.layers[index].name for index in table.weighted]
     at = [names.index(left.layers[index].name) for index in left.weighted]
-    bits = (realised.weight_bits, realised.activation_bits)
+    bits = (configuration.weight_bits, configuration.activation_bits)
     chosen = (None if each is None else each[:, at] for each in bits)
-    again = Realised(left.full[None], None, *chosen)
+    again = Configuration(left.full[None], None, *chosen)
     found, expected = (
-        build_costs(t, None)["memory"](r)[0] for t, r in ((table, realised), (left, again))
+        build_costs(t, None)["memory"](r)[0] for t, r in ((table, configuration), (left, again))
     )
     assert found == expected

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from prune_gym._utils.paths import data_home
 from prune_gym.compression.surgery import cut
 from prune_gym.costs import build_costs
-from prune_gym.graph.configuration import Realised
+from prune_gym.graph.configuration import Configuration
 from prune_gym.graph.residual_blocks import skip_blocks
 from prune_gym.graph.trace import trace
 from prune_gym.models.darknet.cfg import parse_cfg, write_cfg
@@ -148,11 +148,11 @@ def test_counts_are_the_papers(build, classes, gflops, params):
     network = build(classes).eval()
     table = trace(network, network.input_shape)
     costs = build_costs(table, None)
-    realised = Realised(table.full[None])
-    multiply_adds = float(costs["flops"](realised)[0])
+    configuration = Configuration(table.full[None])
+    multiply_adds = float(costs["flops"](configuration)[0])
     assert (2 * multiply_adds + 5 * batch_normed(table)) / 1e9 == pytest.approx(gflops, abs=6e-4)
     assert 2 * multiply_adds / 1e9 == pytest.approx(gflops, rel=0.006)
-    assert float(costs["params"](realised)[0]) / 1e6 == pytest.approx(params, abs=6e-4)
+    assert float(costs["params"](configuration)[0]) / 1e6 == pytest.approx(params, abs=6e-4)
 
 
 def test_yolov3_has_the_papers_blocks_and_prunable_convolutions():
@@ -239,12 +239,12 @@ def test_costs_are_those_of_the_cut_network(name):
         small = cut(network, table, kept)
         widths = np.array([[len(channels) for channels in kept]])
         costs, real = build_costs(table, None), trace(small, network.input_shape)
-        counted = float(costs["params"](Realised(widths))[0])
+        counted = float(costs["params"](Configuration(widths))[0])
         assert counted == sum(p.numel() for p in small.parameters())
         again = build_costs(real, None)
         for cost in ("flops", "memory"):
-            found = float(again[cost](Realised(real.full[None]))[0])
-            assert found == float(costs[cost](Realised(widths))[0])
+            found = float(again[cost](Configuration(real.full[None]))[0])
+            assert found == float(costs[cost](Configuration(widths))[0])
 
 
 def test_a_pruned_network_is_written_and_read_back(tmp_path):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from nets import make
 from torch import nn
 
-from prune_gym.compression.quantize import Quantised
+from prune_gym.compression.quantize import QuantizedLayer
 from prune_gym.compression.repair import REPAIRS
 from prune_gym.compression.unstructured import sparsify
 from prune_gym.envs.compression_env import CompressionEnv
@@ -129,11 +129,13 @@ def test_a_skipped_block_spends_no_further_decisions(whole):
     ("round_to", "reduced", "grouped"),
     [(4, [1, 2, 3], [1, 2]), (8, [2, 3], [2]), (1, [1, 2, 3], [1, 2])],
 )
-def test_a_multiple_of_all_the_channels_that_are_cut_alike(task, round_to, reduced, grouped):
+def test_a_multiple_of_all_the_channels_that_are_cut_alike(
+    task, round_to, repair_to_budget, grouped
+):
     """A channel of either stands for four, one in each group of the convolution."""
     env = CompressionEnv(**{**task, "network": make("grouped"), "round_to": round_to})
     options = {decision.name: decision.options.tolist() for decision in env.decisions}
-    assert (options["reduce.0"], options["grouped.0"]) == (reduced, grouped)
+    assert (options["reduce.0"], options["grouped.0"]) == (repair_to_budget, grouped)
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +165,7 @@ def test_strategies_of_nested_blocks_are_applied_and_settled(nested, seed):
     info = play(nested, seed=seed)[2][-1]
     assert nested.validate(info["strategy"]).reproduced
     values = nested.values_of(info["strategy"])
-    np.testing.assert_array_equal(nested.plan.settled(values[None])[0], values)
+    np.testing.assert_array_equal(nested.plan.canonicalise(values[None])[0], values)
 
 
 def test_a_skipped_block_is_gone_from_the_network(whole, task):
@@ -204,7 +206,7 @@ def test_bits_are_those_of_the_network(task):
     layers = {
         name: module
         for name, module in env.apply(info["strategy"]).named_modules()
-        if isinstance(module, Quantised)
+        if isinstance(module, QuantizedLayer)
     }
     for decision in info["strategy"]["decisions"]:
         bits = getattr(layers[decision["name"]], decision["kind"])
@@ -225,10 +227,10 @@ def test_granularity_counts_single_weights(task):
         assert info["params"] < env.original_metrics["params"]
 
 
-def sparse(task, masked_together, chance=0):
+def sparse(task, block_size, chance=0):
     """Return the task about a network at density 0.3, with ``chance`` more zeros in a layer."""
     table = CompressionEnv(**task).evaluator.table
-    table = dataclasses.replace(table, masked_together=masked_together)
+    table = dataclasses.replace(table, block_size=block_size)
     network = sparsify(make("residual"), table, np.full(len(table.weighted), 0.3))
     weight = network.get_submodule("back.0").weight
     for place in weight.nonzero()[:chance]:
@@ -237,9 +239,9 @@ def sparse(task, masked_together, chance=0):
 
 
 @pytest.mark.parametrize("masked_together", [1, 4])
-def test_what_is_zero_already_saves_nothing(task, masked_together):
+def test_what_is_zero_already_saves_nothing(task, block_size):
     before = CompressionEnv(**task, decide=("density",)).original_metrics["params"]
-    env = CompressionEnv(**sparse(task, masked_together), decide=("density",))
+    env = CompressionEnv(**sparse(task, block_size), decide=("density",))
     network = env.evaluator.network
     zeros = sum(int((m.weight == 0).sum()) for m in network.modules() if hasattr(m, "weight"))
     assert env.original_metrics["params"] == before - zeros < before
@@ -254,9 +256,9 @@ def test_what_is_zero_already_saves_nothing(task, masked_together):
 def test_a_zero_by_chance_does_not_end_the_masks(task):
     few, many = (CompressionEnv(**sparse(task, 4, chance)) for chance in (1, 100))
     whole = CompressionEnv(**sparse(task, 4))
-    assert few.evaluator.table.masked_together == 4
+    assert few.evaluator.table.block_size == 4
     assert few.original_metrics["params"] == whole.original_metrics["params"]
-    assert many.evaluator.table.masked_together == 1
+    assert many.evaluator.table.block_size == 1
 
 
 @pytest.mark.parametrize(

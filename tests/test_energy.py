@@ -14,7 +14,7 @@ from prune_gym.costs.energy import (
     _arithmetic,
     sharing,
 )
-from prune_gym.graph.configuration import Realised
+from prune_gym.graph.configuration import Configuration
 from prune_gym.graph.trace import trace
 
 
@@ -62,7 +62,7 @@ def test_accesses_by_hand(dataflow):
     inputs, weights, begun, visits = ACCESSES[dataflow]
     picojoules = ADDER_PJ * (506 + 23) * 2_400 + READ_PJ * 32 * (inputs + weights)
     picojoules += WRITE_PJ * 32 * begun + (READ_PJ + WRITE_PJ) * 32 * visits
-    found = Energy(table, dataflow)(Realised(table.full[None]))
+    found = Energy(table, dataflow)(Configuration(table.full[None]))
     assert found[0] == pytest.approx(1e-9 * picojoules, rel=1e-12)
 
 
@@ -71,7 +71,9 @@ def test_accesses_by_hand(dataflow):
 def test_the_groups_of_a_convolution_are_as_many_convolutions(inputs, outputs, groups, dataflow):
     together = one_layer(nn.Conv2d(inputs, outputs, 3, groups=groups))
     alone = one_layer(nn.Conv2d(inputs // groups, outputs // groups, 3))
-    all_of_it, one = (Energy(t, dataflow)(Realised(t.full[None]))[0] for t in (together, alone))
+    all_of_it, one = (
+        Energy(t, dataflow)(Configuration(t.full[None]))[0] for t in (together, alone)
+    )
     assert all_of_it == pytest.approx(groups * one, rel=1e-12)
 
 
@@ -123,16 +125,16 @@ def test_less_of_anything_costs_no_more(name, dataflow, data):
     shares = np.array(data.draw(st.lists(st.floats(0.01, 1), min_size=layers, max_size=layers)))
     parts = (more.widths, more.density, more.weight_bits, more.activation_bits, more.blocks)
     density = np.ones((1, layers)) if more.density is None else more.density
-    less = [Realised(parts[0], density * shares, *parts[2:])]
+    less = [Configuration(parts[0], density * shares, *parts[2:])]
     if more.weight_bits is not None:
         fewer = [np.where(b > 8, 8, np.maximum(b - 1, 1)) for b in parts[2:4]]
-        less.append(Realised(*parts[:2], fewer[0], parts[3], parts[4]))
-        less.append(Realised(*parts[:3], fewer[1], parts[4]))
+        less.append(Configuration(*parts[:2], fewer[0], parts[3], parts[4]))
+        less.append(Configuration(*parts[:3], fewer[1], parts[4]))
     if more.blocks is not None:
-        less.append(Realised(*parts[:4], np.zeros_like(more.blocks)))
+        less.append(Configuration(*parts[:4], np.zeros_like(more.blocks)))
     if more.density is None:
         widths = [data.draw(st.integers(1, int(width))) for width in more.widths[0]]
-        less.append(Realised(np.array([widths]), *parts[1:]))
+        less.append(Configuration(np.array([widths]), *parts[1:]))
     for each in less:
         assert cost(each)[0] <= cost(more)[0] * (1 + 1e-12)
 
@@ -148,8 +150,8 @@ def test_movement_falls_with_bits_and_density_as_the_paper_says(dataflow):
         """Subtract from a layer the same one whose weights have fewer bits to move."""
         column = np.full((1, 1), bits, dtype=np.int64)
         activations = np.full((1, 1), 32)
-        found = cost(Realised(table.full[None], density * one, column, activations))[0]
-        nonzeros = table.nonzeros(Realised(table.full[None], density * one))[0, 0]
+        found = cost(Configuration(table.full[None], density * one, column, activations))[0]
+        nonzeros = table.nonzeros(Configuration(table.full[None], density * one))[0, 0]
         operations = adders(bits, 32, 36) * nonzeros * 16 * ADDER_PJ * 1e-9
         return found - operations
 
@@ -162,7 +164,7 @@ def test_vgg16_is_near_the_paper():
     """Baselines derived from Table II (energy x improvement), within a tenth."""
     table = network_and_table("vgg16")[1]
     for dataflow, paper in {"X:Y": 23.1, "CI:CO": 21.0, "FX:FY": 23.8, "X:FX": 22.8}.items():
-        assert Energy(table, dataflow)(Realised(table.full[None]))[0] == pytest.approx(
+        assert Energy(table, dataflow)(Configuration(table.full[None]))[0] == pytest.approx(
             paper, rel=0.1
         )
 

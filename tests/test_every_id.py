@@ -17,7 +17,7 @@ from torch import nn
 
 import prune_gym
 from envs_registry import ENVS, VERSION
-from prune_gym.compression.quantize import Quantised
+from prune_gym.compression.quantize import QuantizedLayer
 from prune_gym.datasets import Split
 from prune_gym.evaluation import task
 
@@ -94,10 +94,12 @@ def test_an_episode(env_id):
 def check_the_candidate(core, info):
     """The costs are those of the network that the strategy yields."""
     candidate = core.apply(info["strategy"])
-    modules = [m for m in candidate.modules() if isinstance(m, nn.Conv2d | nn.Linear | Quantised)]
+    modules = [
+        m for m in candidate.modules() if isinstance(m, nn.Conv2d | nn.Linear | QuantizedLayer)
+    ]
     nonzero = sum(int(m.weight.count_nonzero()) for m in modules)
-    kept = core.evaluator.table.nonzeros(core.realise(info["strategy"])).sum()
-    if any(isinstance(module, Quantised) for module in modules):
+    kept = core.evaluator.table.nonzeros(core.configure(info["strategy"])).sum()
+    if any(isinstance(module, QuantizedLayer) for module in modules):
         assert nonzero <= kept  # few bits round small weights to zero
         return
     originally = (m.weight for m in core.evaluator.network.modules() if hasattr(m, "weight"))

@@ -15,8 +15,8 @@ from named import save_strategy, splits
 from prune_gym import models
 from prune_gym._utils.paths import write_atomically
 from prune_gym.cli import main
-from prune_gym.compression.quantize import Quantised
-from prune_gym.datasets.normalize import normalised
+from prune_gym.compression.quantize import QuantizedLayer
+from prune_gym.datasets.normalize import normalize
 from prune_gym.deployment.before_after import measure
 from prune_gym.deployment.deployable import folded, load_deployable
 from prune_gym.deployment.export import FORMATS, compare
@@ -34,13 +34,13 @@ def strategy(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def quantised(tmp_path_factory):
+def quantized(tmp_path_factory):
     file = tmp_path_factory.mktemp("export") / "bits.json"
     return save_strategy(file, 0.5, decide=("channels", "weight_bits", "activation_bits"))
 
 
 def images(count=32):
-    return normalised(splits().test.images[:count], splits()).contiguous()
+    return normalize(splits().test.images[:count], splits()).contiguous()
 
 
 def expected(file):
@@ -106,28 +106,28 @@ def test_int8(strategy, tmp_path, capsys):
     assert onnx.TensorProto.INT8 in kinds
 
 
-def test_a_strategy_with_bits_becomes_int8(quantised, tmp_path, capsys):
+def test_a_strategy_with_bits_becomes_int8(quantized, tmp_path, capsys):
     out = tmp_path / "bits.onnx"
-    assert main(["export", str(quantised), "--out", str(out)]) == 0
+    assert main(["export", str(quantized), "--out", str(out)]) == 0
     assert "int8" in capsys.readouterr().out
-    same = run_onnx(out, images()).argmax(1) == expected(quantised).argmax(1)
+    same = run_onnx(out, images()).argmax(1) == expected(quantized).argmax(1)
     assert same.mean() > 0.8
 
 
 @pytest.mark.parametrize("form", ["torch", "torchscript"])
-def test_int8_is_for_onnx_alone(form, strategy, quantised, capsys):
+def test_int8_is_for_onnx_alone(form, strategy, quantized, capsys):
     assert main(["export", str(strategy), "--format", form, "--int8"]) == 2
     assert "leave --int8 out" in capsys.readouterr().err
-    assert main(["export", str(quantised), "--format", form]) == 2
+    assert main(["export", str(quantized), "--format", form]) == 2
     assert "the strategy says bits" in capsys.readouterr().err
 
 
-def test_folding_a_quantised_network_keeps_its_weights(quantised):
-    given = load_deployable(quantised)
+def test_folding_a_quantised_network_keeps_its_weights(quantized):
+    given = load_deployable(quantized)
     network = folded(given.network, given.input_shape)
-    assert not any(isinstance(module, Quantised) for module in network.modules())
+    assert not any(isinstance(module, QuantizedLayer) for module in network.modules())
     for name, module in given.network.named_modules():
-        if isinstance(module, Quantised):
+        if isinstance(module, QuantizedLayer):
             scale = module.scale.view(-1, *(1,) * (module.weight.ndim - 1))
             torch.testing.assert_close(network.get_submodule(name).weight, module.weight * scale)
 

@@ -10,8 +10,8 @@ from torch import nn
 
 from prune_gym.cli import main
 from prune_gym.compression.network_file import load_network
-from prune_gym.compression.quantize import Quantised
-from prune_gym.datasets.normalize import normalised
+from prune_gym.compression.quantize import QuantizedLayer
+from prune_gym.datasets.normalize import normalize
 from prune_gym.envs.compression_env import CompressionEnv
 from prune_gym.evaluation.evaluator import accuracy
 from prune_gym.experiments.folder import RunFolder
@@ -29,7 +29,7 @@ RECIPE = Recipe(epochs=4, learning_rate=0.02, batch_size=32, warmup_epochs=0.5, 
 def candidate(env, action=-0.6):
     """Return what a strategy of narrow layers comes to."""
     _, _, infos = play(env, constant(action))
-    return env.realise(infos[-1]["strategy"])
+    return env.configure(infos[-1]["strategy"])
 
 
 def weights(network):
@@ -117,7 +117,7 @@ def test_bits_come_after_training(tiny_task, tmp_path):
     env = CompressionEnv(**tiny_task, decide=("weight_bits", "activation_bits"))
     made = candidate(env, action=-0.2)
     tuned = finetune_candidate(env.evaluator, made, RECIPE, tmp_path / "checkpoint").best
-    layers = [module for module in tuned.modules() if isinstance(module, Quantised)]
+    layers = [module for module in tuned.modules() if isinstance(module, QuantizedLayer)]
     assert [each.weight_bits for each in layers] == made.weight_bits[0].tolist()
     assert torch.equal(layers[0].weight, layers[0].weight.round())
     data = env.evaluator.data
@@ -131,7 +131,7 @@ def test_distillation_learns_the_teachers_answers(tiny_data, tiny_net, tmp_path)
         teacher.classifier.bias.copy_(teacher.classifier.bias.roll(1, 0))
     recipe = dataclasses.replace(RECIPE, distillation=1.0, epochs=8)
     train(student, tiny_data, recipe, tmp_path / "checkpoint", teacher=teacher)
-    images = normalised(tiny_data.test.images, tiny_data)
+    images = normalize(tiny_data.test.images, tiny_data)
     with torch.inference_mode():
         ours, theirs = (each(images).argmax(1) for each in (student, teacher))
     assert (ours == theirs).float().mean() > 0.7

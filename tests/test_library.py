@@ -25,7 +25,7 @@ QUIET = Console(quiet=True)
 
 @pytest.fixture(scope="module")
 def evaluator(tiny_net, tiny_data):
-    return make_evaluator(tiny_net, tiny_data, "none", masked_together=1)
+    return make_evaluator(tiny_net, tiny_data, "none", block_size=1)
 
 
 def build(evaluator, folder, densities=DENSITIES, recipe=RECIPE):
@@ -117,7 +117,7 @@ def test_candidates_start_from_the_library(task, folder):
     assert found["size_bytes"] == without["size_bytes"]
     assert found["accuracy"] > without["accuracy"] + 0.05
     assert env.validate(json.loads(json.dumps(found["strategy"]))).reproduced
-    counted = env.costs["params"](env.realise(found["strategy"]))[0]
+    counted = env.costs["params"](env.configure(found["strategy"]))[0]
     candidate = env.apply(found["strategy"])
     weights = sum(int(p.count_nonzero()) for n, p in candidate.named_parameters() if "weight" in n)
     assert weights <= counted  # biases and batch-norm are counted too
@@ -128,7 +128,7 @@ def test_environments_share_the_memo_and_survive_pickling(task, folder):
     accuracy = play(env, constant(-0.5))[2][-1]["accuracy"]
     again = pickle.loads(pickle.dumps(env))
     assert again.evaluator.accuracy(
-        again.realise(play(env, constant(-0.5))[2][-1]["strategy"])
+        again.configure(play(env, constant(-0.5))[2][-1]["strategy"])
     ) == (accuracy)
     assert play(again, constant(-0.5))[2][-1]["accuracy"] == accuracy
 

@@ -17,7 +17,7 @@ from prune_gym.compression.network_file import load_network, save_network
 from prune_gym.compression.surgery import cut, first_channels
 from prune_gym.costs import build_costs
 from prune_gym.evaluation.evaluator import accuracy
-from prune_gym.graph.configuration import Realised
+from prune_gym.graph.configuration import Configuration
 from prune_gym.graph.trace import trace
 from prune_gym.models import public_weights
 from prune_gym.models.public_weights import PUBLIC, PublicWeights, load_public
@@ -49,7 +49,7 @@ def network_of(name):
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_the_published_figures(name):
     table = trace(network_of(name), models.NETWORKS[name].input_shape)
-    costs, full = build_costs(table, None), Realised(table.full[None])
+    costs, full = build_costs(table, None), Configuration(table.full[None])
     found = costs["flops"](full)[0], costs["params"](full)[0], len(table.groups), len(table.blocks)
     assert found == PUBLISHED[name]
 
@@ -68,9 +68,11 @@ def test_after_random_strategies(name, data):
         logits = candidate(images)
     classes = 1000 if models.NETWORKS[name].input_shape[1] == 224 else 10
     assert logits.shape == (2, classes) and torch.isfinite(logits).all()
-    costs, realised = build_costs(table, None), Realised(widths[None])
-    assert costs["flops"](realised)[0] == counter.get_total_flops() / 4  # two images, two per add
-    assert costs["params"](realised)[0] == sum(p.numel() for p in candidate.parameters())
+    costs, configuration = build_costs(table, None), Configuration(widths[None])
+    assert (
+        costs["flops"](configuration)[0] == counter.get_total_flops() / 4
+    )  # two images, two per add
+    assert costs["params"](configuration)[0] == sum(p.numel() for p in candidate.parameters())
 
 
 @functools.cache
@@ -112,7 +114,9 @@ def test_a_pruned_padded_network_is_saved_and_loaded(seed, tmp_path):
     kept = [np.sort(rng.permutation(full)[:width]) for full, width in chosen]
     small = cut(net, table, kept)
     path = tmp_path / "small.safetensors"
-    save_network(small, path, name="resnet20", num_classes=10, realised=Realised(widths[None]))
+    save_network(
+        small, path, name="resnet20", num_classes=10, configuration=Configuration(widths[None])
+    )
     loaded, images = load_network(path), torch.randn(2, 3, 32, 32)
     with torch.inference_mode():
         assert torch.equal(loaded(images), small(images))
@@ -140,14 +144,14 @@ def test_public_weights_have_their_accuracy(cifar, name, images, measured):
     public_file(PUBLIC[name, "cifar10"].file)
     net = models.pretrained(name, "cifar10", 10)
     part = datasets.Split(cifar.test.images[:images], cifar.test.labels[:images])
-    data = models.normalised_for(name, cifar)
+    data = models.normalized_for(name, cifar)
     assert data.std == (0.229, 0.224, 0.225) and data.search is cifar.search
     assert abs(accuracy(net, data, part) - measured) < 0.02
 
 
 def test_shipped_weights_keep_the_normalisation_of_their_data():
     data = datasets.load("digits")
-    assert models.normalised_for("resnet20", data) is data
+    assert models.normalized_for("resnet20", data) is data
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from conftest import constant, play
 
 from prune_gym.envs.compression_env import CompressionEnv
 from prune_gym.evaluation.task import make_evaluator
-from prune_gym.graph.configuration import Realised
+from prune_gym.graph.configuration import Configuration
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def evaluator(cache, tiny_net, tiny_data):
 
 def test_what_changes_nothing_scores_as_the_original():
     env = gym.make("ChannelPrune-ResNet20-v0").unwrapped
-    evaluator, full = env.evaluator, env.plan.realise(env.plan.full[None])
+    evaluator, full = env.evaluator, env.plan.configure(env.plan.full[None])
     measured = evaluator.score(evaluator.candidate(full), evaluator.data.search)
     kept = evaluator.accuracy(full)  # perhaps by another number of threads
     assert env.original_metrics["accuracy"] == kept > 0.9
@@ -42,7 +42,7 @@ def test_an_episode_that_changes_nothing(decide, cache, tiny_task):
     env = CompressionEnv(**tiny_task, decide=(decide,))
     info = play(env, constant(1.0))[2][-1]
     evaluator = env.evaluator
-    candidate = evaluator.candidate(env.realise(info["strategy"]))
+    candidate = evaluator.candidate(env.configure(info["strategy"]))
     assert info["accuracy"] == evaluator.score(candidate, evaluator.data.search)
     assert len(scores_in(cache)) == 1
     assert play(env, constant(-1.0))[2][-1]["accuracy"] < info["accuracy"]
@@ -54,7 +54,7 @@ def test_it_is_read_again(evaluator, cache, tiny_net, tiny_data):
     np.savez(file, score=np.array(0.125))
     again = make_evaluator(tiny_net, tiny_data, "merge")
     assert again.original_score(tiny_data.test) == 0.125
-    assert again.accuracy(Realised(again.table.full[None])) > 0.9  # the search split's
+    assert again.accuracy(Configuration(again.table.full[None])) > 0.9  # the search split's
 
 
 def test_a_damaged_file_is_replaced(evaluator, cache, tiny_data):

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations, prune
 
-from prune_gym.compression.quantize import quantise
+from prune_gym.compression.quantize import quantize
 from prune_gym.envs.compression_env import CompressionEnv
 from prune_gym.evaluation.task import make_evaluator
 from prune_gym.graph.trace import trace
@@ -72,11 +72,11 @@ def test_networks_that_can_be_cut(forward, more):
     env = CompressionEnv(Net(forward, **more), DATA, latency=None, round_to=1, repair="none")
     values = np.array([decision.options[0] for decision in env.decisions])
     assert len(values) and (values < 8).all()
-    realised = env.plan.realise(values[None])
-    candidate = env.evaluator.candidate(realised)
+    configuration = env.plan.configure(values[None])
+    candidate = env.evaluator.candidate(configuration)
     parameters = sum(parameter.numel() for parameter in candidate.parameters())
-    assert parameters == env.costs["params"](realised)[0]
-    full = env.evaluator.candidate(env.plan.realise(env.plan.full[None]))
+    assert parameters == env.costs["params"](configuration)[0]
+    full = env.evaluator.candidate(env.plan.configure(env.plan.full[None]))
     images = env.evaluator.images[:4]
     torch.testing.assert_close(full(images), env.evaluator.network(images))
 
@@ -162,7 +162,7 @@ def test_zeros_one_by_one_are_kept_as_they_are():
     with torch.no_grad():
         network.two.weight.mul_(torch.rand_like(network.two.weight) > 0.8)
     env = CompressionEnv(network, DATA, latency=None, round_to=1)
-    full = env.evaluator.candidate(env.plan.realise(env.plan.full[None]))
+    full = env.evaluator.candidate(env.plan.configure(env.plan.full[None]))
     assert torch.equal(full.two.weight, network.two.weight)
     expected = sum(int((p != 0).sum()) for p in network.parameters())
     assert env.original_metrics["params"] == expected
@@ -175,7 +175,7 @@ def test_quantised_layers_pad_as_theirs_did(mode):
     table, images = trace(network, (3, 6, 6)), torch.randn(4, 3, 6, 6)
     with torch.inference_mode():
         expected = network(images)
-        found = quantise(network, table, np.array([8]), np.array([8]), images)
+        found = quantize(network, table, np.array([8]), np.array([8]), images)
         assert (found(images) - expected).abs().max() < 0.02 * expected.abs().max()
         again = found[0].as_float()(images).flatten(1)
         assert (again - expected).abs().max() < 0.02 * expected.abs().max()

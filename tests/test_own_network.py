@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from prune_gym.compression.calibration import calibrate
 from prune_gym.envs.compression_env import CompressionEnv
 from prune_gym.evaluation.task import make_evaluator
-from prune_gym.graph.configuration import Realised
+from prune_gym.graph.configuration import Configuration
 from prune_gym.graph.trace import trace
 
 
@@ -36,7 +36,7 @@ def own():
 def test_an_evaluator_leaves_ones_own_network_as_it_was(own, tiny_data):
     before = state_of(own)
     evaluator = make_evaluator(own, tiny_data, "merge+batch_norm")
-    evaluator.accuracy(Realised(evaluator.table.full[None] // 2))
+    evaluator.accuracy(Configuration(evaluator.table.full[None] // 2))
     assert state_of(own) == before
 
 
@@ -52,7 +52,7 @@ def test_an_environment_leaves_ones_own_network_as_it_was(own, tiny_data):
 
 def test_training_ones_own_network_on_changes_no_evaluator(own, tiny_data):
     evaluator = make_evaluator(own, tiny_data, "none")
-    full = Realised(evaluator.table.full[None])
+    full = Configuration(evaluator.table.full[None])
     before = evaluator.score(evaluator.candidate(full), tiny_data.search)
     with torch.no_grad():
         own.out.weight.zero_()

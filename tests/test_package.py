@@ -41,7 +41,7 @@ def test_what_is_imported_is_declared_and_nothing_else_is():
 
 def test_the_wheel_takes_every_package_and_every_file_in_one():
     setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-    assert set(setuptools["packages"]["find"]["include"]) == {"agents*", "prune_gym*"}
+    assert set(setuptools["packages"]["find"]["include"]) == {"prune_gym*"}
     files = [f for top in ("prune_gym", "agents") for f in (ROOT / top).rglob("[!.]*")]
     modules = {file for file in files if file.suffix == ".py"}
     assert all((file.parent / "__init__.py").is_file() for file in modules)

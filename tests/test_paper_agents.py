@@ -60,7 +60,7 @@ class Watched(gym.Wrapper):
         result = self.env.step(action)
         if result[2]:
             blank = np.zeros(len(self._grid))
-            self.finished.append(self._grid.realised(blank, result[4]["strategy"]))
+            self.finished.append(self._grid.configuration(blank, result[4]["strategy"]))
         return result
 
 
@@ -159,7 +159,7 @@ def test_a_genome_becomes_what_the_budgets_made_of_it(tiny_task):
             for each, gene in zip(env.decisions, genome, strict=True)
         ]
         assert (
-            env.costs["flops"](env.plan.realise(np.array([values])))[0]
+            env.costs["flops"](env.plan.configure(np.array([values])))[0]
             <= 0.4 * (env.original_metrics["flops"])
         )
     assert len(grid) == 3
@@ -313,10 +313,10 @@ def chain(tmp_path, monkeypatch):
 def test_two_stages_from_one_command(chain, tmp_path, capsys):
     run = tmp_path / "run"
     assert main(chain) == 0
-    pruned, quantised = (load_strategy(run / f"{name}.json") for name in ("pruned", "quantised"))
+    pruned, quantized = (load_strategy(run / f"{name}.json") for name in ("pruned", "quantised"))
     assert pruned.env_id == "TwoStagePrune-VGG16-v0"
-    assert {d["kind"] for d in quantised.decisions} == {"weight_bits", "activation_bits"}
-    assert quantised.env_kwargs["network"] == str(run / "pruned.safetensors")
+    assert {d["kind"] for d in quantized.decisions} == {"weight_bits", "activation_bits"}
+    assert quantized.env_kwargs["network"] == str(run / "pruned.safetensors")
     assert "Pruned, then quantised" in capsys.readouterr().out
     files = ("pruned.safetensors", "quantised.safetensors")
     before = [load_file(run / name) for name in files]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from nets import Tiny
 
-from prune_gym.datasets.normalize import normalised
+from prune_gym.datasets.normalize import normalize
 from prune_gym.evaluation.evaluator import accuracy
 from prune_gym.training import training
 from prune_gym.training.checkpoint import delete_checkpoint
@@ -153,7 +153,7 @@ def batch_of(data, chosen, rng, shift):
 def test_images_stay_where_they_are_without_a_shift(tiny_data):
     data = dataclasses.replace(tiny_data, flip=False)
     images, _ = batch_of(data, np.arange(16), np.random.default_rng(0), 0.0)
-    assert torch.equal(images, normalised(data.train.images[:16], data))
+    assert torch.equal(images, normalize(data.train.images[:16], data))
 
 
 def test_a_batch_is_augmented_by_the_generator_alone(tiny_data):

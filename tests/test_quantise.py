@@ -11,10 +11,10 @@ from torch import nn
 
 from prune_gym.compression.fold_batch_norm import fold_batch_norm
 from prune_gym.compression.quantize import (
-    Quantised,
+    QuantizedLayer,
     activation_step,
-    quantise,
     quantise_weight,
+    quantize,
     whole_numbers,
 )
 from prune_gym.compression.unstructured import sparsify
@@ -28,11 +28,11 @@ def folded(name):
 def with_bits(net, table, weight_bits, activation_bits, images):
     layers = len(table.weighted)
     bits = np.full(layers, weight_bits), np.full(layers, activation_bits)
-    return quantise(copy.deepcopy(net), table, *bits, images)
+    return quantize(copy.deepcopy(net), table, *bits, images)
 
 
 def quantised_layers(net):
-    return [module for module in net.modules() if isinstance(module, Quantised)]
+    return [module for module in net.modules() if isinstance(module, QuantizedLayer)]
 
 
 @given(st.integers(1, 8), st.integers(0, 99))
@@ -105,7 +105,7 @@ def test_copies_pickles_and_bfloat16_compute_the_same(name, bits):
 
 def test_a_layer_multiplies_whole_numbers():
     conv = nn.Conv2d(3, 4, 3, stride=2, padding=1).requires_grad_(False)
-    layer = Quantised(conv, 4, 3)
+    layer = QuantizedLayer(conv, 4, 3)
     x = torch.randn(2, 3, 8, 8)
     layer.step.fill_(activation_step(x, 3))
     step = float(layer.step)
@@ -132,6 +132,6 @@ def test_the_original_and_other_layers_are_left_alone():
     net, table, images = folded("plain")
     before = copy.deepcopy(net.state_dict())
     bits = np.array([32, 4, 32, 32])
-    small = quantise(copy.deepcopy(net), table, bits, np.full(4, 32), images)
+    small = quantize(copy.deepcopy(net), table, bits, np.full(4, 32), images)
     assert len(quantised_layers(small)) == 1
     assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())

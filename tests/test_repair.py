@@ -12,10 +12,10 @@ from prune_gym.compression.calibration import calibrate
 from prune_gym.compression.precision import fast_forward
 from prune_gym.compression.repair import REPAIRS, cut_and_repair
 from prune_gym.datasets import Data, Split
-from prune_gym.datasets.normalize import normalised
+from prune_gym.datasets.normalize import normalize
 from prune_gym.evaluation.evaluator import Evaluator, accuracy
 from prune_gym.evaluation.task import calibration_images, make_evaluator
-from prune_gym.graph.configuration import Realised
+from prune_gym.graph.configuration import Configuration
 from prune_gym.graph.trace import trace
 from prune_gym.models.resnet import resnet56
 from prune_gym.models.weights_file import load_weights
@@ -117,13 +117,13 @@ def test_batch_norm_statistics_follow_the_cut():
     candidate = cut_and_repair(net, table, kept, "batch_norm", calibration, IMAGES)
 
     def second(network):
-        seen, normalised_by_batch = [], copy.deepcopy(network)
-        for module in normalised_by_batch.modules():
+        seen, normalized_by_batch = [], copy.deepcopy(network)
+        for module in normalized_by_batch.modules():
             module.train(isinstance(module, nn.BatchNorm2d))
-        norm = normalised_by_batch.features[2][1]
+        norm = normalized_by_batch.features[2][1]
         norm.register_forward_pre_hook(lambda _, x: seen.append(x[0]))
         with torch.inference_mode(), fast_forward():
-            normalised_by_batch(IMAGES)
+            normalized_by_batch(IMAGES)
         seen = seen[0].float()
         mean, variance = seen.mean((0, 2, 3)), seen.var((0, 2, 3))
         original = network.features[2][1]
@@ -146,7 +146,7 @@ def test_repair_on_the_digits(env):
     found = {}
     for repair in REPAIRS:
         other = make_evaluator(evaluator.network, data, repair)
-        found[repair] = other.score(other.candidate(Realised(widths[None])), few)
+        found[repair] = other.score(other.candidate(Configuration(widths[None])), few)
     assert found["merge+batch_norm"] > found["none"] + 0.3
     assert found["merge+batch_norm"] >= max(found["merge"], found["batch_norm"]) - 0.01
     assert found["least_squares"] >= max(found.values()) - 0.01
@@ -160,10 +160,10 @@ def of_cifar(cifar, mean, std):
 def halved(net, data, widths):
     """Return the top-1 of the repaired candidate on 1,000 test images, in float32."""
     table = trace(net, (3, 32, 32))
-    images = normalised(calibration_images(data), data)
+    images = normalize(calibration_images(data), data)
     calibration = calibrate(net, table, images)
     evaluator = Evaluator(net, table, data, calibration, images, "least_squares")
-    return accuracy(evaluator.candidate(Realised(widths(table)[None])), data, data.test)
+    return accuracy(evaluator.candidate(Configuration(widths(table)[None])), data, data.test)
 
 
 def test_resnet56_at_half_width_of_inner_channels(cifar):
@@ -201,7 +201,7 @@ def test_bfloat16_is_within_three_tenths_of_a_point(cifar):
     net = models.build("vgg16", 10)
     load_weights(net, path)
     evaluator = make_evaluator(net, cifar, "least_squares")
-    candidate = evaluator.candidate(Realised(evaluator.table.full[None] // 4))
+    candidate = evaluator.candidate(Configuration(evaluator.table.full[None] // 4))
     if evaluator.fast(candidate).classifier.weight.dtype is not torch.bfloat16:
         pytest.skip("this processor has no fast bfloat16, so float32 is used")
     assert len(cifar.search) == 5000

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prune_gym.envs.compression_env import CompressionEnv
-from prune_gym.graph.configuration import Realised
+from prune_gym.graph.configuration import Configuration
 from prune_gym.objectives.pareto import hypervolume, non_dominated
 
 ACTIONS = st.lists(st.floats(-1, 1, width=32), min_size=3, max_size=3)
@@ -41,7 +41,7 @@ def test_an_episodes_sum_is_the_saving(rewarded, values):
 def test_sums_on_a_registered_id_with_latency(env):
     _, rewards, infos = play(env, constant(-0.8))
     core = env.unwrapped
-    full = Realised(np.array([[decision.of for decision in core.decisions]]))
+    full = Configuration(np.array([[decision.of for decision in core.decisions]]))
     info = infos[-1]
     expected = [info["accuracy"]]
     for name in ("flops", "latency", "memory"):

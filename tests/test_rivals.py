@@ -193,7 +193,7 @@ def test_amc_has_a_wall(share, tiny_task):
     core = CompressionEnv(**tiny_task)
     env = ErrorReward(core)
     env.limit("flops", share)
-    least = core.costs["flops"](core.plan.realise(core.plan.least[None]))[0]
+    least = core.costs["flops"](core.plan.configure(core.plan.least[None]))[0]
     full = core.original_metrics["flops"]
     for action in (1.0, 0.4, -1.0):
         env.reset(seed=0)

@@ -344,17 +344,17 @@ def test_other_weights_under_the_same_name_are_another_run(tmp_path, capsys):
     small = gym.make("ChannelPrune-ResNet20-v0").unwrapped
     least = small.plan.least
     file, folder = tmp_path / "net.safetensors", tmp_path / "run"
-    network = small.evaluator.candidate(small.plan.realise(least[None]))
+    network = small.evaluator.candidate(small.plan.configure(least[None]))
     kept = {"name": "resnet20", "num_classes": 10, "data": "digits"}
-    realised = small.plan.realise(least[None])
-    save_network(network, file, realised=realised, **kept)
+    configuration = small.plan.configure(least[None])
+    save_network(network, file, configuration=configuration, **kept)
     env = ["--env", "Quantize-ResNet20-v0", "--network", str(file)]
     search = [*env, "--agent", "random", "--episodes", "1", "--run", str(folder)]
     assert train.main(search) == 0
     assert train.main([*search, "--resume"]) == 0
     with torch.no_grad():
         next(network.parameters()).mul_(1.01)
-    save_network(network, file, realised=realised, **kept)
+    save_network(network, file, configuration=configuration, **kept)
     assert train.main([*search, "--resume"]) == 2
     assert "other weights under the same name" in words(capsys.readouterr().err)
 

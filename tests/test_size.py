@@ -10,25 +10,28 @@ from hypothesis import strategies as st
 
 from prune_gym.costs.size import CODINGS, Size
 from prune_gym.deployment.packed_format import decode, encode
-from prune_gym.graph.configuration import Realised
+from prune_gym.graph.configuration import Configuration
 
 GRANULARITIES = (1, 4)
 
 
-def check(name, together, realised):
+def check(name, together, configuration):
     """The cost is the length of the code, and the code holds the network."""
     net, table, side = network_and_table(name, together)
-    check_code(deployed(net, table, realised, images_for(side)), table, realised)
+    check_code(deployed(net, table, configuration, images_for(side)), table, configuration)
 
 
-def check_code(original, table, realised):
+def check_code(original, table, configuration):
     for coding in CODINGS:
-        payload = encode(original, table, realised, coding)
-        assert len(payload) == Size(table, coding)(realised)[0]
+        payload = encode(original, table, configuration, coding)
+        assert len(payload) == Size(table, coding)(configuration)[0]
         found = copy.deepcopy(original)
         for tensor in [*found.parameters(), *found.buffers()]:
             tensor.detach().zero_()
-        expected, state = original.state_dict(), decode(payload, found, table, realised, coding)
+        expected, state = (
+            original.state_dict(),
+            decode(payload, found, table, configuration, coding),
+        )
         for key, value in state.state_dict().items():
             if not key.endswith("num_batches_tracked"):
                 assert torch.equal(value, expected[key]), key
@@ -50,9 +53,9 @@ def test_size_is_that_of_the_real_code_which_holds_the_network(name, together, d
 def test_kept_weights_that_happen_to_be_zero_are_stored_as_they_are_scored(name, together, data):
     """One bit is a sign: the candidate's own weights have none of the zeros it cannot store."""
     net, table, side = network_and_table(name, together)
-    realised = data.draw(strategies(table, parts=("density",)))
+    configuration = data.draw(strategies(table, parts=("density",)))
     one = np.ones((1, len(table.weighted)), dtype=np.int64)
-    realised = dataclasses.replace(realised, weight_bits=one, activation_bits=8 * one)
+    configuration = dataclasses.replace(configuration, weight_bits=one, activation_bits=8 * one)
     holes = copy.deepcopy(net)
     share = data.draw(st.sampled_from((0.1, 0.9)))
     generator = torch.Generator().manual_seed(0)
@@ -60,9 +63,9 @@ def test_kept_weights_that_happen_to_be_zero_are_stored_as_they_are_scored(name,
         weight = holes.get_submodule(table.layers[index].name).weight
         weight[torch.rand(weight.shape, generator=generator) < share] = 0
         weight[0] = 0  # a dead channel
-    original = deployed(holes, table, realised, images_for(side))
-    assert nonzeros(original, table) == table.nonzeros(realised)[0].tolist()
-    check_code(original, table, realised)
+    original = deployed(holes, table, configuration, images_for(side))
+    assert nonzeros(original, table) == table.nonzeros(configuration)[0].tolist()
+    check_code(original, table, configuration)
 
 
 @pytest.mark.parametrize("density", [None, 0.2])
@@ -71,18 +74,18 @@ def test_size_of_vgg16_is_that_of_the_real_code(density):
     layers = len(table.weighted)
     share = None if density is None else np.full((1, layers), density)
     four = np.full((1, layers), 4)
-    check("vgg16", 4, Realised(table.full[None] // 2, share, four, four))
+    check("vgg16", 4, Configuration(table.full[None] // 2, share, four, four))
 
 
 @pytest.mark.parametrize("coding", CODINGS)
 def test_a_payload_of_another_length_is_refused(coding):
     net, table, side = network_and_table("plain")
-    realised = full(table)
-    small = deployed(net, table, realised, images_for(side))
-    payload = encode(small, table, realised, coding)
+    configuration = full(table)
+    small = deployed(net, table, configuration, images_for(side))
+    payload = encode(small, table, configuration, coding)
     for wrong in (payload[:-1], payload + b"0", b""):
         with pytest.raises(ValueError, match="expected .* bytes, got"):
-            decode(wrong, small, table, realised, coding)
+            decode(wrong, small, table, configuration, coding)
 
 
 def test_dense_size_of_vgg16_is_four_bytes_a_parameter():
@@ -97,7 +100,10 @@ def test_places_in_csr_are_near_their_entropy(density):
     table = network_and_table("vgg16", 1)[1]
     layers = len(table.weighted)
     bits, share = np.full((1, layers), 8), np.full((1, layers), density)
-    sparse, dense = Realised(table.full[None], share, bits), Realised(table.full[None], None, bits)
+    sparse, dense = (
+        Configuration(table.full[None], share, bits),
+        Configuration(table.full[None], None, bits),
+    )
     weights = float(table.weights(sparse).sum())
     beside = Size(table, "dense")(dense)[0] - weights
     places = 8 * (Size(table, "csr")(sparse)[0] - beside - table.nonzeros(sparse).sum())
@@ -118,7 +124,7 @@ def test_less_of_anything_is_no_larger(name, coding, data):
     layers = len(table.weighted)
     shares = np.array(data.draw(st.lists(st.floats(0.01, 1), min_size=layers, max_size=layers)))
     density = np.ones((1, layers)) if more.density is None else more.density
-    same_bits = Realised(more.widths, density, more.weight_bits, None, more.blocks)
+    same_bits = Configuration(more.widths, density, more.weight_bits, None, more.blocks)
     if coding != "dense":  # a layer that keeps all its weights needs no places
         shares = np.where(table.nonzeros(same_bits) < table.weights(same_bits), shares, 1)
     less_dense = dataclasses.replace(same_bits, density=density * shares)
@@ -126,7 +132,7 @@ def test_less_of_anything_is_no_larger(name, coding, data):
     if more.weight_bits is not None:
         fewer = np.maximum(more.weight_bits - 1, 1)
         fewer = np.where(more.weight_bits > 8, more.weight_bits, fewer)
-        less = Realised(more.widths, more.density, fewer, more.activation_bits, more.blocks)
+        less = Configuration(more.widths, more.density, fewer, more.activation_bits, more.blocks)
         assert cost(less)[0] <= cost(more)[0]
 
 

@@ -17,8 +17,11 @@ from prune_gym.compression.unstructured import sparsify
 @settings(max_examples=10, deadline=None)
 def test_as_many_weights_stay_as_the_table_counts(name, together, data):
     net, table, _ = network_and_table(name, together)
-    realised = data.draw(strategies(table, parts=("density", "blocks")))
-    assert nonzeros(candidate(net, table, realised), table) == table.nonzeros(realised)[0].tolist()
+    configuration = data.draw(strategies(table, parts=("density", "blocks")))
+    assert (
+        nonzeros(candidate(net, table, configuration), table)
+        == table.nonzeros(configuration)[0].tolist()
+    )
 
 
 def test_four_output_channels_share_a_mask_where_their_number_allows_it():
@@ -58,6 +61,6 @@ def test_at_least_one_mask_stays_in_every_layer():
     net, table, _ = network_and_table("plain", 4)
     small = sparsify(copy.deepcopy(net), table, np.full(len(table.weighted), 1e-9))
     assert nonzeros(small, table) == [4] * len(table.weighted)
-    single = dataclasses.replace(table, masked_together=1)
+    single = dataclasses.replace(table, block_size=1)
     small = sparsify(copy.deepcopy(net), single, np.full(len(table.weighted), 1e-9))
     assert nonzeros(small, table) == [1] * len(table.weighted)

@@ -9,7 +9,7 @@ from conftest import constant, play
 from envs_registry import ENVS, VERSION
 from prune_gym.cli import main
 from prune_gym.compression.network_file import load_network, save_network
-from prune_gym.datasets.normalize import normalised
+from prune_gym.datasets.normalize import normalize
 from prune_gym.envs.compression_env import CompressionEnv
 from prune_gym.evaluation.validation import compare
 from prune_gym.search_space.strategy import Strategy, load_strategy, strategy_from_dict
@@ -38,7 +38,12 @@ def test_arguments_of_any_type_are_plain_data(found, tmp_path):
     file = tmp_path / "net.safetensors"
     network = env.apply(plain)
     save_network(
-        network, file, name="vgg16", num_classes=10, realised=env.realise(plain), data="digits"
+        network,
+        file,
+        name="vgg16",
+        num_classes=10,
+        configuration=env.configure(plain),
+        data="digits",
     )
     kwargs = {"network": file, "bits": range(2, 5), "min_density": np.float32(0.5)}
     kwargs |= {"round_to": np.int64(8), "budgets": {"memory": np.float64(0.9)}}
@@ -53,18 +58,25 @@ def test_arguments_of_any_type_are_plain_data(found, tmp_path):
 def test_a_network_file_that_is_written_again_is_read_again(found, tmp_path):
     env, plain = found
     file, sizes = tmp_path / "net.safetensors", []
-    for realised in (env.realise(plain), env.plan.realise(env.plan.full[None])):
-        network = env.evaluator.candidate(realised)
-        save_network(network, file, name="vgg16", num_classes=10, realised=realised, data="digits")
+    for configuration in (env.configure(plain), env.plan.configure(env.plan.full[None])):
+        network = env.evaluator.candidate(configuration)
+        save_network(
+            network, file, name="vgg16", num_classes=10, configuration=configuration, data="digits"
+        )
         made = CompressionEnv(str(file), latency=None)
-        sizes.append(made.costs["params"](made.plan.realise(made.plan.full[None]))[0])
+        sizes.append(made.costs["params"](made.plan.configure(made.plan.full[None]))[0])
     assert sizes[1] > sizes[0]
 
 
 def test_other_weights_of_the_same_shape_are_noticed(found, tmp_path, capsys):
     env, plain = found
     file, network = tmp_path / "net.safetensors", env.apply(plain)
-    meta = {"name": "vgg16", "num_classes": 10, "realised": env.realise(plain), "data": "digits"}
+    meta = {
+        "name": "vgg16",
+        "num_classes": 10,
+        "configuration": env.configure(plain),
+        "data": "digits",
+    }
     save_network(network, file, **meta)
     _, _, infos = play(gym.make("Quantize-VGG16-v0", network=str(file)), constant(1.0))
     strategy_from_dict(infos[-1]["strategy"]).save(tmp_path / "one.json")
@@ -96,7 +108,9 @@ def test_what_is_no_strategy_is_refused(found):
 def test_a_network_that_was_pruned_on_other_data_is_refused(found, tmp_path):
     env, plain = found
     file, shape = tmp_path / "net.safetensors", {"name": "vgg16", "num_classes": 10}
-    save_network(env.apply(plain), file, realised=env.realise(plain), data="cifar10", **shape)
+    save_network(
+        env.apply(plain), file, configuration=env.configure(plain), data="cifar10", **shape
+    )
     with pytest.raises(ValueError, match="pruned on 'cifar10', and the environment's data are 'd"):
         CompressionEnv(str(file), "digits")
 
@@ -143,7 +157,7 @@ def test_validation_does_not_take_the_memos_word(tiny):
     _, _, infos = play(tiny, constant(0.0))
     assert tiny.validate(infos[-1]["strategy"]).reproduced
     right = infos[-1]["accuracy"]
-    tiny.evaluator.memo[tiny.realise(infos[-1]["strategy"]).key()] = right - 0.1
+    tiny.evaluator.memo[tiny.configure(infos[-1]["strategy"]).key()] = right - 0.1
     _, _, infos = play(tiny, constant(0.0))
     assert infos[-1]["accuracy"] == right - 0.1
     result = tiny.validate(infos[-1]["strategy"])
@@ -186,7 +200,7 @@ def test_a_strategy_over_the_budgets_is_refused(method, found):
         decision["value"] = decision["of"]
     with pytest.raises(ValueError, match=r"exceeds the budgets flops \("):
         getattr(env, method)(full)
-    gym.make(plain["env_id"]).unwrapped.realise(full)  # without budgets it is one
+    gym.make(plain["env_id"]).unwrapped.configure(full)  # without budgets it is one
 
 
 def test_apply_gives_a_network_that_can_be_trained(tiny):
@@ -195,7 +209,7 @@ def test_apply_gives_a_network_that_can_be_trained(tiny):
     assert all(parameter.requires_grad for parameter in network.parameters())
     before = [parameter.detach().clone() for parameter in network.parameters()]
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
-    images = normalised(tiny.evaluator.data.train.images[:32], tiny.evaluator.data)
+    images = normalize(tiny.evaluator.data.train.images[:32], tiny.evaluator.data)
     labels = torch.tensor(tiny.evaluator.data.train.labels[:32])
     torch.nn.functional.cross_entropy(network(images), labels).backward()
     optimizer.step()
@@ -225,8 +239,8 @@ def test_saved_network_gives_the_same_outputs(found, tmp_path):
     env, plain = found
     network = env.apply(plain)
     path = tmp_path / "pruned.safetensors"
-    save_network(network, path, name="vgg16", num_classes=10, realised=env.realise(plain))
-    images = normalised(env.evaluator.data.test.images[:50], env.evaluator.data)
+    save_network(network, path, name="vgg16", num_classes=10, configuration=env.configure(plain))
+    images = normalize(env.evaluator.data.test.images[:50], env.evaluator.data)
     with torch.inference_mode():
         torch.testing.assert_close(load_network(path)(images), network(images), rtol=0, atol=1e-5)
 
@@ -236,9 +250,11 @@ def test_saved_own_network(tiny, tmp_path):
 
     _, _, infos = play(tiny, constant(0.0))
     network, path = tiny.apply(infos[-1]["strategy"]), tmp_path / "own.safetensors"
-    made = tiny.realise(infos[-1]["strategy"])
-    save_network(network, path, name="mine", num_classes=4, realised=made, input_shape=(3, 8, 8))
-    images = normalised(tiny.evaluator.data.test.images, tiny.evaluator.data)
+    made = tiny.configure(infos[-1]["strategy"])
+    save_network(
+        network, path, name="mine", num_classes=4, configuration=made, input_shape=(3, 8, 8)
+    )
+    images = normalize(tiny.evaluator.data.test.images, tiny.evaluator.data)
     again = load_network(path, build=lambda classes: Tiny())
     with torch.inference_mode():
         torch.testing.assert_close(again(images), network(images), rtol=0, atol=1e-5)
@@ -292,4 +308,4 @@ def test_strategies_of_scalar_and_discrete_ids_replay():
     plain = infos[-1]["strategy"]
     again = gym.make(plain["env_id"], **plain["env_kwargs"]).unwrapped
     assert again.validate(plain).reproduced
-    assert again.realise(plain).key() == env.unwrapped.realise(plain).key()
+    assert again.configure(plain).key() == env.unwrapped.configure(plain).key()

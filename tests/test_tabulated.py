@@ -24,7 +24,7 @@ def episode(env, values, gamma=1.0):
     env.reset()
     total, discount = np.zeros(env.reward_dim), 1.0
     for decision, value in zip(env.decisions, values, strict=True):
-        _, reward, *_, info = env.step(np.array([decision.action_for(value)], np.float32))
+        _, reward, *_, info = env.step(np.array([decision.encode(value)], np.float32))
         total += discount * reward
         discount *= gamma
     assert [each["value"] for each in info["strategy"]["decisions"]] == list(values)
@@ -68,7 +68,7 @@ def test_the_front_within_a_budget(env):
     within = tight.strategies()
     assert 0 < len(within) < len(env.strategies())
     flops = tight.costs["flops"]
-    shares = flops(tight.plan.realise(within)) / tight.original_metrics["flops"]
+    shares = flops(tight.plan.configure(within)) / tight.original_metrics["flops"]
     assert shares.max() <= 0.4
     saved = np.array(tight.pareto_front(1.0))[:, [o.name for o in tight.objectives].index("flops")]
     assert (saved >= 0.6 - 1e-9).all()

@@ -10,7 +10,7 @@ from conftest import constant, play
 
 from prune_gym.cli import main
 from prune_gym.compression.network_file import load_network
-from prune_gym.datasets.normalize import normalised
+from prune_gym.datasets.normalize import normalize
 from prune_gym.search_space.strategy import strategy_from_dict
 
 
@@ -66,7 +66,7 @@ def test_the_quantised_network_is_saved_and_loaded(first, tmp_path):
     strategy_from_dict(strategy).save(tmp_path / "second.json")
     out = tmp_path / "quantised.safetensors"
     assert main(["apply", str(tmp_path / "second.json"), "--out", str(out)]) == 0
-    images = normalised(env.evaluator.data.test.images[:20], env.evaluator.data)
+    images = normalize(env.evaluator.data.test.images[:20], env.evaluator.data)
     with torch.inference_mode():
         expected = env.apply(strategy)(images)
         np.testing.assert_allclose(load_network(out)(images), expected, atol=1e-4)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prune_gym.agents.bayesian.candidates import VARIATIONS, reduced, varied
+from prune_gym.agents.bayesian.candidates import VARIATIONS, mutate, repair_to_budget
 
 ID = "ChannelPrune-Table-v0"
 
@@ -29,7 +29,7 @@ def test_a_reduction_takes_away_only_and_only_from_what_is_over(env, everything,
     rng = np.random.default_rng(seed)
     values = everything[rng.integers(len(everything), size=50)]
     over = ~env.within_budgets(values)
-    found = reduced(env, values, rng)
+    found = repair_to_budget(env, values, rng)
     assert (found[~over] == values[~over]).all() and (found <= values).all()
     for column, decision in enumerate(env.decisions):
         assert np.isin(found[:, column], decision.options).all()
@@ -37,7 +37,7 @@ def test_a_reduction_takes_away_only_and_only_from_what_is_over(env, everything,
 
 def test_reductions_succeed_and_use_what_the_budget_leaves(env, everything):
     over = everything[~env.within_budgets(everything)]
-    found = reduced(env, over, np.random.default_rng(0))
+    found = repair_to_budget(env, over, np.random.default_rng(0))
     assert env.within_budgets(found).all()
     spent = 1 - env.savings(found)[:, [o.name for o in env.objectives].index("flops")]
     assert np.median(spent) > 0.2  # of the 0.3 that are allowed
@@ -47,7 +47,7 @@ def test_variations_of_what_just_meets_a_budget_meet_it(env, everything):
     flops = [o.name for o in env.objectives].index("flops")
     within = everything[env.within_budgets(everything)]
     parents = within[env.savings(within)[:, flops].argsort()[:20]]
-    children = varied(env, parents, np.random.default_rng(0))
+    children = mutate(env, parents, np.random.default_rng(0))
     assert children.shape == (VARIATIONS, len(env.decisions))
     assert env.within_budgets(children).all()
     assert len(np.unique(children, axis=0)) > 50

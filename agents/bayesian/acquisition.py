@@ -13,7 +13,7 @@ import numpy as np
 from numpy.polynomial.hermite_e import hermegauss
 from scipy.special import ndtr
 
-from prune_gym.agents.bayesian.candidates import varied
+from prune_gym.agents.bayesian.candidates import mutate
 from prune_gym.agents.bayesian.surrogate import AccuracyModel, from_log_odds, log_odds
 from prune_gym.envs.compression_env import CompressionEnv
 from prune_gym.objectives.pareto import non_dominated
@@ -76,14 +76,14 @@ class Imagination:
         """
         known = self.values if pending is None else np.concatenate([self.values, pending])
         front = self.values[non_dominated(self._returns(self.values, self.accuracies))]
-        pool = self._new(np.concatenate([proposals, varied(self._env, front, self._rng)]), known)
+        pool = self._new(np.concatenate([proposals, mutate(self._env, front, self._rng)]), known)
         if not len(pool):
             return front[0]  # everything was evaluated
         promised = self._promised(pool)
         promise = promised(pool)
         for _ in range(ROUNDS):
             parents = pool[np.argsort(-promise)[:PARENTS]]
-            children = self._new(varied(self._env, parents, self._rng), known)
+            children = self._new(mutate(self._env, parents, self._rng), known)
             if len(children):
                 pool = np.concatenate([pool, children])
                 promise = np.concatenate([promise, promised(children)])
@@ -120,7 +120,7 @@ class Imagination:
 
     def _new(self, values: np.ndarray, known: np.ndarray) -> np.ndarray:
         """Return those within the budgets that are not known, each once."""
-        values = np.unique(self._env.plan.settled(values), axis=0)
+        values = np.unique(self._env.plan.canonicalise(values), axis=0)
         played = {row.tobytes() for row in known}
         fresh = np.array([row.tobytes() not in played for row in values], dtype=bool)
         return values[fresh & self._env.within_budgets(values)]

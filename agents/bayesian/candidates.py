@@ -8,7 +8,7 @@ VARIATIONS = 400  # of a call
 HALVINGS = 7  # of the interval in which the smallest sufficient reduction lies
 
 
-def varied(env: CompressionEnv, parents: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def mutate(env: CompressionEnv, parents: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Return variations of strategies: values (n, decisions) -> ``(VARIATIONS, decisions)``.
 
     Half of them are crossed over; in each up to four decisions are moved, on average.
@@ -20,17 +20,19 @@ def varied(env: CompressionEnv, parents: np.ndarray, rng: np.random.Generator) -
     steps = np.empty_like(children)
     for index, decision in enumerate(env.decisions):
         steps[:, index] = rng.normal(0, max(len(decision.options) / 6, 1), VARIATIONS)
-    return reduced(env, _moved(env, children, np.round(steps) * moved), rng)
+    return repair_to_budget(env, _moved(env, children, np.round(steps) * moved), rng)
 
 
-def reduced(env: CompressionEnv, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def repair_to_budget(
+    env: CompressionEnv, values: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
     """Return strategies (n, decisions), those over a budget reduced until they meet it.
 
     Where a budget is just met, most moves break it, and something else has to give way: decision
     after decision in random order, from all together (steepness 1) to one by one. Where costs do
     not fall with every decision that may not be enough, and a strategy stays as it is.
     """
-    values = env.plan.settled(values)
+    values = env.plan.canonicalise(values)
     over = np.flatnonzero(~env.within_budgets(values))
     if not len(over):
         return values
@@ -43,7 +45,7 @@ def reduced(env: CompressionEnv, values: np.ndarray, rng: np.random.Generator) -
     for _ in range(HALVINGS):
         share = (too_little + enough) / 2
         gone = np.clip(share * (steepness + 1) - steepness * starts, 0, 1)  # 1: the least option
-        tried = env.plan.settled(_moved(env, values[over], -np.round(gone * spans)))
+        tried = env.plan.canonicalise(_moved(env, values[over], -np.round(gone * spans)))
         met = env.within_budgets(tried)[:, None]
         found = np.where(met, tried, found)
         too_little, enough = np.where(met, too_little, share), np.where(met, share, enough)

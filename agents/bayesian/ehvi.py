@@ -26,4 +26,4 @@ def search(env: gym.Env, settings: Settings) -> None:
         imagination.learn(values, np.array([info["accuracy"] for info in infos]))
         if played < settings.episodes:
             chosen = imagination.choose(np.empty((0, len(core.decisions))))
-            actions = core.plan.actions_for(chosen)[None]
+            actions = core.plan.encode(chosen)[None]

@@ -11,7 +11,7 @@ from prune_gym._utils.parallel import single_threaded
 from prune_gym.envs.compression_env import CompressionEnv
 from prune_gym.envs.rollouts import imagined
 from prune_gym.evaluation.evaluator import Evaluator
-from prune_gym.graph.configuration import Realised
+from prune_gym.graph.configuration import Configuration
 
 
 def play(
@@ -44,7 +44,8 @@ def play_all(
 ) -> tuple[np.ndarray, list[dict[str, Any]]]:
     """Play a generation, one episode after the other.
 
-    Inside :func:`prune_gym._utils.parallel.workers` its accuracies are evaluated side by side before.
+    Inside :func:`prune_gym._utils.parallel.workers` its accuracies are evaluated side by side
+    before.
 
     Args:
         env: the environment, wrapped or not.
@@ -64,7 +65,7 @@ def _evaluate_ahead(env: CompressionEnv, actions: np.ndarray, jobs: int) -> None
     """Put the accuracies of what actions ``(n, decisions)`` come to into the evaluator's memo."""
     evaluator = env.evaluator
     infos = (play(imagined(env), row)[1] for row in actions)
-    found = {r.key(): r for r in (env.realise(info["strategy"]) for info in infos)}
+    found = {r.key(): r for r in (env.configure(info["strategy"]) for info in infos)}
     unknown = [key for key in found if key not in evaluator.memo]
     # A worker is sent the evaluator (its name, or one's own network and data) once.
     shares = [share for worker in range(jobs) if (share := unknown[worker::jobs])]
@@ -76,6 +77,6 @@ def _evaluate_ahead(env: CompressionEnv, actions: np.ndarray, jobs: int) -> None
             evaluator.memo[key] = accuracy
 
 
-def _accuracies(evaluator: Evaluator, strategies: Sequence[Realised]) -> list[float]:
+def _accuracies(evaluator: Evaluator, strategies: Sequence[Configuration]) -> list[float]:
     with single_threaded():
         return [evaluator.accuracy(strategy) for strategy in strategies]

@@ -1,4 +1,4 @@
-"""Training Stable-Baselines3 models by episodes: the initial design first, then their own search."""
+"""Training Stable-Baselines3 models by episodes: initial design first, then their own search."""
 
 import gymnasium as gym
 import numpy as np

@@ -71,7 +71,7 @@ def _play(
     played = imagine(env, lambda o, episodes: agent.predict(seen(o, episodes))[0], len(preferences))
     best = values[[best_for(returns, preference) for preference in preferences]]
     asked = zip(played.decision, best[played.episode, played.decision], strict=True)
-    right = np.array([env.decisions[at].action_for(value) for at, value in asked], np.float32)
+    right = np.array([env.decisions[at].encode(value) for at, value in asked], np.float32)
     states = seen(played.observations, played.episode)
     device = agent.device
     return torch.as_tensor(states, device=device), torch.as_tensor(right[:, None], device=device)

@@ -1,13 +1,14 @@
 """Envelope DDPG with imagined rollouts: the agent of the main job.
 
-The actor and critics of :mod:`prune_gym.agents.envelope_ddpg.envelope_ddpg` learn from every evaluated strategy for all
-preferences. What is evaluated next is not left to noise: before every episode the actor plays many
-episodes in imagination, greedily and with noise, each for another preference; costs and budgets
-are exact there. :class:`prune_gym.agents.bayesian.acquisition.Imagination` predicts their accuracies and varies
-the most promising ones; the real evaluation is spent on the strategy that promises most
-hypervolume. Half of every batch are imagined transitions with the predicted accuracy, as in Dyna
-(Sutton 1991). In the end the actor learns to propose the best that was evaluated for every
-preference (:mod:`prune_gym.agents.ehvi_envelope_ddpg.distillation`).
+The actor and critics of :mod:`prune_gym.agents.envelope_ddpg.envelope_ddpg` learn from every
+evaluated strategy for all preferences. What is evaluated next is not left to noise: before every
+episode the actor plays many episodes in imagination, greedily and with noise, each for another
+preference; costs and budgets are exact there.
+:class:`prune_gym.agents.bayesian.acquisition.Imagination` predicts their accuracies and varies the
+most promising ones; the real evaluation is spent on the strategy that promises most hypervolume.
+Half of every batch are imagined transitions with the predicted accuracy, as in Dyna (Sutton 1991).
+In the end the actor learns to propose the best that was evaluated for every preference
+(:mod:`prune_gym.agents.ehvi_envelope_ddpg.distillation`).
 """
 
 from typing import Any
@@ -91,7 +92,7 @@ class ImaginingDDPG(EnvelopeDDPG):
                 self._plans.pop(index, None)
                 self._plans[index] = self._plan()
         decisions = self._core.decisions
-        chosen = [decisions[at].action_for(self._plans[i][at]) for i, at in enumerate(places)]
+        chosen = [decisions[at].encode(self._plans[i][at]) for i, at in enumerate(places)]
         taken = np.array(chosen, dtype=np.float32)[:, None]
         return taken, taken
 

@@ -25,7 +25,8 @@ Departures, and why:
   data for are made when it ends, all at once.
 
 ``search`` explores by that noise alone (``envelope-ddpg``); the agent that
-:mod:`prune_gym.agents.ehvi_envelope_ddpg.ehvi_envelope_ddpg` makes of it imagines what to evaluate next (``ehvi-envelope-ddpg``).
+:mod:`prune_gym.agents.ehvi_envelope_ddpg.ehvi_envelope_ddpg` makes of it imagines what to evaluate
+next (``ehvi-envelope-ddpg``).
 """
 
 from collections.abc import Mapping, Sequence

@@ -2,8 +2,8 @@
 
 After "Joint Channel and Weight Pruning for Model Acceleration on Mobile Devices" (arXiv
 2110.08013, ECCV 2022): NSGA-II whose selection sorts the strategies once for each of four reference
-latencies (:class:`prune_gym.agents.evolution.survival.UniformSelection`), so that a population does not
-gather in one region. docs/jcw.md has the departures.
+latencies (:class:`prune_gym.agents.evolution.survival.UniformSelection`), so that a population does
+not gather in one region. docs/jcw.md has the departures.
 """
 
 import gymnasium as gym

@@ -13,7 +13,7 @@ from prune_gym.agents.common.action_spaces import require_actions
 from prune_gym.agents.common.api import Settings
 from prune_gym.agents.common.initial_design import random_ratio, warm_up
 from prune_gym.agents.common.rollout import play_all
-from prune_gym.search_space.space import Plan
+from prune_gym.search_space.space import SearchSpace
 
 try:
     from pymoo.algorithms.moo.nsga2 import NSGA2
@@ -35,7 +35,7 @@ class Unplayed(DuplicateElimination):
     def __init__(self, env: gym.Env) -> None:
         """Know the decisions of ``env``."""
         super().__init__()
-        self._plan: Plan = env.unwrapped.plan  # type: ignore[attr-defined]
+        self._plan: SearchSpace = env.unwrapped.plan  # type: ignore[attr-defined]
         self.played: set[tuple[float, ...]] = set()
 
     def values(self, actions: np.ndarray) -> tuple[float, ...]:

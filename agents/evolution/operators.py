@@ -61,12 +61,12 @@ class Grid:
     def snap(self, actions: np.ndarray) -> np.ndarray:
         """Return the genomes of what actions ``(n, decisions)`` ask for, in the same shape."""
         columns = [
-            [decision.action_for(decision.nearest(action)) for action in column]
+            [decision.encode(decision.nearest(action)) for action in column]
             for decision, column in zip(self._decisions, actions.T, strict=True)
         ]
         return np.array(columns).T
 
-    def realised(self, genome: np.ndarray, strategy: Mapping[str, Any]) -> np.ndarray:
+    def configuration(self, genome: np.ndarray, strategy: Mapping[str, Any]) -> np.ndarray:
         """Return the genome of what was played: budgets may have moved its genes.
 
         Genes of decisions that were not made (in a skipped block) stay as they are.
@@ -76,7 +76,7 @@ class Grid:
         for index, decision in enumerate(self._decisions):
             value = made.get((decision.kind, decision.name))
             if value is not None:
-                genome[index] = decision.action_for(value)
+                genome[index] = decision.encode(value)
         return genome
 
 
@@ -86,7 +86,9 @@ def _evaluate(
     """Play genomes; return what they came to, ``(n, decisions)``, and their returns (n, k)."""
     returns, infos = play_all(env, genomes, seed)
     pairs = zip(genomes, infos, strict=True)
-    return np.array([grid.realised(genome, info["strategy"]) for genome, info in pairs]), returns
+    return np.array(
+        [grid.configuration(genome, info["strategy"]) for genome, info in pairs]
+    ), returns
 
 
 def offspring(

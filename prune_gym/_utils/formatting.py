@@ -4,8 +4,8 @@ UNITS = {"_ms": " ms", "_bytes": "B", "_mj": " mJ"}  # by the end of a metric's 
 PREFIXED = ("", "B")  # counts and bytes, with k, M and G before them
 
 
-def natural(value: float, metric: str) -> str:
-    """Return a metric's value for people: ``natural(313e6, "flops")`` is ``"313 M"``."""
+def format_metric(value: float, metric: str) -> str:
+    """Return a metric's value for people: ``format_metric(313e6, "flops")`` is ``"313 M"``."""
     if metric.endswith("accuracy"):
         return f"{100 * value:.2f} %"
     suffix, value = unit_of(metric), float(f"{value:.3g}")
@@ -22,7 +22,7 @@ def unit_of(metric: str) -> str:
     return next((unit for end, unit in UNITS.items() if metric.endswith(end)), "")
 
 
-def change(before: float, after: float, metric: str) -> str:
+def format_change(before: float, after: float, metric: str) -> str:
     """Return what became of a metric, for people: ``"2.31 x less"``, ``"-0.45 points"``."""
     if metric.endswith("accuracy"):
         return f"{100 * (after - before):+.2f} points"

@@ -6,7 +6,7 @@ from types import ModuleType
 from typing import Any
 
 
-class WrongKindError(TypeError):
+class UserFunctionTypeError(TypeError):
     """A named function returned something else than was asked for."""
 
 
@@ -54,7 +54,7 @@ def call_named(name: str, kinds: tuple[type, ...], what: str) -> Any:
     expected = " or ".join(kind.__name__ for kind in kinds)
     made = find_function(name, what, f"that returns a {expected}")()
     if not isinstance(made, kinds):
-        raise WrongKindError(
+        raise UserFunctionTypeError(
             f"{what} {name!r}: expected a {expected} from the function, got {type(made).__name__}"
         )
     return made

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from rich.console import Console
 from rich.markup import escape
 
-from prune_gym._utils.plugins import WrongKindError
+from prune_gym._utils.plugins import UserFunctionTypeError
 from prune_gym.experiments.folder import RunError
 from prune_gym.experiments.journal import JournalError
 
-EXPECTED = (ValueError, ImportError, OSError, RunError, JournalError, WrongKindError)
+EXPECTED = (ValueError, ImportError, OSError, RunError, JournalError, UserFunctionTypeError)
 GYMNASIUM_ADDS = " was raised from the environment creator for "  # and every argument
 OURS = {"prune_gym", "agents", "envs_registry", "train", "__main__"}
 LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")})

@@ -24,12 +24,12 @@ def options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, console: Console) -> int:
     """Make the library, or go on with it."""
     from prune_gym.evaluation.task import load_evaluator
-    from prune_gym.search_space import Rules
+    from prune_gym.search_space import SpaceOptions
     from prune_gym.search_space.layerwise import densities
     from prune_gym.training.build_library import build_library
     from prune_gym.training.recipe import Recipe
 
-    falling = [float(d) for d in densities(Rules(min_density=options.least))[::-1] if d < 1]
+    falling = [float(d) for d in densities(SpaceOptions(min_density=options.least))[::-1] if d < 1]
     if not falling:
         raise ValueError(f"--least: expected a share below 1, got {options.least:g}")
     recipe = Recipe(
@@ -41,6 +41,6 @@ def run(options: argparse.Namespace, console: Console) -> int:
         seed=options.seed,
     )
     out = options.out or Path(f"library-{options.network}-{options.data}")
-    evaluator = load_evaluator(options.network, options.data, "none", masked_together=1)
+    evaluator = load_evaluator(options.network, options.data, "none", block_size=1)
     build_library(evaluator, options.network, out, recipe, falling, console)
     return 0

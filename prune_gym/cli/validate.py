@@ -16,7 +16,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Print every claim and what was found; 1 where one is not reproduced."""
-    from prune_gym._utils.formatting import natural
+    from prune_gym._utils.formatting import format_metric
     from prune_gym.deployment.apply import environment_named
     from prune_gym.search_space.strategy import load_strategy
 
@@ -26,7 +26,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     table = Table("metric", "claimed", "found here", "", title=str(options.strategy))
     for claim in result.claims:
         verdict = "reproduced" if claim.reproduced else "NOT reproduced"
-        claimed, found = (natural(v, claim.name) for v in (claim.claimed, claim.found))
+        claimed, found = (format_metric(v, claim.name) for v in (claim.claimed, claim.found))
         name = score if claim.name == "accuracy" else claim.name
         table.add_row(name, claimed, found, verdict)
     console.print(table)

@@ -50,7 +50,7 @@ class Calibration:
 
 
 def calibrate(network: nn.Module, table: LayerTable, images: torch.Tensor) -> Calibration:
-    """Measure ``network`` on normalised images (N, C, H, W).
+    """Measure ``network`` on normalized images (N, C, H, W).
 
     Raises:
         ValueError: a layer reads too many inputs.

@@ -34,7 +34,7 @@ def learn_information(
     Args:
         network: the trained network, in eval mode; it is not changed.
         table: its layer table.
-        images: normalised training images (N, C, H, W).
+        images: normalized training images (N, C, H, W).
         labels: their classes, int64 (N,).
         seed: of the noise and the order of images.
 

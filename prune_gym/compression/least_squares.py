@@ -38,12 +38,12 @@ class Reference:
         graph: its operations.
         sources: operation -> the operations that it reads.
         outputs: convolution or linear layer -> its outputs, ``float32 (rows, channels)``.
-        beside: the same of what is added to a layer's (normalised) outputs.
+        beside: the same of what is added to a layer's (normalized) outputs.
         statistics: batch-norm layer -> mean and variance of its inputs, ``float32 (2, channels)``.
     """
 
     def __init__(self, network: nn.Module, images: torch.Tensor) -> None:
-        """Run ``network`` once on normalised images (N, C, H, W)."""
+        """Run ``network`` once on normalized images (N, C, H, W)."""
         self.graph = fx.Tracer().trace(network)
         self.sources = {n.name: _sources(n) for n in self.graph.nodes}
         self.outputs: dict[str, torch.Tensor] = {}
@@ -93,7 +93,7 @@ def fit(
         table: the original's layer table.
         kept: per group, the sorted channels that stay.
         reference: of ``network`` on the same images.
-        images: normalised, (N, C, H, W).
+        images: normalized, (N, C, H, W).
     """
     positions = kept_positions(network, table, kept)
     fitter = _Fitter(network, candidate, graph, positions, reference)

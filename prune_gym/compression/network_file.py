@@ -14,9 +14,9 @@ from prune_gym import models
 from prune_gym._utils.paths import write_atomically
 from prune_gym._utils.plugins import call_named
 from prune_gym.compression.fold_batch_norm import fold_batch_norm
-from prune_gym.compression.quantize import Quantised
+from prune_gym.compression.quantize import QuantizedLayer
 from prune_gym.compression.surgery import cut, first_channels, replace_module
-from prune_gym.graph.configuration import Realised
+from prune_gym.graph.configuration import Configuration
 from prune_gym.graph.residual_blocks import skip_blocks
 from prune_gym.graph.trace import trace
 from prune_gym.models.weights_file import load_weights
@@ -30,7 +30,7 @@ def save_network(
     *,
     name: str,
     num_classes: int,
-    realised: Realised,
+    configuration: Configuration,
     input_shape: tuple[int, int, int] = (3, 32, 32),
     data: str = "",
 ) -> None:
@@ -42,7 +42,7 @@ def save_network(
         name: what the environment was made with: a name in ``prune_gym.models.NETWORKS``, a
             pruned network's file, or ``package.module:function``; any for one's own.
         num_classes: what it was built with.
-        realised: what the strategy comes to: ``env.realise(strategy)``.
+        configuration: what the strategy comes to: ``env.configure(strategy)``.
         input_shape: (C, H, W) of an image.
         data: the name of the data it is for, where they have one.
     """
@@ -50,7 +50,7 @@ def save_network(
         network,
         name=name,
         num_classes=num_classes,
-        realised=realised,
+        configuration=configuration,
         input_shape=input_shape,
         data=data,
     )
@@ -63,7 +63,7 @@ def make_recipe(
     *,
     name: str,
     num_classes: int,
-    realised: Realised,
+    configuration: Configuration,
     input_shape: tuple[int, int, int],
     data: str,
 ) -> dict[str, str]:
@@ -76,8 +76,10 @@ def make_recipe(
         "data": data,
         "num_classes": str(num_classes),
         "input_shape": json.dumps(list(input_shape)),
-        "widths": json.dumps([int(width) for width in realised.widths[0]]),
-        "blocks": json.dumps(None if realised.blocks is None else realised.blocks[0].tolist()),
+        "widths": json.dumps([int(width) for width in configuration.widths[0]]),
+        "blocks": json.dumps(
+            None if configuration.blocks is None else configuration.blocks[0].tolist()
+        ),
         "bits": json.dumps(_bits(network)),
         "pads": json.dumps({key: list(pad.padding) for key, pad in _pads(network).items()}),
     }
@@ -111,7 +113,7 @@ def _rebuild(recipe: dict[str, str], build: Callable[[int], nn.Module] | None) -
         fold_batch_norm(network, table)
         for layer, (weights, inputs) in bits.items():
             module = cast(nn.Conv2d | nn.Linear, network.get_submodule(layer))
-            replace_module(network, layer, Quantised(module, weights, inputs))
+            replace_module(network, layer, QuantizedLayer(module, weights, inputs))
     return network
 
 
@@ -174,5 +176,5 @@ def _bits(network: nn.Module) -> dict[str, tuple[int, int]]:
     return {
         name: (module.weight_bits, module.activation_bits)
         for name, module in network.named_modules()
-        if isinstance(module, Quantised)
+        if isinstance(module, QuantizedLayer)
     }

@@ -23,7 +23,7 @@ ROW_SAMPLES = 256  # numbers that an output channel's range is chosen on
 CLIPS = torch.linspace(0.2, 1.0, 17)  # shares of the largest number, tried as the range
 
 
-class Quantised(nn.Module):
+class QuantizedLayer(nn.Module):
     """A convolution or linear layer on whole numbers.
 
     Attributes:
@@ -161,7 +161,7 @@ def activation_step(x: torch.Tensor, bits: int) -> float:
 
 
 @torch.no_grad()
-def quantise(
+def quantize(
     network: nn.Module,
     table: LayerTable,
     weight_bits: np.ndarray,
@@ -176,14 +176,14 @@ def quantise(
         table: the original network's layer table.
         weight_bits: 1 to 8, or 32 for float, per layer with weights, ``int (layers,)``.
         activation_bits: the same of each layer's input, ``int (layers,)``.
-        images: normalised training images (N, C, H, W); the first 64 set the ranges.
+        images: normalized training images (N, C, H, W); the first 64 set the ranges.
         kept: how many weights each layer keeps (:meth:`LayerTable.nonzeros`), ``(layers,)``; None:
             those that are not 0.
     """
     if kept is None:
         kept = np.zeros(len(table.weighted))
     modules = dict(network.named_modules())
-    inexact: dict[str, Quantised] = {}
+    inexact: dict[str, QuantizedLayer] = {}
     layers = zip(table.weighted, weight_bits, activation_bits, kept, strict=True)
     for index, weights, inputs, stay in layers:
         name = table.layers[index].name
@@ -191,10 +191,10 @@ def quantise(
             if weights == 1:
                 weight = modules[name].get_parameter("weight")
                 _leave_no_zero(weight, int(stay), int(table.mask_sizes(np.array(len(weight)))))
-            quantised = Quantised(modules[name], int(weights), int(inputs))  # type: ignore[arg-type]
-            replace_module(network, name, quantised)
+            quantized = QuantizedLayer(modules[name], int(weights), int(inputs))  # type: ignore[arg-type]
+            replace_module(network, name, quantized)
             if inputs < FLOAT_BITS:
-                inexact[name] = quantised
+                inexact[name] = quantized
     if inexact:
         _calibrate(network, list(inexact.values()), images[:CALIBRATION_IMAGES])
     return network
@@ -217,11 +217,11 @@ def _leave_no_zero(weight: torch.Tensor, kept: int, together: int) -> None:
     weight.masked_fill_(stays & (weight == 0), torch.finfo(weight.dtype).tiny)
 
 
-def _calibrate(network: nn.Module, layers: list[Quantised], images: torch.Tensor) -> None:
+def _calibrate(network: nn.Module, layers: list[QuantizedLayer], images: torch.Tensor) -> None:
     """Set the steps in one pass: each layer's once the layers before it are quantised."""
 
     def set_step(layer: nn.Module, inputs: tuple[torch.Tensor]) -> None:
-        assert isinstance(layer, Quantised)
+        assert isinstance(layer, QuantizedLayer)
         layer.step.fill_(activation_step(inputs[0], layer.activation_bits))
 
     handles = [layer.register_forward_pre_hook(set_step) for layer in layers]  # type: ignore[arg-type]

@@ -5,7 +5,8 @@
 ``batch_norm`` estimates the statistics anew on calibration images. What a few hundred images say of
 the original network differs a little from its own statistics; the same difference is taken off the
 candidate's (a control variate), so that a network that loses nothing is left as it is.
-``least_squares`` merges and then fits layer after layer (:mod:`prune_gym.compression.least_squares`).
+``least_squares`` merges and then fits layer after layer
+(:mod:`prune_gym.compression.least_squares`).
 """
 
 from collections.abc import Callable, Sequence
@@ -52,7 +53,7 @@ def cut_and_repair(
         kept: per group, the sorted channels that stay.
         repair: one of :data:`REPAIRS`.
         calibration: of the original.
-        images: normalised calibration images (N, C, H, W).
+        images: normalized calibration images (N, C, H, W).
         reference: what least squares fits to; made anew where it is None.
         skipped: residual blocks that go.
         sparsify: sets weights of the candidate to zero, in place, once its weights are repaired.

@@ -20,7 +20,7 @@ def sparsify(
 ) -> nn.Module:
     """Keep the share ``density`` of every layer's weights by L1 norm, in place; return ``network``.
 
-    Consecutive output channels share masks as ``table.masked_together`` says (4: JCW, arXiv
+    Consecutive output channels share masks as ``table.block_size`` says (4: JCW, arXiv
     2110.08013; 1: element-wise). As many weights stay as :meth:`LayerTable.nonzeros` counts.
 
     Args:

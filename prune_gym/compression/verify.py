@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from prune_gym.compression.surgery import cut, first_channels
-from prune_gym.errors import NotUnderstoodError, first_line
-from prune_gym.graph.configuration import Realised
+from prune_gym.errors import UnsupportedLayerError, first_line
+from prune_gym.graph.configuration import Configuration
 from prune_gym.graph.layer_table import LayerTable
 
 IMAGES = 2
@@ -32,7 +32,7 @@ def check_cut(network: nn.Module, table: LayerTable, images: torch.Tensor) -> No
     Args:
         network: the original, in eval mode.
         table: its layer table.
-        images: normalised, as the search gives them to candidates (N, C, H, W).
+        images: normalized, as the search gives them to candidates (N, C, H, W).
 
     Raises:
         ValueError: a layer is never used, the cut network does not run, or one of its layers has
@@ -41,7 +41,7 @@ def check_cut(network: nn.Module, table: LayerTable, images: torch.Tensor) -> No
     known = {layer.name for layer in table.layers}
     for name, module in network.named_modules():
         if name not in known and next(module.parameters(recurse=False), None) is not None:
-            raise NotUnderstoodError(name, "never used in eval mode: delete it from the network")
+            raise UnsupportedLayerError(name, "never used in eval mode: delete it from the network")
     widths = (table.full + 1) // 2
     candidate = cut(network, table, first_channels(table, widths))
     found: dict[str, int] = {}
@@ -60,9 +60,9 @@ def check_cut(network: nn.Module, table: LayerTable, images: torch.Tensor) -> No
             f"{kind} runs, but not with half of its channels ({first_line(error)}): is a number of "
             "channels, or of images, written in its forward?"
         ) from error
-    expected = table.weights(Realised(widths[None]))[0] * table.weighted_pixels
+    expected = table.weights(Configuration(widths[None]))[0] * table.weighted_pixels
     for name, count in zip(names, expected, strict=True):
         if found.get(name) != count:
-            raise NotUnderstoodError(
+            raise UnsupportedLayerError(
                 name, f"{found.get(name, 0):,} multiply-adds when cut, expected {count:,.0f}"
             )

@@ -1,6 +1,6 @@
 """What a strategy costs: one file a cost, one signature, exact and vectorised.
 
-A cost is made from a layer table and called with the realised decisions of n strategies; it
+A cost is made from a layer table and called with the decisions of n strategies; it
 returns ``float64 (n,)`` in its unit.
 """
 
@@ -14,7 +14,7 @@ from prune_gym.costs.latency import Latency, LatencyTable
 from prune_gym.costs.memory import Memory
 from prune_gym.costs.params import Params
 from prune_gym.costs.size import Size
-from prune_gym.graph.configuration import Realised
+from prune_gym.graph.configuration import Configuration
 from prune_gym.graph.layer_table import LayerTable
 
 __all__ = ["COSTS", "Cost", "build_costs"]
@@ -37,7 +37,7 @@ class Cost(Protocol):
     deterministic: bool
     platform_dependent: bool
 
-    def __call__(self, realised: Realised) -> np.ndarray:
+    def __call__(self, configuration: Configuration) -> np.ndarray:
         """Return the costs of n strategies, float64 (n,)."""
         ...
 

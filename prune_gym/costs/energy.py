@@ -3,7 +3,7 @@
 import numpy as np
 
 from prune_gym.errors import unknown
-from prune_gym.graph.configuration import FLOAT_BITS, Realised
+from prune_gym.graph.configuration import FLOAT_BITS, Configuration
 from prune_gym.graph.layer_table import LayerTable
 
 # Picojoules on an FPGA. The paper prints no constants; its released code
@@ -66,12 +66,12 @@ class Energy:
         rows, columns = np.array([layer.kernel for layer in layers], dtype=np.float64).T
         self._sizes = {"X": width, "Y": height, "FX": columns, "FY": rows}
 
-    def __call__(self, realised: Realised) -> np.ndarray:
+    def __call__(self, configuration: Configuration) -> np.ndarray:
         """Return millijoules of n strategies, float64 (n,)."""
         table, pixels = self._table, self._table.weighted_pixels
-        rows, columns = table.weight_shapes(realised.widths)
-        weights, nonzeros = table.weights(realised), table.nonzeros(realised)
-        density = None if realised.density is None else nonzeros / np.maximum(weights, 1)
+        rows, columns = table.weight_shapes(configuration.widths)
+        weights, nonzeros = table.weights(configuration), table.nonzeros(configuration)
+        density = None if configuration.density is None else nonzeros / np.maximum(weights, 1)
         d = self._sizes | {
             "CI": columns / (self._sizes["FX"] * self._sizes["FY"]),
             # A depthwise layer loses groups; what each of them writes stays.
@@ -80,7 +80,7 @@ class Energy:
         by_input, by_weight, by_sum = sharing(self._dataflow, d)
         weight_bits, activation_bits = (
             np.int64(FLOAT_BITS) if bits is None else bits
-            for bits in (realised.weight_bits, realised.activation_bits)
+            for bits in (configuration.weight_bits, configuration.activation_bits)
         )
         adders, sum_bits = _arithmetic(weight_bits, activation_bits, columns)
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from prune_gym.graph.configuration import Realised
+from prune_gym.graph.configuration import Configuration
 from prune_gym.graph.layer_table import LayerTable
 
 
@@ -23,6 +23,6 @@ class Flops:
         self._table = table
         self._pixels = table.weighted_pixels
 
-    def __call__(self, realised: Realised) -> np.ndarray:
+    def __call__(self, configuration: Configuration) -> np.ndarray:
         """Return multiply-adds of n strategies, float64 (n,)."""
-        return self._table.nonzeros(realised) @ self._pixels
+        return self._table.nonzeros(configuration) @ self._pixels

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from prune_gym.costs.latency_table import AXES, LatencyTable, LayerTimes, load_latency_table
-from prune_gym.graph.configuration import FLOAT_BITS, Realised
+from prune_gym.graph.configuration import FLOAT_BITS, Configuration
 from prune_gym.graph.layer_table import Layer, LayerTable
 
 __all__ = [
@@ -43,9 +43,9 @@ def signatures(table: LayerTable) -> dict[int, str]:
     }
 
 
-def weight_megabytes(table: LayerTable, realised: Realised) -> np.ndarray:
+def weight_megabytes(table: LayerTable, configuration: Configuration) -> np.ndarray:
     """Return the megabytes of n networks' float32 weights, (n,)."""
-    weights = table.weights(realised)
+    weights = table.weights(configuration)
     return np.ascontiguousarray(weights).sum(axis=1) * FLOAT_BITS / 8e6
 
 
@@ -98,32 +98,36 @@ class Latency:
         }
         self._unfilled = _Unfilled(layers, largest["outputs"])
 
-    def __call__(self, realised: Realised) -> np.ndarray:
+    def __call__(self, configuration: Configuration) -> np.ndarray:
         """Return milliseconds of n strategies, float64 (n,)."""
-        if len(realised) <= AT_ONCE:
-            return self._sum(realised)
-        starts = range(0, len(realised), AT_ONCE)
-        return np.concatenate([self._sum(realised[start : start + AT_ONCE]) for start in starts])
+        if len(configuration) <= AT_ONCE:
+            return self._sum(configuration)
+        starts = range(0, len(configuration), AT_ONCE)
+        return np.concatenate(
+            [self._sum(configuration[start : start + AT_ONCE]) for start in starts]
+        )
 
-    def _sum(self, realised: Realised) -> np.ndarray:
-        values = {name: self._values(name, realised) for name in {**self._axes, "outputs": None}}
+    def _sum(self, configuration: Configuration) -> np.ndarray:
+        values = {
+            name: self._values(name, configuration) for name in {**self._axes, "outputs": None}
+        }
         places = [axis.find(values[name]) for name, axis in self._axes.items()]
         times = self._interpolated(self._base, places)
         times = times + self._unfilled.find(values["outputs"])
-        if realised.blocks is not None:
-            times = times * self._table.runs(realised)[:, self._timed]
+        if configuration.blocks is not None:
+            times = times * self._table.runs(configuration)[:, self._timed]
         # One memory order whatever n, so that a strategy costs the same alone and among others.
-        beyond = self._streaming.milliseconds(weight_megabytes(self._table, realised))
+        beyond = self._streaming.milliseconds(weight_megabytes(self._table, configuration))
         return np.ascontiguousarray(times).sum(axis=1) + beyond
 
-    def _values(self, axis: str, realised: Realised) -> np.ndarray:
+    def _values(self, axis: str, configuration: Configuration) -> np.ndarray:
         """Return where n strategies stand on an axis, (n or 1, layers)."""
         if axis == "inputs":
-            return realised.widths @ self._in_map + self._in_constant
+            return configuration.widths @ self._in_map + self._in_constant
         if axis == "outputs":
-            return realised.widths @ self._out_map + self._out_constant
+            return configuration.widths @ self._out_map + self._out_constant
         density = axis == "density"
-        given = realised.density if density else realised.weight_bits
+        given = configuration.density if density else configuration.weight_bits
         untouched = 1.0 if density else FLOAT_BITS
         if given is None:
             return np.full((1, len(self._base)), untouched)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from prune_gym.graph.configuration import FLOAT_BITS, Realised
+from prune_gym.graph.configuration import FLOAT_BITS, Configuration
 from prune_gym.graph.layer_table import LayerTable
 
 
@@ -37,30 +37,30 @@ class Memory:
         held = [(*block.activations, steps > block.steps[1]) for block in table.blocks]
         self._read_later = any((self._alive[x] & after).any() for x, _, after in held)
 
-    def __call__(self, realised: Realised) -> np.ndarray:
+    def __call__(self, configuration: Configuration) -> np.ndarray:
         """Return bytes of n strategies, float64 (n,)."""
-        return self.weights(realised) + self.activations(realised)
+        return self.weights(configuration) + self.activations(configuration)
 
-    def weights(self, realised: Realised) -> np.ndarray:
+    def weights(self, configuration: Configuration) -> np.ndarray:
         """Return the bytes of weights and vectors, float64 (n,)."""
         table = self._table
-        outputs = table.outputs(realised.widths)
-        if realised.blocks is not None:
-            outputs *= table.runs(realised)
-        weights = table.weights(realised)
-        bits = FLOAT_BITS if realised.weight_bits is None else realised.weight_bits
+        outputs = table.outputs(configuration.widths)
+        if configuration.blocks is not None:
+            outputs *= table.runs(configuration)
+        weights = table.weights(configuration)
+        bits = FLOAT_BITS if configuration.weight_bits is None else configuration.weight_bits
         return ((weights * bits).sum(axis=1) + FLOAT_BITS * (outputs @ self._vectors)) / 8
 
-    def activations(self, realised: Realised) -> np.ndarray:
+    def activations(self, configuration: Configuration) -> np.ndarray:
         """Return the largest sum of live activations of one image in bytes, float64 (n,)."""
-        numbers = self._table.activation_channels(realised.widths)
-        numbers *= self._pixels * self._table.activation_bits(realised)
+        numbers = self._table.activation_channels(configuration.widths)
+        numbers *= self._pixels * self._table.activation_bits(configuration)
         live = numbers @ self._counts
-        if realised.blocks is not None:
+        if configuration.blocks is not None:
             if self._read_later:
-                live -= self._held_as_x(realised.blocks, numbers)
+                live -= self._held_as_x(configuration.blocks, numbers)
             # The steps of a skipped block are never made.
-            live *= ((~realised.blocks) @ self._in_block) == 0
+            live *= ((~configuration.blocks) @ self._in_block) == 0
         return live.max(axis=1) / 8
 
     def _held_as_x(self, blocks: np.ndarray, numbers: np.ndarray) -> np.ndarray:

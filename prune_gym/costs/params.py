@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from prune_gym.graph.configuration import Realised
+from prune_gym.graph.configuration import Configuration
 from prune_gym.graph.layer_table import LayerTable
 
 
@@ -23,9 +23,9 @@ class Params:
         self._table = table
         self._vectors = np.array([layer.vectors for layer in table.layers], dtype=np.float64)
 
-    def __call__(self, realised: Realised) -> np.ndarray:
+    def __call__(self, configuration: Configuration) -> np.ndarray:
         """Return parameters of n strategies, float64 (n,)."""
-        outputs = self._table.outputs(realised.widths)
-        if realised.blocks is not None:
-            outputs *= self._table.runs(realised)
-        return self._table.nonzeros(realised).sum(axis=1) + outputs @ self._vectors
+        outputs = self._table.outputs(configuration.widths)
+        if configuration.blocks is not None:
+            outputs *= self._table.runs(configuration)
+        return self._table.nonzeros(configuration).sum(axis=1) + outputs @ self._vectors

@@ -3,7 +3,7 @@
 import numpy as np
 
 from prune_gym.errors import unknown
-from prune_gym.graph.configuration import FLOAT_BITS, Realised
+from prune_gym.graph.configuration import FLOAT_BITS, Configuration
 from prune_gym.graph.layer_table import Layer, LayerTable
 
 CODINGS = ("dense", "coo", "csr")
@@ -13,7 +13,7 @@ Numbers = np.ndarray | np.floating
 
 
 class Size:
-    """What :func:`prune_gym.deployment.packed_format.encode` writes: weights, their places, and vectors.
+    """Bytes of the weights as a file stores them: the weights, their places, and the vectors.
 
     Batch-norm is folded, so a layer has at most a bias; biases and scales are float32. Weights that
     share a mask share its place. Every section starts on a whole byte.
@@ -37,32 +37,36 @@ class Size:
         folded = {layer.follows for layer in table.layers}
         self._vectors = np.array([_vectors(layer, folded) for layer in table.layers])
 
-    def __call__(self, realised: Realised) -> np.ndarray:
+    def __call__(self, configuration: Configuration) -> np.ndarray:
         """Return bytes of n strategies, float64 (n,)."""
         table = self._table
-        weights, nonzeros = table.weights(realised), table.nonzeros(realised)
-        given = np.float64(FLOAT_BITS) if realised.weight_bits is None else realised.weight_bits
+        weights, nonzeros = table.weights(configuration), table.nonzeros(configuration)
+        given = (
+            np.float64(FLOAT_BITS)
+            if configuration.weight_bits is None
+            else configuration.weight_bits
+        )
         bits = value_bits(self._coding, given, nonzeros, weights)
         stored = weights if self._coding == "dense" else nonzeros
         total = np.ceil(stored * bits / 8)
         if self._coding != "dense":
-            rows, columns = table.weight_shapes(realised.widths)
+            rows, columns = table.weight_shapes(configuration.widths)
             size = table.mask_sizes(rows)
             places = place_bits(self._coding, nonzeros / size, weights / size, rows / size, columns)
             total += np.ceil(places / 8)
-        return total.sum(axis=1) + FLOAT_BITS / 8 * self._floats(realised, weights > 0)
+        return total.sum(axis=1) + FLOAT_BITS / 8 * self._floats(configuration, weights > 0)
 
-    def _floats(self, realised: Realised, runs: np.ndarray) -> np.ndarray:
+    def _floats(self, configuration: Configuration, runs: np.ndarray) -> np.ndarray:
         """Return the float32 numbers beside the weights, (n,)."""
-        outputs = self._table.outputs(realised.widths)
-        if realised.blocks is not None:
-            outputs *= self._table.runs(realised)
+        outputs = self._table.outputs(configuration.widths)
+        if configuration.blocks is not None:
+            outputs *= self._table.runs(configuration)
         count = outputs @ self._vectors
-        if realised.weight_bits is not None:  # a scale per output channel
-            quantised = realised.weight_bits < FLOAT_BITS
-            count += (outputs[:, list(self._table.weighted)] * quantised).sum(axis=1)
-        if realised.activation_bits is not None:  # a scale per layer
-            count += ((realised.activation_bits < FLOAT_BITS) & runs).sum(axis=1)
+        if configuration.weight_bits is not None:  # a scale per output channel
+            quantized = configuration.weight_bits < FLOAT_BITS
+            count += (outputs[:, list(self._table.weighted)] * quantized).sum(axis=1)
+        if configuration.activation_bits is not None:  # a scale per layer
+            count += ((configuration.activation_bits < FLOAT_BITS) & runs).sum(axis=1)
         return count
 
 

@@ -1,4 +1,4 @@
-"""What a data set is: three splits of images and how they are normalised."""
+"""What a data set is: three splits of images and how they are normalized."""
 
 from dataclasses import dataclass
 

@@ -101,7 +101,7 @@ def _as_bytes(images: np.ndarray) -> tuple[np.ndarray, tuple[float, ...], tuple[
     """Return uint8 images, and the mean and deviation that give the network what it expects.
 
     Floats are put on 256 levels between each channel's least and largest. Images that were bytes
-    before they were normalised come back exactly where both extremes occur.
+    before they were normalized come back exactly where both extremes occur.
     """
     if images.dtype == np.uint8:
         if images.shape[1] not in CHANNELS and images.shape[3] in CHANNELS:

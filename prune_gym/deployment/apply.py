@@ -51,9 +51,12 @@ def environment_named(strategy: Strategy) -> CompressionEnv:
 
 def _check_network(strategy: Strategy, env: CompressionEnv) -> None:
     """Refuse a strategy whose network, a file that was written anew, say, is another one now."""
-    network, realised = strategy.env_kwargs.get("network", "its network"), env.realise(strategy)
+    network, configuration = (
+        strategy.env_kwargs.get("network", "its network"),
+        env.configure(strategy),
+    )
     for name in ("flops", "params"):
-        then, now = strategy.metrics.get(name), float(env.costs[name](realised)[0])
+        then, now = strategy.metrics.get(name), float(env.costs[name](configuration)[0])
         if then is not None and not np.isclose(then, now, rtol=1e-6):
             raise ValueError(
                 f"the strategy was found at {then:,.0f} {name} and comes to {now:,.0f} now: "
@@ -74,7 +77,7 @@ def described(strategy: Strategy, env: CompressionEnv) -> dict[str, Any]:
     return {
         "name": named["network"],
         "num_classes": env.evaluator.data.num_classes,
-        "realised": env.realise(strategy),
+        "configuration": env.configure(strategy),
         "input_shape": env.evaluator.data.search.images.shape[1:],
         "data": named["data"],
     }
@@ -94,12 +97,12 @@ def apply(strategy_file: Path, out: Path, console: Console) -> None:
     """
     strategy = load_strategy(strategy_file)
     env = environment_of(strategy)
-    evaluator, realised, network = env.evaluator, env.realise(strategy), env.apply(strategy)
+    evaluator, configuration, network = env.evaluator, env.configure(strategy), env.apply(strategy)
     save_of(strategy, env, network, out)
-    test, full = evaluator.data.test, env.plan.realise(env.plan.full[None])
+    test, full = evaluator.data.test, env.plan.configure(env.plan.full[None])
     before, after = (
         {cost.metric: float(cost(each)[0]) for cost in env.costs.values()}
-        for each in (full, realised)
+        for each in (full, configuration)
     )
     columns = {
         "before": before | {"accuracy": evaluator.original_score(test)},

@@ -16,18 +16,18 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from prune_gym._utils.formatting import change, natural
+from prune_gym._utils.formatting import format_change, format_metric
 from prune_gym._utils.paths import write_atomically
 from prune_gym.compression.network_file import load_network, make_recipe, read_recipe
 from prune_gym.datasets import DetectionData
-from prune_gym.datasets.normalize import normalised
+from prune_gym.datasets.normalize import normalize
 from prune_gym.deployment.apply import described, environment_of
 from prune_gym.deployment.deployable import Deployable, deployable, folded
 from prune_gym.deployment.export import INPUT, check_images, onnx_runner, to_current_onnx
-from prune_gym.deployment.int8 import quantise_onnx
+from prune_gym.deployment.int8 import quantize_onnx
 from prune_gym.envs.compression_env import CompressionEnv
 from prune_gym.evaluation.evaluator import BATCH, Evaluator
-from prune_gym.graph.configuration import Realised
+from prune_gym.graph.configuration import Configuration
 from prune_gym.graph.trace import trace
 from prune_gym.profiling.paired_timing import Compared, Spread, interleaved
 from prune_gym.profiling.peak_memory import STATUS, peak_memory
@@ -85,16 +85,16 @@ def measure(
     """
     strategy = load_strategy(strategy_file)
     env = environment_of(strategy)
-    evaluator, realised = env.evaluator, env.realise(strategy)
+    evaluator, configuration = env.evaluator, env.configure(strategy)
     network = env.apply(strategy)
     if network_file is not None:
         network = _load(network_file, make_recipe(network, **described(strategy, env)))
-        _check_zeros(network, env, realised, network_file)
+        _check_zeros(network, env, configuration, network_file)
     before = deployable(evaluator.network, evaluator.data)
     after = deployable(network, evaluator.data)
     model = _model(after) if onnx_file is None else _read(onnx_file, after)
     models = _model(before), model
-    full = env.plan.realise(env.plan.full[None])  # with what the original itself has pruned
+    full = env.plan.configure(env.plan.full[None])  # with what the original itself has pruned
     values = {
         "accuracy": (
             _accuracy(models[0], evaluator),
@@ -103,7 +103,7 @@ def measure(
     }
     for name in ("flops", "params"):
         cost = env.costs[name]
-        values[name] = float(cost(full)[0]), float(cost(realised)[0])
+        values[name] = float(cost(full)[0]), float(cost(configuration)[0])
     values["file_bytes"] = float(len(models[0])), float(len(models[1]))
     if STATUS.is_file():
         values["peak_memory_bytes"] = _memory(models[0], batch), _memory(models[1], batch)
@@ -113,7 +113,7 @@ def measure(
         "env_id": strategy.env_id,
         "score": evaluator.data.score,
         "network": str(network_file or onnx_file or "repaired, not fine-tuned"),
-        "onnx": str(onnx_file or ("exported, int8" if after.quantised else "exported, float32")),
+        "onnx": str(onnx_file or ("exported, int8" if after.quantized else "exported, float32")),
         "threads": threads,
         "batch": batch,
         "processor": processor(),
@@ -132,11 +132,13 @@ def _load(file: Path, expected: dict[str, str]) -> nn.Module:
     return load_network(file)
 
 
-def _check_zeros(network: nn.Module, env: CompressionEnv, realised: Realised, file: Path) -> None:
+def _check_zeros(
+    network: nn.Module, env: CompressionEnv, configuration: Configuration, file: Path
+) -> None:
     """Check that a network has pruned as many weights one by one as the strategy says."""
     table = env.evaluator.table
     names = [table.layers[index].name for index in table.weighted]
-    for name, most in zip(names, table.nonzeros(realised)[0], strict=True):
+    for name, most in zip(names, table.nonzeros(configuration)[0], strict=True):
         try:
             module = network.get_submodule(name)
         except AttributeError:
@@ -151,7 +153,7 @@ def _check_zeros(network: nn.Module, env: CompressionEnv, realised: Realised, fi
 
 def _model(each: Deployable) -> bytes:
     model = to_current_onnx(folded(each.network, each.input_shape), check_images(each.data))
-    return quantise_onnx(model, each.data, INPUT) if each.quantised else model
+    return quantize_onnx(model, each.data, INPUT) if each.quantized else model
 
 
 def _read(file: Path, expected: Deployable) -> bytes:
@@ -191,7 +193,7 @@ def _accuracy(model: bytes, evaluator: Evaluator) -> float:
     data, run = evaluator.data, onnx_runner(model)
     starts = range(0, len(data.test), BATCH)
     slices = [slice(start, start + BATCH) for start in starts]
-    answers = (run(normalised(data.test.images[s], data).contiguous().numpy()) for s in slices)
+    answers = (run(normalize(data.test.images[s], data).contiguous().numpy()) for s in slices)
     if isinstance(data, DetectionData):
         maps = (tuple(map(torch.from_numpy, each)) for each in answers)
         return evaluator.mean_average_precision(maps, data.test)
@@ -221,7 +223,7 @@ def _latency(
     latency = {
         "ONNX Runtime": interleaved(*(lambda s=s: s.run(None, feed) for s in sessions))  # type: ignore[misc]
     }
-    if any(each.quantised for each in networks):
+    if any(each.quantized for each in networks):
         return latency  # PyTorch only simulates bits here
     time.sleep(SETTLING)
     before = torch.get_num_threads()
@@ -240,8 +242,10 @@ def report(measured: Measured, out: Path | None, console: Console) -> None:
     table = Table("", "before", "after", "change", title=f"{about['env_id']}: {about['network']}")
     labels = ROWS | {"accuracy": f"{about['score']}, test split"}
     for metric, (before, after) in measured.values.items():
-        changed = change(before, after, metric)
-        table.add_row(labels[metric], natural(before, metric), natural(after, metric), changed)
+        changed = format_change(before, after, metric)
+        table.add_row(
+            labels[metric], format_metric(before, metric), format_metric(after, metric), changed
+        )
     for runtime, each in measured.latency.items():
         cells = (_cell(spread, " ms") for spread in (each.before, each.after))
         table.add_row(f"latency, {runtime}", *cells, _cell(each.factor, " x as fast"))

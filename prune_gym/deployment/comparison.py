@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from rich.markup import escape
 from rich.table import Table
 
-from prune_gym._utils.formatting import change, natural
+from prune_gym._utils.formatting import format_change, format_metric
 
 
 def comparison(
@@ -25,7 +25,7 @@ def comparison(
     first, *_, last = columns.values()
     for metric in sorted(last, key=lambda name: not name.endswith("accuracy")):
         if all(metric in values for values in columns.values()):
-            cells = (natural(values[metric], metric) for values in columns.values())
-            changed = change(first[metric], last[metric], metric)
+            cells = (format_metric(values[metric], metric) for values in columns.values())
+            changed = format_change(first[metric], last[metric], metric)
             table.add_row(labels.get(metric, metric), *cells, changed)
     return table

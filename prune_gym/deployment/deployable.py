@@ -9,7 +9,7 @@ from torch import nn
 from prune_gym import datasets, models
 from prune_gym.compression.fold_batch_norm import fold_batch_norm
 from prune_gym.compression.network_file import SUFFIX, load_network, read_recipe
-from prune_gym.compression.quantize import Quantised
+from prune_gym.compression.quantize import QuantizedLayer
 from prune_gym.compression.surgery import replace_module
 from prune_gym.datasets import Data, DetectionData
 from prune_gym.deployment.apply import environment_of
@@ -22,7 +22,7 @@ class Deployable(NamedTuple):
 
     network: nn.Module
     data: Data | DetectionData
-    quantised: bool
+    quantized: bool
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -49,20 +49,20 @@ def load_deployable(path: Path) -> Deployable:
             f"{path} does not say which data it is for: a file of `prune-gym apply` does; what "
             "compress() found writes itself, result.export(PATH)"
         )
-    data = models.normalised_for(recipe["network"], datasets.load(recipe["data"]))
+    data = models.normalized_for(recipe["network"], datasets.load(recipe["data"]))
     return deployable(load_network(path), data)
 
 
 def deployable(network: nn.Module, data: Data | DetectionData) -> Deployable:
     """Say of a network whether it is quantised."""
-    quantised = any(isinstance(module, Quantised) for module in network.modules())
-    return Deployable(network, data, quantised)
+    quantized = any(isinstance(module, QuantizedLayer) for module in network.modules())
+    return Deployable(network, data, quantized)
 
 
 def folded(network: nn.Module, input_shape: tuple[int, int, int]) -> nn.Module:
     """Return a copy as it is deployed: float32, quantised weights as floats, batch-norm folded."""
     network = copy.deepcopy(network).cpu().float().eval().requires_grad_(False)
     for name, module in list(network.named_modules()):
-        if isinstance(module, Quantised):
+        if isinstance(module, QuantizedLayer):
             replace_module(network, name, module.as_float())
     return fold_batch_norm(network, trace(network, input_shape))

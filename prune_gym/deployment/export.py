@@ -15,9 +15,9 @@ from torch import nn
 from prune_gym._utils.paths import write_atomically
 from prune_gym.datasets import Data, DetectionData
 from prune_gym.datasets.from_arrays import OWN_FLOATS
-from prune_gym.datasets.normalize import normalised
+from prune_gym.datasets.normalize import normalize
 from prune_gym.deployment.deployable import Deployable, folded
-from prune_gym.deployment.int8 import quantise_onnx
+from prune_gym.deployment.int8 import quantize_onnx
 from prune_gym.errors import unknown
 from prune_gym.profiling.runtimes import import_onnxruntime, session_options
 
@@ -31,11 +31,11 @@ Runner = Callable[[np.ndarray], list[np.ndarray]]
 def export(given: Deployable, form: str, int8: bool, out: Path, console: Console) -> None:
     """Write a network in another format and compare it with PyTorch.
 
-    It takes any number of images, normalised as its data say. A strategy's bits, or ``int8``, make
+    It takes any number of images, normalized as its data say. A strategy's bits, or ``int8``, make
     an ONNX model of 8-bit layers, calibrated on training images.
 
     Args:
-        given: the network, and the data that say how images are normalised.
+        given: the network, and the data that say how images are normalized.
         form: onnx, torch (a ``torch.export`` program) or torchscript.
         int8: quantise though the strategy says no bits.
         out: the file.
@@ -48,14 +48,14 @@ def export(given: Deployable, form: str, int8: bool, out: Path, console: Console
     """
     if form not in FORMATS:
         raise ValueError(unknown("format", form, FORMATS))
-    int8 = int8 or given.quantised
+    int8 = int8 or given.quantized
     if int8 and form != "onnx":
-        why = "the strategy says bits" if given.quantised else "leave --int8 out"
+        why = "the strategy says bits" if given.quantized else "leave --int8 out"
         raise ValueError(f"int8 is for --format onnx, not {form}; {why}")
     network, images = folded(given.network, given.input_shape), check_images(given.data)
     content, runner = FORMATS[form][1](network, images)
     if int8:
-        content = quantise_onnx(content, given.data, INPUT)
+        content = quantize_onnx(content, given.data, INPUT)
         runner = onnx_runner(content)
     difference = compare(runner, network, images)
     if not int8 and difference > TOLERANCE:
@@ -102,8 +102,8 @@ def _say_more(
 
 
 def check_images(data: Data | DetectionData) -> torch.Tensor:
-    """Return normalised search images, float32 (CHECKED, C, H, W)."""
-    return normalised(data.search.images[:CHECKED], data).contiguous()
+    """Return normalized search images, float32 (CHECKED, C, H, W)."""
+    return normalize(data.search.images[:CHECKED], data).contiguous()
 
 
 def compare(runner: Runner, network: nn.Module, images: torch.Tensor) -> float:

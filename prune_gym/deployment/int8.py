@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from prune_gym.datasets import Data, DetectionData
-from prune_gym.datasets.normalize import normalised
+from prune_gym.datasets.normalize import normalize
 
 IMAGES, BATCH = 512, 64
 
@@ -17,7 +17,7 @@ class _TrainingImages:
 
     def __init__(self, data: Data | DetectionData, name: str) -> None:
         self._feeds: Iterator[dict[str, np.ndarray]] = (
-            {name: normalised(images, data).contiguous().numpy()}
+            {name: normalize(images, data).contiguous().numpy()}
             for images in np.array_split(_evenly(data.train.images), IMAGES // BATCH)
             if len(images)
         )
@@ -30,7 +30,7 @@ def _evenly(images: np.ndarray) -> np.ndarray:
     return images[:: max(len(images) // IMAGES, 1)][:IMAGES]
 
 
-def quantise_onnx(model: bytes, data: Data | DetectionData, name: str) -> bytes:
+def quantize_onnx(model: bytes, data: Data | DetectionData, name: str) -> bytes:
     """Return an ONNX model whose layers multiply 8-bit whole numbers.
 
     Weights are signed, of 7 bits, with a scale per output channel; activations unsigned with a

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from prune_gym.compression.quantize import Quantised
+from prune_gym.compression.quantize import QuantizedLayer
 from prune_gym.costs.size import place_bits, rice, value_bits
-from prune_gym.graph.configuration import FLOAT_BITS, Realised
+from prune_gym.graph.configuration import FLOAT_BITS, Configuration
 from prune_gym.graph.layer_table import LayerTable
 from prune_gym.graph.layer_types import BatchNorm
 
@@ -35,12 +35,12 @@ class _Shape:
         return self.rows * self.columns
 
 
-def _shapes(table: LayerTable, realised: Realised) -> Iterator[_Shape]:
+def _shapes(table: LayerTable, configuration: Configuration) -> Iterator[_Shape]:
     """Yield the shapes of the layers with weights that run, for one strategy."""
-    rows, columns = table.weight_shapes(realised.widths)
-    sizes, weights = table.mask_sizes(rows), table.nonzeros(realised)
+    rows, columns = table.weight_shapes(configuration.widths)
+    sizes, weights = table.mask_sizes(rows), table.nonzeros(configuration)
     for at, index in enumerate(table.weighted):
-        size, bits = int(sizes[0, at]), realised.weight_bits
+        size, bits = int(sizes[0, at]), configuration.weight_bits
         if weights[0, at] > 0:
             yield _Shape(
                 table.layers[index].name,
@@ -52,17 +52,19 @@ def _shapes(table: LayerTable, realised: Realised) -> Iterator[_Shape]:
             )
 
 
-def encode(network: nn.Module, table: LayerTable, realised: Realised, coding: str) -> bytes:
+def encode(
+    network: nn.Module, table: LayerTable, configuration: Configuration, coding: str
+) -> bytes:
     """Return a deployed candidate as bytes.
 
     Args:
-        network: batch-norm folded, pruned and quantised as ``realised`` says.
+        network: batch-norm folded, pruned and quantised as ``configuration`` says.
         table: the original network's layer table.
-        realised: one strategy.
+        configuration: one strategy.
         coding: one of :data:`prune_gym.costs.size.CODINGS`.
     """
     parts = []
-    for shape in _shapes(table, realised):
+    for shape in _shapes(table, configuration):
         module = network.get_submodule(shape.name)
         weight = module.get_parameter("weight").detach().numpy()
         rows = weight.reshape(shape.rows, shape.size, shape.columns)
@@ -79,7 +81,7 @@ def encode(network: nn.Module, table: LayerTable, realised: Realised, coding: st
 
 
 def decode(
-    payload: bytes, network: nn.Module, table: LayerTable, realised: Realised, coding: str
+    payload: bytes, network: nn.Module, table: LayerTable, configuration: Configuration, coding: str
 ) -> nn.Module:
     """Fill ``network``, a candidate of the same strategy, with what was encoded; return it.
 
@@ -87,7 +89,7 @@ def decode(
         ValueError: the payload has another length than this strategy's.
     """
     reader = _Reader(payload)
-    for shape in _shapes(table, realised):
+    for shape in _shapes(table, configuration):
         module = network.get_submodule(shape.name)
         masks = np.zeros((shape.masks, shape.size), dtype=np.float32)
         if coding == "dense":
@@ -114,7 +116,7 @@ def _stored_bits(shape: _Shape, coding: str) -> int:
 def _vectors(module: nn.Module) -> list[torch.Tensor]:
     """Return the float32 tensors of a layer beside its weight."""
     tensors = [getattr(module, name, None) for name in ("bias", "scale")]
-    if isinstance(module, Quantised) and module.activation_bits < FLOAT_BITS:
+    if isinstance(module, QuantizedLayer) and module.activation_bits < FLOAT_BITS:
         tensors.append(module.step)
     return [tensor.detach() for tensor in tensors if tensor is not None]
 

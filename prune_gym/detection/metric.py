@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from prune_gym.datasets.detection import DetectionData, DetectionSplit
-from prune_gym.datasets.normalize import normalised
+from prune_gym.datasets.normalize import normalize
 from prune_gym.detection.boxes import Found, detect, size_of
 from prune_gym.models.darknet.network import Head
 
@@ -38,7 +38,7 @@ def mean_average_precision(
     known = cast(Sequence[Head], network.heads if heads is None else heads)
     device = next(network.parameters()).device
     batches = (
-        normalised(split.images[start : start + BATCH], data).to(device)
+        normalize(split.images[start : start + BATCH], data).to(device)
         for start in range(0, len(split), BATCH)
     )
     return average_precision([detect(network(x), known, size_of(x)) for x in batches], split)

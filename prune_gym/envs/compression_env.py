@@ -22,12 +22,12 @@ from prune_gym.evaluation.evaluator import Evaluator
 from prune_gym.evaluation.network_library import with_library
 from prune_gym.evaluation.task import find_evaluator
 from prune_gym.evaluation.validation import ValidationResult, compare
-from prune_gym.graph.configuration import Realised
+from prune_gym.graph.configuration import Configuration
 from prune_gym.objectives.objective import DEFAULT, make_objectives
 from prune_gym.profiling.measured_latency import MeasuredLatency
-from prune_gym.search_space import Decision, Rules, make_decisions
+from prune_gym.search_space import Decision, SpaceOptions, make_decisions
 from prune_gym.search_space.budgets import Budgets
-from prune_gym.search_space.space import Plan
+from prune_gym.search_space.space import SearchSpace
 from prune_gym.search_space.strategy import Strategy, strategy_from_dict
 
 REWARDS = ("incremental", "terminal")
@@ -147,9 +147,9 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
             self._evaluator = with_library(self._evaluator, library, decide)
         table = self._evaluator.table
         given = tuple(bits) if isinstance(bits, Iterable) else ()
-        rules = Rules(min_keep, round_to, min_density, given)
+        rules = SpaceOptions(min_keep, round_to, min_density, given)
         decisions = make_decisions(decide, self._evaluator, rules)
-        self._plan = Plan(table, decisions, self._evaluator.density)
+        self._plan = SearchSpace(table, decisions, self._evaluator.density)
         by_table = load_latency_table(latency) if latency not in (None, MEASURED) else None
         self._costs = build_costs(table, by_table, dataflow=dataflow, coding=coding)
         if latency == MEASURED:
@@ -170,7 +170,7 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
         self._columns = [COSTS.index(cost.name) for cost in self._observed]
         self._observe = Observer(table, self.decisions)
         self._terminal_only = reward == "terminal"
-        full = self._plan.realise(self._plan.full[None])
+        full = self._plan.configure(self._plan.full[None])
         self._original = np.array([cost(full)[0] for cost in self._observed])
         self._original_at_the_end = np.array([cost(full)[0] for cost in self._at_the_end])
         self.observation_space = spaces.Box(0.0, 1.0, (len(FEATURES),), np.float32)
@@ -192,7 +192,7 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
         return self._plan.decisions
 
     @property
-    def plan(self) -> Plan:
+    def plan(self) -> SearchSpace:
         """How the decisions' values come to a candidate."""
         return self._plan
 
@@ -224,7 +224,7 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
     @property
     def original_metrics(self) -> dict[str, float]:
         """Natural values of the network before any pruning; its accuracy is measured once."""
-        full = self._plan.realise(self._plan.full[None])
+        full = self._plan.configure(self._plan.full[None])
         return self._metrics(full) | {"accuracy": self._evaluator.accuracy(full)}
 
     def reset(
@@ -264,7 +264,7 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
             as_number(action, self.action_space), self._allowed
         )
         self._made += (index,)
-        self._lost += (decision.lost_at(value),)
+        self._lost += (decision.sensitivity_at(value),)
         self._index = self._plan.following(index, self._values)
         # What is not decided because its block is skipped counts as the least of its kind.
         self._values[index + 1 : self._index] = self._plan.least[index + 1 : self._index]
@@ -300,7 +300,7 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
         Raises:
             ValueError: the strategy is of another network or breaks its rules.
         """
-        return self._evaluator.candidate(self.realise(strategy)).requires_grad_(True)
+        return self._evaluator.candidate(self.configure(strategy)).requires_grad_(True)
 
     def validate(self, strategy: Strategy | Mapping[str, Any]) -> ValidationResult:
         """Replay a strategy and compare every number it claims with what is found here.
@@ -311,18 +311,18 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
             ValueError: the strategy is of another network or breaks its rules.
         """
         strategy = _as_strategy(strategy)
-        realised = self.realise(strategy)
+        configuration = self.configure(strategy)
         # Scored anew: the memo may hold the very number that is to be checked.
-        candidate, search = self._evaluator.candidate(realised), self._evaluator.data.search
+        candidate, search = self._evaluator.candidate(configuration), self._evaluator.data.search
         exact = [cost for cost in self._costs.values() if cost.deterministic]
         timed = {cost.metric for cost in self._costs.values()} - {cost.metric for cost in exact}
-        found = {cost.metric: float(cost(realised)[0]) for cost in exact}
+        found = {cost.metric: float(cost(configuration)[0]) for cost in exact}
         found["accuracy"] = self._evaluator.score(candidate, search)
         claimed = {name: value for name, value in strategy.metrics.items() if name not in timed}
         same_weights = strategy.is_of(self._evaluator.checksum)
         return compare(claimed, found, len(search), same_weights)
 
-    def realise(self, strategy: Strategy | Mapping[str, Any]) -> Realised:
+    def configure(self, strategy: Strategy | Mapping[str, Any]) -> Configuration:
         """Return what a strategy comes to: what every cost and the evaluator take.
 
         Raises:
@@ -331,7 +331,7 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
         values = self.values_of(strategy)
         if exceeded := self._budgets.exceeded(values):
             raise ValueError(f"the strategy exceeds the budgets {exceeded}")
-        return self._plan.realise(values[None])
+        return self._plan.configure(values[None])
 
     def values_of(self, strategy: Strategy | Mapping[str, Any]) -> np.ndarray:
         """Return the values of a strategy's decisions, ``(decisions,)``.
@@ -354,17 +354,20 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
         Returns:
             ``1 - cost / cost0`` of every objective, ``(n, reward_dim)``; 0 for accuracy.
         """
-        realised, full = self._plan.realise(values), self._plan.realise(self._plan.full[None])
+        configuration, full = (
+            self._plan.configure(values),
+            self._plan.configure(self._plan.full[None]),
+        )
         saved = np.zeros((len(values), self.reward_dim))
         for column, objective in enumerate(self.objectives):
             if objective.name != "accuracy":
                 cost = self._costs[objective.name]
-                saved[:, column] = 1 - cost(realised) / cost(full)
+                saved[:, column] = 1 - cost(configuration) / cost(full)
         return saved
 
     @property
     def costs(self) -> dict[str, Cost]:
-        """The costs by name; each maps what n strategies come to (``Realised``) to (n,)."""
+        """The costs by name; each maps what n strategies come to (``Configuration``) to (n,)."""
         return dict(self._costs)
 
     def render(self) -> str | np.ndarray | None:  # type: ignore[override]
@@ -392,9 +395,9 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
         index, rows = self._index, np.repeat(self._values[None], 3, axis=0)
         rows[1, index : index + 1] = self._plan.least[index : index + 1]
         rows[2, index:] = self._plan.least[index:]
-        realised = self._plan.realise(rows)
-        self._realised = realised[0]
-        values = np.stack([cost(realised) for cost in self._observed], axis=1)
+        configuration = self._plan.configure(rows)
+        self._configuration = configuration[0]
+        values = np.stack([cost(configuration) for cost in self._observed], axis=1)
         self._shares = np.ones((3, len(COSTS)))  # an unknown cost cannot be cut
         self._shares[:, self._columns] = values / self._original
         if index < len(self.decisions):
@@ -404,7 +407,7 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
         assert self._values is not None
         last = self._made[-1] if self._made else None
         before = 1.0 if last is None else float(self._values[last] / self.decisions[last].of)
-        place = (self._realised, before, self._lost, self._index)
+        place = (self._configuration, before, self._lost, self._index)
         return self._observe(Progress(*place, self._shares, self._limit_row, self._allowed))
 
     def _reward(self, before: np.ndarray, info: dict[str, Any]) -> np.ndarray:
@@ -419,13 +422,13 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
             entries[cost.name] = 1.0 - info[cost.metric] / original if terminated else 0.0
         return np.array([entries[o.name] for o in self.objectives], dtype=np.float32)
 
-    def _metrics(self, realised: Realised) -> dict[str, float]:
-        return {cost.metric: float(cost(realised)[0]) for cost in self._costs.values()}
+    def _metrics(self, configuration: Configuration) -> dict[str, float]:
+        return {cost.metric: float(cost(configuration)[0]) for cost in self._costs.values()}
 
     def _terminal_info(self) -> dict[str, Any]:
         assert self._values is not None
-        metrics = {"accuracy": self._evaluator.accuracy(self._realised)}
-        metrics |= self._metrics(self._realised)
+        metrics = {"accuracy": self._evaluator.accuracy(self._configuration)}
+        metrics |= self._metrics(self._configuration)
         decisions = tuple(
             self.decisions[index].as_plain_data(float(self._values[index])) for index in self._made
         )

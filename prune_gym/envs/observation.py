@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from prune_gym.costs import COSTS
-from prune_gym.graph.configuration import FLOAT_BITS, Realised
+from prune_gym.graph.configuration import FLOAT_BITS, Configuration
 from prune_gym.graph.layer_table import LayerTable
 from prune_gym.search_space import KINDS, Decision
 
@@ -52,7 +52,7 @@ class Progress:
     """Where an episode stands: everything that the dynamic entries are computed from.
 
     Attributes:
-        realised: what has been decided comes to, with the rest at the original's values.
+        configuration: what has been decided comes to, with the rest at the original's values.
         before: the value of the decision made last, as a share of the original's; 1 at the start.
         lost: the output energy that each decision made so far is expected to lose.
         index: the decision to make next; their number at the end.
@@ -62,7 +62,7 @@ class Progress:
         allowed: mask over the options of the decision to make next.
     """
 
-    realised: Realised
+    configuration: Configuration
     before: float
     lost: tuple[float, ...]
     index: int
@@ -89,7 +89,7 @@ class Observer:
             layer.kernel[0] / 11,
             layer.stride / 4,
             np.log2(layer.in_size[0] * layer.in_size[1]) / 18,
-            *(np.sqrt(decision.lost_at(probe * decision.of)) for probe in PROBES),
+            *(np.sqrt(decision.sensitivity_at(probe * decision.of)) for probe in PROBES),
         ]
 
     def __call__(self, progress: Progress) -> np.ndarray:
@@ -124,12 +124,16 @@ class Observer:
         """Return the fixed entries and those that depend on what was decided; 0 at the end."""
         if progress.index == len(self._decisions):
             return np.zeros(self._static.shape[1]), [0.0] * 6
-        decision, realised = self._decisions[progress.index], progress.realised
+        decision, configuration = self._decisions[progress.index], progress.configuration
         table, column = self._table, self._column[decision.layer]
-        inputs = table.inputs(realised.widths)[0, decision.layer]
-        outputs = table.outputs(realised.widths)[0, decision.layer]
-        density = 1.0 if realised.density is None else realised.density[0, column]
-        bits = FLOAT_BITS if realised.weight_bits is None else realised.weight_bits[0, column]
+        inputs = table.inputs(configuration.widths)[0, decision.layer]
+        outputs = table.outputs(configuration.widths)[0, decision.layer]
+        density = 1.0 if configuration.density is None else configuration.density[0, column]
+        bits = (
+            FLOAT_BITS
+            if configuration.weight_bits is None
+            else configuration.weight_bits[0, column]
+        )
         choices = decision.options[progress.allowed] / decision.of
         return self._static[progress.index], [
             float(np.log2(max(inputs, 1)) / 12),

@@ -8,7 +8,7 @@ import numpy as np
 
 from prune_gym.envs.compression_env import CompressionEnv
 from prune_gym.evaluation.evaluator import Evaluator
-from prune_gym.graph.configuration import Realised
+from prune_gym.graph.configuration import Configuration
 
 
 class _Unscored(Evaluator):
@@ -17,7 +17,7 @@ class _Unscored(Evaluator):
     def __init__(self, evaluator: Evaluator) -> None:
         self.__dict__.update(evaluator.__dict__)
 
-    def accuracy(self, realised: Realised) -> float:
+    def accuracy(self, configuration: Configuration) -> float:
         """Return 0: nobody knows before the candidate is built."""
         return 0.0
 

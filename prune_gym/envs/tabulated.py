@@ -112,8 +112,8 @@ class TabulatedEnv(CompressionEnv):
         return list(returns[non_dominated(returns)])
 
     def _keys(self, values: np.ndarray) -> Iterator[bytes]:
-        realised = self.plan.realise(values.astype(np.float64))
-        return (realised[row].key() for row in range(len(values)))
+        configuration = self.plan.configure(values.astype(np.float64))
+        return (configuration[row].key() for row in range(len(values)))
 
 
 class TabulatedVectorEnv(CompressionVectorEnv):

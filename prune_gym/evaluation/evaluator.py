@@ -16,15 +16,15 @@ from prune_gym.compression.fold_batch_norm import fold_batch_norm
 from prune_gym.compression.least_squares import Reference
 from prune_gym.compression.malloc import release_memory
 from prune_gym.compression.precision import bfloat16_is_fast
-from prune_gym.compression.quantize import quantise
+from prune_gym.compression.quantize import quantize
 from prune_gym.compression.repair import check_repair, cut_and_repair
 from prune_gym.compression.surgery import kept_positions
 from prune_gym.compression.unstructured import densities, sparsify
 from prune_gym.datasets import Data, DetectionData, DetectionSplit, Split
-from prune_gym.datasets.normalize import normalised
+from prune_gym.datasets.normalize import normalize
 from prune_gym.detection.boxes import detect
 from prune_gym.detection.metric import average_precision
-from prune_gym.graph.configuration import FLOAT_BITS, Realised
+from prune_gym.graph.configuration import FLOAT_BITS, Configuration
 from prune_gym.graph.layer_table import LayerTable
 from prune_gym.models.darknet.network import Head
 from prune_gym.models.weights_file import weights_checksum
@@ -39,7 +39,7 @@ def accuracy(network: nn.Module, data: Data, split: Split) -> float:
     device = next(network.parameters()).device
     correct = 0
     for start in range(0, len(split), BATCH):
-        images = normalised(split.images[start : start + BATCH], data).to(device)
+        images = normalize(split.images[start : start + BATCH], data).to(device)
         labels = torch.tensor(split.labels[start : start + BATCH], device=device)
         correct += int((network(images).argmax(1) == labels).sum())
     return correct / len(split)
@@ -53,8 +53,8 @@ class Evaluator:
         table: its layer table.
         data: what it is scored on.
         calibration: its second moments and channel orders.
-        images: normalised calibration images (N, C, H, W).
-        memo: accuracy by what a strategy comes to (:meth:`Realised.key`).
+        images: normalized calibration images (N, C, H, W).
+        memo: accuracy by what a strategy comes to (:meth:`Configuration.key`).
     """
 
     def __init__(
@@ -71,9 +71,9 @@ class Evaluator:
         """Hold what all candidates share.
 
         ``importance`` are factors by which weights count when some are pruned one by one (see
-        :func:`prune_gym.compression.unstructured.sparsify`). ``rebuild`` is a function and its arguments
-        that make an equal evaluator, so that pickles carry a name and not the weights; without it
-        the evaluator is pickled whole.
+        :func:`prune_gym.compression.unstructured.sparsify`). ``rebuild`` is a function and its
+        arguments that make an equal evaluator, so that pickles carry a name and not the weights;
+        without it the evaluator is pickled whole.
 
         Raises:
             ValueError: no such repair.
@@ -105,12 +105,16 @@ class Evaluator:
         orders = self.calibration.orders
         return [np.sort(order[:width]) for order, width in zip(orders, widths, strict=True)]
 
-    def candidate(self, realised: Realised) -> nn.Module:
+    def candidate(self, configuration: Configuration) -> nn.Module:
         """Return the smaller, repaired network of one strategy, in float32 and eval mode.
 
         Where the strategy decides bits, batch-norm is folded and the layers are quantised.
         """
-        density, blocks, kept = realised.density, realised.blocks, self.kept(realised.widths[0])
+        density, blocks, kept = (
+            configuration.density,
+            configuration.blocks,
+            self.kept(configuration.widths[0]),
+        )
         prune = None if density is None else partial(self._sparsify, density=density[0], kept=kept)
         candidate = cut_and_repair(
             self.network,
@@ -123,7 +127,7 @@ class Evaluator:
             skipped=self.table.skipped(None if blocks is None else blocks[0]),
             sparsify=prune,
         )
-        return self.quantised(candidate, realised)
+        return self.quantized(candidate, configuration)
 
     def _sparsify(self, candidate: nn.Module, density: np.ndarray, kept: list[np.ndarray]) -> None:
         positions = kept_positions(self.network, self.table, kept)
@@ -137,18 +141,18 @@ class Evaluator:
         }
         sparsify(candidate, self.table, density, importance)
 
-    def quantised(self, candidate: nn.Module, realised: Realised) -> nn.Module:
+    def quantized(self, candidate: nn.Module, configuration: Configuration) -> nn.Module:
         """Quantise a candidate in place to the bits of its strategy, where that decides any."""
-        if realised.weight_bits is None and realised.activation_bits is None:
+        if configuration.weight_bits is None and configuration.activation_bits is None:
             return candidate
         floats = np.full(len(self.table.weighted), FLOAT_BITS)
         weight_bits, activation_bits = (
             floats if bits is None else bits[0]
-            for bits in (realised.weight_bits, realised.activation_bits)
+            for bits in (configuration.weight_bits, configuration.activation_bits)
         )
         folded = fold_batch_norm(candidate, self.table)
-        kept = self.table.nonzeros(realised)[0]
-        return quantise(folded, self.table, weight_bits, activation_bits, self.images, kept)
+        kept = self.table.nonzeros(configuration)[0]
+        return quantize(folded, self.table, weight_bits, activation_bits, self.images, kept)
 
     @cached_property
     def reference(self) -> Reference:
@@ -161,18 +165,18 @@ class Evaluator:
         shares = densities(self.network, self.table)
         return shares if (shares < 1).any() else None
 
-    def accuracy(self, realised: Realised) -> float:
+    def accuracy(self, configuration: Configuration) -> float:
         """Return the accuracy of one strategy's candidate on the search split, in [0, 1]."""
-        key = realised.key()
+        key = configuration.key()
         if key not in self.memo:
-            if self._is_original(realised):
+            if self._is_original(configuration):
                 self.memo[key] = self.original_score(self.data.search)
             else:
-                self.memo[key] = self.score(self.candidate(realised), self.data.search)
+                self.memo[key] = self.score(self.candidate(configuration), self.data.search)
             release_memory()
         return self.memo[key]
 
-    def _is_original(self, realised: Realised) -> bool:
+    def _is_original(self, configuration: Configuration) -> bool:
         """Return whether a strategy leaves the network as it is."""
         unchanged = {
             "widths": self.table.full,
@@ -181,7 +185,7 @@ class Evaluator:
             "activation_bits": FLOAT_BITS,
             "blocks": True,
         }
-        parts = ((getattr(realised, name), value) for name, value in unchanged.items())
+        parts = ((getattr(configuration, name), value) for name, value in unchanged.items())
         return all(part is None or bool((part[0] == value).all()) for part, value in parts)
 
     def original_score(self, split: Split | DetectionSplit) -> float:
@@ -236,4 +240,4 @@ class Evaluator:
         return batches
 
     def _batch(self, split: Split | DetectionSplit, start: int) -> torch.Tensor:
-        return normalised(split.images[start : start + BATCH], self.data).to(self._dtype)
+        return normalize(split.images[start : start + BATCH], self.data).to(self._dtype)

@@ -20,7 +20,7 @@ from torch import nn
 from prune_gym._utils.paths import file_version
 from prune_gym.compression.unstructured import sparsify
 from prune_gym.evaluation.evaluator import Evaluator
-from prune_gym.graph.configuration import Realised
+from prune_gym.graph.configuration import Configuration
 from prune_gym.models.weights_file import fill
 
 FORMAT, MANIFEST = "prune-gym-library-1", "library.json"
@@ -94,12 +94,12 @@ class LibraryEvaluator(Evaluator):
         files = [manifest["start"], *(each["sha256"] for each in manifest["networks"])]
         return hashlib.sha256(" ".join(files).encode()).hexdigest()
 
-    def candidate(self, realised: Realised) -> nn.Module:
+    def candidate(self, configuration: Configuration) -> nn.Module:
         """Return the pruned, retrained and quantised network of one strategy."""
-        assert realised.density is not None
-        density = realised.density[0]
+        assert configuration.density is not None
+        density = configuration.density[0]
         network = self._library.network_at(float(density[0]), self.network)
-        return self.quantised(sparsify(network, self.table, density), realised)
+        return self.quantized(sparsify(network, self.table, density), configuration)
 
 
 def with_library(evaluator: Evaluator, folder: str, decide: Sequence[str]) -> Evaluator:
@@ -115,10 +115,10 @@ def with_library(evaluator: Evaluator, folder: str, decide: Sequence[str]) -> Ev
             "library: its networks have one density for all layers; expected decide=("
             f"'global_density', ...) out of {DECIDES}, got {tuple(decide)}"
         )
-    if evaluator.table.masked_together != 1:
+    if evaluator.table.block_size != 1:
         raise ValueError(
             "library: its networks are pruned element-wise; expected granularity=1, got "
-            f"{evaluator.table.masked_together}"
+            f"{evaluator.table.block_size}"
         )
     return evaluator_with_library(evaluator, folder)
 

@@ -23,10 +23,10 @@ from prune_gym.compression.network_file import SUFFIX, load_network, read_recipe
 from prune_gym.compression.unstructured import zeros_fill_masks
 from prune_gym.compression.verify import check_cut, count_classes
 from prune_gym.datasets import Data, DetectionData
-from prune_gym.datasets.normalize import normalised
+from prune_gym.datasets.normalize import normalize
 from prune_gym.errors import first_line
 from prune_gym.evaluation.evaluator import Evaluator
-from prune_gym.graph.layer_table import MASKED_TOGETHER, LayerTable
+from prune_gym.graph.layer_table import BLOCK_SIZE, LayerTable
 from prune_gym.graph.trace import trace
 
 INFORMATION_IMAGES = 4_096
@@ -36,14 +36,14 @@ def find_evaluator(
     network: str | os.PathLike[str] | nn.Module,
     data: str | Data | DetectionData,
     repair: str,
-    masked_together: int = MASKED_TOGETHER,
+    block_size: int = BLOCK_SIZE,
     by_information: bool = False,
 ) -> Evaluator:
     """Return the evaluator of a named network on a named data set, or of one's own.
 
     A network's name may be a file that ``prune-gym apply`` wrote. A name
     ``package.module:function`` is a function that returns one's own trained ``nn.Module``, or one's
-    own :class:`Data`. ``masked_together`` output channels share a mask where weights are pruned one
+    own :class:`Data`. ``block_size`` output channels share a mask where weights are pruned one
     by one, by magnitude or ``by_information`` that they carry.
 
     Raises:
@@ -54,10 +54,10 @@ def find_evaluator(
     if isinstance(network, os.PathLike):
         network = os.fspath(network)
     if isinstance(network, str) and isinstance(data, str):
-        return load_evaluator(network, data, repair, masked_together, by_information)
+        return load_evaluator(network, data, repair, block_size, by_information)
     if isinstance(network, nn.Module):
         own = datasets.load(data) if isinstance(data, str) else data
-        return make_evaluator(network, own, repair, masked_together, by_information)
+        return make_evaluator(network, own, repair, block_size, by_information)
     raise TypeError(
         f"network={network!r} names weights trained on a named data set; with your own data give "
         "your own trained nn.Module too"
@@ -68,7 +68,7 @@ def load_evaluator(
     network: str,
     data: str,
     repair: str,
-    masked_together: int = MASKED_TOGETHER,
+    block_size: int = BLOCK_SIZE,
     by_information: bool = False,
 ) -> Evaluator:
     """Return the evaluator of a named network on a named data set; every caller shares it.
@@ -79,7 +79,7 @@ def load_evaluator(
         FileNotFoundError: the data are neither on disk nor to be downloaded.
     """
     version = file_version(network) if network.endswith(SUFFIX) else None
-    return _loaded(network, data, repair, masked_together, by_information, version)
+    return _loaded(network, data, repair, block_size, by_information, version)
 
 
 @lru_cache(maxsize=8)
@@ -87,7 +87,7 @@ def _loaded(
     network: str,
     data: str,
     repair: str,
-    masked_together: int,
+    block_size: int,
     by_information: bool,
     version: tuple[int, int] | None,
 ) -> Evaluator:
@@ -102,20 +102,20 @@ def _loaded(
                 f"{network} was pruned on {recipe['data']!r}, and the environment's data are "
                 f"{data!r}: take an id of {recipe['data']}, or prune on {data}"
             )
-        loaded = models.normalised_for(recipe["network"], loaded)
+        loaded = models.normalized_for(recipe["network"], loaded)
     else:
         net = models.pretrained(network, loaded.name, loaded.num_classes)
-        loaded = models.normalised_for(network, loaded)
-    rebuild = (load_evaluator, (network, data, repair, masked_together, by_information))
+        loaded = models.normalized_for(network, loaded)
+    rebuild = (load_evaluator, (network, data, repair, block_size, by_information))
     shipped = models.weights_path(network, f"{loaded.name}-information")
-    return make_evaluator(net, loaded, repair, masked_together, by_information, rebuild, shipped)
+    return make_evaluator(net, loaded, repair, block_size, by_information, rebuild, shipped)
 
 
 def make_evaluator(
     network: nn.Module,
     data: Data | DetectionData,
     repair: str,
-    masked_together: int = MASKED_TOGETHER,
+    block_size: int = BLOCK_SIZE,
     by_information: bool = False,
     rebuild: tuple | None = None,
     shipped: Path | None = None,
@@ -128,15 +128,13 @@ def make_evaluator(
         ValueError: an operation of the network is not understood; the message names the layer.
     """
     network = _copied(network)
-    if masked_together < 1:
-        raise ValueError(
-            f"granularity: expected a number of channels >= 1, got {masked_together!r}"
-        )
+    if block_size < 1:
+        raise ValueError(f"granularity: expected a number of channels >= 1, got {block_size!r}")
     table = trace(network, data.train.images.shape[1:])
-    table = dataclasses.replace(table, masked_together=masked_together)
+    table = dataclasses.replace(table, block_size=block_size)
     if not zeros_fill_masks(network, table):  # it was pruned weight by weight
-        table = dataclasses.replace(table, masked_together=1)
-    images = normalised(calibration_images(data), data)
+        table = dataclasses.replace(table, block_size=1)
+    images = normalize(calibration_images(data), data)
     calibration = _cached_calibration(network, table, images, data)
     factors = None
     if by_information:
@@ -173,7 +171,7 @@ def _information(
         chosen = slice(None, None, max(len(data.train) // INFORMATION_IMAGES, 1))
         labels = torch.tensor(data.train.labels[chosen])
         found = learn_information(
-            network, table, normalised(data.train.images[chosen], data), labels
+            network, table, normalize(data.train.images[chosen], data), labels
         )
         write_arrays(file, found)
     return found

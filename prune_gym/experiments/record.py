@@ -42,7 +42,7 @@ class RecordRun(gym.Wrapper):
             check_weights(folder.path, self.core)
         for record in [*folder.journal.earlier(), *self._recorded]:
             try:
-                key = self.core.realise(record["strategy"]).key()
+                key = self.core.configure(record["strategy"]).key()
             except ValueError:
                 continue  # of another course of the run: it is told when its turn comes
             self.core.evaluator.memo[key] = record["accuracy"]

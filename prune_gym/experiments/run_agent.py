@@ -7,7 +7,7 @@ import gymnasium as gym
 from stable_baselines3.common.logger import KVWriter, Logger
 
 import prune_gym
-from prune_gym._utils.plugins import WrongKindError
+from prune_gym._utils.plugins import UserFunctionTypeError
 from prune_gym.agents import Settings, Trained, find_agent
 from prune_gym.experiments.folder import RunError
 from prune_gym.experiments.record import RecordRun
@@ -62,7 +62,7 @@ def keep(env: RecordRun, trained: Trained | None) -> None:
     env.write_front()
     if trained is not None:
         if not isinstance(trained, Trained):
-            raise WrongKindError(
+            raise UserFunctionTypeError(
                 "the front is written, but the agent returned a "
                 f"{type(trained).__name__}; expected None, or an object with save(path)"
             )

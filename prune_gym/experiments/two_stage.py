@@ -51,7 +51,7 @@ def two_stage(
     pick: int | None,
     console: Console,
 ) -> None:
-    """Search both stages and write ``pruned`` and ``quantised``, each .json and .safetensors.
+    """Search both stages and write ``pruned`` and ``quantized``, each .json and .safetensors.
 
     What the run folder holds already is not evaluated again: the same command goes on.
 

@@ -1,4 +1,4 @@
-"""What n strategies come to: the realised decisions, as costs and candidates read them."""
+"""What n strategies come to: the decisions, as costs and candidates read them."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,8 +10,8 @@ PARTS = ("widths", "density", "weight_bits", "activation_bits", "blocks")
 
 
 @dataclass(frozen=True)
-class Realised:
-    """The realised decisions of n strategies of one network; None leaves a part untouched.
+class Configuration:
+    """The decisions of n strategies of one network; None leaves a part untouched.
 
     "Layers" are the layers with weights, in the order of ``LayerTable.weighted``.
 
@@ -35,11 +35,11 @@ class Realised:
         """Return the number of strategies."""
         return len(self.widths)
 
-    def __getitem__(self, rows: int | slice) -> "Realised":
+    def __getitem__(self, rows: int | slice) -> "Configuration":
         """Return some of the strategies; one of them is a batch of one."""
         rows = slice(rows, rows + 1) if isinstance(rows, int) else rows
         parts = (getattr(self, name) for name in PARTS)
-        return Realised(*(None if part is None else part[rows] for part in parts))  # type: ignore[arg-type]
+        return Configuration(*(None if part is None else part[rows] for part in parts))  # type: ignore[arg-type]
 
     def key(self) -> bytes:
         """Return what equal strategies have in common and others have not."""

@@ -10,9 +10,9 @@ from typing import Literal
 
 import numpy as np
 
-from prune_gym.graph.configuration import FLOAT_BITS, Realised
+from prune_gym.graph.configuration import FLOAT_BITS, Configuration
 
-MASKED_TOGETHER = 4  # consecutive output channels that share a weight mask (JCW)
+BLOCK_SIZE = 4  # consecutive output channels that share a weight mask (JCW)
 Kind = Literal["conv", "depthwise", "linear", "batch_norm", "group_norm", "prelu", "pool"]
 
 
@@ -155,14 +155,14 @@ class LayerTable:
         activations: the tensors that the forward pass holds.
         blocks: its residual blocks.
         masked_together: output channels that share a mask where weights are pruned one by one: 4,
-            or 1 for element-wise pruning (``dataclasses.replace(table, masked_together=1)``).
+            or 1 for element-wise pruning (``dataclasses.replace(table, block_size=1)``).
     """
 
     layers: tuple[Layer, ...]
     groups: tuple[Group, ...]
     activations: tuple[Activation, ...]
     blocks: tuple[Block, ...] = ()
-    masked_together: int = MASKED_TOGETHER
+    block_size: int = BLOCK_SIZE
 
     @cached_property
     def full(self) -> np.ndarray:
@@ -231,11 +231,11 @@ class LayerTable:
         flags = [True] * len(self.blocks) if kept is None else kept
         return [block for block, keeps in zip(self.blocks, flags, strict=True) if not keeps]
 
-    def runs(self, realised: Realised) -> np.ndarray:
+    def runs(self, configuration: Configuration) -> np.ndarray:
         """Return 1 for every layer that runs and 0 for one in a skipped block, (n or 1, layers)."""
-        if realised.blocks is None:
+        if configuration.blocks is None:
             return np.ones((1, len(self.layers)))
-        skipped = (~realised.blocks).astype(np.float64) @ self._in_block
+        skipped = (~configuration.blocks).astype(np.float64) @ self._in_block
         return (skipped == 0).astype(np.float64)  # a block may lie in another
 
     def weight_shapes(self, widths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -254,52 +254,52 @@ class LayerTable:
         columns = in_matrix[:, at] * self._kernel_sizes, in_constant[at] * self._kernel_sizes
         return (out_matrix[:, at], out_constant[at]), columns
 
-    def weights(self, realised: Realised) -> np.ndarray:
+    def weights(self, configuration: Configuration) -> np.ndarray:
         """Return the weights that each layer with weights has, zeros included: (n, layers)."""
-        for table, known in realised.known:  # several costs ask for the same strategies
+        for table, known in configuration.known:  # several costs ask for the same strategies
             if table is self:
                 return known
-        rows, columns = self.weight_shapes(realised.widths)
+        rows, columns = self.weight_shapes(configuration.widths)
         weights = rows * columns
-        if realised.blocks is not None:
-            weights *= self.runs(realised)[:, list(self.weighted)]
+        if configuration.blocks is not None:
+            weights *= self.runs(configuration)[:, list(self.weighted)]
         weights.setflags(write=False)
-        realised.known.append((self, weights))
+        configuration.known.append((self, weights))
         return weights
 
     def mask_sizes(self, rows: np.ndarray) -> np.ndarray:
         """Return how many of ``rows`` output channels share a mask (same shape)."""
-        return np.where(rows % self.masked_together == 0, self.masked_together, 1)
+        return np.where(rows % self.block_size == 0, self.block_size, 1)
 
-    def nonzeros(self, realised: Realised) -> np.ndarray:
+    def nonzeros(self, configuration: Configuration) -> np.ndarray:
         """Return the weights that each layer with weights keeps, (n, layers).
 
-        A density is rounded to whole masks (:func:`kept_masks`): one for ``masked_together`` output
+        A density is rounded to whole masks (:func:`kept_masks`): one for ``block_size`` output
         channels where their number allows it, else one for a weight.
         """
-        weights = self.weights(realised)
-        if realised.density is None:
+        weights = self.weights(configuration)
+        if configuration.density is None:
             return weights
-        size = self.mask_sizes(self.weight_shapes(realised.widths)[0])
-        return size * kept_masks(realised.density, weights / size)
+        size = self.mask_sizes(self.weight_shapes(configuration.widths)[0])
+        return size * kept_masks(configuration.density, weights / size)
 
-    def activation_bits(self, realised: Realised) -> np.ndarray:
+    def activation_bits(self, configuration: Configuration) -> np.ndarray:
         """Return the bits that each activation is stored in: (n or 1, activations).
 
         The most that one of the layers that read it asks for; where none does, that read what is
         made of it; 32 where none reads that either.
         """
-        asked = realised.activation_bits
+        asked = configuration.activation_bits
         if asked is None:
             return np.full((1, len(self.activations)), FLOAT_BITS)
-        if realised.blocks is not None:
-            asked = np.where(self.runs(realised)[:, list(self.weighted)], asked, 0)
+        if configuration.blocks is not None:
+            asked = np.where(self.runs(configuration)[:, list(self.weighted)], asked, 0)
         columns, starts = self._readers
         bits = np.maximum.reduceat(np.pad(asked, ((0, 0), (0, 1)))[:, columns], starts, axis=1)
         # Around a skipped block x and the sum are one tensor; the sum may be the x of later blocks.
         joined = []
-        if realised.blocks is not None:
-            pairs = zip(self.blocks, realised.blocks.T, strict=True)
+        if configuration.blocks is not None:
+            pairs = zip(self.blocks, configuration.blocks.T, strict=True)
             joined = [(*block.activations, ~kept) for block, kept in pairs]
         for x, total, skipped in reversed(joined):
             bits[skipped, x] = np.maximum(bits[skipped, x], bits[skipped, total])

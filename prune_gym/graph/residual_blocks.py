@@ -123,7 +123,7 @@ def skip_blocks(network: nn.Module, blocks: Sequence[Block]) -> nn.Module:
 def branch_shares(network: nn.Module, blocks: Sequence[Block], images: torch.Tensor) -> list[float]:
     """Return per block the energy of ``branch(x)`` as a share of that of x and branch(x).
 
-    ``images`` are normalised, (N, C, H, W).
+    ``images`` are normalized, (N, C, H, W).
     """
     recorder = _Recorder(fx.symbolic_trace(network), blocks)
     recorder.run(images)

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from prune_gym.errors import NotUnderstoodError
+from prune_gym.errors import UnsupportedLayerError
 
 
 def refuse_aliases(network: nn.Module) -> None:
@@ -21,17 +21,19 @@ def refuse_aliases(network: nn.Module) -> None:
             isinstance(module, nn.ConstantPad3d) or next(module.parameters(), None) is not None
         )
         if module in names and resized:
-            raise NotUnderstoodError(name, f"the same module as {names[module]!r}")
+            raise UnsupportedLayerError(name, f"the same module as {names[module]!r}")
         names[module] = name
         for parameter in module.parameters(recurse=False):
             if id(parameter) in owners:
-                raise NotUnderstoodError(name, f"its weight is that of {owners[id(parameter)]!r}")
+                raise UnsupportedLayerError(
+                    name, f"its weight is that of {owners[id(parameter)]!r}"
+                )
             owners[id(parameter)] = name
     for name, module in network.named_modules():
         for held in _held(vars(module)):
             if held in names and next(held.parameters(), None) is not None:
                 where = f"a plain list or dict of {name or type(network).__name__!r}"
-                raise NotUnderstoodError(names[held], f"held in {where} too: use nn.ModuleList")
+                raise UnsupportedLayerError(names[held], f"held in {where} too: use nn.ModuleList")
 
 
 def _held(attributes: dict[str, Any]) -> Iterator[nn.Module]:

@@ -16,7 +16,7 @@ import torch
 from torch import fx, nn
 from torch.nn import functional as F
 
-from prune_gym.errors import NotUnderstoodError, first_line
+from prune_gym.errors import UnsupportedLayerError, first_line
 from prune_gym.graph.groups import NO_UNIT, group_units, places_of_units
 from prune_gym.graph.layer_table import Activation, Affine, Kind, Layer, LayerTable
 from prune_gym.graph.layer_types import BatchNorm
@@ -86,7 +86,7 @@ def trace(network: nn.Module, input_shape: tuple[int, int, int]) -> LayerTable:
     try:
         with torch.inference_mode():
             tracer.run(torch.zeros(1, *input_shape))
-    except NotUnderstoodError:
+    except UnsupportedLayerError:
         raise
     except Exception as error:  # whatever its forward raises on such images
         shape = "x".join(map(str, input_shape))
@@ -127,7 +127,7 @@ class _Tracer(fx.Interpreter):
         elif function_name(node) == "chunk":
             self.values[node] = self._chunked(node, result)
         elif isinstance(result, tuple | list) and any(torch.is_tensor(each) for each in result):
-            raise NotUnderstoodError(node.name, f"{function_name(node) or node.target}: several")
+            raise UnsupportedLayerError(node.name, f"{function_name(node) or node.target}: several")
         for source in node.all_input_nodes:
             if source in self.values:
                 self.buffers[self.values[source].buffer].dies = self.step
@@ -140,7 +140,9 @@ class _Tracer(fx.Interpreter):
         if node.op == "call_module":
             return self._module(str(node.target), node, result)
         if node.op == "get_attr":
-            raise NotUnderstoodError(str(node.target), "a parameter or buffer outside of a layer")
+            raise UnsupportedLayerError(
+                str(node.target), "a parameter or buffer outside of a layer"
+            )
         return self._function(node, result)
 
     def _module(self, name: str, node: fx.Node, result: torch.Tensor) -> _Tensor:
@@ -150,7 +152,7 @@ class _Tracer(fx.Interpreter):
             return self._weighted(name, module, source, result)
         if isinstance(module, BatchNorm):
             if not (module.affine and module.track_running_stats):
-                raise NotUnderstoodError(
+                raise UnsupportedLayerError(
                     name, "batch-norm without scale, shift or running statistics"
                 )
             if len(node.all_input_nodes[0].users) > 1:  # others read it too: it cannot be folded
@@ -177,14 +179,14 @@ class _Tracer(fx.Interpreter):
             return self._flatten(name, source, result)
         if isinstance(module, nn.ConstantPad3d) and module.value == 0 and result.ndim == 4:
             return self._pad_channels(name, module, source, result)
-        raise NotUnderstoodError(name, type(module).__name__)
+        raise UnsupportedLayerError(name, type(module).__name__)
 
     def _group_norm(
         self, name: str, module: nn.GroupNorm, node: fx.Node, source: _Tensor, result: torch.Tensor
     ) -> _Tensor:
         """Cut whole groups: with a part of one gone, the rest of it has other values."""
         if not module.affine:
-            raise NotUnderstoodError(name, "group-norm without scale and shift")
+            raise UnsupportedLayerError(name, "group-norm without scale and shift")
         if module.num_groups == 1:
             self.fixed.append(source.units)
         else:
@@ -200,9 +202,9 @@ class _Tracer(fx.Interpreter):
         self, name: str, module: nn.Conv2d | nn.Linear, source: _Tensor, result: torch.Tensor
     ) -> _Tensor:
         if not isinstance(module._parameters.get("weight"), nn.Parameter):
-            raise NotUnderstoodError(name, "its weight is computed: remove the parametrization")
+            raise UnsupportedLayerError(name, "its weight is computed: remove the parametrization")
         if result.ndim != (2 if isinstance(module, nn.Linear) else 4):
-            raise NotUnderstoodError(name, f"on a tensor of {result.ndim} dimensions")
+            raise UnsupportedLayerError(name, f"on a tensor of {result.ndim} dimensions")
         kind: Kind = "linear" if isinstance(module, nn.Linear) else "conv"
         reads, writes = source.units, self._fresh(result.shape[1])
         groups = module.groups if isinstance(module, nn.Conv2d) else 1
@@ -230,7 +232,7 @@ class _Tracer(fx.Interpreter):
             shapes = [self.env[n].shape for n in node.all_input_nodes]
             if len({(len(shape), shape[1]) for shape in shapes}) > 1:
                 shown = " and ".join(str(tuple(shape)) for shape in shapes)
-                raise NotUnderstoodError(node.name, f"{name} of different channels, {shown}")
+                raise UnsupportedLayerError(node.name, f"{name} of different channels, {shown}")
             merged = self._merge(*(source.units for source in sources))
             return self._new(merged, _size(result), sources)
         if name in _WITH_NUMBERS and len(node.all_input_nodes) == 1:
@@ -260,7 +262,7 @@ class _Tracer(fx.Interpreter):
             return self._new(sources[0].units, _size(result), sources)
         if name == "pad" and result.ndim == 4:
             return self._new(self._padded(node, sources[0]), _size(result), sources)
-        raise NotUnderstoodError(node.name, name)
+        raise UnsupportedLayerError(node.name, name)
 
     def _pool(
         self, name: str, source: _Tensor, result: torch.Tensor, kernel: Any, stride: Any = None
@@ -294,13 +296,13 @@ class _Tracer(fx.Interpreter):
         sources = [self.values[part] for part in parts]  # type: ignore[union-attr, index]
         units = np.concatenate([source.units for source in sources])
         if len(units) != result.shape[1]:
-            raise NotUnderstoodError(node.name, "cat along another dimension than the channels")
+            raise UnsupportedLayerError(node.name, "cat along another dimension than the channels")
         return self._new(units, _size(result), sources)
 
     def _reshaped(self, node: fx.Node, source: _Tensor, result: torch.Tensor) -> _Tensor:
         name = function_name(node)
         if name == "view" and source.size != (1, 1):
-            raise NotUnderstoodError(
+            raise UnsupportedLayerError(
                 node.name,
                 "view of a map: networks are run channels-last, where it is an error; flatten(1) "
                 "and reshape do the same",
@@ -316,16 +318,18 @@ class _Tracer(fx.Interpreter):
     def _flatten(self, name: str, source: _Tensor, result: torch.Tensor) -> _Tensor:
         repeats, left = divmod(result.shape[1], len(source.units)) if result.ndim > 1 else (0, 1)
         if result.ndim not in (2, 4) or left or _size(result) != (1, 1):
-            raise NotUnderstoodError(name, f"a change of shape to {tuple(result.shape)}")
+            raise UnsupportedLayerError(name, f"a change of shape to {tuple(result.shape)}")
         return replace(source, units=np.repeat(source.units, repeats), size=(1, 1), writer="")
 
     def _chunked(self, node: fx.Node, parts: Sequence[torch.Tensor]) -> _Tensor:
         """Tie the channels of equal parts: cut alike in each, the parts stay equal."""
         source = self.values[node.all_input_nodes[0]]
         if sum(part.shape[1] for part in parts) != len(source.units):
-            raise NotUnderstoodError(node.name, "chunk along another dimension than the channels")
+            raise UnsupportedLayerError(
+                node.name, "chunk along another dimension than the channels"
+            )
         if len({part.shape[1] for part in parts}) > 1:
-            raise NotUnderstoodError(node.name, "chunk into parts of different size")
+            raise UnsupportedLayerError(node.name, "chunk into parts of different size")
         return replace(source, units=self._tied(source.units, len(parts)))
 
     def _pad_channels(
@@ -334,7 +338,7 @@ class _Tracer(fx.Interpreter):
         """Give the zeros units of their own: surgery can change how many there are."""
         before, after = module.padding[4:]
         if min(before, after) < 0 or any(name == other for other, _ in self.pads):
-            raise NotUnderstoodError(name, "padding that crops, or that is called twice")
+            raise UnsupportedLayerError(name, "padding that crops, or that is called twice")
         zeros = self._fresh(before + after)
         self.pads.append((name, zeros))
         units = np.concatenate([zeros[:before], source.units, zeros[before:]])
@@ -374,7 +378,7 @@ class _Tracer(fx.Interpreter):
         groups: int = 1,
     ) -> None:
         if kind != "pool" and any(layer.name == name for layer, *_ in self.layers):
-            raise NotUnderstoodError(name, "a module that is called twice")
+            raise UnsupportedLayerError(name, "a module that is called twice")
         nothing = Affine(0, ())
         follows = source.writer if kind == "batch_norm" else ""
         sizes = (source.size, _size(result))

@@ -29,7 +29,7 @@ __all__ = [
     "NETWORKS",
     "Architecture",
     "build",
-    "normalised_for",
+    "normalized_for",
     "pretrained",
     "weights_on_disk",
     "weights_path",
@@ -139,7 +139,7 @@ def caution(name: str, data: str) -> str:
     )
 
 
-def normalised_for(name: str, data: Data | DetectionData) -> Data | DetectionData:
+def normalized_for(name: str, data: Data | DetectionData) -> Data | DetectionData:
     """Return ``data`` with the mean and deviation that the network's weights were trained with."""
     if weights_path(name, data.name).is_file() or (name, data.name) not in PUBLIC:
         return data

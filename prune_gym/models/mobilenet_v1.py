@@ -33,7 +33,7 @@ class MobileNetV1(nn.Module):
         self.classifier = nn.Sequential(nn.Linear(channels, num_classes))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Map normalised images (N, 3, H, W) to logits (N, classes)."""
+        """Map normalized images (N, 3, H, W) to logits (N, classes)."""
         return self.classifier(self.features(self.conv1(images)).mean((2, 3)))
 
 

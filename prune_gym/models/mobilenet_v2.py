@@ -49,7 +49,7 @@ class MobileNetV2(nn.Module):
         self.classifier = nn.Sequential(nn.Dropout(0.2), nn.Linear(1280, num_classes))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Map normalised images (N, 3, H, W) to logits (N, classes)."""
+        """Map normalized images (N, 3, H, W) to logits (N, classes)."""
         return self.classifier(self.features(images).mean((2, 3)))
 
 

@@ -29,7 +29,7 @@ class PublicWeights:
         file: its name.
         source: the address of the folder it is in.
         sha256: its SHA-256, or the start of it where no more is known.
-        mean: per channel, that the network's training images were normalised by.
+        mean: per channel, that the network's training images were normalized by.
         std: per channel, likewise.
     """
 

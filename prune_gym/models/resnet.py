@@ -54,7 +54,7 @@ class ResNet(nn.Module):
         self.linear = nn.Linear(channels, num_classes)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Map normalised images (N, 3, 32, 32) to logits (N, classes)."""
+        """Map normalized images (N, 3, 32, 32) to logits (N, classes)."""
         out = F.relu(self.bn1(self.conv1(images)))
         out = self.layer3(self.layer2(self.layer1(out)))
         return self.linear(torch.flatten(F.adaptive_avg_pool2d(out, 1), 1))

@@ -75,7 +75,7 @@ class ResNet(nn.Module):
         self.fc = nn.Linear(channels, num_classes)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Map normalised images (N, 3, 224, 224) to logits (N, classes)."""
+        """Map normalized images (N, 3, 224, 224) to logits (N, classes)."""
         out = self.maxpool(self.relu(self.bn1(self.conv1(images))))
         out = self.layer4(self.layer3(self.layer2(self.layer1(out))))
         return self.fc(torch.flatten(self.avgpool(out), 1))

@@ -34,7 +34,7 @@ class VGG(nn.Module):
         self.classifier = nn.Linear(channels, num_classes)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Map normalised images (N, 3, 32, 32) to logits (N, classes)."""
+        """Map normalized images (N, 3, 32, 32) to logits (N, classes)."""
         return self.classifier(torch.flatten(self.features(images), 1))
 
 

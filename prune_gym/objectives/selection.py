@@ -15,7 +15,8 @@ def knee_point(returns: np.ndarray, names: Sequence[str]) -> int:
     It is the non-dominated point farthest from the plane through the ends of the front, each
     objective scaled to [0, 1] over the front (Das 1999, "On characterizing the knee of the Pareto
     curve"). Costs rise and fall together, and accuracy would be outvoted by them: it counts as much
-    as all of them (:func:`prune_gym.objectives.preferences.balanced`). Of equally far points it is the first.
+    as all of them (:func:`prune_gym.objectives.preferences.balanced`). Of equally far points it is
+    the first.
 
     Args:
         returns: episode returns, higher is better in every entry, ``(n, k)``.

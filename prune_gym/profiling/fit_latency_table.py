@@ -8,7 +8,7 @@ import numpy as np
 
 from prune_gym.costs.latency import Latency, rounded_up, signatures, weight_megabytes
 from prune_gym.costs.latency_table import AXES, NO_STREAMING, LatencyTable, LayerTimes, Streaming
-from prune_gym.graph.configuration import Realised
+from prune_gym.graph.configuration import Configuration
 from prune_gym.graph.layer_table import Affine, LayerTable
 from prune_gym.profiling.design_of_experiments import grid
 from prune_gym.profiling.grid_regression import hats, off_line, off_plane, robust
@@ -79,16 +79,16 @@ def _fitted(table: LayerTable, runs: Sequence[Run], round_up: int, streaming: St
 
 def run_errors(table: LayerTable, latency: LatencyTable, runs: Sequence[Run]) -> np.ndarray:
     """Return predicted / measured - 1 of whole networks, float64 (runs,)."""
-    predicted = Latency(table, latency)(_realised(runs))
+    predicted = Latency(table, latency)(_configuration(runs))
     return predicted / np.array([run.timed.milliseconds for run in runs]) - 1
 
 
-def _realised(runs: Sequence[Run]) -> Realised:
-    return Realised(np.stack([run.widths for run in runs]))
+def _configuration(runs: Sequence[Run]) -> Configuration:
+    return Configuration(np.stack([run.widths for run in runs]))
 
 
 def _megabytes(table: LayerTable, runs: Sequence[Run]) -> np.ndarray:
-    return weight_megabytes(table, _realised(runs))
+    return weight_megabytes(table, _configuration(runs))
 
 
 def layer_points(
@@ -99,9 +99,9 @@ def layer_points(
     What streaming explains of a layer's time is taken off.
     """
     keys = {table.layers[index].name: (index, key) for index, key in signatures(table).items()}
-    realised = _realised(runs)
-    inputs, outputs = table.inputs(realised.widths), table.outputs(realised.widths)
-    weights = table.weights(realised)
+    configuration = _configuration(runs)
+    inputs, outputs = table.inputs(configuration.widths), table.outputs(configuration.widths)
+    weights = table.weights(configuration)
     beyond = streaming.milliseconds(_megabytes(table, runs))[:, None]
     beyond = beyond * weights / weights.sum(axis=1, keepdims=True)
     column = {table.layers[index].name: at for at, index in enumerate(table.weighted)}

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from prune_gym.graph.configuration import Realised
+from prune_gym.graph.configuration import Configuration
 from prune_gym.graph.layer_table import LayerTable
 from prune_gym.profiling.runtimes import Setting
 from prune_gym.profiling.timing import loader, quiet, visit
@@ -45,17 +45,17 @@ class MeasuredLatency:
         self._load = loader(network, table, runtime, Setting(batch, input_shape, threads))
         self._known: dict[bytes, float] = {}
 
-    def __call__(self, realised: Realised) -> np.ndarray:
+    def __call__(self, configuration: Configuration) -> np.ndarray:
         """Return milliseconds of n strategies, float64 (n,); each strategy is measured once."""
-        return np.array([self._one(realised[row]) for row in range(len(realised))])
+        return np.array([self._one(configuration[row]) for row in range(len(configuration))])
 
-    def _one(self, strategy: Realised) -> float:
+    def _one(self, strategy: Configuration) -> float:
         key = strategy.key()
         if key not in self._known:
             self._known[key] = self._measure(strategy)
         return self._known[key]
 
-    def _measure(self, strategy: Realised) -> float:
+    def _measure(self, strategy: Configuration) -> float:
         threads = torch.get_num_threads()
         try:
             session = self._load(strategy)

@@ -9,7 +9,7 @@ from torch import nn
 
 from prune_gym.compression.fold_batch_norm import fold_batch_norm
 from prune_gym.compression.surgery import cut, first_channels
-from prune_gym.graph.configuration import Realised
+from prune_gym.graph.configuration import Configuration
 from prune_gym.graph.layer_table import LayerTable
 from prune_gym.graph.residual_blocks import skip_blocks
 from prune_gym.profiling.runtimes import Session, Setting, runtime_named
@@ -20,7 +20,7 @@ PROFILED_WARM_UP, PROFILED_CALLS = 2, 6
 ATTEMPTS, DISTURBED = 3, 1.2
 AT_ONCE = 16  # networks that are held in memory together
 
-Loader = Callable[[Realised], Session]  # loads the network of one strategy
+Loader = Callable[[Configuration], Session]  # loads the network of one strategy
 
 
 @dataclass(frozen=True)
@@ -55,14 +55,14 @@ def _quietest(times: np.ndarray) -> np.ndarray:
     return np.argsort(times)[: (len(times) + 3) // 4]
 
 
-def deployed(network: nn.Module, table: LayerTable, realised: Realised) -> nn.Module:
+def deployed(network: nn.Module, table: LayerTable, configuration: Configuration) -> nn.Module:
     """Return the network of one strategy (a batch of one) as it is deployed, float32.
 
     Its weights are the first channels' and not repaired: time does not depend on their values.
     """
-    candidate = cut(network, table, first_channels(table, realised.widths[0])).eval()
+    candidate = cut(network, table, first_channels(table, configuration.widths[0])).eval()
     fold_batch_norm(candidate, table)
-    kept = None if realised.blocks is None else realised.blocks[0]
+    kept = None if configuration.blocks is None else configuration.blocks[0]
     return skip_blocks(candidate, table.skipped(kept))
 
 
@@ -73,7 +73,7 @@ def loader(network: nn.Module, table: LayerTable, runtime: str, setting: Setting
         ValueError: no such runtime.
     """
     load = runtime_named(runtime).load
-    return lambda realised: load(deployed(network, table, realised), table, setting)
+    return lambda configuration: load(deployed(network, table, configuration), table, setting)
 
 
 def visit(run: Callable[[], object], seconds: float = VISIT_SECONDS) -> list[float]:
@@ -100,10 +100,10 @@ def timed(
     whose time in the same turns says how fast the machine was. Where it was much slower than at its
     best, something else was running, and the turns are repeated.
     """
-    reference, best = load(Realised(table.full[None])), np.inf
+    reference, best = load(Configuration(table.full[None])), np.inf
     for start in range(0, len(strategies), AT_ONCE):
         some = strategies[start : start + AT_ONCE]
-        sessions = [load(Realised(widths[None])) for widths in some]
+        sessions = [load(Configuration(widths[None])) for widths in some]
         calls: list[list[float]] = [[] for _ in range(len(some) + 1)]
         for _ in range(ATTEMPTS):
             _visit_in_turn([*sessions, reference], calls, nodes)

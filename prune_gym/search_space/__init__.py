@@ -14,12 +14,12 @@ from prune_gym.search_space.layerwise import (
     variational_decisions,
     weight_bits_decisions,
 )
-from prune_gym.search_space.options import Rules
+from prune_gym.search_space.options import SpaceOptions
 
 __all__ = ["FIELDS", "KINDS", "Decision", "Rules", "make_decisions"]
 
 # In the order in which they are made where several concern the same layer.
-KINDS: dict[str, Callable[[Evaluator, Rules], list[Decision]]] = {
+KINDS: dict[str, Callable[[Evaluator, SpaceOptions], list[Decision]]] = {
     "global_density": global_density_decision,
     "block": block_decisions,
     "channels": channel_decisions,
@@ -28,7 +28,7 @@ KINDS: dict[str, Callable[[Evaluator, Rules], list[Decision]]] = {
     "weight_bits": weight_bits_decisions,
     "activation_bits": activation_bits_decisions,
 }
-# kind -> the array in ``Realised`` that it sets
+# kind -> the array in ``Configuration`` that it sets
 FIELDS = {
     "global_density": "density",
     "block": "blocks",
@@ -41,7 +41,7 @@ FIELDS = {
 
 
 def make_decisions(
-    kinds: Sequence[str], evaluator: Evaluator, rules: Rules
+    kinds: Sequence[str], evaluator: Evaluator, rules: SpaceOptions
 ) -> tuple[Decision, ...]:
     """Return the decisions of an episode, from the network's input to its output.
 

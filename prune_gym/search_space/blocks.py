@@ -5,12 +5,12 @@ import numpy as np
 from prune_gym.evaluation.evaluator import Evaluator
 from prune_gym.graph.residual_blocks import branch_shares
 from prune_gym.search_space.decision import Decision
-from prune_gym.search_space.options import Rules
+from prune_gym.search_space.options import SpaceOptions
 
 IMAGES = 128  # enough for the energy of a branch
 
 
-def block_decisions(evaluator: Evaluator, rules: Rules) -> list[Decision]:
+def block_decisions(evaluator: Evaluator, rules: SpaceOptions) -> list[Decision]:
     """Return one decision per residual block: 0 skips it, 1 keeps it.
 
     Raises:

@@ -10,7 +10,7 @@ import numpy as np
 
 from prune_gym.costs import Cost
 from prune_gym.errors import unknown
-from prune_gym.search_space.space import Plan
+from prune_gym.search_space.space import SearchSpace
 
 NO_TABLE = (
     "; there is no latency table of this network here: measure one with `prune-gym profile` and "
@@ -35,7 +35,7 @@ class Budgets:
         self,
         limits: Mapping[str, float],
         costs: Mapping[str, Cost],
-        plan: Plan,
+        plan: SearchSpace,
     ) -> None:
         """Check that the budgets can be met.
 
@@ -63,7 +63,7 @@ class Budgets:
                     f"{name} in (0, 1], such as {name}=0.5"
                 )
         self._plan, self._decisions = plan, plan.decisions
-        full = plan.realise(plan.full[None])
+        full = plan.configure(plan.full[None])
         self._limits = [
             (costs[name], float(limit * costs[name](full)[0])) for name, limit in limits.items()
         ]
@@ -92,17 +92,17 @@ class Budgets:
 
     def exceeded(self, values: np.ndarray) -> str:
         """Return which budgets a strategy's values (decisions,) exceed, "" where none is."""
-        realised = self._plan.realise(values[None])
+        configuration = self._plan.configure(values[None])
         return ", ".join(
-            f"{cost.name} ({cost(realised)[0]:g} of {limit:g} {cost.unit})"
+            f"{cost.name} ({cost(configuration)[0]:g} of {limit:g} {cost.unit})"
             for cost, limit in self._limits
-            if cost(realised)[0] > limit
+            if cost(configuration)[0] > limit
         )
 
     def _worst(self, values: np.ndarray) -> np.ndarray:
         """Return the largest ratio of a cost to its budget: values (n, decisions) -> (n,)."""
-        realised = self._plan.realise(values)
-        return np.stack([cost(realised) / limit for cost, limit in self._limits]).max(axis=0)
+        configuration = self._plan.configure(values)
+        return np.stack([cost(configuration) / limit for cost, limit in self._limits]).max(axis=0)
 
     def _descend(self, start: Sequence[float] | np.ndarray, cost) -> np.ndarray:
         """Lower ``cost`` of values one decision at a time until no single change helps."""
@@ -130,11 +130,11 @@ class Budgets:
     def _refuse_unreachable(self, limits: Mapping[str, float]) -> None:
         if (self._worst(self._completions) <= 1).any():
             return
-        realise, least = self._plan.realise, []
-        full = realise(self._plan.full[None])
+        configure, least = self._plan.configure, []
+        full = configure(self._plan.full[None])
         for cost, _ in self._limits:
-            cheapest = self._cheapest(lambda values, cost=cost: cost(realise(values)))
-            share = cost(realise(cheapest[None]))[0] / cost(full)[0]
+            cheapest = self._cheapest(lambda values, cost=cost: cost(configure(values)))
+            share = cost(configure(cheapest[None]))[0] / cost(full)[0]
             least.append(f"{cost.name}={np.ceil(1e4 * share) / 1e4:g}")
         asked = ", ".join(f"{name}={limit:g}" for name, limit in limits.items())
         raise ValueError(

@@ -6,10 +6,10 @@ import numpy as np
 
 from prune_gym.evaluation.evaluator import Evaluator
 from prune_gym.search_space.decision import Decision
-from prune_gym.search_space.options import Rules
+from prune_gym.search_space.options import SpaceOptions
 
 
-def channel_decisions(evaluator: Evaluator, rules: Rules) -> list[Decision]:
+def channel_decisions(evaluator: Evaluator, rules: SpaceOptions) -> list[Decision]:
     """Return one decision per channel group: multiples of ``round_to``, and all channels."""
     table, errors = evaluator.table, evaluator.calibration.errors
     position = {layer.name: i for i, layer in enumerate(table.layers)}
@@ -28,7 +28,7 @@ def channel_decisions(evaluator: Evaluator, rules: Rules) -> list[Decision]:
     return decisions
 
 
-def widths(size: int, rules: Rules, each: int = 1) -> np.ndarray:
+def widths(size: int, rules: SpaceOptions, each: int = 1) -> np.ndarray:
     """Return the widths that a group of ``size`` channels may be cut to, ascending.
 
     Where one of them stands for ``each`` output channels, those are multiples of ``round_to``.

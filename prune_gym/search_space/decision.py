@@ -16,7 +16,7 @@ class Decision:
         of: the original network's value.
         options: the values that can be chosen, ascending, as the costs are, ``(options,)``.
         scale: where they lie on the axis of actions, ascending, ``(options,)``.
-        columns: which columns of the kind's array in ``Realised`` it sets.
+        columns: which columns of the kind's array in ``Configuration`` it sets.
         layer: the layer of the table that describes it to the agent.
         lost: the share of output energy that each option is expected to lose, ``(options,)``.
         inside: the innermost block around it (-1: none); where that, or one around it, is skipped,
@@ -46,7 +46,7 @@ class Decision:
             distance = np.where(allowed, distance, np.inf)
         return float(self.options[distance.argmin()])
 
-    def action_for(self, value: float) -> float:
+    def encode(self, value: float) -> float:
         """Return the action in [-1, 1] that asks for one of the options."""
         low, high = self.scale[0], self.scale[-1]
         place = self.scale[int(np.searchsorted(self.options, value))]
@@ -57,6 +57,6 @@ class Decision:
         whole = int(value) if value == int(value) else value
         return {"kind": self.kind, "name": self.name, "value": whole, "of": self.of}
 
-    def lost_at(self, value: float) -> float:
+    def sensitivity_at(self, value: float) -> float:
         """Return the share of output energy that a value is expected to lose."""
         return float(np.interp(value, self.options, self.lost))

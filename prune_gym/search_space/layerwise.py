@@ -8,7 +8,7 @@ import torch
 from prune_gym.evaluation.evaluator import Evaluator
 from prune_gym.graph.configuration import FLOAT_BITS
 from prune_gym.search_space.decision import Decision
-from prune_gym.search_space.options import Rules
+from prune_gym.search_space.options import SpaceOptions
 
 DENSITY_STEP = 0.05
 # A sample of a layer's weights and the options -> the share of energy that each of them loses.
@@ -16,23 +16,24 @@ Loss = Callable[[np.ndarray, np.ndarray], np.ndarray]
 SAMPLE = 65_536  # weights of a layer that its sensitivity is estimated from
 
 
-def density_decisions(evaluator: Evaluator, rules: Rules) -> list[Decision]:
+def density_decisions(evaluator: Evaluator, rules: SpaceOptions) -> list[Decision]:
     """Return one decision per layer: the share of its weights that stays (JCW)."""
     options = densities(rules)
     return _per_layer(evaluator, "density", 1.0, options, options, _pruning_loss)
 
 
-def variational_decisions(evaluator: Evaluator, rules: Rules) -> list[Decision]:
+def variational_decisions(evaluator: Evaluator, rules: SpaceOptions) -> list[Decision]:
     """Return one decision per layer: the share of its weights that stays, by information.
 
-    Which weights go is learned by information dropout (:mod:`prune_gym.compression.information_dropout`), the
-    element-wise variational pruning of the two-stage paper (arXiv 1912.02254).
+    Which weights go is learned by information dropout
+    (:mod:`prune_gym.compression.information_dropout`), the element-wise variational pruning of the
+    two-stage paper (arXiv 1912.02254).
     """
     options = densities(rules)
     return _per_layer(evaluator, "variational", 1.0, options, options, _pruning_loss)
 
 
-def global_density_decision(evaluator: Evaluator, rules: Rules) -> list[Decision]:
+def global_density_decision(evaluator: Evaluator, rules: SpaceOptions) -> list[Decision]:
     """Return the one decision of the same density for all layers (EMOMC)."""
     options, weighted = densities(rules), evaluator.table.weighted
     lost = np.mean([_pruning_loss(_weights(evaluator, i), options) for i in weighted], axis=0)
@@ -41,23 +42,23 @@ def global_density_decision(evaluator: Evaluator, rules: Rules) -> list[Decision
     return [Decision("global_density", name, 1.0, options, options, columns, weighted[0], lost)]
 
 
-def weight_bits_decisions(evaluator: Evaluator, rules: Rules) -> list[Decision]:
+def weight_bits_decisions(evaluator: Evaluator, rules: SpaceOptions) -> list[Decision]:
     """Return one decision per layer: the bits of its weights (HAQ, EMOMC, two-stage)."""
     return _bits(evaluator, rules, "weight_bits", _rounding_loss)
 
 
-def activation_bits_decisions(evaluator: Evaluator, rules: Rules) -> list[Decision]:
+def activation_bits_decisions(evaluator: Evaluator, rules: SpaceOptions) -> list[Decision]:
     """Return one decision per layer: the bits of its input."""
     return _bits(evaluator, rules, "activation_bits", _clipping_loss)
 
 
-def densities(rules: Rules) -> np.ndarray:
+def densities(rules: SpaceOptions) -> np.ndarray:
     """Return the densities to choose from, ascending: multiples of 0.05 and the least one."""
     steps = np.arange(np.ceil(rules.min_density / DENSITY_STEP - 1e-9), 1 / DENSITY_STEP + 0.5)
     return np.unique(np.append(np.round(steps * DENSITY_STEP, 2), rules.min_density))
 
 
-def _bits(evaluator: Evaluator, rules: Rules, kind: str, loss: Loss) -> list[Decision]:
+def _bits(evaluator: Evaluator, rules: SpaceOptions, kind: str, loss: Loss) -> list[Decision]:
     options = np.array(sorted(set(rules.bits)))
     return _per_layer(evaluator, kind, FLOAT_BITS, options, np.arange(len(options)), loss)
 

@@ -9,7 +9,7 @@ from prune_gym.graph.configuration import FLOAT_BITS
 
 
 @dataclass(frozen=True)
-class Rules:
+class SpaceOptions:
     """What every decision of an environment keeps to.
 
     Attributes:

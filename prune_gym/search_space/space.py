@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from prune_gym.graph.configuration import Realised
+from prune_gym.graph.configuration import Configuration
 from prune_gym.graph.layer_table import LayerTable
 from prune_gym.search_space import FIELDS, Decision
 
@@ -17,7 +17,7 @@ TYPES = {
 }
 
 
-class Plan:
+class SearchSpace:
     """Turns the values of decisions, ``float64 (n, decisions)``, into what they come to.
 
     Attributes:
@@ -57,12 +57,12 @@ class Plan:
         pairs = zip(self.decisions, actions, strict=True)
         return np.array([decision.nearest(action) for decision, action in pairs])
 
-    def actions_for(self, values: np.ndarray) -> np.ndarray:
+    def encode(self, values: np.ndarray) -> np.ndarray:
         """Return the actions in [-1, 1] that ask for values ``(decisions,)``."""
         pairs = zip(self.decisions, values, strict=True)
-        return np.array([decision.action_for(value) for decision, value in pairs])
+        return np.array([decision.encode(value) for decision, value in pairs])
 
-    def realise(self, values: np.ndarray) -> Realised:
+    def configure(self, values: np.ndarray) -> Configuration:
         """Return what n strategies come to: values ``(n, decisions)``."""
         parts: dict[str, np.ndarray] = {}
         for field, (sources, targets, length) in self._places.items():
@@ -76,27 +76,27 @@ class Plan:
         if self._density is not None:  # weights that are zero already stay so
             density = np.broadcast_to(self._density, (len(values), len(self._density)))
             parts["density"] = np.minimum(parts.get("density", 1.0), density)
-        return Realised(**parts)  # type: ignore[arg-type]
+        return Configuration(**parts)  # type: ignore[arg-type]
 
-    def is_made(self, index: int, values: np.ndarray) -> bool:
+    def is_active(self, index: int, values: np.ndarray) -> bool:
         """Return whether a decision is made, given the values before it: not in a skipped block."""
         block = self._block_of[index]
-        return block < 0 or (values[block] > 0 and self.is_made(block, values))
+        return block < 0 or (values[block] > 0 and self.is_active(block, values))
 
     def following(self, index: int, values: np.ndarray) -> int:
         """Return the next decision after ``index`` that is made; their number at the end."""
         index += 1
-        while index < len(self.decisions) and not self.is_made(index, values):
+        while index < len(self.decisions) and not self.is_active(index, values):
             index += 1
         return index
 
-    def settled(self, values: np.ndarray) -> np.ndarray:
+    def canonicalise(self, values: np.ndarray) -> np.ndarray:
         """Return n strategies' values with the least ones for decisions that are not made."""
-        settled = values.copy()
+        canonicalise = values.copy()
         for index, block in enumerate(self._block_of):  # of blocks in one another the outer first
             if block >= 0:
-                settled[settled[:, block] == 0, index] = self.least[index]
-        return settled
+                canonicalise[canonicalise[:, block] == 0, index] = self.least[index]
+        return canonicalise
 
     def values_of(self, made: Iterable[Mapping[str, Any]]) -> np.ndarray:
         """Return the values of all decisions, ``(decisions,)``, from a strategy's.
@@ -112,7 +112,7 @@ class Plan:
         for index, decision in enumerate(self.decisions):
             key = (decision.kind, decision.name)
             found = unknown.pop(key, None)
-            if not self.is_made(index, values):
+            if not self.is_active(index, values):
                 values[index] = decision.options[0]
             elif found is None:
                 missing.append(" ".join(key))

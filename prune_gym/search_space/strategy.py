@@ -1,4 +1,4 @@
-"""A strategy: all realised decisions of one episode, as a small JSON that anyone can replay."""
+"""A strategy: all decisions of one episode, as a small JSON that anyone can replay."""
 
 import copy
 import json
@@ -18,7 +18,7 @@ FORMAT = "prune-gym-strategy-2"
 
 @dataclass(frozen=True)
 class Strategy:
-    """The realised decisions and what they were measured at.
+    """The decisions and what they were measured at.
 
     Attributes:
         env_id: the registered environment, "" for one made by hand.

@@ -11,7 +11,7 @@ from torch import nn
 from prune_gym.compression.depthwise_gradients import fast_gradients
 from prune_gym.compression.precision import fast_forward
 from prune_gym.datasets.detection import DetectionData, DetectionSplit
-from prune_gym.datasets.normalize import normalised
+from prune_gym.datasets.normalize import normalize
 from prune_gym.detection.boxes import size_of
 from prune_gym.detection.loss import Objects, yolo_loss
 from prune_gym.models.darknet.network import Darknet
@@ -94,7 +94,7 @@ def _train_epoch(
 def augmented_batch(
     data: DetectionData, split: DetectionSplit, rng: np.random.Generator
 ) -> tuple[torch.Tensor, Objects]:
-    """Return normalised images, shifted, mirrored and in other colours, and their objects.
+    """Return normalized images, shifted, mirrored and in other colours, and their objects.
 
     Images are shifted by up to 12 pixels; where the data allow it they are mirrored and their
     colour channels exchanged. Objects that are mostly outside then are left out.
@@ -122,7 +122,7 @@ def augmented_batch(
         torch.from_numpy(split.classes[visible]),
         torch.from_numpy(split.owners[visible]),
     )
-    return normalised(images, data), objects
+    return normalize(images, data), objects
 
 
 def _areas(boxes: np.ndarray) -> np.ndarray:

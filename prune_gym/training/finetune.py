@@ -11,14 +11,14 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from prune_gym._utils.formatting import change, natural
+from prune_gym._utils.formatting import format_change, format_metric
 from prune_gym._utils.paths import write_atomically
 from prune_gym.compression.fold_batch_norm import fold_batch_norm
 from prune_gym.compression.unstructured import keep_zeros
 from prune_gym.datasets import Data
 from prune_gym.deployment.apply import environment_of, save_of
 from prune_gym.evaluation.evaluator import Evaluator
-from prune_gym.graph.configuration import Realised
+from prune_gym.graph.configuration import Configuration
 from prune_gym.search_space.strategy import load_strategy
 from prune_gym.training.history import History
 from prune_gym.training.recipe import Recipe
@@ -42,7 +42,7 @@ class Finetuned:
 
 def finetune_candidate(
     evaluator: Evaluator,
-    realised: Realised,
+    configuration: Configuration,
     recipe: Recipe,
     checkpoint: Path,
     log: Path | None = None,
@@ -55,7 +55,7 @@ def finetune_candidate(
 
     Args:
         evaluator: of the original network.
-        realised: what one strategy comes to.
+        configuration: what one strategy comes to.
         recipe: how to train.
         checkpoint: where training goes on after an interruption.
         log: folder for TensorBoard's file.
@@ -66,7 +66,7 @@ def finetune_candidate(
     data = evaluator.data
     if not isinstance(data, Data):
         raise ValueError(f"fine-tuning is for classifiers, and {data.name} is for detectors")
-    floats = replace(realised, weight_bits=None, activation_bits=None)
+    floats = replace(configuration, weight_bits=None, activation_bits=None)
     network = evaluator.candidate(floats).requires_grad_(True)
     keep_zeros(network)
     teacher = None
@@ -80,7 +80,7 @@ def finetune_candidate(
     last = network.cpu()
     best = copy.deepcopy(last)
     best.load_state_dict(history.best)
-    best, last = (evaluator.quantised(each, realised) for each in (best, last))
+    best, last = (evaluator.quantized(each, configuration) for each in (best, last))
     return Finetuned(best, last, history)
 
 
@@ -99,17 +99,17 @@ def finetune(strategy_file: Path, recipe: Recipe, out: Path, console: Console) -
     strategy = load_strategy(strategy_file)
     _check_free(out.with_suffix(".json"))
     env = environment_of(strategy)
-    evaluator, realised = env.evaluator, env.realise(strategy)
+    evaluator, configuration = env.evaluator, env.configure(strategy)
     console.print(f"Fine-tuning {strategy_file} ({strategy.env_id})", highlight=False)
     files = {kind: out.with_suffix(f".{kind}") for kind in ("checkpoint", "tensorboard", "json")}
     tuned = finetune_candidate(
-        evaluator, realised, recipe, files["checkpoint"], files["tensorboard"]
+        evaluator, configuration, recipe, files["checkpoint"], files["tensorboard"]
     )
     last = out.with_name(f"{out.stem}-last{out.suffix}")
     save_of(strategy, env, tuned.best, out)
     save_of(strategy, env, tuned.last, last)
     stages = {
-        "pruned, not trained": evaluator.candidate(realised),
+        "pruned, not trained": evaluator.candidate(configuration),
         f"best, epoch {tuned.history.best_epoch}": tuned.best,
         f"last, epoch {recipe.epochs}": tuned.last,
     }
@@ -156,7 +156,7 @@ def _table(scores: Mapping[str, Mapping[str, float]]) -> Table:
     table = Table("accuracy", "search split", "test split", "change on the test split")
     original = scores["original"]["test"]
     for name, each in scores.items():
-        changed = change(original, each["test"], "accuracy")
-        cells = (natural(each[split], "accuracy") for split in ("search", "test"))
+        changed = format_change(original, each["test"], "accuracy")
+        cells = (format_metric(each[split], "accuracy") for split in ("search", "test"))
         table.add_row(name, *cells, "" if name == "original" else changed)
     return table

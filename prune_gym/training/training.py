@@ -12,7 +12,7 @@ from prune_gym._utils.progress import progress_bar
 from prune_gym.compression.depthwise_gradients import fast_gradients
 from prune_gym.compression.precision import fast_forward
 from prune_gym.datasets import Data, Split
-from prune_gym.datasets.normalize import normalised
+from prune_gym.datasets.normalize import normalize
 from prune_gym.evaluation.evaluator import accuracy
 from prune_gym.training.checkpoint import Training, identity
 from prune_gym.training.history import History
@@ -127,7 +127,7 @@ def _check(recipe: Recipe, data: Data, teacher: nn.Module | None) -> None:
 def augmented_batch(
     data: Data, split: Split, chosen: np.ndarray, rng: np.random.Generator, shift: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return normalised images of a batch, shifted and mirrored at random, and their labels.
+    """Return normalized images of a batch, shifted and mirrored at random, and their labels.
 
     ``shift`` is the largest share of their height and width; they are mirrored if the data say so.
     """
@@ -142,7 +142,7 @@ def augmented_batch(
         mirrored = rng.random((len(chosen), 1, 1)) < 0.5
         columns = np.where(mirrored, columns[..., ::-1], columns)
     cropped = np.moveaxis(padded.transpose(0, 2, 3, 1)[n, rows, columns], -1, 1)
-    return normalised(cropped, data), torch.from_numpy(split.labels[chosen])
+    return normalize(cropped, data), torch.from_numpy(split.labels[chosen])
 
 
 def _step(

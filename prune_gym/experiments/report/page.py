@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from prune_gym._utils.formatting import change, natural, unit_of
+from prune_gym._utils.formatting import format_change, format_metric, unit_of
 from prune_gym.experiments.commands import commands_of, train_command
 from prune_gym.experiments.results import Results, versions
 from prune_gym.objectives.objective import Objective, weights_array
@@ -65,7 +65,7 @@ def page_data(runs: Sequence[Results]) -> dict[str, Any]:
         "metrics": [labels.get(metric, metric) for metric in metrics],
         "original": {
             "values": [first.original[objective.metric] for objective in first.objectives],
-            "text": [natural(first.original[metric], metric) for metric in metrics],
+            "text": [format_metric(first.original[metric], metric) for metric in metrics],
         },
         "priorities": ", ".join(
             f"{o.label} {w:.2g}" for o, w in zip(first.objectives, weights, strict=True)
@@ -141,8 +141,10 @@ def _point(
     return {
         "name": f"front/{file.name}" if file else f"episode {episode + 1}",
         "values": [record[objective.metric] for objective in run.objectives],
-        "text": [natural(record[metric], metric) for metric in metrics],
-        "change": [change(run.original[metric], record[metric], metric) for metric in metrics],
+        "text": [format_metric(record[metric], metric) for metric in metrics],
+        "change": [
+            format_change(run.original[metric], record[metric], metric) for metric in metrics
+        ],
         "decisions": [values.get(key) for key in keys],
         "commands": list(commands_of(run, episode).items()),
     }
