@@ -24,7 +24,8 @@ from prune_gym.cli.guard import guarded
 from prune_gym.cli.values import natural_number, new_folder, pair, pairs, positive
 from prune_gym.envs.compression_env import CompressionEnv
 from prune_gym.envs.make import make_env, require_env
-from prune_gym.experiments.folder import RunError, RunFolder
+from prune_gym.errors import RunError, UserError
+from prune_gym.experiments.folder import RunFolder
 from prune_gym.experiments.record import RecordRun
 from prune_gym.experiments.results import caution_of
 from prune_gym.experiments.run_agent import configuration, keep, play
@@ -158,13 +159,13 @@ def _config(options: argparse.Namespace) -> dict[str, Any]:
     if options.library:
         env_kwargs["library"] = options.library
     if options.preference and not takes_priorities(options.agent):
-        raise ValueError(
+        raise UserError(
             f"--preference is for {', '.join(TAKE_PRIORITIES)}; {options.agent} looks for the "
             "whole front alike: ask `prune-gym choose RUN --preference` afterwards instead"
         )
     names = [name for name, _ in options.budget or ()]
     if len(set(names)) < len(names):
-        raise ValueError(f"expected one --budget per cost, got {', '.join(names)}")
+        raise UserError(f"expected one --budget per cost, got {', '.join(names)}")
     if options.budget:
         env_kwargs["budgets"] = dict(options.budget)
     return configuration(

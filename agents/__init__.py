@@ -12,7 +12,7 @@ import gymnasium as gym
 
 from prune_gym._utils.plugins import find_function
 from prune_gym.agents.common.api import Settings, Trained
-from prune_gym.errors import unknown
+from prune_gym.errors import UserError, unknown
 
 __all__ = ["AGENTS", "Settings", "Trained", "find_agent", "takes_priorities"]
 
@@ -62,20 +62,20 @@ def find_agent(name: str) -> Callable[[gym.Env, Settings], Trained | None]:
     """Return the search function of an agent by name: of those here, or ``module:function``.
 
     Raises:
-        ValueError: no such agent; of one's own, no such module or function.
-        ImportError: the agent needs an extra; the message says which.
+        UserError: no such agent; of one's own, no such module or function.
+        MissingExtraError: the agent needs an extra; the message says which.
     """
     if _is_own(name):
         try:
             return find_function(name, "agent", "to be called with (env, settings)")
         except ValueError as error:
             families = ", ".join(f"{family}:NAME" for family in FAMILIES)
-            raise ValueError(f"{error} (of this package: {families})") from error
+            raise UserError(f"{error} (of this package: {families})") from error
     family, colon, member = name.partition(":")
     if colon:
         return import_module(FAMILIES[family][0]).search_with(member)
     if name not in AGENTS:
         examples = [example for _, example in FAMILIES.values()]
-        raise ValueError(unknown("agent", name, [*AGENTS, *examples]))
+        raise UserError(unknown("agent", name, [*AGENTS, *examples]))
     module, _, function = AGENTS[name].partition(":")
     return getattr(import_module(module), function)

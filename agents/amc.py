@@ -31,6 +31,7 @@ from prune_gym.agents.common.action_spaces import require_actions
 from prune_gym.agents.common.api import Settings
 from prune_gym.agents.common.initial_design import warm_up
 from prune_gym.agents.common.sb3_training import Episodes, descend, fill
+from prune_gym.errors import UserError
 from prune_gym.search_space.budgets import Budgets
 
 # Budgets where the environment has none: shares of the way from the least cost to the original's.
@@ -55,7 +56,7 @@ class ErrorReward(gym.Wrapper):
         """Allow a cost that share of the way from the least that can be reached to the original's.
 
         Raises:
-            ValueError: the cost is measured by the clock.
+            UserError: the cost is measured by the clock.
         """
         plan = self._core.plan
         least, full = self._core.costs[cost](plan.configure(np.stack([plan.least, plan.full])))
@@ -174,13 +175,13 @@ def search(env: gym.Env, settings: Settings) -> AMC | None:
         The agent of the one search; None where there were several.
 
     Raises:
-        ValueError: the environment has discrete actions, or all costs are measured by the clock.
+        UserError: the environment has discrete actions, or all costs are measured by the clock.
     """
     require_actions(env, gym.spaces.Box, "amc")
     core: Any = env.unwrapped
     costs = [objective for objective in core.objectives if objective.name != "accuracy"]
     if costs and not (costs := [objective for objective in costs if objective.deterministic]):
-        raise ValueError(
+        raise UserError(
             "amc searches under budgets, and what is measured by the clock cannot be kept to "
             "beforehand: add a counted cost to the objectives, such as flops"
         )

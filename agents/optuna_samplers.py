@@ -17,12 +17,12 @@ from prune_gym.agents.common.action_spaces import require_actions
 from prune_gym.agents.common.api import Settings
 from prune_gym.agents.common.initial_design import warm_up
 from prune_gym.agents.common.rollout import play
-from prune_gym.errors import unknown
+from prune_gym.errors import MissingExtraError, UserError, unknown
 
 try:
     import optuna
 except ImportError as error:
-    raise ImportError(
+    raise MissingExtraError(
         f"optuna: agents need an extra ({error}): pip install 'prune-gym[rivals]'"
     ) from error
 
@@ -39,10 +39,10 @@ def search_with(name: str) -> Callable[[gym.Env, Settings], None]:
     """Return the search function of a sampler by its name.
 
     Raises:
-        ValueError: no such sampler.
+        UserError: no such sampler.
     """
     if name not in SAMPLERS:
-        raise ValueError(unknown("Optuna sampler", name, SAMPLERS))
+        raise UserError(unknown("Optuna sampler", name, SAMPLERS))
 
     def search(env: gym.Env, settings: Settings) -> None:
         require_actions(env, gym.spaces.Box, f"optuna:{name}")

@@ -16,7 +16,7 @@ from prune_gym.agents.common.action_spaces import require_actions
 from prune_gym.agents.common.api import Settings
 from prune_gym.agents.common.sb3_training import learn
 from prune_gym.envs.wrappers import ScalarReward
-from prune_gym.errors import unknown
+from prune_gym.errors import UserError, unknown
 
 CLASSES = ("A2C", "DDPG", "DQN", "PPO", "SAC", "TD3")
 CONTINUOUS_ONLY, DISCRETE_ONLY = ("DDPG", "SAC", "TD3"), ("DQN",)
@@ -27,7 +27,7 @@ def search_with(name: str) -> Callable[[gym.Env, Settings], BaseAlgorithm]:
     """Return the search function of an SB3 class by its name.
 
     Raises:
-        ValueError: no such class.
+        UserError: no such class.
     """
     check_class(name)
 
@@ -41,7 +41,7 @@ def search_with(name: str) -> Callable[[gym.Env, Settings], BaseAlgorithm]:
 def check_class(name: str) -> None:
     """Raise ``ValueError`` where SB3 has no such class."""
     if name not in CLASSES:
-        raise ValueError(unknown("Stable-Baselines3 class", name, CLASSES))
+        raise UserError(unknown("Stable-Baselines3 class", name, CLASSES))
 
 
 def require_class_actions(env: gym.Env, name: str, family: str) -> None:

@@ -32,7 +32,7 @@ class ConditionedModel:
         """Return the action for an observation of the vector environment and a preference.
 
         Raises:
-            ValueError: an unknown objective or a negative weight.
+            UserError: an unknown objective or a negative weight.
         """
         given = preference if isinstance(preference, Mapping) else list(preference)
         weights = weights_array(given, self.names)
@@ -48,7 +48,7 @@ def search_with(name: str) -> Callable[[gym.Env, Settings], ConditionedModel]:
     """Return the search function of an SB3 class by its name.
 
     Raises:
-        ValueError: no such class.
+        UserError: no such class.
     """
     check_class(name)
 

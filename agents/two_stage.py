@@ -35,7 +35,7 @@ def search(env: gym.Env, settings: Settings) -> DDPG:
     """Learn from the warm-up, then search for the rest of the episodes.
 
     Raises:
-        ValueError: the environment has discrete actions, or an unknown objective has a priority.
+        UserError: the environment has discrete actions, or an unknown objective has a priority.
     """
     require_actions(env, gym.spaces.Box, "two-stage")
     steps = len(env.unwrapped.decisions)  # type: ignore[attr-defined]

@@ -23,6 +23,7 @@ from prune_gym.datasets.normalize import normalize
 from prune_gym.deployment.deployable import deployable
 from prune_gym.deployment.export import export
 from prune_gym.envs.compression_env import CompressionEnv
+from prune_gym.errors import UserError, UserTypeError
 from prune_gym.evaluation.evaluator import Evaluator, accuracy
 from prune_gym.experiments.folder import RunFolder
 from prune_gym.experiments.record import RecordRun
@@ -82,8 +83,8 @@ class Compressed:
         """Write the network as ONNX, or as a "torch" (export) program or "torchscript".
 
         Raises:
-            ImportError: ``prune-gym[onnx]`` is not installed.
-            ValueError: no such form; int8 in another one than ONNX; what was written does not
+            MissingExtraError: ``prune-gym[onnx]`` is not installed.
+            UserError: no such form; int8 in another one than ONNX; what was written does not
                 compute what PyTorch does.
         """
         given = deployable(self.network, self.env.evaluator.data)
@@ -130,20 +131,20 @@ def compress(
         seed: of the splits, the search and the training.
 
     Raises:
-        TypeError: the network is no module, or the data are of a kind that is not known.
-        ValueError: data, network or budgets do not fit; the message says what was expected.
-        ImportError: a latency budget without ``prune-gym[onnx]``.
+        UserTypeError: the network is no module, or the data are of a kind that is not known.
+        UserError: data, network or budgets do not fit; the message says what was expected.
+        MissingExtraError: a latency budget without ``prune-gym[onnx]``.
     """
     if evaluations < 1 or finetune_epochs < 0:
-        raise ValueError(
+        raise UserError(
             "expected evaluations >= 1 and finetune_epochs >= 0, got "
             f"{evaluations} and {finetune_epochs}"
         )
     if not isinstance(network, nn.Module):
-        raise TypeError(f"network: expected a trained nn.Module, got {type(network).__name__}")
+        raise UserTypeError(f"network: expected a trained nn.Module, got {type(network).__name__}")
     budgets = HALF_THE_WORK if budgets is None else budgets
     if not isinstance(budgets, Mapping) or not budgets or "accuracy" in budgets:
-        raise ValueError(
+        raise UserError(
             'budgets: expected shares of costs, at least one, such as {"flops": 0.5}; got '
             f"{budgets!r}"
         )
@@ -182,18 +183,18 @@ def _fitting(data: Data, network: nn.Module) -> Data:
     """Return the data with as many classes as the network has outputs.
 
     Raises:
-        ValueError: the network does not take the images, or has fewer outputs than classes.
+        UserError: the network does not take the images, or has fewer outputs than classes.
     """
     images = normalize(data.train.images[:2], data)
     try:
         outputs = network(images)
     except (RuntimeError, ValueError) as error:
-        raise ValueError(
+        raise UserError(
             f"the network does not take images of shape {tuple(images.shape)}: {error}"
         ) from error
     classes = count_classes(outputs)
     if classes < data.num_classes:
-        raise ValueError(
+        raise UserError(
             f"the network has {classes} outputs, and there are labels up to {data.num_classes - 1}"
         )
     return replace(data, num_classes=classes)
@@ -204,7 +205,7 @@ def _check(evaluator: Evaluator) -> None:
     assert isinstance(data, Data)
     found = accuracy(evaluator.network, data, data.search)
     if found < data.chance + ABOVE_CHANCE * (1 - data.chance):
-        raise ValueError(
+        raise UserError(
             f"the network is right on {found:.1%} of {len(data.search)} images, little more than "
             f"chance ({data.chance:.1%}): is it trained, and are the images normalized as in its "
             "training? Give them as floats just as the network expects them (without outliers: "

@@ -33,10 +33,41 @@ def require_names(argument: str, given: object) -> None:
         ValueError: ``given`` is a string.
     """
     if isinstance(given, str):
-        raise ValueError(f"{argument}: expected a sequence of names, such as [{given!r}]")
+        raise UserError(f"{argument}: expected a sequence of names, such as [{given!r}]")
 
 
-class UnsupportedLayerError(ValueError):
+class PruneGymError(Exception):
+    """Base of every error that this package defines."""
+
+
+class UserError(PruneGymError, ValueError):
+    """What the caller can put right: the message says what was expected, what came, what to do.
+
+    The command line shows it as one line; every other error keeps its traceback.
+    """
+
+
+class UserTypeError(UserError, TypeError):
+    """An argument is of the wrong type."""
+
+
+class UserFunctionTypeError(UserTypeError):
+    """A function that the user named returned something else than was asked for."""
+
+
+class MissingFileError(UserError, FileNotFoundError):
+    """A file that the user named is not there."""
+
+
+class MissingExtraError(UserError, ImportError):
+    """A library is not installed that an optional part needs."""
+
+
+class RunError(UserError, RuntimeError):
+    """A run folder cannot be used."""
+
+
+class UnsupportedLayerError(UserError):
     """A network has something whose channels cannot be followed."""
 
     def __init__(self, name: str, what: str) -> None:

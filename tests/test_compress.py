@@ -15,6 +15,7 @@ from prune_gym.datasets import Data
 from prune_gym.datasets.from_arrays import as_data
 from prune_gym.datasets.normalize import normalize
 from prune_gym.evaluation.evaluator import accuracy
+from prune_gym.profiling import profile_network
 
 
 @pytest.fixture(scope="module")

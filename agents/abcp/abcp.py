@@ -26,6 +26,7 @@ from prune_gym.agents.common.api import Settings
 from prune_gym.agents.common.initial_design import warm_up
 from prune_gym.agents.common.rollout import play
 from prune_gym.agents.common.sb3_training import descend
+from prune_gym.errors import UserError
 from prune_gym.objectives.objective import weights_array
 from prune_gym.objectives.preferences import balanced
 from prune_gym.search_space import Decision
@@ -93,12 +94,12 @@ class ABCP:
         """Return the agent in a file, for the decisions of its environment.
 
         Raises:
-            ValueError: it was taught on an episode of other length.
+            UserError: it was taught on an episode of other length.
         """
         state = torch.load(path, weights_only=True)
         places = len(state["controller"]["place.weight"])
         if places != len(decisions):
-            raise ValueError(
+            raise UserError(
                 f"{path} is of an environment of {places} decisions, this one has {len(decisions)}"
             )
         agent = cls(Controller(decisions, seed), state["baseline"])
@@ -110,7 +111,7 @@ def search(env: gym.Env, settings: Settings) -> ABCP:
     """Play the warm-up, which sets the baseline, and learn from every episode after it.
 
     Raises:
-        ValueError: the environment has discrete actions, or an unknown objective has a priority.
+        UserError: the environment has discrete actions, or an unknown objective has a priority.
     """
     require_actions(env, gym.spaces.Box, "abcp")
     core = env.unwrapped

@@ -3,6 +3,8 @@
 import gymnasium as gym
 from gymnasium import spaces
 
+from prune_gym.errors import UserError
+
 
 def require_actions(env: gym.Env, kind: type[spaces.Space], agent: str) -> None:
     """Raise ``ValueError`` where the environment's actions are not of the kind an agent needs."""
@@ -11,7 +13,7 @@ def require_actions(env: gym.Env, kind: type[spaces.Space], agent: str) -> None:
     wants = "discrete actions" if kind is spaces.Discrete else "continuous actions"
     hint = "with" if kind is spaces.Discrete else "without"
     spec = env.unwrapped.spec
-    raise ValueError(
+    raise UserError(
         f"{agent} needs {wants}; {spec.id if spec else 'this environment'} has "
         f"{env.action_space}: take the id {hint} -Discrete (`prune-gym envs` lists them)"
     )

@@ -49,6 +49,7 @@ from prune_gym.agents.envelope_ddpg.buffers import VectorReplayBuffer
 from prune_gym.agents.envelope_ddpg.noise import EpisodeNoise
 from prune_gym.agents.envelope_ddpg.policies import EnvelopePolicy
 from prune_gym.envs.wrappers import PreferenceConditioned
+from prune_gym.errors import UserError
 from prune_gym.objectives.objective import weights_array
 
 # Of the actor's output before tanh: further out the action is the same and no gradient comes back.
@@ -115,7 +116,7 @@ class EnvelopeDDPG(TD3):
                 self.names = self.env.get_attr("names", 0)[0]
                 self.concentration = self.env.get_attr("concentration", 0)[0]
             except AttributeError:
-                raise ValueError(
+                raise UserError(
                     "EnvelopeDDPG needs an environment wrapped in PreferenceConditioned"
                 ) from None
         self.replay_buffer_kwargs = {"reward_dim": len(self.names)}
@@ -155,7 +156,7 @@ class EnvelopeDDPG(TD3):
             deterministic: unused: the actor is deterministic.
 
         Raises:
-            ValueError: an unknown objective or a negative weight.
+            UserError: an unknown objective or a negative weight.
         """
         if preference is not None:
             weights = weights_array(preference, self.names).astype(np.float32)

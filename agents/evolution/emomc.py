@@ -20,6 +20,6 @@ def search(env: gym.Env, settings: Settings) -> None:
     """Play ``settings.episodes`` episodes on an environment with continuous actions.
 
     Raises:
-        ValueError: the environment has discrete actions.
+        UserError: the environment has discrete actions.
     """
     evolve(env, settings, by_crowding, "emomc")

@@ -11,6 +11,7 @@ import gymnasium as gym
 from prune_gym.agents.common.api import Settings
 from prune_gym.agents.evolution.operators import evolve
 from prune_gym.agents.evolution.survival import UniformSelection
+from prune_gym.errors import UserError
 
 
 def search(env: gym.Env, settings: Settings) -> None:
@@ -19,12 +20,12 @@ def search(env: gym.Env, settings: Settings) -> None:
     The cost whose range is covered is latency, or the first one where latency is no objective.
 
     Raises:
-        ValueError: no cost among the objectives, or discrete actions.
+        UserError: no cost among the objectives, or discrete actions.
     """
     names = [o.name for o in env.unwrapped.objectives]  # type: ignore[attr-defined]
     costs = sorted((name for name in names if name != "accuracy"), key=lambda n: n != "latency")
     if not costs:
-        raise ValueError(
+        raise UserError(
             f"jcw spreads its strategies over the range of a cost; the objectives are {names}: "
             "add one, such as latency"
         )

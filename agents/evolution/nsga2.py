@@ -13,6 +13,7 @@ from prune_gym.agents.common.action_spaces import require_actions
 from prune_gym.agents.common.api import Settings
 from prune_gym.agents.common.initial_design import random_ratio, warm_up
 from prune_gym.agents.common.rollout import play_all
+from prune_gym.errors import MissingExtraError
 from prune_gym.search_space.space import SearchSpace
 
 try:
@@ -24,7 +25,9 @@ try:
     from pymoo.core.termination import NoTermination
     from pymoo.problems.static import StaticProblem
 except ImportError as error:
-    raise ImportError(f"nsga2 needs an extra ({error}): pip install 'prune-gym[rivals]'") from error
+    raise MissingExtraError(
+        f"nsga2 needs an extra ({error}): pip install 'prune-gym[rivals]'"
+    ) from error
 
 POPULATION = 20  # small, so that a few hundred evaluations are ten generations and more
 
@@ -58,7 +61,7 @@ def search(env: gym.Env, settings: Settings) -> None:
     """Evolve ``settings.episodes`` strategies on an environment with continuous actions.
 
     Raises:
-        ValueError: the environment has discrete actions.
+        UserError: the environment has discrete actions.
     """
     require_actions(env, gym.spaces.Box, "nsga2")
     core = env.unwrapped

@@ -31,7 +31,7 @@ def evolve(env: gym.Env, settings: Settings, select: Selection, agent: str) -> N
     """Play ``settings.episodes`` episodes: the warm-up, then generation after generation.
 
     Raises:
-        ValueError: the environment has discrete actions.
+        UserError: the environment has discrete actions.
     """
     require_actions(env, gym.spaces.Box, agent)
     grid = Grid(env.unwrapped.decisions)  # type: ignore[attr-defined]

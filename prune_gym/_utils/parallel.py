@@ -11,6 +11,8 @@ from joblib import parallel_config
 from joblib.parallel import ParallelBackendBase
 from threadpoolctl import threadpool_limits
 
+from prune_gym.errors import MissingExtraError
+
 RETRIES = 3
 
 
@@ -25,7 +27,7 @@ def workers(jobs: int | None, ray: str | None) -> Iterator[None]:
         ray: address of a cluster, None for this machine.
 
     Raises:
-        ImportError: Ray is not installed.
+        MissingExtraError: Ray is not installed.
         ConnectionError: there is no cluster at the address.
     """
     if ray is None:
@@ -35,7 +37,7 @@ def workers(jobs: int | None, ray: str | None) -> Iterator[None]:
     try:
         import ray as cluster
     except ImportError:
-        raise ImportError("--ray needs Ray: pip install 'prune-gym[ray]'") from None
+        raise MissingExtraError("--ray needs Ray: pip install 'prune-gym[ray]'") from None
     _check_answer(ray)
     cluster.init(address=ray, log_to_driver=False, logging_level="error")
     try:

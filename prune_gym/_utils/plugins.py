@@ -5,21 +5,19 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-
-class UserFunctionTypeError(TypeError):
-    """A named function returned something else than was asked for."""
+from prune_gym.errors import UserError, UserFunctionTypeError
 
 
 def import_for(module: str, what: str) -> ModuleType:
     """Import a module of somebody's own; ``what`` says in messages what it is for.
 
     Raises:
-        ValueError: it cannot be imported.
+        UserError: it cannot be imported.
     """
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise ValueError(
+        raise UserError(
             f"{what}: module {module!r} cannot be imported ({error}); is its folder on PYTHONPATH?"
         ) from error
 
@@ -30,12 +28,12 @@ def find_function(name: str, what: str, which: str) -> Callable:
     ``what`` says in messages what the name stands for, ``which`` what the function does.
 
     Raises:
-        ValueError: no such module or function; the message names what is missing.
+        UserError: no such module or function; the message names what is missing.
     """
     module_name, _, attribute = name.partition(":")
     function = getattr(import_for(module_name, f"{what} {name!r}"), attribute, None)
     if not callable(function):
-        raise ValueError(
+        raise UserError(
             f"{what} {name!r}: {module_name} has no function {attribute!r}; expected "
             f"'package.module:function' {which}"
         )
@@ -48,7 +46,7 @@ def call_named(name: str, kinds: tuple[type, ...], what: str) -> Any:
     It must be an instance of one of ``kinds``; ``what`` says in messages what the name stands for.
 
     Raises:
-        ValueError: no such module or function; the message names what is missing.
+        UserError: no such module or function; the message names what is missing.
         WrongKindError: the function returned something else.
     """
     expected = " or ".join(kind.__name__ for kind in kinds)

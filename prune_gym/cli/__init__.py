@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from prune_gym.cli.guard import guarded
+from prune_gym.errors import UserError
 
 # name -> module
 COMMANDS = {
@@ -48,7 +49,7 @@ def _check_out(options: argparse.Namespace) -> None:
     out = getattr(options, "out", None)
     for name, given in vars(options).items():
         if out and name != "out" and isinstance(given, Path) and given.resolve() == out.resolve():
-            raise ValueError(f"--out: {out} is what is read; give another name")
+            raise UserError(f"--out: {out} is what is read; give another name")
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from prune_gym._utils.progress import progress_bar
 from prune_gym.cli.values import new_folder, positive
+from prune_gym.errors import UserError
 
 if TYPE_CHECKING:
     from prune_gym.experiments.benchmark.cells import Cell
@@ -62,9 +63,9 @@ def _adopt(root: Path, evaluations: int) -> None:
         try:
             before = json.loads(file.read_text())["evaluations"]
         except (ValueError, TypeError, KeyError) as error:
-            raise ValueError(f"{file} is damaged ({error!r}); give another --out") from None
+            raise UserError(f"{file} is damaged ({error!r}); give another --out") from None
         if before != evaluations:
-            raise ValueError(
+            raise UserError(
                 f"{root} holds cells of {before} evaluations, which cannot be compared with cells "
                 f"of {evaluations}: go on with --evaluations {before}, or give another --out"
             )

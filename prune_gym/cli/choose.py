@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from prune_gym.cli.values import limit, new_file, pairs
+from prune_gym.errors import UserError
 
 if TYPE_CHECKING:
     from prune_gym.experiments.results import Results
@@ -36,7 +37,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     from prune_gym.search_space.strategy import strategy_from_dict
 
     if not (options.preference or options.knee or options.max or options.min):
-        raise ValueError("say what to choose by: --preference, --max, --min or --knee")
+        raise UserError("say what to choose by: --preference, --max, --min or --knee")
     results = read_results(options.run_folder)
     for text in filter(None, (results.warning, results.caution)):
         console.print(text, style="yellow", markup=False, soft_wrap=True)
@@ -81,7 +82,7 @@ def _limits(given: list[tuple[str, float, bool]], original: dict[str, float]) ->
     """Return limits in natural units; a percentage of a cost is one of the original's."""
     names = [name for name, _, _ in given]
     if len(set(names)) < len(names):
-        raise ValueError(f"expected one limit per metric, got {', '.join(names)}")
+        raise UserError(f"expected one limit per metric, got {', '.join(names)}")
     whole = original | {"accuracy": 1.0}
     return {
         name: value / 100 * whole.get(name, 1.0) if percent else value

@@ -9,8 +9,7 @@ from collections.abc import Callable
 from rich.console import Console
 from rich.markup import escape
 
-from prune_gym._utils.plugins import UserFunctionTypeError
-from prune_gym.experiments.folder import RunError
+from prune_gym.errors import RunError, UserFunctionTypeError
 from prune_gym.experiments.journal import JournalError
 
 EXPECTED = (ValueError, ImportError, OSError, RunError, JournalError, UserFunctionTypeError)

@@ -6,6 +6,7 @@ from pathlib import Path
 from rich.console import Console
 
 from prune_gym.cli.values import natural_number, new_folder, positive
+from prune_gym.errors import UserError
 
 HELP = "make a library of pruned and retrained networks, one per density"
 
@@ -31,7 +32,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
     falling = [float(d) for d in densities(SpaceOptions(min_density=options.least))[::-1] if d < 1]
     if not falling:
-        raise ValueError(f"--least: expected a share below 1, got {options.least:g}")
+        raise UserError(f"--least: expected a share below 1, got {options.least:g}")
     recipe = Recipe(
         epochs=1,
         learning_rate=options.learning_rate,

@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from prune_gym.cli.values import image_shape, natural_number, new_file, positive
+from prune_gym.errors import UserError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -40,7 +41,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     if options.check:
         return _check_latency(options, console)
     if not options.device:
-        raise ValueError("--device is missing: what to call this machine in the table")
+        raise UserError("--device is missing: what to call this machine in the table")
     for name, network, shape in _networks(options):
         setting = Setting(options.batch or BATCH, shape, options.threads or THREADS)
         profile(
@@ -65,7 +66,7 @@ def _check_latency(options: argparse.Namespace, console: Console) -> int:
     for name in SETTING:
         given, measured = getattr(options, name), latency.about[name]
         if given not in (None, measured):
-            raise ValueError(f"--{name}: the table that is checked is of {measured}, not {given}")
+            raise UserError(f"--{name}: the table that is checked is of {measured}, not {given}")
     for name, network, shape in _networks(options):
         result = check(network, latency, shape, seed=options.seed)
         title = f"{name}: {latency.about['device']}, {latency.about['runtime']}"
@@ -102,11 +103,11 @@ def _networks(
             built, shape = models.build(name, 10), models.NETWORKS[name].input_shape
             if options.shape not in (None, shape) and not own_network:
                 wanted = "x".join(map(str, shape))
-                raise ValueError(f"--shape is of an own network's images; {name}'s are {wanted}")
+                raise UserError(f"--shape is of an own network's images; {name}'s are {wanted}")
             found.append((name, built, shape))
         elif options.shape:
             own = call_named(name, (nn.Module,), "network").eval()
             found.append((name, own, options.shape))
         else:
-            raise ValueError(f"--shape is missing: of {name}'s images, 3x32x32 say")
+            raise UserError(f"--shape is missing: of {name}'s images, 3x32x32 say")
     return found

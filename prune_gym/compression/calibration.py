@@ -22,6 +22,7 @@ import torch
 from torch import nn
 
 from prune_gym.compression.precision import fast_forward
+from prune_gym.errors import UserError
 from prune_gym.graph.layer_table import Group, LayerTable
 from prune_gym.graph.layer_types import BatchNorm
 
@@ -53,7 +54,7 @@ def calibrate(network: nn.Module, table: LayerTable, images: torch.Tensor) -> Ca
     """Measure ``network`` on normalized images (N, C, H, W).
 
     Raises:
-        ValueError: a layer reads too many inputs.
+        UserError: a layer reads too many inputs.
     """
     moments = _second_moments(network, table, images)
     ranked = [_rank(network, table, group, moments) for group in table.groups]
@@ -72,7 +73,7 @@ def _second_moments(
     for name in table.consumers:
         inputs = network.get_submodule(name).get_parameter("weight").shape[1]
         if inputs > MOST_INPUTS:
-            raise ValueError(
+            raise UserError(
                 f"layer {name!r} reads {inputs:,} inputs; statistics between them are kept for at "
                 f"most {MOST_INPUTS:,}: pool the map before it is flattened"
             )

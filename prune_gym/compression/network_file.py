@@ -16,6 +16,7 @@ from prune_gym._utils.plugins import call_named
 from prune_gym.compression.fold_batch_norm import fold_batch_norm
 from prune_gym.compression.quantize import QuantizedLayer
 from prune_gym.compression.surgery import cut, first_channels, replace_module
+from prune_gym.errors import MissingFileError, UserError
 from prune_gym.graph.configuration import Configuration
 from prune_gym.graph.residual_blocks import skip_blocks
 from prune_gym.graph.trace import trace
@@ -94,8 +95,8 @@ def load_network(path: str | Path, build: Callable[[int], nn.Module] | None = No
             classes; by default the recipe's name is looked up.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: the file is damaged, or of another kind.
+        MissingFileError: no such file.
+        UserError: the file is damaged, or of another kind.
     """
     network = _rebuild(read_recipe(path), build)
     load_weights(network, Path(path))
@@ -125,7 +126,7 @@ def _original(recipe: dict[str, str], build: Callable[[int], nn.Module] | None) 
     if ":" in recipe["network"]:
         return call_named(recipe["network"], (nn.Module,), "network")
     if recipe["network"] not in models.NETWORKS:
-        raise ValueError(
+        raise UserError(
             f"the file is of {recipe['network']}, a network of one's own: give load_network(path, "
             "build=...), a function from the number of classes to the original"
         )
@@ -136,19 +137,19 @@ def read_recipe(path: str | Path) -> dict[str, str]:
     """Return the header of a pruned network's file: how it is rebuilt.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: the file is damaged, or of another kind.
+        MissingFileError: no such file.
+        UserError: the file is damaged, or of another kind.
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; `prune-gym apply` writes pruned networks")
+        raise MissingFileError(f"{path}: no such file; `prune-gym apply` writes pruned networks")
     try:
         with safe_open(path, framework="pt") as file:
             recipe = file.metadata() or {}
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} is not a whole safetensors file ({error})") from None
+        raise UserError(f"{path} is not a whole safetensors file ({error})") from None
     if recipe.get("format") != FORMAT:
-        raise ValueError(
+        raise UserError(
             f"{path}: expected format {FORMAT!r} in the header, got {recipe.get('format')!r}"
         )
     return recipe
@@ -163,7 +164,7 @@ def _pads(network: nn.Module) -> dict[str, nn.ConstantPad3d]:
 def _set_pads(network: nn.Module, recipe: dict[str, str]) -> None:
     """Pad as the network did that was written: that depends on which channels were kept."""
     if "pads" not in recipe and _pads(network):
-        raise ValueError(
+        raise UserError(
             f"a file of {recipe['network']} by an earlier version, which did not say where its "
             "shortcuts are padded: write it again (`prune-gym apply` or `finetune`)"
         )

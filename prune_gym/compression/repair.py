@@ -19,7 +19,7 @@ from torch import fx, nn
 from prune_gym.compression.calibration import Calibration, batch_statistics, by_groups
 from prune_gym.compression.least_squares import Reference, fit
 from prune_gym.compression.surgery import cut, kept_positions
-from prune_gym.errors import unknown
+from prune_gym.errors import UserError, unknown
 from prune_gym.graph.layer_table import Block, LayerTable
 from prune_gym.graph.residual_blocks import skip_blocks
 
@@ -30,7 +30,7 @@ RIDGE = 1e-3
 def check_repair(repair: str) -> None:
     """Raise ``ValueError`` where there is no such repair."""
     if repair not in REPAIRS:
-        raise ValueError(unknown("repair", repair, REPAIRS))
+        raise UserError(unknown("repair", repair, REPAIRS))
 
 
 def cut_and_repair(

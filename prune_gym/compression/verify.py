@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from prune_gym.compression.surgery import cut, first_channels
-from prune_gym.errors import UnsupportedLayerError, first_line
+from prune_gym.errors import UnsupportedLayerError, UserError, first_line
 from prune_gym.graph.configuration import Configuration
 from prune_gym.graph.layer_table import LayerTable
 
@@ -18,10 +18,10 @@ def count_classes(outputs: Any) -> int:
     """Return how many classes a network's outputs are of.
 
     Raises:
-        ValueError: it is no classifier.
+        UserError: it is no classifier.
     """
     if not isinstance(outputs, torch.Tensor) or outputs.ndim != 2:
-        raise ValueError("expected a classifier: images (N, C, H, W) -> logits (N, classes)")
+        raise UserError("expected a classifier: images (N, C, H, W) -> logits (N, classes)")
     return outputs.shape[1]
 
 
@@ -35,7 +35,7 @@ def check_cut(network: nn.Module, table: LayerTable, images: torch.Tensor) -> No
         images: normalized, as the search gives them to candidates (N, C, H, W).
 
     Raises:
-        ValueError: a layer is never used, the cut network does not run, or one of its layers has
+        UserError: a layer is never used, the cut network does not run, or one of its layers has
             another size than the table says.
     """
     known = {layer.name for layer in table.layers}
@@ -56,7 +56,7 @@ def check_cut(network: nn.Module, table: LayerTable, images: torch.Tensor) -> No
     try:
         candidate(images[:IMAGES])
     except Exception as error:  # whatever its forward raises
-        raise ValueError(
+        raise UserError(
             f"{kind} runs, but not with half of its channels ({first_line(error)}): is a number of "
             "channels, or of images, written in its forward?"
         ) from error

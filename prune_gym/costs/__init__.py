@@ -61,7 +61,7 @@ def build_costs(
         coding: how size stores weights, one of ``prune_gym.costs.size.CODINGS``.
 
     Raises:
-        ValueError: no such dataflow or coding, or the latency table lacks a layer of the network.
+        UserError: no such dataflow or coding, or the latency table lacks a layer of the network.
     """
     costs: list[Cost] = [Flops(table), Params(table), Memory(table)]
     if latency is not None:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from prune_gym.errors import unknown
+from prune_gym.errors import UserError, unknown
 from prune_gym.graph.configuration import FLOAT_BITS, Configuration
 from prune_gym.graph.layer_table import LayerTable
 
@@ -53,10 +53,10 @@ class Energy:
         """Take the layers of ``table``; ``dataflow`` is one of :data:`DATAFLOWS`.
 
         Raises:
-            ValueError: no such dataflow.
+            UserError: no such dataflow.
         """
         if dataflow not in DATAFLOWS:
-            raise ValueError(unknown("dataflow", dataflow, DATAFLOWS))
+            raise UserError(unknown("dataflow", dataflow, DATAFLOWS))
         self._table, self._dataflow = table, dataflow
         layers = [table.layers[index] for index in table.weighted]
         self._depthwise = np.array([layer.kind == "depthwise" for layer in layers])

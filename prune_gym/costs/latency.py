@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from prune_gym.costs.latency_table import AXES, LatencyTable, LayerTimes, load_latency_table
+from prune_gym.errors import UserError
 from prune_gym.graph.configuration import FLOAT_BITS, Configuration
 from prune_gym.graph.layer_table import Layer, LayerTable
 
@@ -66,13 +67,13 @@ class Latency:
         """Look up the layers of ``table`` in ``latency``.
 
         Raises:
-            ValueError: a layer was not measured.
+            UserError: a layer was not measured.
         """
         self._table, self._streaming = table, latency.streaming
         keys = signatures(table)
         for index, key in keys.items():
             if key not in latency.layers:
-                raise ValueError(
+                raise UserError(
                     f"layer {table.layers[index].name!r} ({key}) is not in the latency table "
                     f"measured on {latency.about.get('device')}; measure this network with "
                     "`prune-gym profile`, or do without latency (latency=None)"

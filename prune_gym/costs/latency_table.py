@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from prune_gym.errors import unknown
+from prune_gym.errors import UserError, unknown
 
 FORMAT = "prune-gym-latency-2"
 SHIPPED = Path(__file__).parent / "latency_tables"
@@ -77,22 +77,22 @@ def load_latency_table(name: str) -> LatencyTable:
     """Read a latency table by the name of a shipped one or by path.
 
     Raises:
-        ValueError: no such table, or the file is not a latency table.
+        UserError: no such table, or the file is not a latency table.
     """
     path = SHIPPED / f"{name}.json"
     if not path.is_file():
         path = Path(name)
         if not path.is_file():
             shipped = sorted(each.stem for each in SHIPPED.glob("*.json"))
-            raise ValueError(unknown("latency table (shipped name or path)", name, shipped))
+            raise UserError(unknown("latency table (shipped name or path)", name, shipped))
     try:
         content = json.loads(path.read_text())
         if content["format"] != FORMAT:
-            raise ValueError(f"format {content['format']!r}; measure the device again")
+            raise UserError(f"format {content['format']!r}; measure the device again")
         layers = {key: _layer_times(key, entry) for key, entry in content["layers"].items()}
         streaming = _streaming(content)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(
+        raise UserError(
             f"{path} is not a latency table of format {FORMAT!r} ({error!r}); make one with "
             "`prune-gym profile`"
         ) from error
@@ -104,7 +104,7 @@ def _streaming(content: Mapping[str, Any]) -> Streaming:
         return NO_STREAMING
     streaming = Streaming(**{key: float(value) for key, value in content["streaming"].items()})
     if not (0 <= streaming.from_mb < streaming.to_mb and streaming.ms_per_mb >= 0):
-        raise ValueError(f"streaming is {streaming}")
+        raise UserError(f"streaming is {streaming}")
     return streaming
 
 
@@ -113,16 +113,16 @@ def _layer_times(key: str, entry: Mapping[str, Any]) -> LayerTimes:
     points = {axis: np.array(entry[axis], dtype=np.float64) for axis in named}
     times = np.array(entry["milliseconds"], dtype=np.float64)
     if times.shape != tuple(len(points[axis]) for axis in named) or not times.size:
-        raise ValueError(f"{key}: times are {times.shape}")
+        raise UserError(f"{key}: times are {times.shape}")
     if not (np.isfinite(times).all() and (times >= 0).all()):
-        raise ValueError(f"{key}: a time is negative or not finite")
+        raise UserError(f"{key}: a time is negative or not finite")
     if any((np.diff(each) <= 0).any() for each in points.values()):
-        raise ValueError(f"{key}: the points of an axis must ascend")
+        raise UserError(f"{key}: the points of an axis must ascend")
     round_up = entry.get("round_up", 1)
     if not isinstance(round_up, int) or round_up < 1:
-        raise ValueError(f"{key}: round_up is {round_up!r}")
+        raise UserError(f"{key}: round_up is {round_up!r}")
     axes = tuple(points.get(axis, np.ones(1)) for axis in AXES)
     unfilled = np.array(entry.get("unfilled_milliseconds", np.zeros(len(axes[1]))), np.float64)
     if unfilled.shape != axes[1].shape or not np.isfinite(unfilled).all():
-        raise ValueError(f"{key}: unfilled_milliseconds are {unfilled}")
+        raise UserError(f"{key}: unfilled_milliseconds are {unfilled}")
     return LayerTimes(axes, times.reshape([len(axis) for axis in axes]), round_up, unfilled)

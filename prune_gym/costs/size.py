@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from prune_gym.errors import unknown
+from prune_gym.errors import UserError, unknown
 from prune_gym.graph.configuration import FLOAT_BITS, Configuration
 from prune_gym.graph.layer_table import Layer, LayerTable
 
@@ -29,10 +29,10 @@ class Size:
         """Take the layers of ``table``; ``coding`` is one of :data:`CODINGS`.
 
         Raises:
-            ValueError: no such coding.
+            UserError: no such coding.
         """
         if coding not in CODINGS:
-            raise ValueError(unknown("coding", coding, CODINGS))
+            raise UserError(unknown("coding", coding, CODINGS))
         self._table, self._coding = table, coding
         folded = {layer.follows for layer in table.layers}
         self._vectors = np.array([_vectors(layer, folded) for layer in table.layers])

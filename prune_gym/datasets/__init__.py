@@ -9,7 +9,7 @@ from functools import lru_cache
 from prune_gym._utils.plugins import call_named
 from prune_gym.datasets.classification import Data, Split
 from prune_gym.datasets.detection import DetectionData, DetectionSplit
-from prune_gym.errors import unknown
+from prune_gym.errors import UserError, unknown
 
 __all__ = ["Data", "DetectionData", "DetectionSplit", "Split", "load"]
 
@@ -19,9 +19,9 @@ def load(name: str) -> Data | DetectionData:
     """Return a data set by name; the arrays are shared and read-only.
 
     Raises:
-        TypeError: the function that is named returns neither ``Data`` nor ``DetectionData``.
-        ValueError: no such data set or function.
-        FileNotFoundError: the data are neither on disk nor to be downloaded.
+        UserTypeError: the function that is named returns neither ``Data`` nor ``DetectionData``.
+        UserError: no such data set or function.
+        MissingFileError: the data are neither on disk nor to be downloaded.
     """
     from prune_gym.datasets import cifar10, digit_scenes, digits, imagenet, yolo_folder
 
@@ -35,5 +35,5 @@ def load(name: str) -> Data | DetectionData:
         "coco-yolo": yolo_folder.load_coco,
     }
     if name not in loaders:
-        raise ValueError(unknown("data set", name, loaders))
+        raise UserError(unknown("data set", name, loaders))
     return loaders[name]()

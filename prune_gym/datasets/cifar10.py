@@ -11,6 +11,7 @@ import pooch
 
 from prune_gym._utils.paths import cache_home, data_home, writable_home
 from prune_gym.datasets.classification import Data, Split
+from prune_gym.errors import MissingFileError, UserError
 
 FOLDER = "cifar-10-batches-bin"
 ARCHIVE = "cifar-10-binary.tar.gz"
@@ -30,15 +31,15 @@ def load() -> Data:
     nothing depends on the order of the files.
 
     Raises:
-        FileNotFoundError: not on disk and no network; names the folder and the offline way.
-        ValueError: a file is not what the official archive holds.
+        MissingFileError: not on disk and no network; names the folder and the offline way.
+        UserError: a file is not what the official archive holds.
     """
     folder = _find_or_download()
     parts = [_read(folder / name) for name in TRAIN_FILES]
     images = np.concatenate([part[0] for part in parts])
     labels = np.concatenate([part[1] for part in parts])
     if not np.array_equal(np.bincount(labels, minlength=10), np.full(10, 5_000)):
-        raise ValueError(
+        raise UserError(
             f"{folder}: expected 5,000 training images of each of 10 classes, got "
             f"{np.bincount(labels).tolist()}; the files are damaged: fetch them again from {URL}"
         )
@@ -70,7 +71,7 @@ def _split(images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarr
 def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     raw = np.fromfile(path, dtype=np.uint8)
     if raw.size != RECORD * RECORDS or raw[::RECORD].max() > 9:
-        raise ValueError(
+        raise UserError(
             f"{path}: expected {RECORD * RECORDS:,} bytes ({RECORDS:,} records of one label in "
             f"0..9 and 3,072 pixels), got {raw.size:,} bytes; delete it and fetch {URL} again"
         )
@@ -89,7 +90,7 @@ def _find_or_download() -> Path:
             URL, MD5, ARCHIVE, target, processor=pooch.Untar(extract_dir="."), progressbar=True
         )
     except Exception as error:  # every way a download fails ends in the same advice
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"CIFAR-10 is not in {home / FOLDER} and could not be downloaded "
             f"({type(error).__name__}). Offline: get {URL} (162 MB, MD5 {MD5[4:]}) on another "
             "machine and unpack it so that "

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from prune_gym.errors import UserError
+
 
 @dataclass(frozen=True)
 class Split:
@@ -16,7 +18,7 @@ class Split:
         """Check the arrays and make them read-only, as every environment shares them."""
         images, labels = self.images, self.labels
         if images.dtype != np.uint8 or images.ndim != 4 or len(images) != len(labels):
-            raise ValueError(
+            raise UserError(
                 "a split needs uint8 images (N, C, H, W) and N labels; got "
                 f"{images.dtype} {images.shape} and {len(labels)} labels"
             )

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from prune_gym.errors import UserError
+
 
 @dataclass(frozen=True)
 class DetectionSplit:
@@ -24,7 +26,7 @@ class DetectionSplit:
     def __post_init__(self) -> None:
         """Check the arrays and make them read-only, as every environment shares them."""
         if self.images.dtype != np.uint8 or self.images.ndim != 4:
-            raise ValueError(
+            raise UserError(
                 "a split needs uint8 images (N, C, H, W); got "
                 f"{self.images.dtype} {self.images.shape}"
             )
@@ -32,12 +34,12 @@ class DetectionSplit:
         if self.boxes.shape != (objects, 4) or {self.classes.shape, self.owners.shape} != {
             (objects,)
         }:
-            raise ValueError(
+            raise UserError(
                 "a split needs boxes (M, 4), classes (M,) and owners (M,); got "
                 f"{self.boxes.shape}, {self.classes.shape} and {self.owners.shape}"
             )
         if objects and (np.diff(self.owners, append=len(self.images) - 1) < 0).any():
-            raise ValueError(
+            raise UserError(
                 f"owners must ascend and name one of the {len(self.images)} images; got "
                 f"{self.owners.min()} to {self.owners.max()}"
             )

@@ -25,7 +25,7 @@ def load() -> DetectionData:
     """Return the scenes, from the user's cache or built anew in seconds.
 
     Raises:
-        ValueError: what was built is not what the ids were made with, so results would not be
+        UserError: what was built is not what the ids were made with, so results would not be
             comparable.
     """
     splits = cached_or_built("scenes", CACHE, FIELDS, SHA256, build)

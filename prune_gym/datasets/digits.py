@@ -22,7 +22,7 @@ def load() -> Data:
     """Return the digits, from the user's cache or built anew in seconds.
 
     Raises:
-        ValueError: what was built is not what the ids were made with (another scikit-learn data
+        UserError: what was built is not what the ids were made with (another scikit-learn data
             set, say), so results would not be comparable.
     """
     splits = cached_or_built("digits", CACHE, ("images", "labels"), SHA256, build)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from prune_gym._utils.array_cache import read_arrays, write_arrays
+from prune_gym.errors import UserError
 
 ORIGINALS = {"train": 0.6, "search": 0.2, "test": 0.2}  # shares of the 8x8 originals
 
@@ -25,7 +26,7 @@ def cached_or_built(
     """Return the splits, name -> one array per field, from the user's cache or built anew.
 
     Raises:
-        ValueError: the SHA-256 of what was built is not the expected one; ``what`` says what it is.
+        UserError: the SHA-256 of what was built is not the expected one; ``what`` says what it is.
     """
     names = [f"{split}_{field}" for split in ORIGINALS for field in fields]
     arrays = read_arrays(file, names)
@@ -35,7 +36,7 @@ def cached_or_built(
             return splits
     splits = build()
     if (found := _digest(splits)) != sha256:
-        raise ValueError(
+        raise UserError(
             f"the {what} built here have SHA-256 {found}, expected {sha256}; check the versions of "
             "scikit-learn and numpy"
         )

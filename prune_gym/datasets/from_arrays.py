@@ -8,6 +8,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from prune_gym.datasets import Data, Split
+from prune_gym.errors import UserError, UserTypeError
 
 CHANNELS = (1, 3)
 SEARCH = TEST = 0.1  # shares held out
@@ -30,21 +31,21 @@ def as_data(given: Any, seed: int = 0) -> Data:
         seed: of the splits.
 
     Raises:
-        TypeError: something else.
-        ValueError: shapes or labels do not fit.
+        UserTypeError: something else.
+        UserError: shapes or labels do not fit.
     """
     if isinstance(given, Data):
         return given
     images, labels = _arrays(given)
     if images.ndim != 4 or len(images) != len(labels) or labels.ndim != 1:
-        raise ValueError(
+        raise UserError(
             f"expected images (N, C, H, W) and N labels, got {images.shape} and {labels.shape}"
         )
     if not np.issubdtype(labels.dtype, np.integer):
-        raise ValueError(f"expected whole numbers as labels, got {labels.dtype}")
+        raise UserError(f"expected whole numbers as labels, got {labels.dtype}")
     if len(labels) < LEAST or labels.min() < 0:
         least = int(labels.min()) if len(labels) else "none"
-        raise ValueError(
+        raise UserError(
             f"expected at least {LEAST} labels from 0 on, got {len(labels)}, the least {least}"
         )
     pixels, mean, std = _as_bytes(images)
@@ -64,15 +65,15 @@ def _arrays(given: Any) -> tuple[np.ndarray, np.ndarray]:
         images, labels = map(_array, given)
         return images, labels
     if not isinstance(given, DataLoader) and not hasattr(given, "__getitem__"):
-        raise TypeError(f"{EXPECTED}; got {type(given).__name__}")
+        raise UserTypeError(f"{EXPECTED}; got {type(given).__name__}")
     try:
         pairs = [(_array(image), _array(label)) for image, label in _pairs(given)]
     except (TypeError, ValueError) as error:
-        raise TypeError(
+        raise UserTypeError(
             f"{EXPECTED}, images as arrays or tensors; got {type(given).__name__} ({error})"
         ) from error
     if not pairs:
-        raise ValueError(f"{EXPECTED}; this {type(given).__name__} is empty")
+        raise UserError(f"{EXPECTED}; this {type(given).__name__} is empty")
     join = np.concatenate if isinstance(given, DataLoader) else np.stack
     return join([image for image, _ in pairs]), join([label for _, label in pairs])
 
@@ -81,7 +82,7 @@ def _pairs(given: Any) -> Iterator[tuple[Any, Any]]:
     items = given if isinstance(given, DataLoader) else (given[i] for i in range(len(given)))
     for item in items:
         if isinstance(item, Mapping):
-            raise TypeError(f"its items are mappings of {', '.join(map(str, item))}, not pairs")
+            raise UserTypeError(f"its items are mappings of {', '.join(map(str, item))}, not pairs")
         image, label = item
         yield image, label
 
@@ -109,7 +110,7 @@ def _as_bytes(images: np.ndarray) -> tuple[np.ndarray, tuple[float, ...], tuple[
         count = images.shape[1]
         return np.ascontiguousarray(images), (0.0,) * count, (1.0,) * count
     if not np.issubdtype(images.dtype, np.floating) or not np.isfinite(images).all():
-        raise ValueError(f"expected finite uint8 or float images, got {images.dtype}")
+        raise UserError(f"expected finite uint8 or float images, got {images.dtype}")
     low, high = images.min(axis=(0, 2, 3)), images.max(axis=(0, 2, 3))
     span = np.maximum(high - low, 1e-6)
     each = (1, -1, 1, 1)

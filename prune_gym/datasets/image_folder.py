@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from prune_gym.datasets.classification import Data, Split
+from prune_gym.errors import MissingFileError, UserError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
 SHARE = 0.1  # of the images for search, as much for tests
@@ -43,8 +44,8 @@ def load(
         flip: whether a mirrored image is still of its class.
 
     Raises:
-        FileNotFoundError: no such folder, or no images in it.
-        ValueError: a file is no image, a split is empty, or the images do not fit in memory.
+        MissingFileError: no such folder, or no images in it.
+        UserError: a file is no image, a split is empty, or the images do not fit in memory.
     """
     names, files = find_images(Path(root))
     search, test = (round(SHARE * len(files)), round(2 * SHARE * len(files)))
@@ -57,10 +58,10 @@ def find_images(root: Path) -> tuple[list[str], Files]:
     """Return the classes in alphabetical order, and (file, class) in the order of their SHA-256.
 
     Raises:
-        FileNotFoundError: no such folder, or no images in it.
+        MissingFileError: no such folder, or no images in it.
     """
     if not root.is_dir():
-        raise FileNotFoundError(f"{root}: no such folder; expected one folder of images per class")
+        raise MissingFileError(f"{root}: no such folder; expected one folder of images per class")
     folders = sorted(folder for folder in root.iterdir() if folder.is_dir())
     files = [
         (path, label)
@@ -69,7 +70,7 @@ def find_images(root: Path) -> tuple[list[str], Files]:
         if path.suffix.lower() in SUFFIXES
     ]
     if not files:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{root}: no images; expected CLASS/IMAGE below it, with endings {', '.join(SUFFIXES)}"
         )
     return [folder.name for folder in folders], sorted(files, key=lambda file: _digest(file[0]))
@@ -83,15 +84,15 @@ def read_splits(files: Mapping[str, Files], size: int, most: Mapping[str, int]) 
     """Read the first ``most[name]`` images of every split, all where none is given.
 
     Raises:
-        ValueError: a file is no image, a split is empty, or the images do not fit in memory.
+        UserError: a file is no image, a split is empty, or the images do not fit in memory.
     """
     chosen = {name: of_split[: most.get(name)] for name, of_split in files.items()}
     empty = [name for name, of_split in chosen.items() if not of_split]
     if empty:
-        raise ValueError(f"no images for the {' and the '.join(empty)} split: give more images")
+        raise UserError(f"no images for the {' and the '.join(empty)} split: give more images")
     total = sum(len(of_split) for of_split in chosen.values()) * 3 * size * size
     if total > MOST_BYTES:
-        raise ValueError(
+        raise UserError(
             f"the images take {total / 2**30:.1f} GiB in memory at {size}x{size}, more than "
             f"{MOST_BYTES / 2**30:.0f} GiB; take fewer of them, such as "
             'most={"train": 2000, "search": 2000, "test": 5000}, or a smaller size'
@@ -110,13 +111,13 @@ def read_image(path: Path, size: int) -> np.ndarray:
     """Return the middle of an image, ``uint8 (size, size, 3)``.
 
     Raises:
-        ValueError: the file is no image, or damaged.
+        UserError: the file is no image, or damaged.
     """
     try:
         with Image.open(path) as image:
             rgb = ImageOps.exif_transpose(image).convert("RGB")
     except OSError as error:
-        raise ValueError(f"{path} is no whole image ({error})") from None
+        raise UserError(f"{path} is no whole image ({error})") from None
     scale = round(size * 8 / 7) / min(rgb.size)
     width, height = (max(round(scale * side), size) for side in rgb.size)
     rgb = rgb.resize((width, height), Image.Resampling.BILINEAR)

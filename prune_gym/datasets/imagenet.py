@@ -8,6 +8,7 @@ case those whose class and file name have the smallest SHA-256.
 from prune_gym._utils.paths import data_home
 from prune_gym.datasets import image_folder
 from prune_gym.datasets.classification import Data
+from prune_gym.errors import MissingFileError, UserError
 
 FOLDER = "imagenet"
 CLASSES = 1000
@@ -19,12 +20,12 @@ def load() -> Data:
     """Return ImageNet's images at 224x224 pixels, 1.4 GiB in memory.
 
     Raises:
-        FileNotFoundError: it is not in the data home.
-        ValueError: there are not 1,000 classes, or a file is no image.
+        MissingFileError: it is not in the data home.
+        UserError: there are not 1,000 classes, or a file is no image.
     """
     root = data_home() / FOLDER
     if not all((root / part).is_dir() for part in ("train", "val")):
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"ImageNet is not in {root}: expected train/CLASS/IMAGE and val/CLASS/IMAGE there; "
             "get it from https://image-net.org, or set PRUNE_GYM_HOME to the folder that holds "
             f"{FOLDER}/"
@@ -33,7 +34,7 @@ def load() -> Data:
         image_folder.find_images(root / part) for part in ("train", "val")
     )
     if len(classes) != CLASSES or classes != others:
-        raise ValueError(
+        raise UserError(
             f"{root}: expected the same {CLASSES:,} class folders in train/ and val/, got "
             f"{len(classes):,} and {len(others):,}"
         )

@@ -16,6 +16,7 @@ import numpy as np
 
 from prune_gym._utils.paths import cache_home, data_home
 from prune_gym.datasets.detection import DetectionData, DetectionSplit
+from prune_gym.errors import MissingFileError, UserError
 
 COCO = "coco-yolo"
 COCO_SIZE = 320  # Yolo-Fastest's input
@@ -27,13 +28,13 @@ def load_coco() -> DetectionData:
     """Return the COCO images in the data home (``coco-yolo/``), 320x320 pixels.
 
     Raises:
-        FileNotFoundError: they are not there; names the folder.
-        ValueError: a file is damaged.
+        MissingFileError: they are not there; names the folder.
+        UserError: a file is damaged.
     """
     for home in (data_home(), cache_home()):
         if (home / COCO).is_dir():
             return load_folder(home / COCO, (COCO_SIZE, COCO_SIZE))
-    raise FileNotFoundError(
+    raise MissingFileError(
         f"{data_home() / COCO} does not exist; it holds COCO images in the YOLO format (images/, "
         "labels/, coco.names) and yolo-fastest-1.1.cfg and .weights: put it there, or set "
         "PRUNE_GYM_HOME to the folder that holds it"
@@ -47,8 +48,8 @@ def load_folder(folder: str | Path, size: tuple[int, int], flip: bool = True) ->
     those whose file names have the smallest SHA-1.
 
     Raises:
-        FileNotFoundError: a folder or the class names are missing.
-        ValueError: an image or a label cannot be read; names the file and the line.
+        MissingFileError: a folder or the class names are missing.
+        UserError: an image or a label cannot be read; names the file and the line.
     """
     folder = Path(folder)
     names = _class_names(folder)
@@ -68,7 +69,7 @@ def load_folder(folder: str | Path, size: tuple[int, int], flip: bool = True) ->
 def _class_names(folder: Path) -> tuple[str, ...]:
     found = sorted(folder.glob("*.names")) or sorted(folder.glob("classes.txt"))
     if len(found) != 1:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{folder}: expected one file classes.txt or *.names with a class name a line, found "
             f"{[path.name for path in found] or 'none'}"
         )
@@ -79,7 +80,7 @@ def _image_files(folder: Path, part: str) -> list[Path]:
     images = folder / "images" / part
     files = sorted(p for p in images.glob("*") if p.suffix.lower() in ENDINGS)
     if not files:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{images}: no images there ({', '.join(ENDINGS)}); a YOLO folder has images/train and "
             "images/val, with labels/train and labels/val beside them"
         )
@@ -90,7 +91,7 @@ def _read_split(folder: Path, part: str, size: tuple[int, int], classes: int) ->
     files = _image_files(folder, part)
     labels = [folder / "labels" / part / f"{path.stem}.txt" for path in files]
     if not any(path.is_file() for path in labels):
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{folder / 'labels' / part}: none of the {len(files)} images of {part} has a label "
             f"file there, {labels[0].name} for example"
         )
@@ -118,7 +119,7 @@ def _read_image(path: Path, size: tuple[int, int]) -> np.ndarray:
         with Image.open(path) as image:
             resized = image.convert("RGB").resize(size[::-1], Image.Resampling.BILINEAR)
     except OSError as error:
-        raise ValueError(f"{path}: not an image that can be read ({error})") from error
+        raise UserError(f"{path}: not an image that can be read ({error})") from error
     return np.asarray(resized).transpose(2, 0, 1)
 
 
@@ -139,13 +140,13 @@ def _object(line: str, where: str, classes: int) -> list[float]:
     except ValueError:
         values = []
     if len(values) != 5:
-        raise ValueError(
+        raise UserError(
             f"{where}: expected 5 numbers (class, centre x, centre y, width, height), got {line!r}"
         )
     if values[0] not in range(classes):
-        raise ValueError(f"{where}: class {values[0]:g} is not one of the {classes} class names")
+        raise UserError(f"{where}: class {values[0]:g} is not one of the {classes} class names")
     if not all(0 <= value <= 1 for value in values[1:]) or min(values[3:]) == 0:
-        raise ValueError(
+        raise UserError(
             f"{where}: a box is given in shares of the image, from 0 to 1, and has an area; got "
             f"{values[1:]}"
         )

@@ -12,7 +12,7 @@ from envs_registry import env_ids
 from prune_gym.compression.network_file import save_network
 from prune_gym.deployment.comparison import comparison
 from prune_gym.envs.compression_env import CompressionEnv
-from prune_gym.errors import unknown
+from prune_gym.errors import UserError, unknown
 from prune_gym.search_space.strategy import Strategy, load_strategy
 
 DEFAULTS = {"network": "vgg16", "data": "digits"}  # the environment's own
@@ -22,7 +22,7 @@ def environment_of(strategy: Strategy) -> CompressionEnv:
     """Return the environment that a strategy was found in, where that is as it was then.
 
     Raises:
-        ValueError: as of `environment_named`; or the strategy was found on other weights, or comes
+        UserError: as of `environment_named`; or the strategy was found on other weights, or comes
             to other counts there.
     """
     env = environment_named(strategy)
@@ -34,17 +34,17 @@ def environment_named(strategy: Strategy) -> CompressionEnv:
     """Return the environment that a strategy names.
 
     Raises:
-        ValueError: its id is not registered, or its arguments are not the environment's.
+        UserError: its id is not registered, or its arguments are not the environment's.
     """
     if strategy.env_id not in env_ids():
-        raise ValueError(
+        raise UserError(
             unknown("environment", strategy.env_id, env_ids())
             + "; a strategy of an environment of your own is applied with env.apply(strategy)"
         )
     try:
         return cast(CompressionEnv, gym.make(strategy.env_id, **strategy.env_kwargs).unwrapped)
     except TypeError as error:
-        raise ValueError(
+        raise UserError(
             f"the strategy's env_kwargs do not fit {strategy.env_id}: {error}"
         ) from error
 
@@ -58,13 +58,13 @@ def _check_network(strategy: Strategy, env: CompressionEnv) -> None:
     for name in ("flops", "params"):
         then, now = strategy.metrics.get(name), float(env.costs[name](configuration)[0])
         if then is not None and not np.isclose(then, now, rtol=1e-6):
-            raise ValueError(
+            raise UserError(
                 f"the strategy was found at {then:,.0f} {name} and comes to {now:,.0f} now: "
                 f"{network} is not what it was then; search again"
             )
     weights = env.evaluator.checksum
     if not strategy.is_of(weights):
-        raise ValueError(
+        raise UserError(
             f"the strategy was found on other weights (checksum {strategy.weights[:8]}, now "
             f"{weights[:8]}): {network} is not what it was then; `prune-gym validate` says what "
             "the strategy comes to now, and a new search finds others"
@@ -92,8 +92,8 @@ def apply(strategy_file: Path, out: Path, console: Console) -> None:
     """Write the pruned network of a strategy to ``out`` and print before and after.
 
     Raises:
-        FileNotFoundError: no such strategy.
-        ValueError: not a strategy, or one of another network.
+        MissingFileError: no such strategy.
+        UserError: not a strategy, or one of another network.
     """
     strategy = load_strategy(strategy_file)
     env = environment_of(strategy)

@@ -26,6 +26,7 @@ from prune_gym.deployment.deployable import Deployable, deployable, folded
 from prune_gym.deployment.export import INPUT, check_images, onnx_runner, to_current_onnx
 from prune_gym.deployment.int8 import quantize_onnx
 from prune_gym.envs.compression_env import CompressionEnv
+from prune_gym.errors import MissingFileError, UserError
 from prune_gym.evaluation.evaluator import BATCH, Evaluator
 from prune_gym.graph.configuration import Configuration
 from prune_gym.graph.trace import trace
@@ -79,9 +80,9 @@ def measure(
         batch: images in a call.
 
     Raises:
-        FileNotFoundError: no such file.
-        ImportError: ``prune-gym[onnx]`` is not installed.
-        ValueError: not a strategy, or network or model are not of this strategy.
+        MissingFileError: no such file.
+        MissingExtraError: ``prune-gym[onnx]`` is not installed.
+        UserError: not a strategy, or network or model are not of this strategy.
     """
     strategy = load_strategy(strategy_file)
     env = environment_of(strategy)
@@ -128,7 +129,7 @@ def _load(file: Path, expected: dict[str, str]) -> nn.Module:
     recipe = read_recipe(file)
     for key, value in expected.items():
         if (found := recipe.get(key, "{}")) != value:  # files of earlier versions hold no pads
-            raise ValueError(f"{file} is of another strategy: {key} {found}, expected {value}")
+            raise UserError(f"{file} is of another strategy: {key} {found}, expected {value}")
     return load_network(file)
 
 
@@ -145,7 +146,7 @@ def _check_zeros(
             continue  # of a skipped block
         found = int(cast(torch.Tensor, module.weight).count_nonzero())
         if found > most:
-            raise ValueError(
+            raise UserError(
                 f"{file} is of another strategy: {found:,} weights of {name} are not zero, "
                 f"expected {most:,.0f} at most"
             )
@@ -159,23 +160,23 @@ def _model(each: Deployable) -> bytes:
 def _read(file: Path, expected: Deployable) -> bytes:
     """Read an ONNX file and check that it answers as a network of these data does."""
     if not file.is_file():
-        raise FileNotFoundError(f"{file}: no such file; `prune-gym export` writes ONNX models")
+        raise MissingFileError(f"{file}: no such file; `prune-gym export` writes ONNX models")
     model = file.read_bytes()
     images = check_images(expected.data)
     try:
         answers = onnx_runner(model)(images.numpy())
     except Exception as error:  # ONNX Runtime has kinds of its own, without a common one
-        raise ValueError(f"{file} is no ONNX model of this network ({error})") from error
+        raise UserError(f"{file} is no ONNX model of this network ({error})") from error
     with torch.inference_mode():
         wanted = expected.network(images)
     shape = (wanted[0] if isinstance(wanted, tuple) else wanted).shape
     if answers[0].shape != tuple(shape):
-        raise ValueError(f"{file}: expected outputs {tuple(shape)}, got {answers[0].shape}")
+        raise UserError(f"{file}: expected outputs {tuple(shape)}, got {answers[0].shape}")
     deployed = folded(expected.network, expected.input_shape)
     ours = [each.numel() for each in deployed.parameters() if each.ndim > 1]
     theirs = _weights(model)
     if Counter(ours) - Counter(theirs):  # a model may hold constants beside the weights
-        raise ValueError(
+        raise UserError(
             f"{file} is of another strategy: the sizes of its layers' weights are "
             f"{sorted(theirs)}, expected {sorted(ours)}"
         )

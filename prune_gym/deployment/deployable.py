@@ -13,6 +13,7 @@ from prune_gym.compression.quantize import QuantizedLayer
 from prune_gym.compression.surgery import replace_module
 from prune_gym.datasets import Data, DetectionData
 from prune_gym.deployment.apply import environment_of
+from prune_gym.errors import UserError
 from prune_gym.graph.trace import trace
 from prune_gym.search_space.strategy import load_strategy
 
@@ -34,18 +35,18 @@ def load_deployable(path: Path) -> Deployable:
     """Return the network of ``STRATEGY.json`` or ``NETWORK.safetensors``.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: a file of another kind, or damaged; or one that does not say its data.
+        MissingFileError: no such file.
+        UserError: a file of another kind, or damaged; or one that does not say its data.
     """
     if path.suffix == ".json":
         strategy = load_strategy(path)
         env = environment_of(strategy)
         return deployable(env.apply(strategy), env.evaluator.data)
     if path.suffix != SUFFIX:
-        raise ValueError(f"{path}: expected STRATEGY.json or NETWORK{SUFFIX}")
+        raise UserError(f"{path}: expected STRATEGY.json or NETWORK{SUFFIX}")
     recipe = read_recipe(path)
     if not recipe.get("data"):
-        raise ValueError(
+        raise UserError(
             f"{path} does not say which data it is for: a file of `prune-gym apply` does; what "
             "compress() found writes itself, result.export(PATH)"
         )

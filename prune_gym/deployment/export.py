@@ -18,7 +18,7 @@ from prune_gym.datasets.from_arrays import OWN_FLOATS
 from prune_gym.datasets.normalize import normalize
 from prune_gym.deployment.deployable import Deployable, folded
 from prune_gym.deployment.int8 import quantize_onnx
-from prune_gym.errors import unknown
+from prune_gym.errors import UserError, unknown
 from prune_gym.profiling.runtimes import import_onnxruntime, session_options
 
 CHECKED = 64  # images of the search split, at most
@@ -42,16 +42,16 @@ def export(given: Deployable, form: str, int8: bool, out: Path, console: Console
         console: where to say what was found.
 
     Raises:
-        ImportError: ``prune-gym[onnx]`` is not installed.
-        ValueError: no such format; int8 in another one than ONNX; the written network does not
+        MissingExtraError: ``prune-gym[onnx]`` is not installed.
+        UserError: no such format; int8 in another one than ONNX; the written network does not
             compute what PyTorch does.
     """
     if form not in FORMATS:
-        raise ValueError(unknown("format", form, FORMATS))
+        raise UserError(unknown("format", form, FORMATS))
     int8 = int8 or given.quantized
     if int8 and form != "onnx":
         why = "the strategy says bits" if given.quantized else "leave --int8 out"
-        raise ValueError(f"int8 is for --format onnx, not {form}; {why}")
+        raise UserError(f"int8 is for --format onnx, not {form}; {why}")
     network, images = folded(given.network, given.input_shape), check_images(given.data)
     content, runner = FORMATS[form][1](network, images)
     if int8:
@@ -59,7 +59,7 @@ def export(given: Deployable, form: str, int8: bool, out: Path, console: Console
         runner = onnx_runner(content)
     difference = compare(runner, network, images)
     if not int8 and difference > TOLERANCE:
-        raise ValueError(
+        raise UserError(
             f"the exported network's outputs differ from PyTorch's by {difference:.1e} of the "
             f"largest, more than {TOLERANCE:.0e}; nothing was written"
         )
@@ -128,7 +128,7 @@ def to_current_onnx(network: nn.Module, images: torch.Tensor) -> bytes:
         images: examples, at least two, (N, C, H, W).
 
     Raises:
-        ImportError: onnxscript, which the exporter needs, is not installed.
+        MissingExtraError: onnxscript, which the exporter needs, is not installed.
     """
     import_onnxruntime("onnxscript")
     logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)

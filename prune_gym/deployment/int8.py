@@ -42,7 +42,7 @@ def quantize_onnx(model: bytes, data: Data | DetectionData, name: str) -> bytes:
         name: of the model's input.
 
     Raises:
-        ImportError: ONNX Runtime is not installed.
+        MissingExtraError: ONNX Runtime is not installed.
     """
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process

@@ -14,6 +14,7 @@ from torch import nn
 
 from prune_gym.compression.quantize import QuantizedLayer
 from prune_gym.costs.size import place_bits, rice, value_bits
+from prune_gym.errors import UserError
 from prune_gym.graph.configuration import FLOAT_BITS, Configuration
 from prune_gym.graph.layer_table import LayerTable
 from prune_gym.graph.layer_types import BatchNorm
@@ -86,7 +87,7 @@ def decode(
     """Fill ``network``, a candidate of the same strategy, with what was encoded; return it.
 
     Raises:
-        ValueError: the payload has another length than this strategy's.
+        UserError: the payload has another length than this strategy's.
     """
     reader = _Reader(payload)
     for shape in _shapes(table, configuration):
@@ -216,7 +217,7 @@ class _Reader:
     def _take(self, count: int) -> np.ndarray:
         taken = self._bytes[self._at : self._at + count]
         if len(taken) < count:
-            raise ValueError(f"expected at least {self._at + count} bytes, got {len(self._bytes)}")
+            raise UserError(f"expected at least {self._at + count} bytes, got {len(self._bytes)}")
         self._at += count
         return taken
 
@@ -239,4 +240,4 @@ class _Reader:
     def close(self) -> None:
         """Raise ``ValueError`` where something is left."""
         if self._at != len(self._bytes):
-            raise ValueError(f"expected {self._at} bytes, got {len(self._bytes)}")
+            raise UserError(f"expected {self._at} bytes, got {len(self._bytes)}")

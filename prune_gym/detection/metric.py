@@ -12,6 +12,7 @@ from torch import nn
 from prune_gym.datasets.detection import DetectionData, DetectionSplit
 from prune_gym.datasets.normalize import normalize
 from prune_gym.detection.boxes import Found, detect, size_of
+from prune_gym.errors import MissingExtraError
 from prune_gym.models.darknet.network import Head
 
 BATCH = 64
@@ -54,13 +55,13 @@ def average_precision(found: Sequence[Found], split: DetectionSplit) -> float:
         split: the truth.
 
     Raises:
-        ImportError: pycocotools is not installed; says how to.
+        MissingExtraError: pycocotools is not installed; says how to.
     """
     try:
         from pycocotools.coco import COCO
         from pycocotools.cocoeval import COCOeval
     except ImportError as error:
-        raise ImportError(
+        raise MissingExtraError(
             "mean average precision needs pycocotools: pip install 'prune-gym[detection]'"
         ) from error
     results = _results(found)

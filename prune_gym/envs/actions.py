@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
+from prune_gym.errors import UserError
+
 
 def as_number(action: Any, space: spaces.Space) -> float:
     """Check an action and return it as a number in [-1, 1].
@@ -15,18 +17,18 @@ def as_number(action: Any, space: spaces.Space) -> float:
         space: the environment's.
 
     Raises:
-        ValueError: another shape, not finite, or no action of the discrete space.
+        UserError: another shape, not finite, or no action of the discrete space.
     """
     if isinstance(space, spaces.Discrete):
         if not space.contains(action):
-            raise ValueError(f"expected an action in 0..{space.n - 1}, got {action!r}")
+            raise UserError(f"expected an action in 0..{space.n - 1}, got {action!r}")
         return 2 * int(action) / max(int(space.n) - 1, 1) - 1
     try:
         array = np.asarray(action, dtype=np.float64)
     except (TypeError, ValueError):  # text, nothing at all, rows of different length
         array = np.empty(0)
     if array.shape != (1,) or not np.isfinite(array).all():
-        raise ValueError(
+        raise UserError(
             f"expected an action of shape (1,) with a finite number in [-1, 1], got {action!r}"
         )
     return float(np.clip(array[0], -1.0, 1.0))

@@ -17,7 +17,7 @@ from prune_gym.datasets import Data, DetectionData
 from prune_gym.envs.actions import as_number
 from prune_gym.envs.observation import FEATURES, Observer, Progress
 from prune_gym.envs.render import keep_ratio_bars
-from prune_gym.errors import unknown
+from prune_gym.errors import UserError, UserTypeError, unknown
 from prune_gym.evaluation.evaluator import Evaluator
 from prune_gym.evaluation.network_library import with_library
 from prune_gym.evaluation.task import find_evaluator
@@ -135,8 +135,8 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
             render_mode: None, "ansi" or "rgb_array".
 
         Raises:
-            ValueError: an unknown name, or a value out of range; budgets that cannot be met.
-            FileNotFoundError: data that are neither on disk nor to be downloaded.
+            UserError: an unknown name, or a value out of range; budgets that cannot be met.
+            MissingFileError: data that are neither on disk nor to be downloaded.
         """
         _check_arguments(reward, discrete, render_mode)
         self.render_mode = render_mode
@@ -233,11 +233,11 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
         """Start an episode with the original network; returns (observation, info).
 
         Raises:
-            ValueError: ``options`` holds anything, which none of the wrappers around it took.
+            UserError: ``options`` holds anything, which none of the wrappers around it took.
         """
         if options:
             known = "'preference' is the only one, and the wrapper PreferenceConditioned takes it"
-            raise ValueError(f"reset(options=...): unknown option {next(iter(options))!r}; {known}")
+            raise UserError(f"reset(options=...): unknown option {next(iter(options))!r}; {known}")
         super().reset(seed=seed)
         self._values = self._plan.full.copy()
         self._index, self._made, self._lost = 0, (), ()
@@ -248,7 +248,7 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
         """Decide the next group; returns (observation, reward vector, terminated, False, info).
 
         Raises:
-            ValueError: the action has another shape, is not finite, or is no discrete action
+            UserError: the action has another shape, is not finite, or is no discrete action
                 (numbers beyond [-1, 1] are clipped).
             gymnasium.error.ResetNeeded: before ``reset`` or after the end of an episode.
         """
@@ -281,7 +281,7 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
         resets, and its agents ask all the same.
         """
         if not isinstance(self.action_space, spaces.Discrete):
-            raise ValueError("action_masks() needs a discrete environment: make it with discrete=8")
+            raise UserError("action_masks() needs a discrete environment: make it with discrete=8")
         if self._values is None:
             raise gym.error.ResetNeeded("action_masks() needs an episode: call reset() first")
         if self._index == len(self.decisions):
@@ -298,7 +298,7 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
         """Return the smaller, repaired network of a strategy (float32, eval mode, trainable).
 
         Raises:
-            ValueError: the strategy is of another network or breaks its rules.
+            UserError: the strategy is of another network or breaks its rules.
         """
         return self._evaluator.candidate(self.configure(strategy)).requires_grad_(True)
 
@@ -308,7 +308,7 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
         A latency that was measured by the clock is no such number and is left out.
 
         Raises:
-            ValueError: the strategy is of another network or breaks its rules.
+            UserError: the strategy is of another network or breaks its rules.
         """
         strategy = _as_strategy(strategy)
         configuration = self.configure(strategy)
@@ -326,18 +326,18 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
         """Return what a strategy comes to: what every cost and the evaluator take.
 
         Raises:
-            ValueError: the strategy's decisions or values are not this environment's.
+            UserError: the strategy's decisions or values are not this environment's.
         """
         values = self.values_of(strategy)
         if exceeded := self._budgets.exceeded(values):
-            raise ValueError(f"the strategy exceeds the budgets {exceeded}")
+            raise UserError(f"the strategy exceeds the budgets {exceeded}")
         return self._plan.configure(values[None])
 
     def values_of(self, strategy: Strategy | Mapping[str, Any]) -> np.ndarray:
         """Return the values of a strategy's decisions, ``(decisions,)``.
 
         Raises:
-            ValueError: the strategy's decisions or values are not this environment's.
+            UserError: the strategy's decisions or values are not this environment's.
         """
         return self._plan.values_of(_as_strategy(strategy).decisions)
 
@@ -456,7 +456,7 @@ def _as_strategy(strategy: Strategy | Mapping[str, Any]) -> Strategy:
         return strategy
     if isinstance(strategy, Mapping):
         return strategy_from_dict(dict(strategy))
-    raise TypeError(
+    raise UserTypeError(
         "expected a strategy, as load_strategy(path) or info['strategy'] gives it, got "
         f"{strategy!r}"
     )
@@ -464,10 +464,10 @@ def _as_strategy(strategy: Strategy | Mapping[str, Any]) -> Strategy:
 
 def _check_arguments(reward: str, discrete: int | None, render_mode: str | None) -> None:
     if reward not in REWARDS:
-        raise ValueError(unknown("reward", reward, REWARDS))
+        raise UserError(unknown("reward", reward, REWARDS))
     if discrete is not None and (not isinstance(discrete, Integral) or discrete < 2):
-        raise ValueError(f"discrete: expected at least 2 actions, got {discrete!r}")
+        raise UserError(f"discrete: expected at least 2 actions, got {discrete!r}")
     if render_mode not in (None, *CompressionEnv.metadata["render_modes"]):
-        raise ValueError(
+        raise UserError(
             unknown("render_mode", render_mode, CompressionEnv.metadata["render_modes"])
         )

@@ -11,13 +11,14 @@ from safetensors.numpy import load_file, save_file
 
 from prune_gym.envs.compression_env import CompressionEnv
 from prune_gym.envs.vector import CompressionVectorEnv
+from prune_gym.errors import UserError
 from prune_gym.objectives.pareto import non_dominated
 
 REPAIR = "least_squares"
 TABLES = Path(__file__).parents[1] / "models" / "weights"
 
 
-class NotTabulatedError(ValueError):
+class NotTabulatedError(UserError):
     """Not all strategies that are asked about are in the table."""
 
 
@@ -37,12 +38,12 @@ class TabulatedEnv(CompressionEnv):
             **kwargs: those of :class:`CompressionEnv`.
 
         Raises:
-            ValueError: the table is damaged, or of another network or data set.
+            UserError: the table is damaged, or of another network or data set.
         """
         super().__init__(**kwargs)
         task = f"{kwargs.get('network')}-{kwargs.get('data')}"
         if table != task:
-            raise ValueError(
+            raise UserError(
                 f"the table {table} knows nothing about {task}: leave network and data as they "
                 "are, or take another id"
             )
@@ -61,7 +62,7 @@ class TabulatedEnv(CompressionEnv):
         try:
             arrays = load_file(file)
         except (SafetensorError, OSError) as error:
-            raise ValueError(f"{file} is not a whole table ({error}); fetch it again") from None
+            raise UserError(f"{file} is not a whole table ({error}); fetch it again") from None
         kinds = {decision.kind for decision in self.decisions}
         if self.evaluator.repair != REPAIR or kinds != {"channels"}:
             return 0

@@ -8,6 +8,7 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import SyncVectorEnv
 
 from prune_gym.envs.compression_env import CompressionEnv
+from prune_gym.errors import UserError
 
 OF_MAKE_VEC = ("num_envs", "vectorization_mode")
 
@@ -25,7 +26,7 @@ class CompressionVectorEnv(SyncVectorEnv):
     def __init__(self, num_envs: int = 1, **kwargs: Any) -> None:
         """Make ``num_envs`` equal environments; the arguments are :class:`CompressionEnv`'s."""
         if num_envs < 1:
-            raise ValueError(f"num_envs: expected at least 1, got {num_envs!r}")
+            raise UserError(f"num_envs: expected at least 1, got {num_envs!r}")
         super().__init__([lambda: self.env_class(**kwargs)] * num_envs)
         first = self.envs[0].unwrapped
         assert isinstance(first, CompressionEnv)

@@ -8,6 +8,7 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.utils import RecordConstructorArgs
 
+from prune_gym.errors import UserError
 from prune_gym.objectives.objective import weights_array
 from prune_gym.objectives.preferences import balanced, concentration
 
@@ -34,7 +35,7 @@ class ScalarReward(gym.Wrapper, RecordConstructorArgs):
                 sum to 1. None: half for accuracy, the other half shared by the costs.
 
         Raises:
-            ValueError: an unknown objective, a wrong number of weights, or a negative one; or the
+            UserError: an unknown objective, a wrong number of weights, or a negative one; or the
                 reward is scalar already.
         """
         _require_vector(env)
@@ -74,7 +75,7 @@ class PreferenceConditioned(gym.Wrapper, RecordConstructorArgs):
                 none. Default: half for accuracy, the other half shared by the costs.
 
         Raises:
-            ValueError: an unknown objective, a negative priority, or all zero; or the reward is
+            UserError: an unknown objective, a negative priority, or all zero; or the reward is
                 scalar already.
         """
         _require_vector(env)
@@ -98,7 +99,7 @@ class PreferenceConditioned(gym.Wrapper, RecordConstructorArgs):
         """Start an episode with a fresh preference, or with ``options["preference"]``.
 
         Raises:
-            ValueError: the preference is none over these objectives, or another option is unknown.
+            UserError: the preference is none over these objectives, or another option is unknown.
         """
         others = dict(options or {})
         given = "preference" in others
@@ -128,7 +129,7 @@ class PreferenceConditioned(gym.Wrapper, RecordConstructorArgs):
 def _require_vector(env: gym.Env) -> None:
     while isinstance(env, gym.Wrapper):
         if isinstance(env, ScalarReward | PreferenceConditioned):
-            raise ValueError(
+            raise UserError(
                 "the environment's reward is scalar already; take the id without -Scalar, and one "
                 "of ScalarReward and PreferenceConditioned"
             )

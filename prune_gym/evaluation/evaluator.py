@@ -76,7 +76,7 @@ class Evaluator:
         without it the evaluator is pickled whole.
 
         Raises:
-            ValueError: no such repair.
+            UserError: no such repair.
         """
         check_repair(repair)
         self.network, self.table, self.data = network, table, data

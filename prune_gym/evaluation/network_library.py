@@ -19,6 +19,7 @@ from torch import nn
 
 from prune_gym._utils.paths import file_version
 from prune_gym.compression.unstructured import sparsify
+from prune_gym.errors import MissingFileError, UserError
 from prune_gym.evaluation.evaluator import Evaluator
 from prune_gym.graph.configuration import Configuration
 from prune_gym.models.weights_file import fill
@@ -40,13 +41,13 @@ class Library:
         """Open a finished library.
 
         Raises:
-            FileNotFoundError: there is none.
-            ValueError: it is damaged, or not finished.
+            MissingFileError: there is none.
+            UserError: it is damaged, or not finished.
         """
         self.folder, self.manifest = Path(folder), read_manifest(Path(folder))
         made, planned = len(self.manifest["networks"]), len(self.manifest["densities"])
         if made < planned:
-            raise ValueError(
+            raise UserError(
                 f"{folder} is not finished ({made} of {planned} networks): go on with the same "
                 "`prune-gym library` command"
             )
@@ -55,7 +56,7 @@ class Library:
         """Return the sparsest network that is at least so dense: ``original`` where none is.
 
         Raises:
-            ValueError: its file is missing or not the one that was made.
+            UserError: its file is missing or not the one that was made.
         """
         network = copy.deepcopy(original)
         dense = [each for each in self.manifest["networks"] if each["density"] >= density - 1e-9]
@@ -71,14 +72,14 @@ class LibraryEvaluator(Evaluator):
         """Use the library in ``folder`` for the task of ``base``.
 
         Raises:
-            FileNotFoundError: there is no library.
-            ValueError: it is damaged, not finished or of another network.
+            MissingFileError: there is no library.
+            UserError: it is damaged, not finished or of another network.
         """
         tables = (base.network, base.table, base.data, base.calibration, base.images)
         super().__init__(*tables, base.repair)
         self._base, self._folder, self._library = base, folder, Library(folder)
         if self._library.manifest["start"] != base.checksum:
-            raise ValueError(
+            raise UserError(
                 f"library {folder} was made from other weights (its {MANIFEST} says network "
                 f"{self._library.manifest['network']} on {self._library.manifest['data']})"
             )
@@ -106,17 +107,17 @@ def with_library(evaluator: Evaluator, folder: str, decide: Sequence[str]) -> Ev
     """Return an evaluator whose candidates start from a library; equal calls share it.
 
     Raises:
-        FileNotFoundError: there is no library.
-        ValueError: it is damaged, not finished or of another network; ``decide`` asks for more than
+        MissingFileError: there is no library.
+        UserError: it is damaged, not finished or of another network; ``decide`` asks for more than
             one density for all layers, and bits.
     """
     if "global_density" not in decide or any(kind not in DECIDES for kind in decide):
-        raise ValueError(
+        raise UserError(
             "library: its networks have one density for all layers; expected decide=("
             f"'global_density', ...) out of {DECIDES}, got {tuple(decide)}"
         )
     if evaluator.table.block_size != 1:
-        raise ValueError(
+        raise UserError(
             "library: its networks are pruned element-wise; expected granularity=1, got "
             f"{evaluator.table.block_size}"
         )
@@ -140,21 +141,19 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """Return what a library's folder says of itself.
 
     Raises:
-        FileNotFoundError: there is no library.
-        ValueError: the file is damaged or of another kind.
+        MissingFileError: there is no library.
+        UserError: the file is damaged or of another kind.
     """
     path = folder / MANIFEST
     if not path.is_file():
-        raise FileNotFoundError(
-            f"{path}: no such file; `prune-gym library --out {folder}` makes it"
-        )
+        raise MissingFileError(f"{path}: no such file; `prune-gym library --out {folder}` makes it")
     try:
         manifest = json.loads(path.read_text())
     except ValueError as error:
-        raise ValueError(f"{path} is not JSON ({error})") from error
+        raise UserError(f"{path} is not JSON ({error})") from error
     found = manifest.get("format") if isinstance(manifest, dict) else type(manifest).__name__
     if found != FORMAT:
-        raise ValueError(f"{path}: expected format {FORMAT!r}, got {found!r}")
+        raise UserError(f"{path}: expected format {FORMAT!r}, got {found!r}")
     return manifest
 
 
@@ -162,17 +161,17 @@ def read_network(folder: Path, entry: dict[str, Any], network: nn.Module) -> nn.
     """Fill ``network`` with the weights of one entry of the manifest and return it.
 
     Raises:
-        ValueError: the file is missing or not the one that was made.
+        UserError: the file is missing or not the one that was made.
     """
     path = folder / entry["file"]
     content = path.read_bytes() if path.is_file() else b""
     if hashlib.sha256(content).hexdigest() != entry["sha256"]:
-        raise ValueError(
+        raise UserError(
             f"{path} is {'not the file that was made' if content else 'missing'}: its checksum is "
             f"not that of {MANIFEST}; make the library anew in an empty folder"
         )
     try:
         fill(network, load(content), path)
     except SafetensorError as error:
-        raise ValueError(f"{path} is not a whole safetensors file ({error})") from None
+        raise UserError(f"{path} is not a whole safetensors file ({error})") from None
     return network

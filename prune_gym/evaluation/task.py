@@ -24,7 +24,7 @@ from prune_gym.compression.unstructured import zeros_fill_masks
 from prune_gym.compression.verify import check_cut, count_classes
 from prune_gym.datasets import Data, DetectionData
 from prune_gym.datasets.normalize import normalize
-from prune_gym.errors import first_line
+from prune_gym.errors import UserError, UserTypeError, first_line
 from prune_gym.evaluation.evaluator import Evaluator
 from prune_gym.graph.layer_table import BLOCK_SIZE, LayerTable
 from prune_gym.graph.trace import trace
@@ -47,9 +47,9 @@ def find_evaluator(
     by one, by magnitude or ``by_information`` that they carry.
 
     Raises:
-        TypeError: a named network with own data, or a named function that returns something else.
-        ValueError: an unknown name, or a network that cannot be traced.
-        FileNotFoundError: the data are neither on disk nor to be downloaded.
+        UserTypeError: a named network with own data, or a function that returns something else.
+        UserError: an unknown name, or a network that cannot be traced.
+        MissingFileError: the data are neither on disk nor to be downloaded.
     """
     if isinstance(network, os.PathLike):
         network = os.fspath(network)
@@ -58,7 +58,7 @@ def find_evaluator(
     if isinstance(network, nn.Module):
         own = datasets.load(data) if isinstance(data, str) else data
         return make_evaluator(network, own, repair, block_size, by_information)
-    raise TypeError(
+    raise UserTypeError(
         f"network={network!r} names weights trained on a named data set; with your own data give "
         "your own trained nn.Module too"
     )
@@ -74,9 +74,9 @@ def load_evaluator(
     """Return the evaluator of a named network on a named data set; every caller shares it.
 
     Raises:
-        TypeError: a function that is named returns something else.
-        ValueError: an unknown name, or damaged weights.
-        FileNotFoundError: the data are neither on disk nor to be downloaded.
+        UserTypeError: a function that is named returns something else.
+        UserError: an unknown name, or damaged weights.
+        MissingFileError: the data are neither on disk nor to be downloaded.
     """
     version = file_version(network) if network.endswith(SUFFIX) else None
     return _loaded(network, data, repair, block_size, by_information, version)
@@ -98,7 +98,7 @@ def _loaded(
     elif network.endswith(SUFFIX):
         net, recipe = load_network(network), read_recipe(network)
         if recipe.get("data", data) not in ("", data):
-            raise ValueError(
+            raise UserError(
                 f"{network} was pruned on {recipe['data']!r}, and the environment's data are "
                 f"{data!r}: take an id of {recipe['data']}, or prune on {data}"
             )
@@ -125,11 +125,11 @@ def make_evaluator(
     So is the information that its channels carry, unless the file ``shipped`` has it already.
 
     Raises:
-        ValueError: an operation of the network is not understood; the message names the layer.
+        UserError: an operation of the network is not understood; the message names the layer.
     """
     network = _copied(network)
     if block_size < 1:
-        raise ValueError(f"granularity: expected a number of channels >= 1, got {block_size!r}")
+        raise UserError(f"granularity: expected a number of channels >= 1, got {block_size!r}")
     table = trace(network, data.train.images.shape[1:])
     table = dataclasses.replace(table, block_size=block_size)
     if not zeros_fill_masks(network, table):  # it was pruned weight by weight
@@ -146,7 +146,7 @@ def _copied(network: nn.Module) -> nn.Module:
     try:
         return copy.deepcopy(network).cpu().float().eval().requires_grad_(False)
     except RuntimeError as error:  # PyTorch: "Only Tensors created explicitly by the user ..."
-        raise ValueError(
+        raise UserError(
             f"{type(network).__name__} cannot be copied ({first_line(error)}): give the plain "
             "module, not a compiled one, and remove pruning masks (torch.nn.utils.prune.remove) "
             "and weight norm from its layers first"
@@ -164,7 +164,7 @@ def _information(
     if shipped is not None and shipped.is_file():
         return load_file(shipped)
     if not isinstance(data, Data):
-        raise ValueError("decide: 'variational' learns from classes of images, not from boxes")
+        raise UserError("decide: 'variational' learns from classes of images, not from boxes")
     file = f"information-{_calibrated_on(network, images)}.npz"
     found = read_arrays(file, noisy_layers(table))
     if found is None:
@@ -186,7 +186,7 @@ def calibration_images(data: Data | DetectionData) -> np.ndarray:
 @torch.inference_mode()
 def _check_classifier(network: nn.Module, images: torch.Tensor, data: Data) -> None:
     if (classes := count_classes(network(images[:1]))) < data.num_classes:
-        raise ValueError(
+        raise UserError(
             f"{type(network).__name__} has {classes} outputs, and {data.name} has "
             f"{data.num_classes} classes"
         )

@@ -13,15 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from prune_gym._utils.paths import write_atomically
+from prune_gym.errors import RunError
 from prune_gym.experiments.journal import Journal
 
 CONFIG, JOURNAL, LOCK, TASK = "config.json", "evaluations.jsonl", "lock", "task.json"
 CONFIGURATION = ("env", "env_kwargs", "agent", "episodes", "seed", "preference")  # at least
 WRITTEN = (CONFIG, JOURNAL, TASK, "front", "front.csv", "front.png", "events.out.tfevents.*")
-
-
-class RunError(RuntimeError):
-    """A run folder that cannot be used; the message says what to do."""
 
 
 class InUseError(RunError):

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from prune_gym._utils.paths import write_atomically
+from prune_gym.errors import RunError
 
 
-class JournalError(RuntimeError):
+class JournalError(RunError):
     """The journal cannot be written; the message says what to do."""
 
 

@@ -12,7 +12,8 @@ import numpy as np
 
 from prune_gym._utils.paths import write_atomically
 from prune_gym.envs.compression_env import CompressionEnv
-from prune_gym.experiments.folder import CONFIG, CONFIGURATION, JOURNAL, TASK, RunError
+from prune_gym.errors import MissingFileError, RunError, UserError
+from prune_gym.experiments.folder import CONFIG, CONFIGURATION, JOURNAL, TASK
 from prune_gym.experiments.journal import read_journal
 from prune_gym.models import caution
 from prune_gym.objectives.objective import Objective, episode_return
@@ -74,7 +75,7 @@ class Results:
         """The strategy files under ``front/`` by episode; a run writes them at its end.
 
         Raises:
-            ValueError: one of them is damaged.
+            UserError: one of them is damaged.
         """
         episodes = {_content(r["strategy"]): i for i, r in reversed([*enumerate(self.records)])}
         paths = front_files(self.path)
@@ -135,24 +136,24 @@ def read_results(folder: Path) -> Results:
     """Read a run folder; the run may still be going on.
 
     Raises:
-        FileNotFoundError: no run folder, or one of an older version.
-        ValueError: one of its files is damaged, or no episode is finished.
+        MissingFileError: no run folder, or one of an older version.
+        UserError: one of its files is damaged, or no episode is finished.
     """
     if not (folder / CONFIG).is_file():
-        raise FileNotFoundError(f"{folder} is no run folder: it has no {CONFIG}")
+        raise MissingFileError(f"{folder} is no run folder: it has no {CONFIG}")
     if not (folder / TASK).is_file():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{folder} has no {TASK}, which older versions did not write; train.py with the run's "
             "options and --resume adds it and evaluates nothing again"
         )
     config, task = _read(folder / CONFIG), _read(folder / TASK)
     if missing := [key for key in CONFIGURATION if key not in config]:
-        raise ValueError(f"{folder / CONFIG} is damaged: it lacks {', '.join(missing)}")
+        raise UserError(f"{folder / CONFIG} is damaged: it lacks {', '.join(missing)}")
     if not isinstance(config["env_kwargs"], dict):
-        raise ValueError(f"{folder / CONFIG} is damaged: env_kwargs is {config['env_kwargs']!r}")
+        raise UserError(f"{folder / CONFIG} is damaged: env_kwargs is {config['env_kwargs']!r}")
     records, warning = read_journal(folder / JOURNAL)
     if not records:
-        raise ValueError(f"{folder}: no episode is finished yet; {warning or 'wait for the first'}")
+        raise UserError(f"{folder}: no episode is finished yet; {warning or 'wait for the first'}")
     try:
         results = Results(
             folder,
@@ -169,7 +170,7 @@ def read_results(folder: Path) -> Results:
         results.returns @ results.reference  # they are of one size
         return results
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(
+        raise UserError(
             f"{folder / TASK} is damaged at {error!r}; train.py with --resume writes it again"
         ) from error
 
@@ -178,9 +179,9 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text())
     except ValueError as error:
-        raise ValueError(f"{path} is damaged: it is not JSON ({error})") from error
+        raise UserError(f"{path} is damaged: it is not JSON ({error})") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path} is damaged: expected an object, got {type(content).__name__}")
+        raise UserError(f"{path} is damaged: expected an object, got {type(content).__name__}")
     return content
 
 

@@ -7,9 +7,8 @@ import gymnasium as gym
 from stable_baselines3.common.logger import KVWriter, Logger
 
 import prune_gym
-from prune_gym._utils.plugins import UserFunctionTypeError
 from prune_gym.agents import Settings, Trained, find_agent
-from prune_gym.experiments.folder import RunError
+from prune_gym.errors import RunError, UserFunctionTypeError
 from prune_gym.experiments.record import RecordRun
 
 

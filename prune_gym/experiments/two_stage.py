@@ -15,6 +15,7 @@ from prune_gym._utils.progress import progress_bar
 from prune_gym.deployment.apply import save_of
 from prune_gym.deployment.comparison import comparison
 from prune_gym.envs.compression_env import CompressionEnv
+from prune_gym.errors import UserError
 from prune_gym.experiments.folder import CONFIG, RunFolder
 from prune_gym.experiments.record import RecordRun
 from prune_gym.experiments.run_agent import configuration, keep, play
@@ -65,7 +66,7 @@ def two_stage(
         console: where to say how it goes.
 
     Raises:
-        ValueError: an unknown name, or no such number.
+        UserError: an unknown name, or no such number.
         RunError: the folder holds another run, or is in use.
     """
     env_id, kwargs = _task(SPACES[0], network, data)
@@ -143,7 +144,7 @@ def _taken(recorded: RecordRun, pick: int | None) -> dict[str, Any]:
         return recorded.knee()
     front = recorded.front()
     if not 0 <= pick < len(front):
-        raise ValueError(f"--pick: expected one of front/, 0 to {len(front) - 1}, got {pick}")
+        raise UserError(f"--pick: expected one of front/, 0 to {len(front) - 1}, got {pick}")
     return front[pick]
 
 

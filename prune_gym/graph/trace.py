@@ -16,7 +16,7 @@ import torch
 from torch import fx, nn
 from torch.nn import functional as F
 
-from prune_gym.errors import UnsupportedLayerError, first_line
+from prune_gym.errors import UnsupportedLayerError, UserError, first_line
 from prune_gym.graph.groups import NO_UNIT, group_units, places_of_units
 from prune_gym.graph.layer_table import Activation, Affine, Kind, Layer, LayerTable
 from prune_gym.graph.layer_types import BatchNorm
@@ -69,13 +69,13 @@ def trace(network: nn.Module, input_shape: tuple[int, int, int]) -> LayerTable:
     """Return the layer table of ``network`` for images of ``input_shape`` (C, H, W).
 
     Raises:
-        ValueError: an operation is not understood, and the message names the layer; or the network
+        UserError: an operation is not understood, and the message names the layer; or the network
             does not take such images.
     """
     try:
         graph = fx.symbolic_trace(network)
     except Exception as error:  # whatever its forward raises when it is called with proxies
-        raise ValueError(
+        raise UserError(
             f"{type(network).__name__} cannot be traced ({first_line(error)}); its forward must "
             "not depend on the values of tensors, and it must be no compiled module"
         ) from error
@@ -90,7 +90,7 @@ def trace(network: nn.Module, input_shape: tuple[int, int, int]) -> LayerTable:
         raise
     except Exception as error:  # whatever its forward raises on such images
         shape = "x".join(map(str, input_shape))
-        raise ValueError(
+        raise UserError(
             f"{type(network).__name__} cannot run on images of {shape} (channels, height, width): "
             f"{first_line(error)}"
         ) from error

@@ -10,7 +10,7 @@ from torch import nn
 
 from prune_gym._utils.paths import data_home
 from prune_gym.datasets import Data, DetectionData
-from prune_gym.errors import unknown
+from prune_gym.errors import MissingFileError, UserError, unknown
 from prune_gym.models import (
     mobilenet_v1,
     mobilenet_v2,
@@ -70,10 +70,10 @@ def build(name: str, num_classes: int) -> nn.Module:
     """Return the named network with fresh weights.
 
     Raises:
-        ValueError: no such network.
+        UserError: no such network.
     """
     if name not in NETWORKS:
-        raise ValueError(unknown("network", name, NETWORKS))
+        raise UserError(unknown("network", name, NETWORKS))
     with torch.random.fork_rng(devices=[]):  # fresh weights leave the caller's random state alone
         return NETWORKS[name].build(num_classes)
 
@@ -105,8 +105,8 @@ def pretrained(name: str, data: str, num_classes: int) -> nn.Module:
     """Return the named network in eval mode with the weights for this data set.
 
     Raises:
-        ValueError: no such network, or its weights are damaged.
-        FileNotFoundError: there are no weights for this pair, or no way to download them.
+        UserError: no such network, or its weights are damaged.
+        MissingFileError: there are no weights for this pair, or no way to download them.
     """
     network = build(name, num_classes)
     path = weights_on_disk(name, data)
@@ -117,7 +117,7 @@ def pretrained(name: str, data: str, num_classes: int) -> nn.Module:
     elif (name, data) in PUBLIC:
         load_public(network, PUBLIC[name, data])
     else:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"no weights ship for {name} on {data} ({weights_path(name, data)} is missing) and "
             f"none are public; train them with `prune-gym pretrain --network {name} --data {data} "
             f"--out {_own_path(name, data)}`"

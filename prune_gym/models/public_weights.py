@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from prune_gym._utils.paths import cache_home, data_home, writable_home
+from prune_gym.errors import MissingFileError, UserError
 from prune_gym.models.weights_file import fill
 
 AKAMASTER = "https://github.com/akamaster/pytorch_resnet_cifar10/raw/master/pretrained_models/"
@@ -78,13 +79,13 @@ def find(weights: PublicWeights) -> Path:
     """Return the file, found in the data home or the user's cache, else downloaded.
 
     Raises:
-        FileNotFoundError: neither on disk nor to be downloaded; says how to get it offline.
-        ValueError: its SHA-256 is not the published one.
+        MissingFileError: neither on disk nor to be downloaded; says how to get it offline.
+        UserError: its SHA-256 is not the published one.
     """
     path = on_disk(weights) or _download(weights, writable_home() / "weights")
     digest = pooch.file_hash(str(path))
     if not digest.startswith(weights.sha256):
-        raise ValueError(
+        raise UserError(
             f"{path}: expected a SHA-256 that starts with {weights.sha256[:8]}, got {digest}; the "
             f"file is damaged or another one: fetch {weights.source}{weights.file} again"
         )
@@ -97,7 +98,7 @@ def _download(weights: PublicWeights, folder: Path) -> Path:
         return Path(pooch.retrieve(url, None, weights.file, folder, progressbar=True))
     except Exception as error:  # every way a download fails ends in the same advice
         home = data_home() / "weights" / weights.file
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{weights.file} is not in {home.parent} and could not be downloaded "
             f"({type(error).__name__}). Offline: get {url} on another machine and put it there, or "
             f"set PRUNE_GYM_HOME to the folder that holds weights/{weights.file}"
@@ -108,8 +109,8 @@ def load_public(network: nn.Module, weights: PublicWeights) -> None:
     """Fill ``network`` with public weights.
 
     Raises:
-        FileNotFoundError: neither on disk nor to be downloaded.
-        ValueError: the file is not the published one, or of another network.
+        MissingFileError: neither on disk nor to be downloaded.
+        UserError: the file is not the published one, or of another network.
     """
     path = find(weights)
     content = torch.load(path, map_location="cpu", weights_only=True)

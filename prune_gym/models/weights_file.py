@@ -11,6 +11,7 @@ from safetensors.torch import save
 from torch import nn
 
 from prune_gym._utils.paths import write_atomically
+from prune_gym.errors import UserError
 
 
 def save_weights(network: nn.Module, path: Path, metadata: dict[str, str]) -> None:
@@ -27,14 +28,14 @@ def load_weights(network: nn.Module, path: Path) -> dict[str, str]:
     """Fill ``network`` with the weights in ``path`` and return the header's metadata.
 
     Raises:
-        ValueError: the file is damaged, or its tensors are not this network's.
+        UserError: the file is damaged, or its tensors are not this network's.
     """
     try:
         with safe_open(path, framework="pt") as file:
             state = {key: file.get_tensor(key) for key in file.keys()}
             metadata = file.metadata() or {}
     except (SafetensorError, OSError) as error:
-        raise ValueError(
+        raise UserError(
             f"{path} is not a whole safetensors file ({error}); fetch it again"
         ) from None
     fill(network, state, path)
@@ -45,7 +46,7 @@ def fill(network: nn.Module, state: Mapping[str, torch.Tensor], path: Path) -> N
     """Copy ``state``, read from ``path``, into ``network``.
 
     Raises:
-        ValueError: its tensors are not this network's, or hold NaN or infinite values.
+        UserError: its tensors are not this network's, or hold NaN or infinite values.
     """
     expected = {
         key: value
@@ -58,12 +59,12 @@ def fill(network: nn.Module, state: Mapping[str, torch.Tensor], path: Path) -> N
         wants = tuple(expected[key].shape) if key in expected else "no such tensor"
         has = tuple(state[key].shape) if key in state else "no such tensor"
         if wants != has:
-            raise ValueError(
+            raise UserError(
                 f"{path}: tensor {key!r}: {type(network).__name__} expects {wants}, the file has "
                 f"{has}; these weights are of another network"
             )
         if key in state and not torch.isfinite(state[key]).all():
-            raise ValueError(f"{path}: tensor {key!r} holds NaN or infinite values; fetch it again")
+            raise UserError(f"{path}: tensor {key!r} holds NaN or infinite values; fetch it again")
     network.load_state_dict({key: state[key].float() for key in expected}, strict=False)
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from prune_gym._utils.paths import data_home
+from prune_gym.errors import UserError
 from prune_gym.models.darknet.cfg import read_cfg
 from prune_gym.models.darknet.network import Darknet
 
@@ -11,12 +12,12 @@ def yolo_fastest(num_classes: int = 80) -> Darknet:
     """Return the network with fresh weights; the file says how many classes there are.
 
     Raises:
-        FileNotFoundError: the data home lacks the file.
-        ValueError: ``num_classes`` is not the file's.
+        MissingFileError: the data home lacks the file.
+        UserError: ``num_classes`` is not the file's.
     """
     network = Darknet(read_cfg(_file(".cfg")))
     if network.heads[0].classes != num_classes:
-        raise ValueError(
+        raise UserError(
             f"{_file('.cfg')} is for {network.heads[0].classes} classes, not {num_classes}"
         )
     return network

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from prune_gym.errors import unknown
+from prune_gym.errors import UserError, unknown
 
 Metrics = Mapping[str, float]
 
@@ -18,15 +18,15 @@ def within(strategies: Sequence[Metrics], most: Metrics, least: Metrics) -> np.n
         least: smallest allowed value by metric.
 
     Raises:
-        ValueError: an unknown metric; or no strategy keeps the limits, and the message says how
+        UserError: an unknown metric; or no strategy keeps the limits, and the message says how
             near they come to each.
     """
     for name in (*most, *least):
         if name not in strategies[0]:
-            raise ValueError(unknown("metric", name, strategies[0]))
+            raise UserError(unknown("metric", name, strategies[0]))
     keeps = np.array([_keeps(strategy, most, least) for strategy in strategies])
     if not keeps.any():
-        raise ValueError(
+        raise UserError(
             f"none of the {len(strategies)} strategies keeps the limits:\n"
             + "\n".join(_nearest(strategies, most, least))
             + "\nLoosen a limit, or search with more episodes"

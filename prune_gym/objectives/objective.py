@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from prune_gym.costs import COSTS, Cost
-from prune_gym.errors import require_names, unknown
+from prune_gym.errors import UserError, require_names, unknown
 
 DEFAULT = ("accuracy", "flops", "latency", "memory")
 KNOWN = ("accuracy", *COSTS)
@@ -43,18 +43,18 @@ def make_objectives(
     ``score`` is what accuracy is called on the data (``Data.score``).
 
     Raises:
-        ValueError: an unknown name, a name given twice, or none at all.
+        UserError: an unknown name, a name given twice, or none at all.
     """
     require_names("objectives", names)
     for name in names:
         if name not in KNOWN:
-            raise ValueError(unknown("objective", name, KNOWN))
+            raise UserError(unknown("objective", name, KNOWN))
         if name != "accuracy" and name not in costs:
-            raise ValueError(
+            raise UserError(
                 f"objective {name!r} needs a latency table: make one with `prune-gym profile`"
             )
     if not names or len(set(names)) != len(names):
-        raise ValueError(f"objectives: expected distinct names out of {KNOWN}, got {tuple(names)}")
+        raise UserError(f"objectives: expected distinct names out of {KNOWN}, got {tuple(names)}")
     accuracy = Objective("accuracy", "accuracy", "share", score, 1, True, False)
     return tuple(accuracy if name == "accuracy" else _of_cost(costs[name]) for name in names)
 
@@ -70,20 +70,20 @@ def weights_array(
     """Return weights over ``names`` as float64 that sum to 1; objectives left out weigh 0.
 
     Raises:
-        ValueError: an unknown name, a wrong number of weights, a negative one, or all zero.
+        UserError: an unknown name, a wrong number of weights, a negative one, or all zero.
     """
     if isinstance(weights, Mapping):
         for name in weights:
             if name not in names:
-                raise ValueError(unknown("objective", name, names))
+                raise UserError(unknown("objective", name, names))
         weights = [weights.get(name, 0.0) for name in names]
     array = np.array(weights, dtype=np.float64)
     if array.shape != (len(names),) or not np.isfinite(array).all() or (array < 0).any():
-        raise ValueError(
+        raise UserError(
             f"expected {len(names)} weights >= 0, one for each of {', '.join(names)}; got {weights}"
         )
     if array.sum() == 0:
-        raise ValueError(f"at least one weight over {', '.join(names)} must be positive; got all 0")
+        raise UserError(f"at least one weight over {', '.join(names)} must be positive; got all 0")
     return array / array.sum()
 
 

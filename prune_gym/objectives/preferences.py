@@ -20,7 +20,7 @@ def concentration(names: Sequence[str], priorities: Mapping[str, float] | None) 
     and accuracy's is ``k - 1``. An objective of priority 0 still gets a sliver of weight.
 
     Raises:
-        ValueError: an unknown objective, a negative priority, or all zero.
+        UserError: an unknown objective, a negative priority, or all zero.
     """
     mean = weights_array(priorities or balanced(names), names)
     return np.maximum(mean * max(2 * (len(names) - 1), 1), 0.05)

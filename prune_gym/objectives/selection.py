@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from prune_gym.errors import UserError
 from prune_gym.objectives.objective import weights_array
 from prune_gym.objectives.pareto import non_dominated
 from prune_gym.objectives.preferences import balanced
@@ -23,11 +24,11 @@ def knee_point(returns: np.ndarray, names: Sequence[str]) -> int:
         names: of the k objectives.
 
     Raises:
-        ValueError: there is none to choose from.
+        UserError: there is none to choose from.
     """
     returns = np.asarray(returns, dtype=np.float64)
     if len(returns) == 0:
-        raise ValueError("knee_point: expected at least one strategy, got none")
+        raise UserError("knee_point: expected at least one strategy, got none")
     candidates = np.flatnonzero(non_dominated(returns))
     front = returns[candidates]
     span = np.ptp(front, axis=0)
@@ -39,8 +40,8 @@ def best_for(returns: np.ndarray, weights: np.ndarray) -> int:
     """Return the index of the largest weighted sum of returns ``(n, k)``; weights ``(k,)``.
 
     Raises:
-        ValueError: there is none to choose from.
+        UserError: there is none to choose from.
     """
     if len(returns) == 0:
-        raise ValueError("best_for: expected at least one strategy, got none")
+        raise UserError("best_for: expected at least one strategy, got none")
     return int((np.asarray(returns, dtype=np.float64) @ weights).argmax())

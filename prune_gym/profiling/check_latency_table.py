@@ -7,6 +7,7 @@ from rich.progress import track
 from torch import nn
 
 from prune_gym.costs.latency import Latency, LatencyTable
+from prune_gym.errors import UserError
 from prune_gym.graph.configuration import Configuration
 from prune_gym.graph.trace import trace
 from prune_gym.profiling.design_of_experiments import random_strategies
@@ -68,7 +69,7 @@ class Check:
 def require_setting(latency: LatencyTable) -> None:
     """Raise ``ValueError`` where a table does not say how it was measured."""
     if missing := [name for name in SETTING if name not in latency.about]:
-        raise ValueError(
+        raise UserError(
             f"the table does not say its {', '.join(missing)}: what it predicts cannot be compared "
             "with this machine"
         )
@@ -85,9 +86,9 @@ def check(
     """Time ``count`` random strategies end to end, in the table's runtime and setting.
 
     Raises:
-        ValueError: the table lacks a layer, does not say how it was measured, or was made with a
+        UserError: the table lacks a layer, does not say how it was measured, or was made with a
             runtime that is not known here.
-        ImportError: the runtime is not installed.
+        MissingExtraError: the runtime is not installed.
     """
     require_setting(latency)
     about = latency.about

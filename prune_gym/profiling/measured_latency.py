@@ -40,7 +40,7 @@ class MeasuredLatency:
         """Measure cut copies of ``network``, which itself is left as it is.
 
         Raises:
-            ValueError: no such runtime.
+            UserError: no such runtime.
         """
         self._load = loader(network, table, runtime, Setting(batch, input_shape, threads))
         self._known: dict[bytes, float] = {}

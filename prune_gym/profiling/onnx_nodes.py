@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from prune_gym.costs.latency import TIMED
+from prune_gym.errors import UserError
 from prune_gym.graph.layer_table import LayerTable
 
 # Operators of the layers in a layer table; every other node belongs to one of these layers.
@@ -41,7 +42,7 @@ def owners(model: bytes, table: LayerTable) -> dict[str, str]:
     that it reads, to the latest of several.
 
     Raises:
-        ValueError: the model's nodes are not those of the table.
+        UserError: the model's nodes are not those of the table.
     """
     import onnx
 
@@ -52,12 +53,12 @@ def owners(model: bytes, table: LayerTable) -> dict[str, str]:
         if node.op_type in _LAYER_OPERATORS:
             kinds = _LAYER_OPERATORS[node.op_type]
             if count == len(layers) or layers[count].kind not in kinds:
-                raise ValueError(f"ONNX node {node.name!r} is no layer of the layer table")
+                raise UserError(f"ONNX node {node.name!r} is no layer of the layer table")
             at, count = count, count + 1
         else:
             at = max((found[name] for name in node.input if name in found), default=-1)
         if at >= 0:
             found.update(dict.fromkeys([node.name, *node.output], at))
     if count < len(layers):
-        raise ValueError(f"layer {layers[count].name!r} is not in the ONNX model")
+        raise UserError(f"layer {layers[count].name!r} is not in the ONNX model")
     return {name: layers[at].name for name, at in found.items()}

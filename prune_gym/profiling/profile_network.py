@@ -29,6 +29,7 @@ from prune_gym.costs.latency_table import (
     Streaming,
     load_latency_table,
 )
+from prune_gym.errors import UserError
 from prune_gym.graph.layer_table import LayerTable
 from prune_gym.graph.trace import trace
 from prune_gym.profiling.design_of_experiments import lattice, random_strategies
@@ -61,9 +62,9 @@ def profile(
         out: the JSON file; layers that it has already are replaced.
 
     Raises:
-        ValueError: no such runtime; ``out`` is no latency table, or one of another device,
+        UserError: no such runtime; ``out`` is no latency table, or one of another device,
             runtime or setting.
-        ImportError: the runtime is not installed.
+        MissingExtraError: the runtime is not installed.
         OSError: ``out`` cannot be written.
     """
     about = {
@@ -135,7 +136,7 @@ def _content(out: Path, about: dict[str, Any]) -> dict[str, Any]:
     """Return the file's content, or that of a new file.
 
     Raises:
-        ValueError: the file is no latency table, or one of something else.
+        UserError: the file is no latency table, or one of something else.
         OSError: it cannot be written; better now than after minutes of measuring.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -148,7 +149,7 @@ def _content(out: Path, about: dict[str, Any]) -> dict[str, Any]:
     content = json.loads(out.read_text())
     for key in SAME:
         if content.get(key) != about[key]:
-            raise ValueError(
+            raise UserError(
                 f"{out} has {key} {content.get(key)!r} and this measurement {about[key]!r}; "
                 "write to another file"
             )

@@ -13,7 +13,7 @@ import torch
 from torch import fx, nn
 
 from prune_gym.costs.latency import TIMED
-from prune_gym.errors import unknown
+from prune_gym.errors import MissingExtraError, UserError, unknown
 from prune_gym.graph.layer_table import LayerTable
 from prune_gym.profiling.onnx_nodes import owners, to_onnx
 
@@ -116,7 +116,7 @@ class OnnxRuntimeSession:
         """Take a network in eval mode whose batch-norm is folded.
 
         Raises:
-            ImportError: ONNX Runtime is not installed.
+            MissingExtraError: ONNX Runtime is not installed.
         """
         self._runtime = import_onnxruntime()
         self._table, self._setting = table, setting
@@ -181,14 +181,14 @@ def import_onnxruntime(*others: str) -> Any:
     """Return the module onnxruntime; ``others`` are what is needed beside it.
 
     Raises:
-        ImportError: one of them is not installed.
+        MissingExtraError: one of them is not installed.
     """
     try:
         for name in ("onnx", *others):
             import_module(name)
         return import_module("onnxruntime")
     except ImportError as error:
-        raise ImportError(
+        raise MissingExtraError(
             f"the runtime onnxruntime needs an extra ({error}): pip install 'prune-gym[onnx]', or "
             "take the runtime torch"
         ) from None
@@ -201,12 +201,12 @@ def share_threads(runtime: str, threads: int) -> None:
     session that is called next, which spoils interleaved measurements.
 
     Raises:
-        ValueError: the process shares another number of threads already.
+        UserError: the process shares another number of threads already.
     """
     if runtime != "onnxruntime":
         return
     if _shared_pool() not in (None, threads):
-        raise ValueError(
+        raise UserError(
             f"this process measures with {_shared_pool()} threads, and ONNX Runtime cannot change "
             f"that: measure with {threads} in another process"
         )
@@ -239,8 +239,8 @@ def runtime_named(name: str) -> Runtime:
     """Return a runtime by name.
 
     Raises:
-        ValueError: no such runtime.
+        UserError: no such runtime.
     """
     if name not in RUNTIMES:
-        raise ValueError(unknown("runtime", name, RUNTIMES))
+        raise UserError(unknown("runtime", name, RUNTIMES))
     return RUNTIMES[name]

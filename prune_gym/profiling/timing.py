@@ -70,7 +70,7 @@ def loader(network: nn.Module, table: LayerTable, runtime: str, setting: Setting
     """Return a function that loads the network of a strategy.
 
     Raises:
-        ValueError: no such runtime.
+        UserError: no such runtime.
     """
     load = runtime_named(runtime).load
     return lambda configuration: load(deployed(network, table, configuration), table, setting)

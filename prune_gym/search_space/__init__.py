@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from prune_gym.errors import require_names, unknown
+from prune_gym.errors import UserError, require_names, unknown
 from prune_gym.evaluation.evaluator import Evaluator
 from prune_gym.search_space.blocks import block_decisions
 from prune_gym.search_space.channels import channel_decisions
@@ -46,22 +46,22 @@ def make_decisions(
     """Return the decisions of an episode, from the network's input to its output.
 
     Raises:
-        ValueError: an unknown kind, one given twice or none; two kinds that decide the same; a
+        UserError: an unknown kind, one given twice or none; two kinds that decide the same; a
             kind that this network has no place for, or nothing to decide at all.
     """
     require_names("decide", kinds)
     for kind in kinds:
         if kind not in KINDS:
-            raise ValueError(unknown("kind of decision", kind, KINDS))
+            raise UserError(unknown("kind of decision", kind, KINDS))
     if not kinds or len(set(kinds)) != len(kinds):
-        raise ValueError(f"decide: expected distinct kinds out of {[*KINDS]}, got {tuple(kinds)}")
+        raise UserError(f"decide: expected distinct kinds out of {[*KINDS]}, got {tuple(kinds)}")
     for field in FIELDS.values():
         if len(same := [kind for kind in kinds if FIELDS[kind] == field]) > 1:
-            raise ValueError(f"decide: {' and '.join(same)} decide the same, take one of them")
+            raise UserError(f"decide: {' and '.join(same)} decide the same, take one of them")
     order = list(KINDS)
     made = [decision for kind in kinds for decision in KINDS[kind](evaluator, rules)]
     if not made:
-        raise ValueError(
+        raise UserError(
             f"decide: {type(evaluator.network).__name__} has nothing to decide by "
             f"{', '.join(kinds)}: its outputs, and what is added to its input, are never cut"
         )

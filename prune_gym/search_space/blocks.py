@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from prune_gym.errors import UserError
 from prune_gym.evaluation.evaluator import Evaluator
 from prune_gym.graph.residual_blocks import branch_shares
 from prune_gym.search_space.decision import Decision
@@ -14,11 +15,11 @@ def block_decisions(evaluator: Evaluator, rules: SpaceOptions) -> list[Decision]
     """Return one decision per residual block: 0 skips it, 1 keeps it.
 
     Raises:
-        ValueError: the network has no residual block that could be skipped.
+        UserError: the network has no residual block that could be skipped.
     """
     table = evaluator.table
     if not table.blocks:
-        raise ValueError(
+        raise UserError(
             "decide: 'block' needs a network with residual blocks x + branch(x); "
             f"{type(evaluator.network).__name__} has none"
         )

@@ -9,7 +9,7 @@ from numbers import Real
 import numpy as np
 
 from prune_gym.costs import Cost
-from prune_gym.errors import unknown
+from prune_gym.errors import UserError, unknown
 from prune_gym.search_space.space import SearchSpace
 
 NO_TABLE = (
@@ -45,20 +45,20 @@ class Budgets:
             plan: the decisions.
 
         Raises:
-            ValueError: an unknown cost, a fraction outside (0, 1], or budgets that no strategy
+            UserError: an unknown cost, a fraction outside (0, 1], or budgets that no strategy
                 meets; the message gives the least that can be reached.
         """
         for name, limit in limits.items():
             if name not in costs:
                 hint = NO_TABLE if name == "latency" else ""
-                raise ValueError(unknown("budget", name, costs) + hint)
+                raise UserError(unknown("budget", name, costs) + hint)
             if not costs[name].deterministic:
-                raise ValueError(
+                raise UserError(
                     f"budget {name}={limit!r}: what is measured by the clock cannot be kept to "
                     "beforehand; take a latency table (`prune-gym profile`) for budgets"
                 )
             if not isinstance(limit, Real) or not 0 < limit <= 1:
-                raise ValueError(
+                raise UserError(
                     f"budget {name}={limit!r}: expected a fraction of the original network's "
                     f"{name} in (0, 1], such as {name}=0.5"
                 )
@@ -137,7 +137,7 @@ class Budgets:
             share = cost(configure(cheapest[None]))[0] / cost(full)[0]
             least.append(f"{cost.name}={np.ceil(1e4 * share) / 1e4:g}")
         asked = ", ".join(f"{name}={limit:g}" for name, limit in limits.items())
-        raise ValueError(
+        raise UserError(
             f"no strategy meets the budgets {asked}; the least that can be reached, each by "
             f"itself, is {', '.join(least)} (a smaller min_keep, round_to "
             "or min_density, or fewer bits, allow smaller networks)"

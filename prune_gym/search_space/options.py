@@ -5,6 +5,7 @@ from numbers import Integral
 
 import numpy as np
 
+from prune_gym.errors import UserError
 from prune_gym.graph.configuration import FLOAT_BITS
 
 
@@ -29,8 +30,8 @@ class SpaceOptions:
         for name in ("min_keep", "min_density"):
             share = getattr(self, name)
             if not isinstance(share, int | float | np.floating) or not 0 < share <= 1:
-                raise ValueError(f"{name}: expected a share in (0, 1], got {share!r}")
+                raise UserError(f"{name}: expected a share in (0, 1], got {share!r}")
         if not isinstance(self.round_to, Integral) or self.round_to < 1:
-            raise ValueError(f"round_to: expected a number of channels >= 1, got {self.round_to!r}")
+            raise UserError(f"round_to: expected a number of channels >= 1, got {self.round_to!r}")
         if not self.bits or any(bits not in (*range(1, 9), FLOAT_BITS) for bits in self.bits):
-            raise ValueError(f"bits: expected some of 1 to 8, or 32 for float; got {self.bits!r}")
+            raise UserError(f"bits: expected some of 1 to 8, or 32 for float; got {self.bits!r}")

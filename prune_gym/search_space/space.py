@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from prune_gym.errors import UserError
 from prune_gym.graph.configuration import Configuration
 from prune_gym.graph.layer_table import LayerTable
 from prune_gym.search_space import FIELDS, Decision
@@ -104,7 +105,7 @@ class SearchSpace:
         What lies in a skipped block need not be given.
 
         Raises:
-            ValueError: a decision is missing, is unknown, is of another value than the network
+            UserError: a decision is missing, is unknown, is of another value than the network
                 has, or has a value that is no option.
         """
         values, missing = self.full.copy(), []
@@ -117,19 +118,19 @@ class SearchSpace:
             elif found is None:
                 missing.append(" ".join(key))
             elif found["of"] != decision.of:
-                raise ValueError(
+                raise UserError(
                     f"{' '.join(key)}: the strategy is of another network, which has "
                     f"{found['of']:g} there; this one has {decision.of:g}"
                 )
             elif found["value"] not in decision.options:
-                raise ValueError(
+                raise UserError(
                     f"{' '.join(key)}: expected one of {decision.options.tolist()}, "
                     f"the strategy has {found['value']:g}"
                 )
             else:
                 values[index] = found["value"]
         if missing or unknown:
-            raise ValueError(
+            raise UserError(
                 "the strategy is of another network or of other kinds of decisions: it lacks "
                 f"{missing} and has besides {[' '.join(key) for key in unknown]}"
             )

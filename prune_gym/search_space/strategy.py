@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from prune_gym._utils.paths import write_atomically
+from prune_gym.errors import MissingFileError, UserError, UserTypeError
 
 FORMAT = "prune-gym-strategy-2"
 
@@ -76,11 +77,11 @@ def strategy_from_dict(content: Any, source: str = "strategy") -> Strategy:
     """Check plain data and return the strategy.
 
     Raises:
-        ValueError: not a strategy; says what is missing or wrong.
+        UserError: not a strategy; says what is missing or wrong.
     """
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         found = content.get("format") if isinstance(content, dict) else type(content).__name__
-        raise ValueError(f"{source}: expected format {FORMAT!r}, got {found!r}")
+        raise UserError(f"{source}: expected format {FORMAT!r}, got {found!r}")
     try:
         decisions = tuple(
             {
@@ -95,7 +96,7 @@ def strategy_from_dict(content: Any, source: str = "strategy") -> Strategy:
         named, weights = dict(content["env_kwargs"]), str(content.get("weights", ""))
         return Strategy(str(content["env_id"]), named, decisions, metrics, weights)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ValueError(
+        raise UserError(
             f"{source}: a strategy has env_id, env_kwargs, decisions (kind, name, value, of) and "
             f"metrics; this one is damaged at {error!r}"
         ) from error
@@ -104,7 +105,7 @@ def strategy_from_dict(content: Any, source: str = "strategy") -> Strategy:
 def _number(value: Any) -> float:
     """Return a finite number as it came, whole or not."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise TypeError(f"{value!r} is not a finite number")
+        raise UserTypeError(f"{value!r} is not a finite number")
     return value
 
 
@@ -112,14 +113,14 @@ def load_strategy(path: str | Path) -> Strategy:
     """Read a strategy's JSON.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: not a strategy; says what is wrong.
+        MissingFileError: no such file.
+        UserError: not a strategy; says what is wrong.
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such strategy file; a run writes them to front/")
+        raise MissingFileError(f"{path}: no such strategy file; a run writes them to front/")
     try:
         content = json.loads(path.read_text())
     except ValueError as error:
-        raise ValueError(f"{path} is not JSON ({error})") from error
+        raise UserError(f"{path} is not JSON ({error})") from error
     return strategy_from_dict(content, str(path))

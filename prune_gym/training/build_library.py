@@ -16,6 +16,7 @@ from torch import nn
 from prune_gym._utils.paths import write_atomically
 from prune_gym.compression.unstructured import keep_zeros, sparsify
 from prune_gym.datasets import Data
+from prune_gym.errors import UserError
 from prune_gym.evaluation.evaluator import Evaluator, accuracy
 from prune_gym.evaluation.network_library import FORMAT, MANIFEST, read_manifest, read_network
 from prune_gym.models.weights_file import save_weights
@@ -46,11 +47,11 @@ def build_library(
         console: where to say how it goes.
 
     Raises:
-        ValueError: the folder holds a library made in another way, or the data are of a detector.
+        UserError: the folder holds a library made in another way, or the data are of a detector.
     """
     data = evaluator.data
     if not isinstance(data, Data):
-        raise ValueError(f"{data.name} is for detectors; a library is of a classifier")
+        raise UserError(f"{data.name} is for detectors; a library is of a classifier")
     manifest = _begin(folder, evaluator, name, recipe, densities)
     made = manifest["networks"]
     for step, density in enumerate(densities):
@@ -90,7 +91,7 @@ def _begin(
     manifest = read_manifest(folder)
     changed = [key for key, value in wanted.items() if manifest.get(key) != value]
     if changed:
-        raise ValueError(
+        raise UserError(
             f"{folder} holds a library made in another way (other {', '.join(changed)}); give the "
             "same options, or another --out"
         )

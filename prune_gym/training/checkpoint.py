@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from prune_gym.errors import UserError
 from prune_gym.training.history import History
 
 
@@ -48,7 +49,7 @@ class Training:
         """Load the last whole checkpoint where there is one; return the epochs that are done.
 
         Raises:
-            ValueError: the checkpoint is damaged or belongs to another training.
+            UserError: the checkpoint is damaged or belongs to another training.
         """
         state = load_checkpoint(self._path, self._identity, device)
         if state is None:
@@ -95,7 +96,7 @@ def load_checkpoint(
     A damaged one is passed over for the one before, with a warning.
 
     Raises:
-        ValueError: every checkpoint there is damaged, or they are of another training.
+        UserError: every checkpoint there is damaged, or they are of another training.
     """
     found = [each for each in (path, _previous(path)) if each.is_file()]
     for each in found:
@@ -112,13 +113,13 @@ def load_checkpoint(
             continue
         changed = [key for key in identity if before.get(key) != identity[key]]
         if changed:
-            raise ValueError(
+            raise UserError(
                 f"{each} is of another training (other {', '.join(changed)}); give the same "
                 "options, or another --out"
             )
         return state
     if found:
-        raise ValueError(
+        raise UserError(
             f"no whole checkpoint is left; delete {' and '.join(map(str, found))} to start anew"
         )
     return None
@@ -128,7 +129,7 @@ def _check_sums(path: Path) -> None:
     """Refuse a file with a flipped bit, which torch.load does not look for."""
     with zipfile.ZipFile(path) as archive:
         if damaged := archive.testzip():
-            raise ValueError(f"{damaged} has another checksum")
+            raise UserError(f"{damaged} has another checksum")
 
 
 def delete_checkpoint(path: Path) -> None:

@@ -47,7 +47,7 @@ def train_detector(
     it to the same result as if it had not been interrupted. ``progress`` gets a line per epoch.
 
     Raises:
-        ValueError: the checkpoint is damaged or belongs to another training.
+        UserError: the checkpoint is damaged or belongs to another training.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]

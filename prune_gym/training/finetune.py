@@ -17,6 +17,7 @@ from prune_gym.compression.fold_batch_norm import fold_batch_norm
 from prune_gym.compression.unstructured import keep_zeros
 from prune_gym.datasets import Data
 from prune_gym.deployment.apply import environment_of, save_of
+from prune_gym.errors import UserError
 from prune_gym.evaluation.evaluator import Evaluator
 from prune_gym.graph.configuration import Configuration
 from prune_gym.search_space.strategy import load_strategy
@@ -61,11 +62,11 @@ def finetune_candidate(
         log: folder for TensorBoard's file.
 
     Raises:
-        ValueError: the network is a detector; the checkpoint is damaged or of another training.
+        UserError: the network is a detector; the checkpoint is damaged or of another training.
     """
     data = evaluator.data
     if not isinstance(data, Data):
-        raise ValueError(f"fine-tuning is for classifiers, and {data.name} is for detectors")
+        raise UserError(f"fine-tuning is for classifiers, and {data.name} is for detectors")
     floats = replace(configuration, weight_bits=None, activation_bits=None)
     network = evaluator.candidate(floats).requires_grad_(True)
     keep_zeros(network)
@@ -92,8 +93,8 @@ def finetune(strategy_file: Path, recipe: Recipe, out: Path, console: Console) -
     from the checkpoint; after the end it only reports again.
 
     Raises:
-        FileNotFoundError: no such strategy.
-        ValueError: not a strategy, or one of another network, or of a detector; the checkpoint is
+        MissingFileError: no such strategy.
+        UserError: not a strategy, or one of another network, or of a detector; the checkpoint is
             damaged or of another training; ``NAME.json`` is there and not of a fine-tuning.
     """
     strategy = load_strategy(strategy_file)
@@ -146,7 +147,7 @@ def _check_free(figures: Path) -> None:
     except ValueError:
         content = None
     if not isinstance(content, dict) or "best_epoch" not in content:
-        raise ValueError(
+        raise UserError(
             f"the figures would be written to {figures}, which holds something else: give --out "
             "another name"
         )

@@ -6,6 +6,7 @@ import torch
 from rich.console import Console
 
 from prune_gym import datasets, models
+from prune_gym.errors import UserError
 from prune_gym.evaluation.evaluator import accuracy
 from prune_gym.models.weights_file import load_weights, save_weights
 from prune_gym.training.checkpoint import delete_checkpoint
@@ -29,11 +30,11 @@ def pretrain(
         console: where to say how it goes.
 
     Raises:
-        ValueError: an unknown name, or damaged weights or checkpoint.
+        UserError: an unknown name, or damaged weights or checkpoint.
     """
     loaded = datasets.load(data)
     if not isinstance(loaded, datasets.Data):
-        raise ValueError(f"{data} is for detectors; train one with `prune-gym pretrain-detector`")
+        raise UserError(f"{data} is for detectors; train one with `prune-gym pretrain-detector`")
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
         net = models.build(network, loaded.num_classes)

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from prune_gym.errors import unknown
+from prune_gym.errors import MissingFileError, UserError, unknown
 
 SHIPPED = Path(__file__).parent / "recipes"
 WHOLE = ("epochs", "batch_size", "seed")
@@ -38,20 +38,20 @@ class Recipe:
         """Check the values.
 
         Raises:
-            ValueError: one is of another kind or out of range.
+            UserError: one is of another kind or out of range.
         """
         for name, value in asdict(self).items():
             kinds, kind = ((int,), "whole number") if name in WHOLE else ((int, float), "number")
             least = 1 if name in ("epochs", "batch_size") else 0
             if isinstance(value, bool) or not isinstance(value, kinds) or not value >= least:
-                raise ValueError(f"recipe: {name}: expected a {kind} >= {least}, got {value!r}")
+                raise UserError(f"recipe: {name}: expected a {kind} >= {least}, got {value!r}")
         for name, most in MOST.items():
             if getattr(self, name) > most:
-                raise ValueError(
+                raise UserError(
                     f"recipe: {name}: expected at most {most}, got {getattr(self, name)}"
                 )
         if self.temperature == 0:
-            raise ValueError("recipe: temperature: expected more than 0")
+            raise UserError("recipe: temperature: expected more than 0")
 
 
 def load_recipe(name: str, **changes: Any) -> Recipe:
@@ -62,24 +62,24 @@ def load_recipe(name: str, **changes: Any) -> Recipe:
         changes: fields that are to be other than in the file.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: no shipped recipe of that name, or the file is no recipe.
+        MissingFileError: no such file.
+        UserError: no shipped recipe of that name, or the file is no recipe.
     """
     path = Path(name) if name.endswith(".toml") else SHIPPED / f"{name}.toml"
     if not path.is_file():
         if name.endswith(".toml"):
-            raise FileNotFoundError(f"{path}: no such recipe file")
-        raise ValueError(unknown("recipe (shipped name or .toml file)", name, shipped_recipes()))
+            raise MissingFileError(f"{path}: no such recipe file")
+        raise UserError(unknown("recipe (shipped name or .toml file)", name, shipped_recipes()))
     try:
         content = tomllib.loads(path.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not TOML ({error})") from error
+        raise UserError(f"{path} is not TOML ({error})") from error
     known = [field.name for field in fields(Recipe)]
     for key in content:
         if key not in known:
-            raise ValueError(f"{path}: {unknown('field of a recipe', key, known)}")
+            raise UserError(f"{path}: {unknown('field of a recipe', key, known)}")
     if "epochs" not in {**content, **changes}:
-        raise ValueError(f"{path}: a recipe needs epochs")
+        raise UserError(f"{path}: a recipe needs epochs")
     return Recipe(**{**content, **changes})
 
 

@@ -13,6 +13,7 @@ from prune_gym.compression.depthwise_gradients import fast_gradients
 from prune_gym.compression.precision import fast_forward
 from prune_gym.datasets import Data, Split
 from prune_gym.datasets.normalize import normalize
+from prune_gym.errors import UserError
 from prune_gym.evaluation.evaluator import accuracy
 from prune_gym.training.checkpoint import Training, identity
 from prune_gym.training.history import History
@@ -42,7 +43,7 @@ def train(
         history: gets every epoch's figures and the best weights.
 
     Raises:
-        ValueError: the checkpoint is damaged or belongs to another training; a batch is larger
+        UserError: the checkpoint is damaged or belongs to another training; a batch is larger
             than the training split, or the recipe distils and there is no teacher.
     """
     _check(recipe, data, teacher)
@@ -116,12 +117,12 @@ def _epoch(
 
 def _check(recipe: Recipe, data: Data, teacher: nn.Module | None) -> None:
     if recipe.batch_size > len(data.train):
-        raise ValueError(
+        raise UserError(
             f"a batch of {recipe.batch_size} is larger than the training split of "
             f"{len(data.train)} images: give a smaller batch_size"
         )
     if recipe.distillation and teacher is None:
-        raise ValueError(f"the recipe distils ({recipe.distillation}): give a teacher")
+        raise UserError(f"the recipe distils ({recipe.distillation}): give a teacher")
 
 
 def augmented_batch(

@@ -17,6 +17,7 @@ from prune_gym._utils.paths import write_atomically
 from prune_gym.agents import find_agent
 from prune_gym.envs.make import make_env, require_env
 from prune_gym.envs.tabulated import NotTabulatedError
+from prune_gym.errors import MissingFileError, UserError
 from prune_gym.evaluation.shared_cache import share_memo
 from prune_gym.experiments.benchmark.preferences import preference_grid, proposals
 from prune_gym.experiments.folder import CONFIG, JOURNAL, InUseError, RunFolder
@@ -84,7 +85,7 @@ def make_cells(
     Cells name their folder from the root of the file system: other processes run elsewhere.
 
     Raises:
-        ValueError: no such module; an unknown environment or agent, or an id without a vector
+        UserError: no such module; an unknown environment or agent, or an id without a vector
             reward.
     """
     for env in envs:
@@ -105,20 +106,20 @@ def find_cells(root: Path) -> list[Cell]:
     """Return the finished cells in a benchmark's folder, in the order of their names.
 
     Raises:
-        FileNotFoundError: there are none.
-        ValueError: the configuration of one is damaged.
+        MissingFileError: there are none.
+        UserError: the configuration of one is damaged.
     """
     cells = []
     for file in sorted((root / RUNS).glob(f"*/*/*/{FINISHED}")):
         try:
             config = json.loads((file.parent / CONFIG).read_text())
         except ValueError as error:
-            raise ValueError(f"{file.parent / CONFIG} is damaged ({error})") from None
+            raise UserError(f"{file.parent / CONFIG} is damaged ({error})") from None
         names = ("env", "agent", "seed", "episodes")
         env, agent, seed, evaluations = (config[name] for name in names)
         cells.append(Cell(env, agent, seed, evaluations, root))
     if not cells:
-        raise FileNotFoundError(f"{root} holds no finished cell of `prune-gym benchmark`")
+        raise MissingFileError(f"{root} holds no finished cell of `prune-gym benchmark`")
     return cells
 
 
@@ -152,7 +153,7 @@ def _run(cell: Cell, check: Callable[[], None]) -> None:
         trained = play(env, cell.config, check)
         keep(env, trained)
         if env.episode < cell.evaluations:
-            raise ValueError(f"it stopped after {env.episode} of {cell.evaluations} strategies")
+            raise UserError(f"it stopped after {env.episode} of {cell.evaluations} strategies")
         write_atomically(cell.folder / FINISHED, json.dumps(_outcome(env, trained)).encode())
     finally:
         env.close()

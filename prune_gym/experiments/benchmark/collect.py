@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from prune_gym._utils.paths import write_atomically
+from prune_gym.errors import UserError
 from prune_gym.experiments.benchmark.cells import FINISHED, RUNS, Cell, find_cells
 from prune_gym.experiments.benchmark.figures import (
     checkpoints,
@@ -40,8 +41,8 @@ def collect(root: Path) -> None:
     """Write the CSV files of all finished cells in a folder; each file appears whole.
 
     Raises:
-        FileNotFoundError: no cell is finished.
-        ValueError: a file of a cell is damaged, or cells of an environment have other weights.
+        MissingFileError: no cell is finished.
+        UserError: a file of a cell is damaged, or cells of an environment have other weights.
     """
     tables: dict[str, list[dict[str, Any]]] = {RESULTS: [], EVALUATIONS: [], PROPOSALS: []}
     used: dict[str, set[str]] = {}
@@ -49,7 +50,7 @@ def collect(root: Path) -> None:
     for cell in find_cells(root):
         results, outcome = read_results(cell.folder), _outcome(cell)
         if results.weights and weights.setdefault(cell.env, results.weights) != results.weights:
-            raise ValueError(
+            raise UserError(
                 f"{root}: cells of {cell.env} were made with different weights under the same name "
                 f"({cell} is one); delete those of the old weights under {root / RUNS}"
             )
@@ -69,7 +70,7 @@ def _outcome(cell: Cell) -> dict[str, Any]:
     try:
         return json.loads(file.read_text())
     except ValueError as error:
-        raise ValueError(f"{file} is damaged ({error}); delete it and run the cell again") from None
+        raise UserError(f"{file} is damaged ({error}); delete it and run the cell again") from None
 
 
 def _named(cell: Cell) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from prune_gym.errors import UserError
+
 RESAMPLES = 2000
 CONFIDENCE = 0.95
 
@@ -62,10 +64,10 @@ def interval(values: np.ndarray) -> Interval:
     """Return the interquartile mean of one value per seed ``(seeds,)`` and its interval.
 
     Raises:
-        ValueError: there are none.
+        UserError: there are none.
     """
     values = np.asarray(values, dtype=np.float64)
     if len(values) == 0:
-        raise ValueError("expected at least one seed, got none")
+        raise UserError("expected at least one seed, got none")
     low, high = bootstrap(values)
     return Interval(float(interquartile_mean(values)), float(low), float(high))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from prune_gym.errors import MissingFileError, UserError
 from prune_gym.experiments.benchmark.collect import DIGITS, RESULT, RESULTS
 from prune_gym.experiments.benchmark.statistics import (
     Interval,
@@ -66,22 +67,22 @@ def read_summaries(folder: Path) -> dict[str, list[Summary]]:
     """Return the agents of every environment, most hypervolume first.
 
     Raises:
-        FileNotFoundError: no results.
-        ValueError: the file is damaged, or the seeds of an agent differ in length.
+        MissingFileError: no results.
+        UserError: the file is damaged, or the seeds of an agent differ in length.
     """
     file = folder / RESULTS
     if not file.is_file():
-        raise FileNotFoundError(f"{folder} has no {RESULTS}: run `prune-gym benchmark` first")
+        raise MissingFileError(f"{folder} has no {RESULTS}: run `prune-gym benchmark` first")
     cells: dict[tuple[str, str], dict[int, list[dict[str, str]]]] = {}
     with file.open(newline="", encoding="utf-8-sig") as lines:  # spreadsheets add a mark
         reader = csv.DictReader(lines)
         if reader.fieldnames is None or set(RESULT) - set(reader.fieldnames):
-            raise ValueError(f"{file}: expected the columns {', '.join(RESULT)}")
+            raise UserError(f"{file}: expected the columns {', '.join(RESULT)}")
         for row in reader:
             seeds = cells.setdefault((row["env"], row["agent"]), {})
             seeds.setdefault(int(row["seed"]), []).append(row)
     if not cells:
-        raise ValueError(f"{file} has no rows")
+        raise UserError(f"{file} has no rows")
     summaries: dict[str, list[Summary]] = {}
     for (env, agent), seeds in cells.items():
         ordered = [sorted(rows, key=lambda row: int(row["evaluations"])) for rows in seeds.values()]
@@ -91,7 +92,7 @@ def read_summaries(folder: Path) -> dict[str, list[Summary]]:
 
 def _summary(agent: str, seeds: list[list[dict[str, str]]]) -> Summary:
     if len({len(rows) for rows in seeds}) > 1:
-        raise ValueError(f"{agent}: expected as many checkpoints of every seed; collect them again")
+        raise UserError(f"{agent}: expected as many checkpoints of every seed; collect them again")
     curve = Curve(
         np.array([int(row["evaluations"]) for row in seeds[0]]),
         np.array([[float(row["hypervolume"]) for row in rows] for rows in seeds]),

@@ -7,6 +7,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from prune_gym._utils.paths import write_atomically
+from prune_gym.errors import UserError
 from prune_gym.experiments.benchmark.collect import ABOUT
 from prune_gym.experiments.benchmark.plots import curves_figure, final_figure
 from prune_gym.experiments.benchmark.summary import read_summaries
@@ -21,8 +22,8 @@ def write_report(folder: Path) -> str:
     Of ``results.csv`` alone the table says no versions.
 
     Raises:
-        FileNotFoundError: no results in the folder.
-        ValueError: they are damaged.
+        MissingFileError: no results in the folder.
+        UserError: they are damaged.
     """
     try:
         summaries = read_summaries(folder)
@@ -30,7 +31,7 @@ def write_report(folder: Path) -> str:
         versions = json.loads(about.read_text())["versions"] if about.is_file() else {}
         text = markdown(summaries, versions)
     except (ValueError, LookupError, TypeError) as error:
-        raise ValueError(
+        raise UserError(
             f"the results in {folder} are damaged ({error}); the same `prune-gym benchmark` "
             "command writes them again"
         ) from error

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from prune_gym._utils.formatting import format_change, format_metric, unit_of
+from prune_gym.errors import UserError
 from prune_gym.experiments.commands import commands_of, train_command
 from prune_gym.experiments.results import Results, versions
 from prune_gym.objectives.objective import Objective, weights_array
@@ -32,7 +33,7 @@ def report_page(runs: Sequence[Results]) -> str:
     """Return runs of one task as one HTML page, which loads nothing.
 
     Raises:
-        ValueError: the runs searched different tasks, or one of their files is damaged.
+        UserError: the runs searched different tasks, or one of their files is damaged.
     """
     _require_one_task(runs)
     title = f"{runs[0].config['env']}: what the search found"
@@ -88,7 +89,7 @@ def _require_one_task(runs: Sequence[Results]) -> None:
             ("objectives", *([o.name for o in r.objectives] for r in (run, first))),
         ):
             if mine != other:
-                raise ValueError(
+                raise UserError(
                     f"one page compares runs of one task; {what} of {run.path}: {mine}, of "
                     f"{first.path}: {other}; make a page of each"
                 )

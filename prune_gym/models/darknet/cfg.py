@@ -6,7 +6,7 @@ The format is that of Redmon's Darknet with AlexeyAB's additions, as public YOLO
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from prune_gym.errors import unknown
+from prune_gym.errors import MissingFileError, UserError, unknown
 
 # Options that would change what a layer computes in a way that is not implemented, with the only
 # value that changes nothing. All other unknown options concern training.
@@ -42,7 +42,7 @@ class Section:
         """Return an option as an integer.
 
         Raises:
-            ValueError: it is absent and has no default, or is no integer.
+            UserError: it is absent and has no default, or is no integer.
         """
         return int(self._number(key, default, int))
 
@@ -81,12 +81,12 @@ def read_cfg(path: str | Path) -> tuple[Section, ...]:
     """Read a cfg file; see :func:`parse_cfg`.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: something in it is not understood; names the line.
+        MissingFileError: no such file.
+        UserError: something in it is not understood; names the line.
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such Darknet cfg file")
+        raise MissingFileError(f"{path}: no such Darknet cfg file")
     return parse_cfg(path.read_text(errors="replace"), path.name)
 
 
@@ -94,7 +94,7 @@ def parse_cfg(text: str, file: str = "cfg") -> tuple[Section, ...]:
     """Return the sections of a cfg; the first is ``[net]``, the others are layers 0, 1, ...
 
     Raises:
-        ValueError: a line that is neither section nor option, an unknown section, or an option
+        UserError: a line that is neither section nor option, an unknown section, or an option
             whose effect is not implemented; names the line.
     """
     sections: list[Section] = []
@@ -106,9 +106,9 @@ def parse_cfg(text: str, file: str = "cfg") -> tuple[Section, ...]:
             key, _, value = line.partition("=")
             sections[-1].options[key.strip()] = value.strip()
         elif line:
-            raise ValueError(f"{file}:{number}: neither a [section] nor key=value: {line!r}")
+            raise UserError(f"{file}:{number}: neither a [section] nor key=value: {line!r}")
     if not sections or sections[0].kind not in ("net", "network"):
-        raise ValueError(f"{file}: the first section must be [net]; is this a Darknet cfg?")
+        raise UserError(f"{file}: the first section must be [net]; is this a Darknet cfg?")
     for section in sections[1:]:
         _check(section)
     return tuple(sections)

@@ -57,7 +57,7 @@ class Darknet(nn.Module):
         """Build the layers with fresh weights.
 
         Raises:
-            ValueError: a layer reads one that does not exist or does not fit; names the line.
+            UserError: a layer reads one that does not exist or does not fit; names the line.
         """
         super().__init__()
         net, layers = sections[0], sections[1:]

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from prune_gym._utils.paths import write_atomically
+from prune_gym.errors import MissingFileError, UserError
 from prune_gym.models.darknet.cfg import Section, read_cfg, write_cfg
 from prune_gym.models.darknet.network import IMAGES, Darknet, layer_name
 
@@ -25,8 +26,8 @@ def load_darknet(cfg: str | Path, weights: str | Path) -> Darknet:
     """Return the network of a cfg file with the weights of a weights file, in eval mode.
 
     Raises:
-        FileNotFoundError: one of the files is missing.
-        ValueError: the cfg is not understood, or the weights are not of this cfg.
+        MissingFileError: one of the files is missing.
+        UserError: the cfg is not understood, or the weights are not of this cfg.
     """
     network = Darknet(read_cfg(cfg))
     load_weights(network, weights)
@@ -38,22 +39,22 @@ def load_weights(network: Darknet, path: str | Path) -> None:
     """Fill ``network`` in place with the numbers in a weights file.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: the file holds more or fewer numbers than the network, or not finite ones.
+        MissingFileError: no such file.
+        UserError: the file holds more or fewer numbers than the network, or not finite ones.
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such Darknet weights file")
+        raise MissingFileError(f"{path}: no such Darknet weights file")
     values = _numbers(path)
     tensors = list(_tensors(network))
     expected = sum(tensor.numel() for tensor in tensors)
     if len(values) != expected:
-        raise ValueError(
+        raise UserError(
             f"{path}: expected {expected:,} numbers for this cfg, got {len(values):,}; the weights "
             "are of another cfg, or the file is cut off"
         )
     if not np.isfinite(values).all():
-        raise ValueError(f"{path}: holds NaN or infinite numbers; fetch it again")
+        raise UserError(f"{path}: holds NaN or infinite numbers; fetch it again")
     parts = torch.from_numpy(values).split([tensor.numel() for tensor in tensors])
     for tensor, part in zip(tensors, parts, strict=True):
         tensor.copy_(part.view_as(tensor))
@@ -62,12 +63,12 @@ def load_weights(network: Darknet, path: str | Path) -> None:
 def _numbers(path: Path) -> np.ndarray:
     raw = path.read_bytes()
     if len(raw) < 16:
-        raise ValueError(f"{path}: {len(raw)} bytes are no Darknet weights file")
+        raise UserError(f"{path}: {len(raw)} bytes are no Darknet weights file")
     major, minor, _ = np.frombuffer(raw, "<i4", 3)
     long = 10 * int(major) + int(minor) >= 2 and major < 1000 and minor < 1000
     body = raw[20 if long else 16 :]
     if len(body) % 4:
-        raise ValueError(f"{path}: the file is cut off in the middle of a number")
+        raise UserError(f"{path}: the file is cut off in the middle of a number")
     return np.frombuffer(body, "<f4").astype(np.float32)
 
 
