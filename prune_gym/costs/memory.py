@@ -45,18 +45,20 @@ class Memory:
         """Return the bytes of weights and vectors, float64 (n,)."""
         table = self._table
         outputs = table.outputs(configuration.widths)
-        if configuration.blocks is not None:
+        if not configuration.keeps_all_blocks:
             outputs *= table.runs(configuration)
         weights = table.weights(configuration)
-        bits = FLOAT_BITS if configuration.weight_bits is None else configuration.weight_bits
-        return ((weights * bits).sum(axis=1) + FLOAT_BITS * (outputs @ self._vectors)) / 8
+        return (
+            (weights * configuration.weight_bits).sum(axis=1)
+            + FLOAT_BITS * (outputs @ self._vectors)
+        ) / 8
 
     def activations(self, configuration: Configuration) -> np.ndarray:
         """Return the largest sum of live activations of one image in bytes, float64 (n,)."""
         numbers = self._table.activation_channels(configuration.widths)
         numbers *= self._pixels * self._table.activation_bits(configuration)
         live = numbers @ self._counts
-        if configuration.blocks is not None:
+        if not configuration.keeps_all_blocks:
             if self._read_later:
                 live -= self._held_as_x(configuration.blocks, numbers)
             # The steps of a skipped block are never made.

@@ -41,12 +41,7 @@ class Size:
         """Return bytes of n strategies, float64 (n,)."""
         table = self._table
         weights, nonzeros = table.weights(configuration), table.nonzeros(configuration)
-        given = (
-            np.float64(FLOAT_BITS)
-            if configuration.weight_bits is None
-            else configuration.weight_bits
-        )
-        bits = value_bits(self._coding, given, nonzeros, weights)
+        bits = value_bits(self._coding, configuration.weight_bits, nonzeros, weights)
         stored = weights if self._coding == "dense" else nonzeros
         total = np.ceil(stored * bits / 8)
         if self._coding != "dense":
@@ -59,13 +54,13 @@ class Size:
     def _floats(self, configuration: Configuration, runs: np.ndarray) -> np.ndarray:
         """Return the float32 numbers beside the weights, (n,)."""
         outputs = self._table.outputs(configuration.widths)
-        if configuration.blocks is not None:
+        if not configuration.keeps_all_blocks:
             outputs *= self._table.runs(configuration)
         count = outputs @ self._vectors
-        if configuration.weight_bits is not None:  # a scale per output channel
+        if not configuration.has_float_weights:  # a scale per output channel
             quantized = configuration.weight_bits < FLOAT_BITS
             count += (outputs[:, list(self._table.weighted)] * quantized).sum(axis=1)
-        if configuration.activation_bits is not None:  # a scale per layer
+        if not configuration.has_float_activations:  # a scale per layer
             count += ((configuration.activation_bits < FLOAT_BITS) & runs).sum(axis=1)
         return count
 

@@ -100,10 +100,10 @@ def timed(
     whose time in the same turns says how fast the machine was. Where it was much slower than at its
     best, something else was running, and the turns are repeated.
     """
-    reference, best = load(Configuration(table.full[None])), np.inf
+    reference, best = load(table.configuration()), np.inf
     for start in range(0, len(strategies), AT_ONCE):
         some = strategies[start : start + AT_ONCE]
-        sessions = [load(Configuration(widths[None])) for widths in some]
+        sessions = [load(table.configuration(widths[None])) for widths in some]
         calls: list[list[float]] = [[] for _ in range(len(some) + 1)]
         for _ in range(ATTEMPTS):
             _visit_in_turn([*sessions, reference], calls, nodes)
