@@ -42,6 +42,10 @@ class AccuracyCache:
             self._file.append(key, accuracy)
         self._known[key] = accuracy
 
+    def clear(self) -> None:
+        """Forget what this process knows."""
+        self._known.clear()
+
     def share(self, path: Path) -> None:
         """Share a file with other processes from now on.
 
