@@ -44,7 +44,7 @@ def importable(monkeypatch):
 def by_name():
     env = Played(gym.make(TINY, budgets={"flops": 0.5}))  # it moves actions
     yield env
-    env.problem.evaluator.cache = AccuracyCache()
+    env.evaluator.cache = AccuracyCache()
 
 
 @pytest.fixture
@@ -59,11 +59,11 @@ def of_ones_own(tiny_data):
 def test_workers_change_nothing(agent, made, request, importable, monkeypatch):
     env = request.getfixturevalue(made)
     find_agent(agent)(env, SETTINGS)
-    infos, memo = env.infos, env.problem.evaluator.memo
+    infos, known = env.infos, env.evaluator.cache
     assert len(infos) == 12
-    env.infos, env.problem.evaluator.memo = [], {}
+    env.infos, env.evaluator.cache = [], AccuracyCache()
     # Nothing is evaluated here, and nothing that is not played.
-    monkeypatch.setattr(env.problem.evaluator, "score", None)
+    monkeypatch.setattr(env.evaluator, "score", None)
     with workers(2, None):
         find_agent(agent)(env, SETTINGS)
     assert env.infos == infos and env.problem.evaluator.memo == memo
