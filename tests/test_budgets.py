@@ -7,7 +7,6 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from nets import Tiny
-from prune_gym.search_space.kinds.channels import widths as widths_to_choose
 from test_costs import vgg16_costs
 from test_latency import tiny_latency
 
@@ -16,6 +15,7 @@ from prune_gym.graph.configuration import Configuration
 from prune_gym.graph.trace import trace
 from prune_gym.search_space import Decision, SpaceOptions
 from prune_gym.search_space.budgets import Budgets
+from prune_gym.search_space.kinds.channels import widths as widths_to_choose
 from prune_gym.search_space.space import SearchSpace
 
 ACTIONS = st.floats(-1, 1, width=32)

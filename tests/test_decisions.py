@@ -131,9 +131,7 @@ def test_a_skipped_block_spends_no_further_decisions(whole):
     ("round_to", "reduced", "grouped"),
     [(4, [1, 2, 3], [1, 2]), (8, [2, 3], [2]), (1, [1, 2, 3], [1, 2])],
 )
-def test_a_multiple_of_all_the_channels_that_are_cut_alike(
-    task, round_to, reduced, grouped
-):
+def test_a_multiple_of_all_the_channels_that_are_cut_alike(task, round_to, reduced, grouped):
     """A channel of either stands for four, one in each group of the convolution."""
     env = compression_env(**{**task, "network": make("grouped"), "round_to": round_to})
     options = {decision.name: decision.options.tolist() for decision in env.problem.decisions}

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from candidates import BITS, network_and_table, strategies
