@@ -14,8 +14,8 @@ it, which a good kernel leaves out, so it can exceed 100 %; ``inner`` leaves the
 
 ``steps``: environment steps a second when all accuracies are known, and the resident memory over
 10,000 episodes of known strategies and over some new ones. An episode can leave something behind in
-the environment, in the cache (a line for a new strategy) or in a candidate that is not released: the
-first is seen over many known episodes, the others over new ones.
+the environment, in the cache (a line for a new strategy) or in a candidate that is not released:
+the first is seen over many known episodes, the others over new ones.
 
 ``amc``: the same strategies in the manner of AMC's published environment: the full-size network
 with removed channels set to zero, float32, PyTorch's defaults, batches of 50. Interleaved.

@@ -187,7 +187,7 @@ def test_a_failing_cell_stops_no_other(tmp_path, capsys):
             {"envs": ("tiny_envs:CartPole-v1",)},
             "is a CartPoleEnv, not a prune_gym.CompressionEnv",
         ),
-        ({"agents": ("envelop-ddpg",)}, "did you mean 'ehvi-envelope-ddpg'"),
+        ({"agents": ("envelop-ddpg",)}, "did you mean 'envelope-ddpg'"),
     ],
 )
 def test_wrong_names_are_explained_before_anything_runs(options, message, tmp_path, capsys):
@@ -236,25 +236,6 @@ def test_cells_that_run_side_by_side_differ_in_their_seeds(tmp_path):
     cells = make_cells(tmp_path, [TINY, TINY], list(AGENTS), 2, 5)
     assert len(cells) == len(set(cells)) == 2 * len(AGENTS) - 1
     assert [cell.seed for cell in cells if cell.agent == "random"] == [0, 1]
-
-
-def test_processes_share_accuracies(tmp_path):
-    path = tmp_path / "accuracies.jsonl"
-    one, other = AccuracyCache(), AccuracyCache({b"own": 0.1})
-    one.share(path)
-    other.share(path)
-    one.put(b"a", 0.5)
-    assert other.get(b"a") == 0.5 and other.get(b"own") == 0.1
-    assert one.get(b"own") is None
-    one.put(b"a", 0.5)
-    other.put(b"a", 0.5)
-    assert path.read_bytes().count(b"\n") == 1
-    with path.open("ab") as file:
-        file.write(b"killed while wri")
-    other.put(b"b", 0.6)
-    other.put(b"c", 0.7)
-    assert one.get(b"b") is None  # glued to the unfinished line: it is evaluated once more
-    assert one.get(b"c") == 0.7
 
 
 def test_what_a_cell_evaluated_is_not_evaluated_again(tmp_path):

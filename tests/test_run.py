@@ -514,7 +514,7 @@ def test_an_agent_of_other_actions_leaves_the_folder_free(
     [
         (["--env", "ChannelPrune-VGG-v0"], "did you mean 'ChannelPrune-VGG16-v0'"),
         (["--env", "ChannelPrune-VGG16-Scalar-v0"], "search its id without -Scalar"),
-        (["--agent", "envelop-ddpg"], "did you mean 'ehvi-envelope-ddpg'"),
+        (["--agent", "envelop-ddpg"], "did you mean 'envelope-ddpg'"),
         (["--agent", "sb3:SACK"], "did you mean 'SAC'"),
         (["--objectives", "accuracy,flop"], "did you mean 'flops'"),
         (["--budget", "memori=0.5"], "did you mean 'memory'"),
