@@ -235,15 +235,30 @@ class LayerTable:
             widths: kept channels per group, ``int (n, groups)``; None: one strategy, all channels.
             **parts: other fields of :class:`Configuration`.
         """
-        widths = self.full[None] if widths is None else widths
-        n, layers = len(widths), len(self.weighted)
-        untouched = {
-            "density": np.broadcast_to(1.0, (n, layers)),
-            "weight_bits": np.broadcast_to(np.int64(FLOAT_BITS), (n, layers)),
-            "activation_bits": np.broadcast_to(np.int64(FLOAT_BITS), (n, layers)),
-            "blocks": np.broadcast_to(True, (n, len(self.blocks))),
-        }
-        return Configuration(widths, **{**untouched, **parts})  # type: ignore[arg-type]
+        count = 1 if widths is None else len(widths)
+        given = parts if widths is None else {"widths": widths, **parts}
+        return Configuration(**{**self.untouched(count), **given})  # type: ignore[arg-type]
+
+    def untouched(self, count: int) -> dict[str, np.ndarray]:
+        """Return the untouched value of every part of a configuration, ``count`` equal rows.
+
+        The arrays are read-only and take no memory of their own.
+        """
+        if count not in self._untouched:
+            layers = (count, len(self.weighted))
+            bits = np.broadcast_to(np.int64(FLOAT_BITS), layers)
+            self._untouched[count] = {
+                "widths": np.broadcast_to(self.full, (count, len(self.full))),
+                "density": np.broadcast_to(1.0, layers),
+                "weight_bits": bits,
+                "activation_bits": bits,
+                "blocks": np.broadcast_to(True, (count, len(self.blocks))),
+            }
+        return self._untouched[count]
+
+    @cached_property
+    def _untouched(self) -> dict[int, dict[str, np.ndarray]]:
+        return {}
 
     def skipped(self, kept: Sequence[bool] | np.ndarray) -> list[Block]:
         """Return the blocks that are skipped, given which are kept."""
