@@ -10,7 +10,7 @@ from prune_gym._utils.paths import data_home
 from prune_gym.datasets import digit_scenes
 from prune_gym.datasets.detection import DetectionData, DetectionSplit
 from prune_gym.datasets.yolo_folder import load_coco, load_folder
-from prune_gym.detection.boxes import Found, decode_head, detect, overlap, suppress
+from prune_gym.detection.boxes import Detections, decode_head, detect, iou, nms
 from prune_gym.detection.loss import Objects, yolo_loss
 from prune_gym.detection.metric import average_precision, mean_average_precision
 from prune_gym.envs.compression_env import CompressionEnv
@@ -26,12 +26,12 @@ from prune_gym.training.detection_training import DetectorRecipe, augmented_batc
 SQUARES = ((12, 12), (16, 16), (20, 20), (24, 24), (28, 28), (32, 32))
 
 
-def split_of(boxes, classes, owners, count, side=64):
+def split_of(boxes, classes, image_ids, count, side=64):
     return DetectionSplit(
         np.zeros((count, 3, side, side), np.uint8),
         np.array(boxes, np.float32).reshape(-1, 4),
         np.array(classes, np.int64),
-        np.array(owners, np.int64),
+        np.array(image_ids, np.int64),
     )
 
 
@@ -84,12 +84,12 @@ def test_suppression_is_the_greedy_one():
     classes = torch.randint(3, (5, 60), generator=generator)
     scores = torch.rand(5, 60, generator=generator).sort(descending=True).values
     scores[:, 55:] = 0
-    found = suppress(boxes, classes, scores)
+    found = nms(boxes, classes, scores)
     for image in range(5):
         kept = []
         for i in range(55):
             rivals = [j for j in kept if classes[image, j] == classes[image, i]]
-            if all(overlap(boxes[image, i], boxes[image, j]) <= 0.45 for j in rivals):
+            if all(iou(boxes[image, i], boxes[image, j]) <= 0.45 for j in rivals):
                 kept.append(i)
         assert found[image].nonzero().flatten().tolist() == kept
 
@@ -103,7 +103,7 @@ def test_broken_maps_find_nothing_and_raise_nothing():
 
 def found_of(boxes, classes, scores):
     parts = (boxes, scores, classes)
-    return Found(*(torch.tensor(part)[None] for part in parts))
+    return Detections(*(torch.tensor(part)[None] for part in parts))
 
 
 def test_precision_of_perfect_and_of_no_boxes():
@@ -126,8 +126,8 @@ def test_precision_counts_false_boxes_by_their_rank():
 def test_splits_select_images_with_their_objects():
     split = split_of(np.arange(16), [0, 1, 2, 3], [0, 0, 1, 3], 4)
     part = split.select(np.array([3, 0]))
-    assert part.classes.tolist() == [3, 0, 1] and part.owners.tolist() == [0, 1, 1]
-    with pytest.raises(ValueError, match="owners must ascend"):
+    assert part.classes.tolist() == [3, 0, 1] and part.image_ids.tolist() == [0, 1, 1]
+    with pytest.raises(ValueError, match="image_ids must ascend"):
         split_of(np.arange(8), [0, 1], [1, 0], 4)
     with pytest.raises(ValueError, match="read-only"):
         split.boxes[0] = 0
@@ -152,7 +152,7 @@ def test_a_yolo_folder_is_read(folder):
     data = load_folder(folder, (32, 64))
     assert data.class_names == ("cat", "dog")
     assert (len(data.train), len(data.search), len(data.test)) == (2, 2, 4)
-    assert data.test.owners.tolist() == [1, 2, 2, 3, 3, 3]
+    assert data.test.image_ids.tolist() == [1, 2, 2, 3, 3, 3]
     np.testing.assert_allclose(data.test.boxes[0], [16, 8, 48, 24])
     assert len(data.train.boxes) + len(data.search.boxes) == 6
 
@@ -197,16 +197,16 @@ def test_scenes_show_what_their_boxes_say():
     for split in (data.train, data.search, data.test):
         extents = split.boxes[:, 2:] - split.boxes[:, :2]
         assert split.boxes.min() >= 0 and split.boxes.max() <= 128 and extents.min() > 4
-        assert (np.bincount(split.owners) >= 1).all()
+        assert (np.bincount(split.image_ids) >= 1).all()
         assert (np.bincount(split.classes) > len(split.classes) / 15).all()
 
 
 def test_augmentation_moves_boxes_with_their_objects(squares):
     images, objects = augmented_batch(squares, squares.train, np.random.default_rng(0))
     assert len(objects.boxes) > 16
-    for box, owner in zip(objects.boxes.int(), objects.owners, strict=True):
+    for box, image_id in zip(objects.boxes.int(), objects.image_ids, strict=True):
         left, top, right, bottom = box.tolist()
-        bright = images[owner].amax(0) > 0.5
+        bright = images[image_id].amax(0) > 0.5
         assert bright[top:bottom, left:right].float().mean() > 0.95
         bright[max(top - 13, 0) : bottom + 13, max(left - 13, 0) : right + 13] = False
         assert not bright.any()  # an edge repeated by the shift stays near its square

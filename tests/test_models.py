@@ -238,4 +238,6 @@ def test_every_public_file_is_of_a_network_and_named_by_its_hash(pair):
     [(("resnet56", "cifar10"), True), (("vgg16", "cifar10"), False), (("vgg16", "digits"), False)],
 )
 def test_weights_that_know_the_search_split_are_told(pair, told):
-    assert ("trained on the images that candidates are scored on" in models.caution(*pair)) == told
+    assert (
+        "trained on the images that candidates are scored on" in models.leakage_warning(*pair)
+    ) == told

@@ -60,6 +60,6 @@ class Data:
         return 1.0 / self.num_classes
 
     @property
-    def score(self) -> str:
+    def metric_name(self) -> str:
         """What the accuracy objective is called for people."""
         return "accuracy"

@@ -15,13 +15,13 @@ class DetectionSplit:
         images: ``uint8 (N, C, H, W)``.
         boxes: left, top, right and bottom of every object in pixels, ``float32 (M, 4)``.
         classes: of every object, ``int64 (M,)``.
-        owners: the index of the image that every object is in, ascending, ``int64 (M,)``.
+        image_ids: the index of the image that every object is in, ascending, ``int64 (M,)``.
     """
 
     images: np.ndarray
     boxes: np.ndarray
     classes: np.ndarray
-    owners: np.ndarray
+    image_ids: np.ndarray
 
     def __post_init__(self) -> None:
         """Check the arrays and make them read-only, as every environment shares them."""
@@ -31,19 +31,19 @@ class DetectionSplit:
                 f"{self.images.dtype} {self.images.shape}"
             )
         objects = len(self.boxes)
-        if self.boxes.shape != (objects, 4) or {self.classes.shape, self.owners.shape} != {
+        if self.boxes.shape != (objects, 4) or {self.classes.shape, self.image_ids.shape} != {
             (objects,)
         }:
             raise UserError(
-                "a split needs boxes (M, 4), classes (M,) and owners (M,); got "
-                f"{self.boxes.shape}, {self.classes.shape} and {self.owners.shape}"
+                "a split needs boxes (M, 4), classes (M,) and image_ids (M,); got "
+                f"{self.boxes.shape}, {self.classes.shape} and {self.image_ids.shape}"
             )
-        if objects and (np.diff(self.owners, append=len(self.images) - 1) < 0).any():
+        if objects and (np.diff(self.image_ids, append=len(self.images) - 1) < 0).any():
             raise UserError(
-                f"owners must ascend and name one of the {len(self.images)} images; got "
-                f"{self.owners.min()} to {self.owners.max()}"
+                f"image_ids must ascend and name one of the {len(self.images)} images; got "
+                f"{self.image_ids.min()} to {self.image_ids.max()}"
             )
-        for array in (self.images, self.boxes, self.classes, self.owners):
+        for array in (self.images, self.boxes, self.classes, self.image_ids):
             array.setflags(write=False)
 
     def __len__(self) -> int:
@@ -54,11 +54,11 @@ class DetectionSplit:
         """Return the images ``chosen`` (indices, each at most once), in that order."""
         place = np.full(len(self), -1)
         place[chosen] = np.arange(len(chosen))
-        owners = place[self.owners]
-        order = np.argsort(owners, kind="stable")
-        order = order[owners[order] >= 0]
+        image_ids = place[self.image_ids]
+        order = np.argsort(image_ids, kind="stable")
+        order = order[image_ids[order] >= 0]
         return DetectionSplit(
-            self.images[chosen], self.boxes[order], self.classes[order], owners[order]
+            self.images[chosen], self.boxes[order], self.classes[order], image_ids[order]
         )
 
 
@@ -73,7 +73,7 @@ class DetectionData:
         search: held out of the training images; rewards see only this split.
         test: for reports, never for a search.
         flip: whether a mirrored image still shows the same classes.
-        recolour: whether an image in other colours still shows the same classes.
+        permute_colors: whether an image in other colours still shows the same classes.
         mean: per channel, of pixels scaled to [0, 1].
         std: per channel, likewise.
         chance: mean average precision of a guess.
@@ -85,7 +85,7 @@ class DetectionData:
     search: DetectionSplit
     test: DetectionSplit
     flip: bool
-    recolour: bool = False
+    permute_colors: bool = False
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
     chance: float = 0.0
@@ -96,6 +96,6 @@ class DetectionData:
         return len(self.class_names)
 
     @property
-    def score(self) -> str:
+    def metric_name(self) -> str:
         """What the accuracy objective is called for people."""
         return "mAP@0.5"

@@ -101,7 +101,7 @@ def _read_split(folder: Path, part: str, size: tuple[int, int], classes: int) ->
         images=np.stack([_read_image(path, size) for path in files]),
         boxes=_corners(every[:, 1:], size),
         classes=every[:, 0].astype(np.int64),
-        owners=np.repeat(np.arange(len(files)), [len(each) for each in objects]),
+        image_ids=np.repeat(np.arange(len(files)), [len(each) for each in objects]),
     )
 
 

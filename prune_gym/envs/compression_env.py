@@ -158,7 +158,7 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
             self._costs[measured.name] = measured
         if objectives is None:
             objectives = [name for name in DEFAULT if name == "accuracy" or name in self._costs]
-        self.objectives = make_objectives(objectives, self._costs, self._evaluator.data.score)
+        self.objectives = make_objectives(objectives, self._costs, self._evaluator.data.metric_name)
         limits = dict(budgets or {})
         self._budgets = Budgets(limits, self._costs, self._plan)
         self._limit_row = np.array([limits.get(name, 1.0) for name in COSTS])

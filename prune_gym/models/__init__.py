@@ -125,8 +125,8 @@ def pretrained(name: str, data: str, num_classes: int) -> nn.Module:
     return network.eval()
 
 
-def caution(name: str, data: str) -> str:
-    """Return what to keep in mind where the weights were trained on the search split, else "".
+def leakage_warning(name: str, data: str) -> str:
+    """Return the warning that the weights were trained on the search split, "" where they were not.
 
     The public CIFAR-10 networks saw all 50,000 training images: their accuracy on the search split
     says nothing about new images, and only differences between candidates count.
