@@ -1,9 +1,17 @@
-"""What a detection data set is: three splits of images with boxes."""
+"""Describe a detection data set: three splits of images with boxes."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
+from prune_gym.datasets.checks import (
+    check_classes,
+    check_images,
+    check_labels,
+    check_normalization,
+    check_shapes,
+)
+from prune_gym.datasets.classification import SPLITS
 from prune_gym.errors import UserError
 
 
@@ -24,20 +32,20 @@ class DetectionSplit:
     image_ids: np.ndarray
 
     def __post_init__(self) -> None:
-        """Check the arrays and make them read-only, as every environment shares them."""
-        if self.images.dtype != np.uint8 or self.images.ndim != 4:
-            raise UserError(
-                "a split needs uint8 images (N, C, H, W); got "
-                f"{self.images.dtype} {self.images.shape}"
-            )
+        """Check the arrays and make them read-only, as every environment shares them.
+
+        Raises:
+            UserError: an array is of another type or shape, or there is no image.
+        """
+        check_images(self.images)
         objects = len(self.boxes)
-        if self.boxes.shape != (objects, 4) or {self.classes.shape, self.image_ids.shape} != {
-            (objects,)
-        }:
+        if self.boxes.shape != (objects, 4) or not np.isfinite(self.boxes).all():
             raise UserError(
-                "a split needs boxes (M, 4), classes (M,) and image_ids (M,); got "
-                f"{self.boxes.shape}, {self.classes.shape} and {self.image_ids.shape}"
+                "boxes: expected finite numbers (M, 4): left, top, right and bottom in pixels; got "
+                f"{self.boxes.dtype} {self.boxes.shape}"
             )
+        for name in ("classes", "image_ids"):
+            object.__setattr__(self, name, check_labels(getattr(self, name), objects))
         if objects and (np.diff(self.image_ids, append=len(self.images) - 1) < 0).any():
             raise UserError(
                 f"image_ids must ascend and name one of the {len(self.images)} images; got "
@@ -89,6 +97,26 @@ class DetectionData:
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
     chance: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check that splits, classes and normalization fit together.
+
+        Raises:
+            UserError: a class has no name, a shape does not fit, or the search or the test split
+                holds no object, so that it has no mean average precision.
+        """
+        splits = {name: getattr(self, name) for name in SPLITS}
+        check_shapes([split.images for split in splits.values()])
+        for name, split in splits.items():
+            check_classes(split.classes, self.num_classes, name)
+            if name != "train" and not len(split.classes):
+                raise UserError(
+                    f"the {name} split of {self.name} has {len(split)} images and no object in "
+                    "them, so detectors cannot be scored on it; label objects in more images"
+                )
+        mean, std = check_normalization(self.mean, self.std, self.train.images.shape[1])
+        object.__setattr__(self, "mean", mean)
+        object.__setattr__(self, "std", std)
 
     @property
     def num_classes(self) -> int:

@@ -12,7 +12,7 @@ from torch import nn
 from prune_gym.datasets.detection import DetectionData, DetectionSplit
 from prune_gym.datasets.normalize import normalize
 from prune_gym.detection.boxes import Detections, detect, size_of
-from prune_gym.errors import MissingExtraError
+from prune_gym.errors import MissingExtraError, UserError
 from prune_gym.models.darknet.network import Head
 
 BATCH = 64
@@ -56,7 +56,10 @@ def average_precision(found: Sequence[Detections], split: DetectionSplit) -> flo
 
     Raises:
         MissingExtraError: pycocotools is not installed; says how to.
+        UserError: the split holds no object.
     """
+    if not len(split.boxes):
+        raise UserError("mean average precision needs a split with at least one object, got none")
     try:
         from pycocotools.coco import COCO
         from pycocotools.cocoeval import COCOeval
