@@ -14,6 +14,7 @@ from prune_gym.detection.boxes import Detections, decode_head, detect, iou, nms
 from prune_gym.detection.loss import Objects, yolo_loss
 from prune_gym.detection.metric import average_precision, mean_average_precision
 from prune_gym.envs.compression_env import CompressionEnv
+from prune_gym.errors import UserError
 from prune_gym.experiments.plots import front_figure
 from prune_gym.graph.residual_blocks import skip_blocks
 from prune_gym.graph.trace import trace
@@ -176,9 +177,88 @@ def test_a_broken_label_is_named_with_its_line(folder, line, message):
         load_folder(folder, (32, 32))
 
 
+def write_yolo(folder, part, name, labels):
+    """Write an image and its label file below a YOLO folder."""
+    image = folder / "images" / part / name
+    label = (folder / "labels" / part / name).with_suffix(".txt")
+    for path in (image, label):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((20, 40, 3), 99, np.uint8)).save(image)
+    label.write_text("".join(f"{each} 0.5 0.5 0.5 0.5\n" for each in labels))
+
+
+def test_rare_classes_are_searched_on_too(tmp_path):
+    """38 of 40 images are empty; of the other two one is held out."""
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    write_yolo(tmp_path, "val", "0.png", [0, 1])
+    for index in range(40):
+        write_yolo(tmp_path, "train", f"{index}.png", [0, 0, 1] if index in (7, 8) else [])
+    data = load_folder(tmp_path, (32, 32))
+    assert (len(data.train), len(data.search)) == (20, 20)
+    assert data.search.classes.tolist() == data.train.classes.tolist() == [0, 0, 1]
+    write_yolo(tmp_path, "train", "7.png", [])
+    with pytest.raises(UserError, match="search split of .* has 20 images and no object"):
+        load_folder(tmp_path, (32, 32))
+
+
+def test_every_suffix_and_sub_folder_is_read(tmp_path):
+    (tmp_path / "classes.txt").write_text("cat\n")
+    for part in ("train", "val", "search"):
+        for name in ("a.webp", "b.tif", "far/away/c.png", "far/d.JPG"):
+            write_yolo(tmp_path, part, name, [0])
+        write_yolo(tmp_path, part, ".hidden/e.png", [0])
+    data = load_folder(tmp_path, (32, 32))
+    for split in (data.train, data.search, data.test):
+        assert len(split) == 4 and split.image_ids.tolist() == [0, 1, 2, 3]
+
+
+def test_rounded_labels_and_other_encodings_are_read(folder):
+    label = folder / "labels" / "val" / "0.txt"
+    label.write_bytes(b"\xef\xbb\xbf1 0.5 0.5 1.0000001 1\n")
+    (folder / "classes.txt").write_bytes("chat\nchien gâté\n".encode("latin-1"))
+    data = load_folder(folder, (32, 64))
+    assert data.class_names == ("chat", "chien gâté")
+    np.testing.assert_allclose(data.test.boxes[0], [0, 0, 64, 32])
+    (folder / "classes.txt").write_bytes("chat\nchien gâté\n".encode("utf-8-sig"))
+    assert load_folder(folder, (32, 64)).class_names == ("chat", "chien gâté")
+    (folder / "classes.txt").write_bytes("chat\nchien\n".encode("utf-16"))
+    with pytest.raises(UserError, match=r"classes\.txt: expected text in UTF-8"):
+        load_folder(folder, (32, 64))
+    (folder / "classes.txt").write_text("cat\ndog\n")
+    label.write_bytes(b"\xff\xfe1\0")
+    with pytest.raises(UserError, match=r"0\.txt: expected a text file of numbers"):
+        load_folder(folder, (32, 64))
+
+
+@pytest.mark.parametrize("size", [64, (64,), (64.0, 64), (0, 64)])
+def test_a_size_is_height_and_width(folder, size):
+    with pytest.raises(UserError, match=r"size: expected \(height, width\) in pixels, got"):
+        load_folder(folder, size)
+
+
+def test_one_training_image_cannot_be_halved(folder):
+    for index in (0, 1, 2):
+        (folder / "images" / "train" / f"{index}.png").unlink()
+    with pytest.raises(UserError, match="at least 2 images.*got 1"):
+        load_folder(folder, (32, 32))
+
+
+def test_a_network_must_detect_the_datas_classes(squares, tiny_net):
+    with pytest.raises(UserError, match="squares holds boxes, and Tiny is no detector"):
+        CompressionEnv(tiny_net, squares, latency=None)
+    with pytest.raises(UserError, match="Darknet detects 3 classes, and squares has 2"):
+        CompressionEnv(yolov3_tiny(3, 1 / 16, 64), squares, latency=None)
+
+
+def test_a_split_without_objects_has_no_precision():
+    split = split_of([], [], [], 1)
+    with pytest.raises(UserError, match="at least one object"):
+        average_precision([found_of([[0.0, 0, 1, 1]], [0], [0.9])], split)
+
+
 def test_what_a_folder_lacks_is_named(folder):
     (folder / "images" / "val" / "0.png").write_text("no image")
-    with pytest.raises(ValueError, match=r"0\.png: not an image"):
+    with pytest.raises(ValueError, match=r"0\.png is no whole image"):
         load_folder(folder, (32, 32))
     for label in (folder / "labels" / "train").iterdir():
         label.unlink()

@@ -7,7 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
+from prune_gym.datasets.detection import DetectionData
+from prune_gym.errors import UserError
 from prune_gym.models.darknet.network import Head
 
 SCORE_THRESHOLD = 0.005
@@ -28,6 +31,27 @@ class Detections:
     boxes: torch.Tensor
     scores: torch.Tensor
     classes: torch.Tensor
+
+
+def check_heads(network: nn.Module, data: DetectionData) -> None:
+    """Refuse a network that is no detector of the data's classes.
+
+    Raises:
+        UserError: it does not say how its outputs are read, or has another number of classes.
+    """
+    heads = getattr(network, "heads", ())
+    if not (isinstance(heads, Sequence) and heads and all(isinstance(h, Head) for h in heads)):
+        raise UserError(
+            f"{data.name} holds boxes, and {type(network).__name__} is no detector: expected an "
+            "attribute heads, one prune_gym.models.darknet.network.Head per raw map that the "
+            "network returns"
+        )
+    for head in heads:
+        if head.classes != data.num_classes:
+            raise UserError(
+                f"{type(network).__name__} detects {head.classes} classes, and {data.name} has "
+                f"{data.num_classes}: take a network for {data.num_classes} classes"
+            )
 
 
 def decode_head(raw: torch.Tensor, head: Head, size: tuple[int, int]) -> torch.Tensor:
