@@ -149,7 +149,7 @@ def test_truncated_weights(tiny_net, weights):
     [
         (lambda s: s.update({"classifier.bias": torch.zeros(5)}), r"expects \(4,\).*has \(5,\)"),
         (lambda s: s.pop("classifier.bias"), "classifier.bias.*no such tensor"),
-        (lambda s: s.update({"more": torch.zeros(1)}), "'more'.*no such tensor.*another network"),
+        (lambda s: s.update({"more": torch.zeros(1)}), "'more'.*no such tensor.*different network"),
         (lambda s: s["classifier.bias"].fill_(np.nan), "classifier.bias.*NaN"),
         (lambda s: s["classifier.weight"].fill_(np.inf), "classifier.weight.*infinite"),
     ],

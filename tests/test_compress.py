@@ -14,6 +14,7 @@ from prune_gym.compression.network_file import load_network
 from prune_gym.datasets import Data
 from prune_gym.datasets.from_arrays import as_data
 from prune_gym.datasets.normalize import normalize
+from prune_gym.errors import UserError
 from prune_gym.evaluation.evaluator import accuracy
 from prune_gym.profiling import profile_network
 
@@ -206,6 +207,11 @@ def test_own_data_are_taken_as_they_are():
         ((np.full((40, 3, 8, 8), np.nan), np.zeros(40, int)), ValueError, "expected finite uint8"),
         ((np.zeros((40, 3, 8, 8), int), np.zeros(40, int)), ValueError, "got int64"),
         ([], ValueError, "this list is empty"),
+        (
+            [(np.zeros((3, side, 8), np.uint8), 0) for side in (8, 9)] * 20,
+            UserError,
+            r"images: expected one shape, got \(3, 8, 8\) and \(3, 9, 8\)",
+        ),
         ([{"image": 1, "label": 2}] * 40, TypeError, "mappings of image, label, not pairs"),
     ],
 )

@@ -213,7 +213,7 @@ def test_another_file_of_that_name_is_refused(published, homes):
 
 
 def test_public_weights_of_another_network_are_refused(published, homes):
-    with pytest.raises(ValueError, match="tensor 'layer1.3.bn1.bias'.*another network"):
+    with pytest.raises(ValueError, match="tensor 'layer1.3.bn1.bias'.*different network"):
         load_public(models.build("resnet56", 10), published[1])
 
 

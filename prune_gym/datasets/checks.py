@@ -12,7 +12,7 @@ def check_images(images: Any) -> np.ndarray:
     """Return the images of a split, an array ``uint8 (N, C, H, W)`` of at least one image.
 
     Raises:
-        UserError: they are of another type or shape, or there are none.
+        UserError: their type or shape is wrong, or there are none.
     """
     if not isinstance(images, np.ndarray):
         raise UserError(

@@ -27,7 +27,7 @@ class Split:
         """Check the arrays and make them read-only, as every environment shares them.
 
         Raises:
-            UserError: an array is of another type or shape, or there is no image.
+            UserError: an array has a wrong type or shape, or there is no image.
         """
         images = check_images(self.images)
         object.__setattr__(self, "labels", check_labels(self.labels, len(images)))

@@ -35,9 +35,11 @@ class DetectionSplit:
         """Check the arrays and make them read-only, as every environment shares them.
 
         Raises:
-            UserError: an array is of another type or shape, or there is no image.
+            UserError: an array has a wrong type or shape, or there is no image.
         """
         check_images(self.images)
+        if not isinstance(self.boxes, np.ndarray):
+            raise UserError(f"boxes: expected a NumPy array, got {type(self.boxes).__name__}")
         objects = len(self.boxes)
         if self.boxes.shape != (objects, 4) or not np.isfinite(self.boxes).all():
             raise UserError(
@@ -81,7 +83,7 @@ class DetectionData:
         search: held out of the training images; rewards see only this split.
         test: for reports, never for a search.
         flip: whether a mirrored image still shows the same classes.
-        permute_colors: whether an image in other colours still shows the same classes.
+        permute_colors: whether an image in other colors still shows the same classes.
         mean: per channel, of pixels scaled to [0, 1].
         std: per channel, likewise.
         chance: mean average precision of a guess.

@@ -1,7 +1,7 @@
-"""Embedded detection data: the real hand-written digits of scikit-learn, pasted on scenes.
+"""Make embedded detection data: scikit-learn's real hand-written digits, pasted on scenes.
 
-Every 128x128 RGB image shows one to five digits, scaled, sheared and in any colour, on a
-background of blended colours, stripes, bars that look like strokes, and pixel noise. A digit's
+Every 128x128 RGB image shows one to five digits, scaled, sheared and in any color, on a
+background of blended colors, stripes, bars that look like strokes, and pixel noise. A digit's
 writer sample (an 8x8 original) belongs to one split only.
 """
 
@@ -22,7 +22,7 @@ SHA256 = "b6e70136b3b93f3dcd500dae9eb4ed70d1202fbe0576384736dbfc5df561f668"
 
 
 def load() -> DetectionData:
-    """Return the scenes, from the user's cache or built anew in seconds.
+    """Return the scenes, from the user's cache or built in seconds.
 
     Raises:
         UserError: what was built is not what the ids were made with, so results would not be
@@ -111,8 +111,8 @@ def _paste(
             area = canvas[:, top : top + height, left : left + width]
             mean = area.mean(axis=(1, 2), keepdims=True)
             step = 0.4 + 0.3 * rng.random((3, 1, 1))  # the ink stands off its background
-            colour = np.where(mean < 0.5, mean + step, mean - step)
-            area += ink * (colour - area)
+            color = np.where(mean < 0.5, mean + step, mean - step)
+            area += ink * (color - area)
             return box
     return None
 

@@ -1,6 +1,6 @@
 """Turn labelled images into :class:`Data`: arrays, torch data sets and loaders."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -71,7 +71,19 @@ def _arrays(given: Any) -> tuple[np.ndarray, np.ndarray]:
     if not pairs:
         raise UserError(f"{EXPECTED}; this {type(given).__name__} is empty")
     join = np.concatenate if isinstance(given, DataLoader) else np.stack
-    return join([image for image, _ in pairs]), join([label for _, label in pairs])
+    images, labels = zip(*pairs, strict=True)
+    return _joined(join, images, "images"), _joined(join, labels, "labels")
+
+
+def _joined(join: Callable, arrays: Sequence[np.ndarray], what: str) -> np.ndarray:
+    try:
+        return join(arrays)
+    except ValueError as error:
+        shapes = sorted({array.shape for array in arrays}, key=str)
+        raise UserError(
+            f"{what}: expected one shape, got {shapes[0]} and {shapes[-1]}; let the data set's "
+            "transform make them equal, such as by resizing"
+        ) from error
 
 
 def _pairs(given: Any) -> Iterator[tuple[Any, Any]]:

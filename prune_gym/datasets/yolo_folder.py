@@ -4,7 +4,7 @@
     FOLDER/images/val/...            FOLDER/labels/val/...
     FOLDER/classes.txt               one class name a line (or any one file *.names)
 
-A label file has one object a line: class, and centre x, centre y, width and height as shares of
+A label file has one object a line: class, and center x, center y, width and height as shares of
 the image. An image without objects has an empty label file or none. Images may lie in sub-folders,
 with their labels in the same ones. ``val`` becomes the test split; the search split is
 ``images/search`` where it exists, else held out of ``train``.
@@ -177,7 +177,7 @@ def _read_split(folder: Path, part: str, size: tuple[int, int], classes: int) ->
 
 
 def _to_pixels(shares: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Turn centre, width and height (shares of the image) into pixels left, top, right, bottom."""
+    """Turn center, width and height (shares of the image) into pixels left, top, right, bottom."""
     half = shares[:, 2:] / 2
     corners = np.concatenate([shares[:, :2] - half, shares[:, :2] + half], axis=1)
     return (corners * np.tile(size[::-1], 2)).astype(np.float32)

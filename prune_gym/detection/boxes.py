@@ -55,7 +55,7 @@ def check_heads(network: nn.Module, data: DetectionData) -> None:
 
 
 def decode_head(raw: torch.Tensor, head: Head, size: tuple[int, int]) -> torch.Tensor:
-    """Return the centres and sizes in pixels, objectness and class logits of a head's boxes.
+    """Return the centers and sizes in pixels, objectness and class logits of a head's boxes.
 
     Args:
         raw: a head's map, ``(n, anchors * (5 + classes), h, w)``.
@@ -110,7 +110,7 @@ def size_of(images: torch.Tensor) -> tuple[int, int]:
 
 
 def box_cxcywh_to_xyxy(boxes: torch.Tensor) -> torch.Tensor:
-    """Turn centre x, y, width and height into left, top, right and bottom, (..., 4)."""
+    """Turn center x, y, width and height into left, top, right and bottom, (..., 4)."""
     half = boxes[..., 2:] / 2
     return torch.cat([boxes[..., :2] - half, boxes[..., :2] + half], dim=-1)
 

@@ -78,7 +78,7 @@ def _responsible(
     """Return pairs of an object and the place, among all boxes of its image, that learns it."""
     device = objects.boxes.device
     extents = objects.boxes[:, 2:] - objects.boxes[:, :2]
-    centres = (objects.boxes[:, 2:] + objects.boxes[:, :2]) / 2
+    centers = (objects.boxes[:, 2:] + objects.boxes[:, :2]) / 2
     anchors = torch.tensor([anchor for head in heads for anchor in head.anchors], device=device)
     shared = torch.minimum(extents[:, None], anchors).prod(-1)
     shape = shared / (extents.prod(-1)[:, None] + anchors.prod(-1) - shared)
@@ -87,7 +87,7 @@ def _responsible(
     places, first = [], 0
     for head, (height, width) in zip(heads, shapes, strict=True):
         grid = torch.tensor([width, height], device=device)
-        column, row = (centres / pixels * grid).long().clamp_min(0).minimum(grid - 1).unbind(1)
+        column, row = (centers / pixels * grid).long().clamp_min(0).minimum(grid - 1).unbind(1)
         for _ in head.anchors:
             places.append(first + row * width + column)
             first += height * width

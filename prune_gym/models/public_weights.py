@@ -1,6 +1,6 @@
 """List public weights: which files, where from, and how their networks were trained.
 
-Nothing is loaded whose SHA-256 is another one. Of MobileNetV2's files only the first eight digits
+A file is loaded only where its SHA-256 is right. Of MobileNetV2's files only the first eight digits
 are published, in their names. ``module.`` before a key is what training on several GPUs leaves.
 """
 
@@ -103,7 +103,7 @@ def find(weights: PublicWeights) -> Path:
     if not digest.startswith(weights.sha256):
         raise UserError(
             f"{path}: expected the SHA-256 {weights.sha256}, got {digest}; the file is damaged or "
-            f"another one: delete it and fetch {weights.source}{weights.file} again"
+            f"not the published one: delete it and fetch {weights.source}{weights.file} again"
         )
     return path
 
@@ -126,7 +126,7 @@ def load_public(network: nn.Module, weights: PublicWeights) -> None:
 
     Raises:
         MissingFileError: neither on disk nor to be downloaded.
-        UserError: the file is not the published one, or of another network.
+        UserError: the file is not the published one, or belongs to a different network.
     """
     path = find(weights)
     content = torch.load(path, map_location="cpu", weights_only=True)

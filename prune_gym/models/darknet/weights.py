@@ -53,7 +53,7 @@ def load_weights(network: Darknet, path: str | Path) -> None:
     if len(values) != expected:
         raise UserError(
             f"{path}: expected {expected:,} numbers for this cfg, got {len(values):,}; the weights "
-            "are of another cfg, or the file is cut off"
+            "belong to a different cfg, or the file is cut off"
         )
     if not np.isfinite(values).all():
         raise UserError(f"{path}: holds NaN or infinite numbers; fetch it again")
