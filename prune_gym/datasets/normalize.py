@@ -1,4 +1,4 @@
-"""Images on their way into a network."""
+"""Normalize images for a network."""
 
 import numpy as np
 import torch

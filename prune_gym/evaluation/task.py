@@ -24,6 +24,7 @@ from prune_gym.compression.unstructured import zeros_fill_masks
 from prune_gym.compression.verify import check_cut, count_classes
 from prune_gym.datasets import Data, DetectionData
 from prune_gym.datasets.normalize import normalize
+from prune_gym.detection.boxes import check_heads
 from prune_gym.errors import UserError, UserTypeError, first_line
 from prune_gym.evaluation.evaluator import Evaluator
 from prune_gym.graph.layer_table import BLOCK_SIZE, LayerTable
@@ -128,6 +129,8 @@ def make_evaluator(
         UserError: an operation of the network is not understood; the message names the layer.
     """
     network = _copied(network)
+    if isinstance(data, DetectionData):
+        check_heads(network, data)
     if block_size < 1:
         raise UserError(f"granularity: expected a number of channels >= 1, got {block_size!r}")
     table = trace(network, data.train.images.shape[1:])

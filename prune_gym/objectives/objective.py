@@ -40,7 +40,7 @@ def make_objectives(
 ) -> tuple[Objective, ...]:
     """Return the named objectives in the given order.
 
-    ``score`` is what accuracy is called on the data (``Data.score``).
+    ``score`` is what accuracy is called on the data (``Data.metric_name``).
 
     Raises:
         UserError: an unknown name, a name given twice, or none at all.
