@@ -344,7 +344,7 @@ def quick(monkeypatch):
     for name, value in {"PASSES": 2, "VISIT_SECONDS": 0.0, "WARM_UP_SECONDS": 0.0}.items():
         monkeypatch.setattr(f"prune_gym.profiling.timing.{name}", value)
     monkeypatch.setattr("prune_gym.profiling.profile_network.RANDOM_RUNS", 4)
-    monkeypatch.setattr("prune_gym.profiling.measured_latency.VISITS", 1)
+    monkeypatch.setattr("prune_gym.profiling.measured_latency.REPEATS", 1)
     monkeypatch.setattr("prune_gym.profiling.measured_latency.SECONDS", 0.0)
     threads = torch.get_num_threads()
     yield

@@ -23,12 +23,14 @@ class Memory:
     def __init__(self, table: LayerTable) -> None:
         """Take the activations of ``table``."""
         self._table = table
-        self._vectors = np.array([layer.vectors for layer in table.layers], dtype=np.float64)
+        self._params_per_channel = np.array(
+            [layer.params_per_channel for layer in table.layers], dtype=np.float64
+        )
         self._pixels = np.array([a.pixels for a in table.activations], dtype=np.float64)
-        steps = np.array(sorted({a.born for a in table.activations}))
-        born = np.array([[a.born] for a in table.activations])
-        dies = np.array([[a.dies] for a in table.activations])
-        self._alive = (born <= steps) & (steps <= dies)
+        steps = np.array(sorted({a.live_from for a in table.activations}))
+        live_from = np.array([[a.live_from] for a in table.activations])
+        live_until = np.array([[a.live_until] for a in table.activations])
+        self._alive = (live_from <= steps) & (steps <= live_until)
         self._counts = self._alive.astype(np.float64)
         self._in_block = np.array(
             [(steps >= block.steps[0]) & (steps <= block.steps[1]) for block in table.blocks],
@@ -49,7 +51,9 @@ class Memory:
             outputs *= table.runs(configuration)
         weights = table.weights(configuration)
         bits = FLOAT_BITS if configuration.weight_bits is None else configuration.weight_bits
-        return ((weights * bits).sum(axis=1) + FLOAT_BITS * (outputs @ self._vectors)) / 8
+        return (
+            (weights * bits).sum(axis=1) + FLOAT_BITS * (outputs @ self._params_per_channel)
+        ) / 8
 
     def activations(self, configuration: Configuration) -> np.ndarray:
         """Return the largest sum of live activations of one image in bytes, float64 (n,)."""

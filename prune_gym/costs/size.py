@@ -35,7 +35,9 @@ class Size:
             raise UserError(unknown("coding", coding, CODINGS))
         self._table, self._coding = table, coding
         folded = {layer.follows for layer in table.layers}
-        self._vectors = np.array([_vectors(layer, folded) for layer in table.layers])
+        self._params_per_channel = np.array(
+            [_floats_per_channel(layer, folded) for layer in table.layers]
+        )
 
     def __call__(self, configuration: Configuration) -> np.ndarray:
         """Return bytes of n strategies, float64 (n,)."""
@@ -61,7 +63,7 @@ class Size:
         outputs = self._table.outputs(configuration.widths)
         if configuration.blocks is not None:
             outputs *= self._table.runs(configuration)
-        count = outputs @ self._vectors
+        count = outputs @ self._params_per_channel
         if configuration.weight_bits is not None:  # a scale per output channel
             quantized = configuration.weight_bits < FLOAT_BITS
             count += (outputs[:, list(self._table.weighted)] * quantized).sum(axis=1)
@@ -70,13 +72,13 @@ class Size:
         return count
 
 
-def _vectors(layer: Layer, folded: set[str]) -> float:
+def _floats_per_channel(layer: Layer, folded: set[str]) -> float:
     """Return the float32 numbers per output channel that are stored beside a layer's weight."""
     if layer.has_weight:
-        return float(layer.vectors > 0 or layer.name in folded)
+        return float(layer.params_per_channel > 0 or layer.name in folded)
     if layer.kind == "batch_norm":  # scale, shift, mean and variance
         return 0.0 if layer.follows else 4.0
-    return float(layer.vectors)
+    return float(layer.params_per_channel)
 
 
 def value_bits(coding: str, bits: Numbers, nonzeros: Numbers, weights: Numbers) -> np.ndarray:
