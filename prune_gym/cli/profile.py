@@ -27,6 +27,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     add("--threads", type=positive, help=f"default: {THREADS}")
     add("--batch", type=positive, help=f"default: {BATCH}")
     add("--device", help="what to call this machine in the table")
+    add("--signatures", action="store_true", help="list the layers a table must time, and end")
     add("--out", type=new_file, default=Path("latency.json"))
     add("--check", action="store_true", help="measure random strategies and compare with a table")
     add("--latency", help="the table to check, shipped name or path; default: --out")
@@ -38,6 +39,8 @@ def run(options: argparse.Namespace, console: Console) -> int:
     from prune_gym.profiling.profile_network import profile
     from prune_gym.profiling.runtimes import Setting
 
+    if options.signatures:
+        return _list_signatures(options, console)
     if options.check:
         return _check_latency(options, console)
     if not options.device:
@@ -54,6 +57,17 @@ def run(options: argparse.Namespace, console: Console) -> int:
         )
     use = escape(f'Wrote {options.out}; use it with gym.make(..., latency="{options.out}")')
     console.print(use, soft_wrap=True)
+    return 0
+
+
+def _list_signatures(options: argparse.Namespace, console: Console) -> int:
+    """Print the signature of every layer that takes time, one per line, each once."""
+    from prune_gym.costs.latency import signatures
+    from prune_gym.graph.trace import trace
+
+    tables = [trace(network.eval(), shape) for _, network, shape in _networks(options)]
+    for signature in dict.fromkeys(key for each in tables for key in signatures(each).values()):
+        console.print(signature, markup=False, highlight=False, soft_wrap=True)
     return 0
 
 

@@ -23,10 +23,8 @@ from torch import nn
 from prune_gym._utils.paths import write_atomically
 from prune_gym.costs.latency_table import (
     FORMAT,
-    NO_STREAMING,
     LatencyTable,
     LayerTimes,
-    Streaming,
     load_latency_table,
 )
 from prune_gym.errors import UserError
@@ -78,8 +76,8 @@ def profile(
     content = _content(out, about)
     table = trace(network, setting.input_shape)
     runs = measure(network, table, runtime, setting, f"{name} in {runtime}")
-    known = Streaming(**content["streaming"]) if "streaming" in content else NO_STREAMING
-    latency, spreads = fit(table, runs, known)
+    known = load_latency_table(str(out)) if out.exists() else LatencyTable({}, {})
+    latency, spreads = fit(table, runs, known.streaming)
     errors = np.abs(run_errors(table, latency, runs))
     content["networks"][name] = {
         "input_shape": list(setting.input_shape),
