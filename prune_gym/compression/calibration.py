@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from prune_gym.compression.precision import fast_forward
+from prune_gym.compression.precision import fast_forward, outside_contexts
 from prune_gym.errors import UserError
 from prune_gym.graph.layer_table import Group, LayerTable
 from prune_gym.graph.layer_types import BatchNorm
@@ -50,11 +50,12 @@ class Calibration:
     errors: tuple[np.ndarray, ...]
 
 
+@outside_contexts
 def calibrate(network: nn.Module, table: LayerTable, images: torch.Tensor) -> Calibration:
     """Measure ``network`` on normalized images (N, C, H, W).
 
     Raises:
-        UserError: a layer reads too many inputs.
+        UserError: a layer reads too many inputs, or its inputs are NaN or infinite.
     """
     moments = _second_moments(network, table, images)
     ranked = [_rank(network, table, group, moments) for group in table.groups]
@@ -98,6 +99,13 @@ def _second_moments(
     finally:
         for handle in handles:
             handle.remove()
+    for name, moment in moments.items():
+        if not torch.isfinite(moment).all():
+            raise UserError(
+                f"layer {name!r} reads values that are NaN or infinite, or too large to square, on "
+                "training images: check the layers before it (a negative running variance, weights "
+                "that grew too large)"
+            )
     return moments
 
 

@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from prune_gym.compression.calibration import Calibration
-from prune_gym.compression.precision import fast_forward
+from prune_gym.compression.precision import fast_forward, outside_contexts
 from prune_gym.graph.layer_table import LayerTable
 
 MAX_ALPHA = 0.7  # as in the code of the information dropout paper
@@ -26,6 +26,7 @@ BETA = 0.1
 STEPS, BATCH_SIZE, LEARNING_RATE = 160, 32, 0.1
 
 
+@outside_contexts
 def learn_information(
     network: nn.Module, table: LayerTable, images: torch.Tensor, labels: torch.Tensor, seed: int = 0
 ) -> dict[str, np.ndarray]:
@@ -76,7 +77,8 @@ def importance(
     for name, carried in information.items():
         outputs = torch.from_numpy(carried).clamp_min(1e-6).sqrt()
         moment = calibration.moments.get(name)  # None: the layer reads the images
-        inputs = torch.ones(1) if moment is None else torch.from_numpy(_sizes_of_inputs(moment))
+        sizes = np.ones(1, np.float32) if moment is None else _sizes_of_inputs(moment)
+        inputs = torch.from_numpy(sizes)
         factors[name] = (outputs, inputs)
     return factors
 
@@ -108,8 +110,8 @@ class _Noise(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.slope = nn.Parameter(torch.zeros(channels))
-        self.offset = nn.Parameter(torch.full((channels,), -2.0))
+        self.slope = nn.Parameter(torch.zeros(channels, dtype=torch.float32))
+        self.offset = nn.Parameter(torch.full((channels,), -2.0, dtype=torch.float32))
         self.passed = torch.zeros(())
         self._seen: list[torch.Tensor] = []
 

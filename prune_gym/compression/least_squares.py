@@ -211,7 +211,7 @@ def _can_fit(module: nn.Conv2d | nn.Linear, inputs: torch.Tensor) -> bool:
         return False
     if isinstance(module, nn.Linear):
         return inputs.ndim == 2
-    return module.groups == 1 and module.padding_mode == "zeros" and module.padding != "same"
+    return module.groups == 1
 
 
 def _pixels(count: int, height: int, width: int) -> tuple[torch.Tensor, ...]:
@@ -239,8 +239,10 @@ def _patches(module: nn.Conv2d | nn.Linear, inputs: torch.Tensor) -> torch.Tenso
     """Return the inputs of the sampled output pixels of the layer: (rows, taps x inputs)."""
     if isinstance(module, nn.Linear):
         return inputs.float()
-    (high, wide), (down, right) = module.kernel_size, (int(p) for p in module.padding)
-    padded = F.pad(inputs, (right, right, down, down)).permute(0, 2, 3, 1)
+    high, wide = module.kernel_size
+    mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
+    # Also where padding is "same" or "valid": numbers for left, right, top and bottom.
+    padded = F.pad(inputs, module._reversed_padding_repeated_twice, mode).permute(0, 2, 3, 1)
     height, width = padded.shape[1:3]
     spread = [(k - 1) * d + 1 for k, d in zip(module.kernel_size, module.dilation, strict=True)]
     out = [

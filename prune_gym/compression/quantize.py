@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from prune_gym.compression.precision import fast_forward
+from prune_gym.compression.precision import fast_forward, outside_contexts
 from prune_gym.compression.surgery import replace_module
 from prune_gym.graph.configuration import FLOAT_BITS
 from prune_gym.graph.layer_table import LayerTable
@@ -21,7 +21,8 @@ from prune_gym.graph.layer_table import LayerTable
 CALIBRATION_IMAGES = 64
 ACTIVATION_SAMPLES = 16_384  # values on which the range of an activation is chosen
 WEIGHT_SAMPLES = 256  # values on which the range of an output channel is chosen
-CLIP_RATIOS = torch.linspace(0.2, 1.0, 17)  # candidate ranges, as shares of the largest value
+# Candidate ranges, as shares of the largest value.
+CLIP_RATIOS = torch.linspace(0.2, 1.0, 17, dtype=torch.float32)
 
 
 class QuantizedLayer(nn.Module):
@@ -173,6 +174,7 @@ def activation_scale(x: torch.Tensor, bits: int) -> float:
     return -scale if signed else scale
 
 
+@outside_contexts
 @torch.no_grad()
 def quantize(
     network: nn.Module,

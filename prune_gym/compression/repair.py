@@ -18,6 +18,7 @@ from torch import fx, nn
 
 from prune_gym.compression.calibration import Calibration, batch_statistics, by_groups
 from prune_gym.compression.least_squares import Reference, fit
+from prune_gym.compression.precision import outside_contexts
 from prune_gym.compression.surgery import cut, kept_positions
 from prune_gym.errors import UserError, unknown
 from prune_gym.graph.layer_table import Block, LayerTable
@@ -33,6 +34,7 @@ def check_repair(repair: str) -> None:
         raise UserError(unknown("repair", repair, REPAIRS))
 
 
+@outside_contexts
 def cut_and_repair(
     network: nn.Module,
     table: LayerTable,

@@ -85,7 +85,7 @@ def trace(network: nn.Module, input_shape: tuple[int, int, int]) -> LayerTable:
     graph.eval()
     try:
         with torch.inference_mode():
-            tracer.run(torch.zeros(1, *input_shape))
+            tracer.run(torch.zeros(1, *input_shape, dtype=torch.float32))
     except UnsupportedLayerError:
         raise
     except Exception as error:  # whatever its forward raises on such images

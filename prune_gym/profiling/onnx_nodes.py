@@ -30,7 +30,7 @@ def to_onnx(network: nn.Module, input_shape: tuple[int, int, int], batch: int) -
         # The newer exporter needs another package and takes ten times as long, too long for the
         # hundred networks of a profile.
         warnings.simplefilter("ignore")
-        images = torch.zeros(batch, *input_shape)
+        images = torch.zeros(batch, *input_shape, dtype=torch.float32)
         torch.onnx.export(network, (images,), file, dynamo=False)  # type: ignore[arg-type]
     return file.getvalue()
 
