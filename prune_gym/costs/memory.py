@@ -1,4 +1,4 @@
-"""Peak memory of inference on one image."""
+"""Compute the peak memory of inference on one image."""
 
 import numpy as np
 
@@ -7,11 +7,11 @@ from prune_gym.graph.layer_table import LayerTable
 
 
 class Memory:
-    """Weights plus the largest sum of live activations, batch 1, each in its bits.
+    """Weights plus the largest sum of live activations, for batch size 1, each in its bits.
 
-    An activation lives from the layer that writes it to the last one that reads it. Batch-norm is
-    folded and activation functions work in place, so neither holds a buffer of its own. Weights
-    that are pruned away one by one still take their place: what that saves on disk is in ``size``.
+    An activation is live from the layer that writes it to the last layer that reads it. Batch-norm
+    is folded and activation functions work in place, so they hold no additional buffer. Single
+    pruned weights still take memory; what they save on disk is in the cost ``size``.
     """
 
     name = "memory"
@@ -44,7 +44,7 @@ class Memory:
         return self.weights(configuration) + self.activations(configuration)
 
     def weights(self, configuration: Configuration) -> np.ndarray:
-        """Return the bytes of weights and vectors, float64 (n,)."""
+        """Return the bytes of weights, biases, scales and slopes, float64 (n,)."""
         table = self._table
         outputs = table.outputs(configuration.widths)
         if configuration.blocks is not None:
@@ -63,14 +63,15 @@ class Memory:
         if configuration.blocks is not None:
             if self._read_later:
                 live -= self._held_as_x(configuration.blocks, numbers)
-            # The steps of a skipped block are never made.
+            # The steps of a skipped block do not run.
             live *= ((~configuration.blocks) @ self._in_block) == 0
         return live.max(axis=1) / 8
 
     def _held_as_x(self, blocks: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-        """Return what sums of skipped blocks add while their x, the same tensor, is still there.
+        """Return the sums of skipped blocks that ``live`` counts twice, (n, steps).
 
-        ``numbers`` are those that each activation holds, (n, activations); returns (n, steps).
+        The sum of a skipped block and its x are one tensor, so the sum takes no memory while x is
+        live. ``numbers`` are the bits of each activation, (n, activations).
         """
         twice = np.zeros((len(numbers), self._alive.shape[1]))
         alive: dict[int, np.ndarray] = {}  # (n, steps), of sums: also where their x is

@@ -1,4 +1,4 @@
-"""Trainable parameters."""
+"""Count the trainable parameters."""
 
 import numpy as np
 
@@ -7,9 +7,9 @@ from prune_gym.graph.layer_table import LayerTable
 
 
 class Params:
-    """Weights, biases, scales, shifts and slopes, as ``net.parameters()`` counts them.
+    """Weights, biases, scales, shifts and slopes, as ``network.parameters()`` counts them.
 
-    Weights that are pruned away one by one are not counted.
+    Single pruned weights are not counted.
     """
 
     name = "params"
