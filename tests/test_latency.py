@@ -537,12 +537,12 @@ def test_the_profile_command_measures_a_network_of_ones_own(quick, tmp_path, cap
     command = ["profile", "--network", "nets:Tiny", "--runtime", "torch", "--threads", "1"]
     command += ["--device", "a test", "--out", str(out)]
     assert main(command) == 2
-    assert "--shape is missing: of nets:Tiny's images" in capsys.readouterr().err
+    assert "--shape is missing: give the image shape of nets:Tiny" in capsys.readouterr().err
     built_in = ["profile", "--network", "vgg16", "--shape", "3x64x64", *command[3:]]
     assert main(built_in) == 2
-    assert "vgg16's are 3x32x32" in capsys.readouterr().err
+    assert "vgg16 takes 3x32x32" in capsys.readouterr().err
     assert main(["profile", "--check", "--latency", "reference-cpu", "--threads", "1"]) == 2
-    assert "--threads: the table that is checked is of 2, not 1" in capsys.readouterr().err
+    assert "--threads: the table was measured with 2, got 1" in capsys.readouterr().err
     assert main([*command, "--shape", "3x8x8", "--network", "resnet21"]) == 2
     assert "unknown network 'resnet21'" in capsys.readouterr().err
     assert not out.exists()  # nothing is measured before all names are known

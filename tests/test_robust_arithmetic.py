@@ -8,11 +8,16 @@ import pytest
 import torch
 from conftest import constant, play
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from prune_gym.compression.calibration import calibrate
+from prune_gym.compression.fold_batch_norm import fold_batch_norm
+from prune_gym.compression.quantize import quantize
 from prune_gym.compression.repair import cut_and_repair
+from prune_gym.costs.flops import Flops
 from prune_gym.envs.compression_env import CompressionEnv
 from prune_gym.errors import UserError
+from prune_gym.graph.configuration import Configuration
 from prune_gym.graph.trace import trace
 
 IMAGES = torch.randn(64, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -148,6 +153,21 @@ def test_repair_works_for_every_convolution(name, repair):
         candidate = cut_and_repair(net, table, kept, each, calibration, IMAGES)
         error[each] = float((candidate(IMAGES) - net(IMAGES)).square().mean())
     assert error[repair] < error["none"]
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning")
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_eight_bits_change_little_in_every_convolution(name):
+    net = network_with(CONVOLUTIONS[name])
+    table = trace(net, (3, 8, 8))
+    expected, bits = net(IMAGES), np.full(len(table.weighted), 8)
+    small = quantize(fold_batch_norm(copy.deepcopy(net), table), table, bits, bits, IMAGES)
+    assert (small(IMAGES) - expected).norm() < 0.05 * expected.norm()
+    flops = FlopCounterMode(display=False)
+    with flops:
+        net(IMAGES[:1])
+    multiply_adds = Flops(table)(Configuration(table.full[None]))[0]
+    assert multiply_adds == flops.get_total_flops() / 2
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning")

@@ -25,7 +25,7 @@ from prune_gym.graph.layer_table import Block, LayerTable
 from prune_gym.graph.residual_blocks import skip_blocks
 
 REPAIRS = ("none", "batch_norm", "merge", "merge+batch_norm", "least_squares")
-RIDGE = 1e-3
+RIDGE = 1e-3  # of the mean diagonal
 
 
 def check_repair(repair: str) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.linalg import block_diag
 
 from prune_gym.costs.latency import Latency, rounded_up, signatures, weight_megabytes
 from prune_gym.costs.latency_table import AXES, NO_STREAMING, LatencyTable, LayerTimes, Streaming
@@ -176,7 +177,7 @@ def _layer(
     grid_shares = (near[0][:, :, None] * near[1][:, None, :]).reshape(len(points), -1)
     unfilled = near[1] * (measured[:, 1:2] % round_up != 0)
     design = np.concatenate([grid_shares, unfilled], axis=1)
-    bends = _block_diagonal(grid_second_differences(*axes), second_differences(axes[1]))
+    bends = block_diag(grid_second_differences(*axes), second_differences(axes[1]))
     times, spreads = (
         fit_irls(design, measured[:, at], lambda fitted: fitted + ERROR_OFFSET_MS, bends)
         for at in (2, 3)
@@ -190,9 +191,3 @@ def _layer(
 
 def _rounded(axis: np.ndarray, step: int) -> np.ndarray:
     return np.unique(rounded_up(axis, step)) if len(axis) > 1 else axis
-
-
-def _block_diagonal(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    right = np.zeros((len(first), second.shape[1]))
-    below = np.zeros((len(second), first.shape[1]))
-    return np.block([[first, right], [below, second]])
