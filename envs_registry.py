@@ -93,12 +93,10 @@ GENERIC_ID = f"ChannelPrune-{VERSION}"  # whose network and data are given by th
 DISCRETE_ACTIONS = 8
 
 # Entry points of one environment and of several.
-_CLASSES = (
-    "prune_gym.envs.compression_env:CompressionEnv",
-    "prune_gym.envs.vector:CompressionVectorEnv",
-)
-_TABULATED_CLASSES = (
-    "prune_gym.envs.tabulated:TabulatedEnv",
+ENTRY_POINT = "prune_gym.envs.make:compression_env"
+_ENTRY_POINTS = (ENTRY_POINT, "prune_gym.envs.vector:CompressionVectorEnv")
+_TABULATED_ENTRY_POINTS = (
+    "prune_gym.envs.tabulated:tabulated_env",
     "prune_gym.envs.tabulated:TabulatedVectorEnv",
 )
 _SCALAR = WrapperSpec("ScalarReward", "prune_gym.envs.wrappers:ScalarReward", {"weights": None})
@@ -120,7 +118,7 @@ VARIANTS: dict[str, tuple[Kwargs, tuple[WrapperSpec, ...]]] = {
 def register_envs() -> None:
     """Register every id with Gymnasium; calling it again changes nothing."""
     for name, kwargs in ENVS.items():
-        single, vector = _TABULATED_CLASSES if name in _TABULATED else _CLASSES
+        single, vector = _TABULATED_ENTRY_POINTS if name in _TABULATED else _ENTRY_POINTS
         for variant, (extra, wrappers) in VARIANTS.items():
             env_id = f"{name}{variant}-{VERSION}"
             if env_id in gym.registry:

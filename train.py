@@ -76,8 +76,8 @@ def _play(
         console.print(f"Resuming: {known} finished episodes are played again, not evaluated")
     console.print(
         f"Searching with {options.agent}: {options.episodes} strategies, each of "
-        f"{len(env.core.decisions)} decisions, repaired and scored on "
-        f"{len(env.core.evaluator.data.search):,} images"
+        f"{len(env.problem.decisions)} decisions, repaired and scored on "
+        f"{len(env.problem.evaluator.data.search):,} images"
     )
     if said := caution_of(env.core):
         console.print(said)
@@ -111,7 +111,7 @@ def _play(
 
 def _report(env: RecordRun, console: Console, seconds: float) -> None:
     front, objectives, path = env.front(), env.core.objectives, env.folder.path
-    original = env.core.original_metrics
+    original = env.problem.original
     shown = front if len(front) <= 15 else [front[i * (len(front) - 1) // 14] for i in range(15)]
     table = Table(title=f"The front ({len(shown)} of {len(front)} strategies)")
     table.add_column("strategy", no_wrap=True)

@@ -28,7 +28,7 @@ from stable_baselines3.common.utils import polyak_update
 from torch.nn import functional as F
 
 from prune_gym.agents.common.action_spaces import require_actions
-from prune_gym.agents.common.api import Settings
+from prune_gym.agents.common.api import Settings, problem_of
 from prune_gym.agents.common.initial_design import warm_up
 from prune_gym.agents.common.sb3_training import Episodes, descend, fill
 from prune_gym.errors import UserError
@@ -48,8 +48,8 @@ class ErrorReward(gym.Wrapper):
     def __init__(self, env: gym.Env) -> None:
         """Wrap a vector environment; there is no wall yet."""
         super().__init__(env)
-        core: Any = env.unwrapped
-        self._core, self._values = core, core.plan.full.copy()
+        self._problem = problem_of(env)
+        self._values = self._problem.space.upper.copy()
         self._wall: Budgets | None = None
 
     def limit(self, cost: str, share: float) -> None:
@@ -58,32 +58,31 @@ class ErrorReward(gym.Wrapper):
         Raises:
             UserError: the cost is measured by the clock.
         """
-        plan = self._core.plan
-        least, full = self._core.costs[cost](plan.configure(np.stack([plan.least, plan.full])))
+        space, costs = self._problem.space, self._problem.costs
+        least, full = costs[cost](space.configure(np.stack([space.lower, space.upper])))
         limits = {cost: (least + share * (full - least)) / full}
-        self._wall = Budgets(limits, self._core.costs, plan)
+        self._wall = Budgets(limits, costs, space)
 
     def reset(self, **kwargs: Any) -> tuple[np.ndarray, dict[str, Any]]:
         """Start an episode."""
-        self._values = self._core.plan.full.copy()
+        self._values = self._problem.space.upper.copy()
         return self.env.reset(**kwargs)
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:  # type: ignore[override]
         """Step with the action that the wall leaves; the reward is that of the paper."""
-        index = self._core.next_decision
-        obs, _, terminated, truncated, info = self.env.step(self._within(action, index))
-        # What is not decided because its block is skipped counts as the least of its kind.
-        skipped = slice(index + 1, self._core.next_decision)
-        self._values[skipped] = self._core.plan.least[skipped]
+        within = action if self._wall is None else self._moved(action, self._wall)
+        obs, _, terminated, truncated, info = self.env.step(within)
         reward = info["accuracy"] - 1.0 if terminated else 0.0
         return obs, reward, terminated, truncated, info
 
-    def _within(self, action: np.ndarray, index: int) -> np.ndarray:
-        if self._wall is None:
-            return action
-        decision = self._core.decisions[index]
-        value = decision.nearest(action.item(), self._wall.allowed(self._values, index))
+    def _moved(self, action: np.ndarray, wall: Budgets) -> np.ndarray:
+        """Return the action of the nearest value that the wall allows, and keep that value."""
+        space, index = self._problem.space, self.get_wrapper_attr("next_decision")
+        decision = space.decisions[index]
+        allowed = wall.allowed(self._values[None], np.array([index]))[0]
+        value = decision.decode(action.item(), allowed)
         self._values[index] = value
+        space.advance(index, self._values)
         return np.array([decision.encode(value)], dtype=np.float32)
 
 
@@ -155,7 +154,7 @@ def make(env: gym.Env, seed: int) -> AMC:
     return AMC(
         "MlpPolicy",
         env,
-        buffer_size=KEPT * len(env.unwrapped.decisions),  # type: ignore[attr-defined]
+        buffer_size=KEPT * len(problem_of(env).space),
         learning_starts=0,
         batch_size=64,
         tau=0.01,
@@ -178,19 +177,19 @@ def search(env: gym.Env, settings: Settings) -> AMC | None:
         UserError: the environment has discrete actions, or all costs are measured by the clock.
     """
     require_actions(env, gym.spaces.Box, "amc")
-    core: Any = env.unwrapped
-    costs = [objective for objective in core.objectives if objective.name != "accuracy"]
+    problem = problem_of(env)
+    costs = [objective for objective in problem.objectives if objective.name != "accuracy"]
     if costs and not (costs := [objective for objective in costs if objective.deterministic]):
         raise UserError(
             "amc searches under budgets, and what is measured by the clock cannot be kept to "
             "beforehand: add a counted cost to the objectives, such as flops"
         )
-    view, steps = ErrorReward(env), len(core.decisions)
+    view, steps = ErrorReward(env), len(problem.space)
     strategies = warm_up(settings.episodes, steps, settings.seed)
     agent = make(view, settings.seed)
     fill(agent, strategies)
     left = settings.episodes - len(strategies)
-    if core.budgets or not costs:
+    if any(limit < 1 for limit in problem.budgets.limits.values()) or not costs:
         return _learn(agent, left, steps, settings)
     warm = copy.deepcopy(agent.replay_buffer)
     for index, share in enumerate(TARGETS):

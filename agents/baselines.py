@@ -4,7 +4,7 @@ import gymnasium as gym
 import numpy as np
 
 from prune_gym.agents.common.action_spaces import require_actions
-from prune_gym.agents.common.api import Settings
+from prune_gym.agents.common.api import Settings, problem_of
 from prune_gym.agents.common.initial_design import random_ratio as sample_ratios
 from prune_gym.agents.common.initial_design import spread
 from prune_gym.agents.common.rollout import play
@@ -29,7 +29,7 @@ def random_ratio(env: gym.Env, settings: Settings) -> None:
     """
     require_actions(env, gym.spaces.Box, "random-ratio")
     rng = np.random.default_rng(settings.seed)
-    decisions = len(env.unwrapped.decisions)  # type: ignore[attr-defined]
+    decisions = len(problem_of(env).space)
     for episode in range(settings.episodes):
         play(env, sample_ratios(rng, decisions), settings.seed if episode == 0 else None)
 

@@ -8,13 +8,12 @@ the shared warm-up.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import gymnasium as gym
 import numpy as np
 
 from prune_gym.agents.common.action_spaces import require_actions
-from prune_gym.agents.common.api import Settings
+from prune_gym.agents.common.api import Settings, problem_of
 from prune_gym.agents.common.initial_design import warm_up
 from prune_gym.agents.common.rollout import play
 from prune_gym.errors import MissingExtraError, UserError, unknown
@@ -46,8 +45,8 @@ def search_with(name: str) -> Callable[[gym.Env, Settings], None]:
 
     def search(env: gym.Env, settings: Settings) -> None:
         require_actions(env, gym.spaces.Box, f"optuna:{name}")
-        core: Any = env.unwrapped
-        decisions, objectives = core.decisions, core.reward_dim
+        problem = problem_of(env)
+        decisions, space = problem.decisions, problem.space
         # Places among the options: on an axis of actions most proposals would be repeats.
         axes: dict[str, optuna.distributions.BaseDistribution] = {
             str(index): optuna.distributions.IntDistribution(0, len(decision.options) - 1)
@@ -55,17 +54,17 @@ def search_with(name: str) -> Callable[[gym.Env, Settings], None]:
         }
         optuna.logging.set_verbosity(optuna.logging.WARNING)  # else a line per trial
         study = optuna.create_study(
-            sampler=SAMPLERS[name](settings.seed), directions=["maximize"] * objectives
+            sampler=SAMPLERS[name](settings.seed), directions=["maximize"] * len(problem.objectives)
         )
         for row in warm_up(settings.episodes, len(decisions), settings.seed):
-            pairs = zip(decisions, core.plan.asked(row), strict=True)
+            pairs = zip(decisions, space.decode(row), strict=True)
             places = [int(np.searchsorted(decision.options, value)) for decision, value in pairs]
             study.enqueue_trial(dict(zip(axes, places, strict=True)))
         for _ in range(settings.episodes):
             trial = study.ask(axes)
             pairs = zip(decisions, axes, strict=True)
             values = np.array([decision.options[trial.params[key]] for decision, key in pairs])
-            returns, _ = play(env, core.plan.encode(values))
+            returns, _ = play(env, space.encode(values))
             study.tell(trial, returns.tolist())
 
     return search

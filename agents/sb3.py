@@ -13,7 +13,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.noise import NormalActionNoise
 
 from prune_gym.agents.common.action_spaces import require_actions
-from prune_gym.agents.common.api import Settings
+from prune_gym.agents.common.api import Settings, problem_of
 from prune_gym.agents.common.sb3_training import learn
 from prune_gym.envs.wrappers import ScalarReward
 from prune_gym.errors import UserError, unknown
@@ -60,7 +60,7 @@ def learned(name: str, env: gym.Env, settings: Settings) -> BaseAlgorithm:
         env: an environment with a scalar reward.
         settings: how long, and the seed.
     """
-    steps = len(env.unwrapped.decisions)  # type: ignore[attr-defined]
+    steps = len(problem_of(env).space)
     options = _options(name, steps, settings.episodes)
     model = getattr(stable_baselines3, name)("MlpPolicy", env, seed=settings.seed, **options)
     learn(model, settings)

@@ -12,7 +12,7 @@ from stable_baselines3 import DDPG
 from stable_baselines3.common.noise import NormalActionNoise
 
 from prune_gym.agents.common.action_spaces import require_actions
-from prune_gym.agents.common.api import Settings
+from prune_gym.agents.common.api import Settings, problem_of
 from prune_gym.agents.common.sb3_training import learn
 from prune_gym.envs.wrappers import ScalarReward
 
@@ -38,7 +38,7 @@ def search(env: gym.Env, settings: Settings) -> DDPG:
         UserError: the environment has discrete actions, or an unknown objective has a priority.
     """
     require_actions(env, gym.spaces.Box, "two-stage")
-    steps = len(env.unwrapped.decisions)  # type: ignore[attr-defined]
+    steps = len(problem_of(env).space)
     model = DDPG(
         "MlpPolicy",
         ScalarReward(env, settings.priorities),

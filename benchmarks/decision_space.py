@@ -15,7 +15,7 @@ import torch
 from joblib import Parallel, delayed
 from tqdm import tqdm
 
-from prune_gym.envs.compression_env import CompressionEnv
+from prune_gym.envs.make import compression_env
 from prune_gym.envs.tabulated import save_table, table_path
 from prune_gym.search_space.strategy import Strategy
 
@@ -32,8 +32,8 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1)
     options = parser.parse_args()
     task = {"network": options.network, "data": options.data, "round_to": options.round_to}
-    env = CompressionEnv(**task, latency=None)
-    values = np.array(list(product(*(decision.options for decision in env.decisions))))
+    env = compression_env(**task, latency=None)
+    values = np.array(list(product(*(decision.options for decision in env.problem.decisions))))
     done = np.load(PARTIAL) if PARTIAL.is_file() else np.zeros(0)
     with Parallel(options.jobs) as workers, tqdm(total=len(values), initial=len(done)) as progress:
         while len(done) < len(values):
@@ -44,7 +44,7 @@ def main() -> None:
             np.save(PARTIAL, done)
             progress.update(len(ahead))
     path = table_path(f"{options.network}-{options.data}")
-    save_table(path, values, done, len(env.evaluator.data.search))
+    save_table(path, values, done, len(env.problem.evaluator.data.search))
     PARTIAL.unlink()
     print(f"Wrote {path}: {len(values)} strategies")
 
@@ -52,12 +52,14 @@ def main() -> None:
 def accuracies(task: dict, rows: np.ndarray) -> list[float]:
     """Return the accuracies of strategies given as values of decisions ``(n, decisions)``."""
     torch.set_num_threads(1)
-    env = CompressionEnv(**task, latency=None)
+    env = compression_env(**task, latency=None)
     found = []
     for row in rows:
-        decided = zip(env.decisions, row, strict=True)
+        decided = zip(env.problem.decisions, row, strict=True)
         plain = tuple(decision.as_plain_data(float(value)) for decision, value in decided)
-        found.append(env.evaluator.accuracy(env.configure(Strategy("", {}, plain, {}))))
+        found.append(
+            env.problem.evaluator.accuracy(env.problem.configure(Strategy("", {}, plain, {})))
+        )
     return found
 
 

@@ -75,7 +75,7 @@ def main() -> None:
         cells = (f"{rows[row][0]:.1f} ({rows[row][1]:.1f})" for rows in ENERGY.values())
         print(f"{'paper, ' + name:<26}" + "".join(f"{cell:>16}" for cell in cells))
     costs = [Energy(table, dataflow) for dataflow in ENERGY]
-    first = [float(cost(Configuration(table.full[None]))[0]) for cost in costs]
+    first = [float(cost(table.configuration())[0]) for cost in costs]
     for name, configuration in variants(table).items():
         found = [float(cost(configuration)[0]) for cost in costs]
         cells = (f"{mj:.2f} ({of / mj:.2f})" for mj, of in zip(found, first, strict=True))

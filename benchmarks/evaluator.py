@@ -94,14 +94,14 @@ def parts(evaluator, widths: np.ndarray) -> tuple[float, float, float]:
 
 def episodes(env, repeats: int, per_step: float) -> None:
     """Print the table of episodes; medians of the repeats."""
-    evaluator, table = env.evaluator, env.evaluator.table
+    evaluator, table = env.problem.evaluator, env.problem.evaluator.table
     search = evaluator.data.search
     print("keep  decide    cut  repair   score  total s  images/s   share   inner  GFLOP/s")
     for ratio in RATIOS:
         widths = np.maximum((table.full * ratio).astype(int), 1)
         rows = [(*parts(evaluator, widths), gemm_peak()) for _ in range(repeats + 1)]
         cutting, repair, scoring, peak = np.median(rows[1:], 0)  # the first warmed up
-        decide = len(env.decisions) * per_step
+        decide = len(env.problem.decisions) * per_step
         total = decide + cutting + repair + scoring
         images = len(search) + (ratio < 1) * len(evaluator.images)
         shares = [flops * images / total / peak for flops in flops_per_image(table, widths)]
@@ -116,12 +116,12 @@ def play(env, actions) -> int:
     env.reset()
     for action in actions:
         env.step(np.array([action], dtype=np.float32))
-    return len(env.decisions)
+    return len(env.problem.decisions)
 
 
 def steps_per_second(env, smallest: float = -1.0) -> float:
     """Play episodes of one known strategy for two seconds."""
-    actions = [smallest] * len(env.decisions)
+    actions = [smallest] * len(env.problem.decisions)
     play(env, actions)
     count, start = 0, time.perf_counter()
     while time.perf_counter() - start < 2:
@@ -137,7 +137,7 @@ def resident() -> float:
 
 def memory(env, known: int = 10_000, new: int = 20) -> None:
     """Print how the resident memory grows over known and over new strategies."""
-    rng, length = np.random.default_rng(0), len(env.decisions)
+    rng, length = np.random.default_rng(0), len(env.problem.decisions)
     small = [list(rng.uniform(-1.0, -0.6, length)) for _ in range(5 + new)]
     for actions in small[:5]:  # the allocator gets its arenas
         play(env, actions)
@@ -177,7 +177,7 @@ def warm_up_widths(full: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def amc(env, strategies: int) -> None:
     """Print seconds per episode in AMC's manner and ours, for the same strategies."""
-    evaluator, table = env.evaluator, env.evaluator.table
+    evaluator, table = env.problem.evaluator, env.problem.evaluator.table
     search, rng = evaluator.data.search, np.random.default_rng(0)
     images = normalize(search.images, evaluator.data).contiguous()
     labels = torch.tensor(search.labels)

@@ -47,8 +47,8 @@ def main() -> None:
     strategy = load_strategy(options.strategy)
     small = environment_of(strategy)
     columns = (
-        figures(original.evaluator, Configuration(original.evaluator.table.full[None])),
-        figures(small.evaluator, Configuration(small.evaluator.table.full[None])),
+        figures(original.evaluator, original.evaluator.table.configuration()),
+        figures(small.evaluator, small.evaluator.table.configuration()),
         figures(small.evaluator, small.configure(strategy)),
     )
     print("| | original | pruned, fine-tuned | and quantised | factor |\n|---|---|---|---|---|")

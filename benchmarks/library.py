@@ -39,7 +39,7 @@ def main() -> None:
 
 def accuracies(env: gym.Env, bits: int) -> list[float]:
     """Return the accuracy at every density, with the same bits in every layer."""
-    decisions = env.unwrapped.decisions
+    decisions = env.unwrapped.problem.decisions
     grid, found = Grid(decisions), []
     for density in DENSITIES:
         asked = [

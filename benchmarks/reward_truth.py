@@ -35,13 +35,13 @@ SLOPE, NOISE = 0.6, 0.3  # in units of actions
 def draw(env: CompressionEnv, share: float, count: int, seed: int) -> np.ndarray:
     """Return the values of ``count`` strategies within the band, ``(count, decisions)``."""
     rng, found = np.random.default_rng(seed), []
-    full = env.plan.configure(env.plan.full[None])
-    flops, depth = env.costs["flops"], np.linspace(-1, 1, len(env.decisions))
+    full = env.problem.space.configure(env.problem.space.upper[None])
+    flops, depth = env.problem.costs["flops"], np.linspace(-1, 1, len(env.problem.decisions))
     while len(found) < count:
         wanted = rng.uniform(-1, 1) + rng.uniform(-SLOPE, SLOPE) * depth
         actions = np.clip(wanted + rng.normal(0, NOISE, len(depth)), -1, 1)
-        values = env.plan.asked(actions)
-        left = float((flops(env.plan.configure(values[None])) / flops(full))[0])
+        values = env.problem.space.decode(actions)
+        left = float((flops(env.problem.space.configure(values[None])) / flops(full))[0])
         if BAND * share <= left <= share:
             found.append(values)
     return np.array(found)
@@ -57,13 +57,13 @@ def measure(options: argparse.Namespace, envs: dict[str, CompressionEnv]) -> lis
     recipe = replace(load_recipe(options.recipe), epochs=options.epochs)
     strategies = draw(env, options.flops, options.strategies, options.seed)
     for number, values in enumerate(strategies[len(rows) :], start=len(rows)):
-        configuration = env.plan.configure(values[None])
+        configuration = env.problem.space.configure(values[None])
         row: dict[str, Any] = {"strategy": number, "epochs": options.epochs}
-        row["flops"] = float(env.costs["flops"](configuration)[0])
+        row["flops"] = float(env.problem.costs["flops"](configuration)[0])
         row |= {repair: each.evaluator.accuracy(configuration) for repair, each in envs.items()}
         checkpoint = file.with_name(f"{file.stem}-{number}.checkpoint")
-        network = finetune_candidate(env.evaluator, configuration, recipe, checkpoint).last
-        data = env.evaluator.data
+        network = finetune_candidate(env.problem.evaluator, configuration, recipe, checkpoint).last
+        data = env.problem.evaluator.data
         row |= {f"tuned_{s}": accuracy(network, data, getattr(data, s)) for s in ("search", "test")}
         row["widths"] = " ".join(f"{value:g}" for value in values)
         rows.append(row)

@@ -41,7 +41,7 @@ class Returns(gym.Wrapper):
         result = self.env.step(action)
         if result[2]:
             core: Any = self.env.unwrapped
-            self.returns.append(episode_return(result[4], core.original_metrics, core.objectives))
+            self.returns.append(episode_return(result[4], core.problem.original, core.objectives))
         return result
 
 
@@ -75,7 +75,7 @@ def compare(source: str, target: str, episodes: int, seed: int) -> list[Row]:
         "uniform": played("uniform", target, count, seed),
     }
     return [
-        (name, seed, len(returns), round(hypervolume(returns, core.reference_point), 5))
+        (name, seed, len(returns), round(hypervolume(returns, core.problem.reference_point), 5))
         for name, returns in found.items()
     ]
 

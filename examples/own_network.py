@@ -18,6 +18,7 @@ from prune_gym.compression.network_file import load_network, save_network
 from prune_gym.datasets import Data, Split
 from prune_gym.datasets.normalize import normalize
 from prune_gym.envs.compression_env import CompressionEnv
+from prune_gym.envs.make import compression_env
 from prune_gym.evaluation.evaluator import accuracy
 
 
@@ -101,9 +102,9 @@ def main() -> None:
     network = trained(data)
     # With functions that can be imported, gym.make does as well, and strategies replay anywhere:
     # gym.make("ChannelPrune-v0", network="my_nets:trained", data="my_nets:splits")
-    env = CompressionEnv(network, data, latency=None, budgets={"flops": 0.4})
+    env = compression_env(network, data, latency=None, budgets={"flops": 0.4})
     best = search(env)
-    smaller = env.apply(best["strategy"])
+    smaller = env.problem.apply(best["strategy"])
     for name, net in (("original", network), ("smaller", smaller)):
         size = sum(parameter.numel() for parameter in net.parameters())
         print(f"{name}: {accuracy(net, data, data.test):.1%} of the test images, {size:,} weights")
@@ -114,7 +115,7 @@ def main() -> None:
             path,
             name="SmallSqueezeNet",
             num_classes=10,
-            configuration=env.unwrapped.configure(best["strategy"]),
+            configuration=env.unwrapped.problem.configure(best["strategy"]),
             input_shape=(1, 8, 8),
         )
         loaded = load_network(path, build=SmallSqueezeNet)

@@ -23,6 +23,7 @@ from prune_gym.datasets.normalize import normalize
 from prune_gym.deployment.deployable import deployable
 from prune_gym.deployment.export import export
 from prune_gym.envs.compression_env import CompressionEnv
+from prune_gym.envs.make import compression_env
 from prune_gym.errors import UserError, UserTypeError
 from prune_gym.evaluation.evaluator import Evaluator, accuracy
 from prune_gym.experiments.folder import RunFolder
@@ -53,7 +54,7 @@ class Compressed:
             that on the test split.
         after: the same of ``network``.
         front: records of all non-dominated strategies, the most accurate first.
-        env: the environment; ``env.apply(front[3]["strategy"])`` is another point's network.
+        env: the environment; ``env.problem.apply(front[3]["strategy"])`` is another point's network.
     """
 
     network: nn.Module
@@ -68,14 +69,14 @@ class Compressed:
 
         ``build`` takes a number of classes and returns the original architecture.
         """
-        data = self.env.evaluator.data
+        data = self.env.problem.evaluator.data
         assert isinstance(data, Data)
         save_network(
             self.network,
             Path(path),
-            name=type(self.env.evaluator.network).__name__,
+            name=type(self.env.problem.evaluator.network).__name__,
             num_classes=data.num_classes,
-            configuration=self.env.configure(self.strategy),
+            configuration=self.env.problem.configure(self.strategy),
             input_shape=data.search.images.shape[1:],
         )
 
@@ -87,7 +88,7 @@ class Compressed:
             UserError: no such form; int8 in another one than ONNX; what was written does not
                 compute what PyTorch does.
         """
-        given = deployable(self.network, self.env.evaluator.data)
+        given = deployable(self.network, self.env.problem.evaluator.data)
         export(given, form, int8, Path(path), Console())
 
     def __str__(self) -> str:
@@ -152,7 +153,7 @@ def compress(
     network = copy.deepcopy(network).cpu().float().eval()
     data = _fitting(as_data(train_data, seed), network)
     table = trace(network, data.search.images.shape[1:])
-    env = CompressionEnv(
+    env = compression_env(
         network,
         data,
         objectives=("accuracy", *budgets),
@@ -160,19 +161,21 @@ def compress(
         latency=_latency_table(network, data, table) if "latency" in budgets else None,
         round_to=_round_to(table),
     )
-    _check(env.evaluator)
+    _check(env.problem.evaluator)
     with tempfile.TemporaryDirectory() as folder:
         front = _search(env, agent, evaluations, seed, Path(folder))
         strategy = strategy_from_dict(front[0]["strategy"])
-        found = env.apply(strategy)
+        found = env.problem.apply(strategy)
         if finetune_epochs:
             recipe = load_recipe("short", epochs=finetune_epochs, seed=seed)
             recipe = replace(recipe, batch_size=min(recipe.batch_size, len(data.train)))
             where = Path(folder, "checkpoint")
-            tuned = finetune_candidate(env.evaluator, env.configure(strategy), recipe, where).best
+            tuned = finetune_candidate(
+                env.problem.evaluator, env.problem.configure(strategy), recipe, where
+            ).best
             found = max((tuned, found), key=lambda each: accuracy(each, data, data.search))
-    before, after = env.original_metrics, dict(strategy.metrics)
-    for metrics, each in ((before, env.evaluator.network), (after, found)):
+    before, after = env.problem.original, dict(strategy.metrics)
+    for metrics, each in ((before, env.problem.evaluator.network), (after, found)):
         metrics["accuracy"] = accuracy(each, data, data.search)
         metrics["test_accuracy"] = accuracy(each, data, data.test)
     return Compressed(found, strategy, before, after, front, env)

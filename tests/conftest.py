@@ -13,7 +13,7 @@ import prune_gym  # noqa: F401  (registers the ids)
 from prune_gym import models
 from prune_gym._utils.paths import cache_home, data_home
 from prune_gym.datasets import cifar10, imagenet
-from prune_gym.envs.compression_env import CompressionEnv
+from prune_gym.envs.make import compression_env
 
 # On a busy machine two threads that wait for each other are many times slower than one.
 torch.set_num_threads(1)
@@ -110,7 +110,7 @@ def tiny_task(tiny_net, tiny_data):
 
 @pytest.fixture
 def tiny(tiny_task):
-    return CompressionEnv(**tiny_task)
+    return compression_env(**tiny_task)
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ import pytest
 from stable_baselines3.common.logger import Logger
 
 from prune_gym.agents import AGENTS, Settings, find_agent, takes_priorities
-from prune_gym.envs.compression_env import CompressionEnv
+from prune_gym.envs.make import compression_env
 from prune_gym.graph.configuration import Configuration
 
 
@@ -29,7 +29,7 @@ class Recorded(gym.Wrapper):
 
 
 def search(name, task, episodes=8, seed=0, priorities=None):
-    env = Recorded(CompressionEnv(**task))
+    env = Recorded(compression_env(**task))
     trained = find_agent(name)(env, Settings(episodes, seed, priorities, Logger(None, [])))
     return env, trained
 
@@ -87,8 +87,8 @@ def test_random_ratios_cover_more_sizes_than_random_actions(tiny_task):
     spread = {}
     for name in ("random", "random-ratio"):
         env, trained = search(name, tiny_task, episodes=80)
-        flops = env.unwrapped.costs["flops"](Configuration(np.array(env.widths)))
-        spread[name] = np.std(flops / env.unwrapped.original_metrics["flops"])
+        flops = env.unwrapped.problem.costs["flops"](Configuration(np.array(env.widths)))
+        spread[name] = np.std(flops / env.unwrapped.problem.original["flops"])
         assert trained is None
     assert spread["random-ratio"] > 1.25 * spread["random"]
 

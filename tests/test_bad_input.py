@@ -15,7 +15,7 @@ from prune_gym.agents import find_agent
 from prune_gym.cli import main
 from prune_gym.compression.network_file import load_network
 from prune_gym.datasets import Split, cifar10, digits
-from prune_gym.envs.compression_env import CompressionEnv
+from prune_gym.envs.make import compression_env
 from prune_gym.envs.wrappers import ScalarReward
 from prune_gym.experiments.benchmark.collect import RESULT
 from prune_gym.models.weights_file import load_weights, save_weights
@@ -41,7 +41,7 @@ def test_actions_that_are_no_numbers(tiny, action):
 
 @pytest.mark.parametrize("action", [-1, 8, 2.0, np.nan, np.array([1]), None])
 def test_discrete_actions_out_of_range(tiny_task, action):
-    env = CompressionEnv(**tiny_task, discrete=8)
+    env = compression_env(**tiny_task, discrete=8)
     env.reset()
     with pytest.raises(ValueError, match=r"expected an action in 0\.\.7, got"):
         env.step(action)
@@ -53,13 +53,13 @@ def test_actions_beyond_the_bounds_are_clipped(tiny):
 
 
 def test_step_before_reset_and_after_the_end(tiny_task):
-    env = CompressionEnv(**tiny_task)
+    env = compression_env(**tiny_task)
     with pytest.raises(gym.error.ResetNeeded, match=r"call reset\(\) first"):
         env.step(np.zeros(1, np.float32))
     play(env, constant(-1.0))
     with pytest.raises(gym.error.ResetNeeded, match=r"ended after 3 decisions: call reset\(\)"):
         env.step(np.zeros(1, np.float32))
-    discrete = CompressionEnv(**tiny_task, discrete=4)
+    discrete = compression_env(**tiny_task, discrete=4)
     with pytest.raises(gym.error.ResetNeeded, match=r"action_masks.*reset\(\)"):
         discrete.action_masks()
     play(discrete, lambda step: 0)
@@ -97,12 +97,12 @@ def test_step_before_reset_and_after_the_end(tiny_task):
 )
 def test_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
-        CompressionEnv(**arguments)
+        compression_env(**arguments)
 
 
 def test_a_named_network_with_own_data(tiny_data):
     with pytest.raises(TypeError, match="own trained nn.Module"):
-        CompressionEnv(network="vgg16", data=tiny_data)
+        compression_env(network="vgg16", data=tiny_data)
 
 
 def test_weights_of_objectives(tiny):
@@ -256,13 +256,13 @@ def test_a_corrupt_digits_cache_is_rebuilt(digits_cache, offline, tmp_path, dama
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "empty"])
 def test_a_corrupt_calibration_cache_is_rebuilt(offline, tmp_path, tiny_task, damage):
-    _, rewards, _ = play(CompressionEnv(**tiny_task), constant(-0.2))
+    _, rewards, _ = play(compression_env(**tiny_task), constant(-0.2))
     (cache,) = (tmp_path / "cache" / "prune-gym").glob("calibration-*.npz")
     whole = cache.read_bytes()
     flipped = bytearray(whole)
     flipped[len(whole) // 2] ^= 0xFF
     cache.write_bytes({"truncated": whole[:-200], "flipped": flipped, "empty": b""}[damage])
-    np.testing.assert_array_equal(play(CompressionEnv(**tiny_task), constant(-0.2))[1], rewards)
+    np.testing.assert_array_equal(play(compression_env(**tiny_task), constant(-0.2))[1], rewards)
     assert cache.read_bytes() == whole
 
 
@@ -274,7 +274,7 @@ def test_a_cache_that_cannot_be_written_to(offline, tmp_path, monkeypatch, tiny_
     with pytest.raises(OSError):
         cache_home().mkdir(parents=True)
     same_digits(digits.load())
-    play(CompressionEnv(**tiny_task), constant(-1.0))
+    play(compression_env(**tiny_task), constant(-1.0))
 
 
 GOOD = {
@@ -309,13 +309,13 @@ def test_strategies_of_other_networks(tiny, env):
     _, _, infos = play(tiny, constant(0.0))
     strategy = infos[-1]["strategy"]
     with pytest.raises(ValueError, match="of another network.*lacks.*has besides"):
-        env.unwrapped.apply(strategy)
+        env.unwrapped.problem.apply(strategy)
     strategy["decisions"][0]["value"] = 0
     with pytest.raises(ValueError, match=r"expected one of \[2, 3, .* 12\], .* has 0"):
-        tiny.apply(strategy)
+        tiny.problem.apply(strategy)
     strategy["decisions"][0]["value"] = 13
     with pytest.raises(ValueError, match=r"expected one of \[2, 3, .* 12\], .* has 13"):
-        tiny.validate(strategy)
+        tiny.problem.validate(strategy)
 
 
 @pytest.mark.parametrize(

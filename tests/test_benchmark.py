@@ -15,11 +15,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from prune_gym.evaluation.shared_cache import SharedMemo, share_memo
 from tiny_envs import TINY
 
 from prune_gym import cli
 from prune_gym.agents import AGENTS
-from prune_gym.evaluation.shared_cache import SharedMemo, share_memo
+from prune_gym.evaluation.accuracy_cache import AccuracyCache
 from prune_gym.experiments.benchmark.cells import Cell, find_cells, make_cells, run_cell
 from prune_gym.experiments.benchmark.figures import checkpoints, hypervolume_curve, utility_curve
 from prune_gym.experiments.benchmark.preferences import preference_grid
@@ -76,7 +77,7 @@ def test_what_a_benchmark_leaves(finished):
 
 def test_figures_can_be_computed_again_from_the_returns(finished):
     names = ("accuracy", "flops", "memory")
-    reference = gym.make(TINY).unwrapped.reference_point
+    reference = gym.make(TINY).unwrapped.problem.reference_point
     for row in rows(finished / "results.csv"):
         same = [
             [float(each[name]) for name in names]
@@ -254,19 +255,19 @@ def test_processes_share_a_memo(tmp_path):
 
 
 def test_what_a_cell_evaluated_is_not_evaluated_again(tmp_path):
-    evaluator = gym.make(TINY).unwrapped.evaluator
-    evaluator.memo = {}
+    evaluator = gym.make(TINY).unwrapped.problem.evaluator
+    evaluator.cache = AccuracyCache()
     share_memo(evaluator, tmp_path)
     env = gym.make(TINY).unwrapped
-    accuracy = env.original_metrics["accuracy"]
-    evaluator.memo = {}
+    accuracy = env.problem.original["accuracy"]
+    evaluator.cache = AccuracyCache()
     share_memo(evaluator, tmp_path)
     evaluator.score = None  # calling it would fail
     try:
-        assert env.original_metrics["accuracy"] == accuracy
+        assert env.problem.original["accuracy"] == accuracy
     finally:
         del evaluator.score
-        evaluator.memo = {}
+        evaluator.cache = AccuracyCache()
 
 
 def test_preference_grid():

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from nets import Tiny
+from prune_gym.search_space.channels import widths as widths_to_choose
 from test_costs import vgg16_costs
 from test_latency import tiny_latency
 
@@ -15,7 +16,6 @@ from prune_gym.graph.configuration import Configuration
 from prune_gym.graph.trace import trace
 from prune_gym.search_space import Decision, SpaceOptions
 from prune_gym.search_space.budgets import Budgets
-from prune_gym.search_space.channels import widths as widths_to_choose
 from prune_gym.search_space.space import SearchSpace
 
 ACTIONS = st.floats(-1, 1, width=32)
@@ -35,11 +35,11 @@ def channel_plan(table, round_to, min_keep=0.125):
 
 def walk(budgets, plan, actions):
     """Return the values that a sequence of actions gets."""
-    values = plan.full.copy()
+    values = space.upper.copy()
     for index, (decision, action) in enumerate(zip(plan.decisions, actions, strict=True)):
         allowed = budgets.allowed(values, index)
         assert allowed.any()
-        values[index] = decision.nearest(action, allowed)
+        values[index] = decision.decode(action, allowed)
     return values
 
 
@@ -73,7 +73,7 @@ def test_no_actions_exceed_reachable_budgets_on_vgg16(limits, actions, round_to)
         budgets = Budgets(limits, costs, plan)
     except ValueError:
         assume(False)
-    assert_met(limits, costs, of(plan, walk(budgets, plan, actions)), of(plan, plan.full))
+    assert_met(limits, costs, of(plan, walk(budgets, plan, actions)), of(plan, space.upper))
 
 
 @functools.cache
@@ -101,7 +101,7 @@ def test_a_latency_that_is_not_monotone(seed, limits, actions):
         budgets = Budgets(limits, costs, plan)
     except ValueError:
         assume(False)
-    assert_met(limits, costs, of(plan, walk(budgets, plan, actions)), of(plan, plan.full))
+    assert_met(limits, costs, of(plan, walk(budgets, plan, actions)), of(plan, space.upper))
 
 
 @given(seed=st.integers(0, 30), limit=st.floats(0.05, 1.0))
@@ -133,18 +133,18 @@ def test_the_fullest_allowed_strategy_uses_the_budget():
     costs, plan = vgg16_task(8)
     budgets = Budgets({"flops": 0.5}, costs, plan)
     values = walk(budgets, plan, [1.0] * 13)
-    share = costs["flops"](of(plan, values))[0] / costs["flops"](of(plan, plan.full))[0]
+    share = costs["flops"](of(plan, values))[0] / costs["flops"](of(plan, space.upper))[0]
     assert 0.48 < share <= 0.5
 
 
 def test_without_budgets_every_width_is_allowed():
     costs, plan = vgg16_task(8)
-    assert walk(Budgets({}, costs, plan), plan, [1.0] * 13).tolist() == plan.full.tolist()
+    assert walk(Budgets({}, costs, plan), plan, [1.0] * 13).tolist() == space.upper.tolist()
 
 
 def test_unreachable_budgets_are_refused_with_the_least():
     costs, plan = vgg16_task(8)
-    least, full = of(plan, plan.least), of(plan, plan.full)
+    least, full = of(plan, space.lower), of(plan, space.upper)
     share = np.ceil(1e4 * costs["flops"](least)[0] / costs["flops"](full)[0]) / 1e4
     with pytest.raises(ValueError, match="no strategy meets.*flops=0.001.*least.*flops=") as error:
         Budgets({"flops": 0.001}, costs, plan)
@@ -191,11 +191,11 @@ def test_the_environment_keeps_several_budgets():
         terminated = False
         while not terminated:
             *_, terminated, _, info = env.step(np.array([action], dtype=np.float32))
-        full = Configuration(core.evaluator.table.full[None])
-        assert_met(limits, core.costs, core.configure(info["strategy"]), full)
+        full = core.problem.evaluator.table.configuration()
+        assert_met(limits, core.problem.costs, core.problem.configure(info["strategy"]), full)
         for cost in ("flops", "latency", "memory"):
-            metric = core.costs[cost].metric
-            assert info[metric] <= limits[cost] * core.costs[cost](full)[0]
+            metric = core.problem.costs[cost].metric
+            assert info[metric] <= limits[cost] * core.problem.costs[cost](full)[0]
 
 
 def test_masks_follow_the_budgets():
@@ -205,7 +205,7 @@ def test_masks_follow_the_budgets():
     env.reset()
     free.reset()
     limited = 0
-    for decision in core.decisions:
+    for decision in core.problem.decisions:
         mask = core.action_masks()
         assert mask.dtype == bool and mask.shape == (8,) and mask.any()
         assert free.unwrapped.action_masks().all()
@@ -213,6 +213,6 @@ def test_masks_follow_the_budgets():
         action = int(np.flatnonzero(mask)[-1])
         *_, terminated, _, info = env.step(action)
         free.step(0)
-        asked = decision.nearest(2 * action / 7 - 1, np.ones(len(decision.options), bool))
+        asked = decision.decode(2 * action / 7 - 1, np.ones(len(decision.options), bool))
     assert terminated and limited
     assert info["strategy"]["decisions"][-1]["value"] == asked

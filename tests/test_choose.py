@@ -8,7 +8,7 @@ import pytest
 
 from prune_gym import cli
 from prune_gym._utils.formatting import format_metric
-from prune_gym.envs.compression_env import CompressionEnv
+from prune_gym.envs.make import compression_env
 from prune_gym.experiments.commands import next_commands
 from prune_gym.experiments.folder import RunFolder
 from prune_gym.experiments.record import RecordRun
@@ -24,7 +24,7 @@ CONFIG = configuration("ChannelPrune-v0", "random", 20, 0)
 def folder(tiny_task, tmp_path_factory):
     """A finished run of random strategies of the tiny network."""
     path = tmp_path_factory.mktemp("runs") / "run"
-    env = RecordRun(CompressionEnv(**tiny_task), RunFolder(path, CONFIG, False))
+    env = RecordRun(compression_env(**tiny_task), RunFolder(path, CONFIG, False))
     rng = np.random.default_rng(0)
     for ratio in rng.uniform(-1, 1, 20):
         env.reset()

@@ -53,7 +53,7 @@ def test_it_is_the_most_accurate_of_the_front(compressed):
 
 
 def test_before_and_after_are_those_of_the_networks(compressed):
-    data = compressed.env.evaluator.data
+    data = compressed.env.problem.evaluator.data
     for metric, split in (("accuracy", data.search), ("test_accuracy", data.test)):
         assert compressed.after[metric] == accuracy(compressed.network, data, split)
     assert compressed.before["accuracy"] > 0.8

@@ -75,7 +75,7 @@ def test_same_seed_same_episode(env_id):
     # Small candidates are quick ones, and are as random.
     env, again = (gym.make(env_id, budgets={"flops": 0.05}) for _ in range(2))
     obs, rewards, infos = play(env, seed=3)
-    again.unwrapped.evaluator.memo.clear()  # it is shared, and accuracy is to be computed twice
+    again.unwrapped.problem.evaluator.cache.clear()  # it is shared, and accuracy is to be computed twice
     obs_2, rewards_2, infos_2 = play(again, seed=3)
     np.testing.assert_array_equal(obs, obs_2)
     np.testing.assert_array_equal(rewards, rewards_2)
@@ -92,13 +92,13 @@ def test_pickle_is_small_and_plays_the_same(env_id):
     again = pickle.loads(content)
     ends = []
     for each in (env, again):
-        each.unwrapped.evaluator.memo.clear()
+        each.unwrapped.problem.evaluator.cache.clear()
         terminated, steps = False, []
         while not terminated:
             obs, reward, terminated, _, info = each.step(smallest(env)(1))
             steps.append((obs.tolist(), np.asarray(reward).tolist()))
         ends.append((steps, info["strategy"]))
-    assert ends[0] == ends[1] and len(steps) == len(env.unwrapped.decisions) - 1
+    assert ends[0] == ends[1] and len(steps) == len(env.unwrapped.problem.decisions) - 1
 
 
 @pytest.mark.parametrize("env_id", IDS)
@@ -156,7 +156,7 @@ def test_strategies_of_make_vec_are_replayed(env_id):
         assert {"num_envs", "vectorization_mode"}.isdisjoint(strategy["env_kwargs"])
         assert strategy["metrics"]["accuracy"] == infos["accuracy"][number]
         again = gym.make(strategy["env_id"], **json.loads(json.dumps(strategy["env_kwargs"])))
-        assert again.unwrapped.validate(strategy).reproduced
+        assert again.unwrapped.problem.validate(strategy).reproduced
         single = play(again, lambda step, number=number: action[number])[2][-1]["strategy"]
         assert single == strategy
     assert strategies[0]["decisions"] != strategies[1]["decisions"]
@@ -188,9 +188,9 @@ def test_the_end_of_an_episode(env_id):
     env = gym.make(env_id)
     core = env.unwrapped
     env.reset()
-    for step in range(len(core.decisions)):
+    for step in range(len(core.problem.decisions)):
         _, _, terminated, truncated, info = env.step(smallest(env)(step))
-        last = step == len(core.decisions) - 1
+        last = step == len(core.problem.decisions) - 1
         assert terminated is last and truncated is False
         assert METRICS.isdisjoint(info) or last
     assert METRICS | {"strategy"} <= info.keys()
@@ -198,7 +198,7 @@ def test_the_end_of_an_episode(env_id):
     json.dumps(info["strategy"])
     assert info["strategy"]["env_id"] == env_id
     kept = [decision["value"] for decision in info["strategy"]["decisions"]]
-    assert kept == [decision.options[0] for decision in core.decisions]
+    assert kept == [decision.options[0] for decision in core.problem.decisions]
 
 
 @pytest.mark.parametrize("env_id", IDS)
@@ -254,25 +254,24 @@ def test_global_random_state_is_neither_read_nor_set(tiny):
     np.random.seed(1)
     before = np.random.get_state()[1].copy()
     first = play(tiny, seed=5)[1]
-    tiny.evaluator.memo.clear()
+    tiny.problem.evaluator.cache.clear()
     np.testing.assert_array_equal(np.random.get_state()[1], before)
     np.random.seed(2)
     np.testing.assert_array_equal(play(tiny, seed=5)[1], first)
 
 
 def test_render_ansi(tiny_task):
-    from prune_gym.envs.compression_env import CompressionEnv
+    from prune_gym.envs.make import compression_env
 
-    env = CompressionEnv(**tiny_task, render_mode="ansi")
+    env = compression_env(**tiny_task, render_mode="ansi")
     env.reset()
     env.step(np.array([1.0], np.float32))
     assert "12 of 12" in env.render() and "flops 100.0%" in env.render()
 
 
 def test_render_picture(tiny_task):
-    from prune_gym.envs.compression_env import CompressionEnv
 
-    env = CompressionEnv(**tiny_task, render_mode="rgb_array")
+    env = compression_env(**tiny_task, render_mode="rgb_array")
     env.reset()
     before = env.render()
     assert before.dtype == np.uint8 and before.shape[2] == 3
@@ -287,5 +286,5 @@ def test_own_network_pickles(tiny):
     action = constant(0.0)
     expected = play(tiny, action)[1]
     again = pickle.loads(pickle.dumps(tiny))
-    assert not again.evaluator.memo
+    assert not again.problem.evaluator.cache
     np.testing.assert_array_equal(play(again, action)[1], expected)

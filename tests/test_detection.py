@@ -13,7 +13,7 @@ from prune_gym.datasets.yolo_folder import load_coco, load_folder
 from prune_gym.detection.boxes import Found, decode_head, detect, overlap, suppress
 from prune_gym.detection.loss import Objects, yolo_loss
 from prune_gym.detection.metric import average_precision, mean_average_precision
-from prune_gym.envs.compression_env import CompressionEnv
+from prune_gym.envs.make import compression_env
 from prune_gym.experiments.plots import front_figure
 from prune_gym.graph.residual_blocks import skip_blocks
 from prune_gym.graph.trace import trace
@@ -57,9 +57,9 @@ def squares():
 def test_people_read_of_map_where_a_detector_is_scored(squares):
     names = ("accuracy", "flops")
     network = yolov3_tiny(2, 1 / 16, 64).eval()
-    env = CompressionEnv(network, squares, objectives=names, latency=None)
+    env = compression_env(network, squares, objectives=names, latency=None)
     assert [objective.name for objective in env.objectives] == list(names)
-    original = env.original_metrics
+    original = env.problem.original
     points = np.array([[original[name] for name in names]])
     figure = front_figure("", env.objectives, points, np.array([True]), original)
     assert figure.axes[0].get_ylabel() == "mAP@0.5 on the search split [%]"

@@ -62,7 +62,7 @@ def test_accesses_by_hand(dataflow):
     inputs, weights, begun, visits = ACCESSES[dataflow]
     picojoules = ADDER_PJ * (506 + 23) * 2_400 + READ_PJ * 32 * (inputs + weights)
     picojoules += WRITE_PJ * 32 * begun + (READ_PJ + WRITE_PJ) * 32 * visits
-    found = Energy(table, dataflow)(Configuration(table.full[None]))
+    found = Energy(table, dataflow)(table.configuration())
     assert found[0] == pytest.approx(1e-9 * picojoules, rel=1e-12)
 
 
@@ -71,9 +71,7 @@ def test_accesses_by_hand(dataflow):
 def test_the_groups_of_a_convolution_are_as_many_convolutions(inputs, outputs, groups, dataflow):
     together = one_layer(nn.Conv2d(inputs, outputs, 3, groups=groups))
     alone = one_layer(nn.Conv2d(inputs // groups, outputs // groups, 3))
-    all_of_it, one = (
-        Energy(t, dataflow)(Configuration(t.full[None]))[0] for t in (together, alone)
-    )
+    all_of_it, one = (Energy(t, dataflow)(t.configuration())[0] for t in (together, alone))
     assert all_of_it == pytest.approx(groups * one, rel=1e-12)
 
 
@@ -164,9 +162,7 @@ def test_vgg16_is_near_the_paper():
     """Baselines derived from Table II (energy x improvement), within a tenth."""
     table = network_and_table("vgg16")[1]
     for dataflow, paper in {"X:Y": 23.1, "CI:CO": 21.0, "FX:FY": 23.8, "X:FX": 22.8}.items():
-        assert Energy(table, dataflow)(Configuration(table.full[None]))[0] == pytest.approx(
-            paper, rel=0.1
-        )
+        assert Energy(table, dataflow)(table.configuration())[0] == pytest.approx(paper, rel=0.1)
 
 
 def test_an_unknown_dataflow_is_named():

@@ -10,7 +10,6 @@ from prune_gym.costs.energy import DATAFLOWS
 from prune_gym.costs.energy_emomc import EmomcEnergy
 from prune_gym.costs.size import EMOMC_CODINGS, Size
 from prune_gym.errors import UserError
-from prune_gym.graph.configuration import Configuration
 from prune_gym.graph.trace import trace
 
 TABLE_II = {"X:Y": 1.7, "CI:CO": 1.7, "FX:FY": 2.3, "X:FX": 2.6}  # mJ, VGG16 on CIFAR-10
@@ -19,7 +18,7 @@ TABLE_II = {"X:Y": 1.7, "CI:CO": 1.7, "FX:FY": 2.3, "X:FX": 2.6}  # mJ, VGG16 on
 def uniform(table, density, bits):
     layers = len(table.weighted)
     columns = np.full((1, layers), density), np.full((1, layers), bits)
-    return Configuration(table.full[None], *columns, np.full((1, layers), 32))
+    return table.configuration(density=columns[0], weight_bits=columns[1])
 
 
 def test_one_strategy_gives_the_papers_energies_within_four_per_cent():
@@ -126,13 +125,13 @@ def test_build_costs_offers_both_accountings():
 def test_a_skipped_block_and_fewer_channels_take_less_energy():
     table = network_and_table("residual")[1]
     layers = len(table.weighted)
-    parts = (np.full((1, layers), 0.5), np.full((1, layers), 4), np.full((1, layers), 32))
-    keep, skip = np.ones((1, len(table.blocks)), bool), np.zeros((1, len(table.blocks)), bool)
+    parts = {"density": np.full((1, layers), 0.5), "weight_bits": np.full((1, layers), 4)}
+    skip = np.zeros((1, len(table.blocks)), bool)
     for dataflow in DATAFLOWS:
         cost = EmomcEnergy(table, dataflow)
-        full = cost(Configuration(table.full[None], *parts, keep))[0]
-        assert cost(Configuration(table.full[None], *parts, skip))[0] < full
-        assert cost(Configuration(table.full[None] // 2, *parts, keep))[0] < full
+        full = cost(table.configuration(**parts))[0]
+        assert cost(table.configuration(**parts, blocks=skip))[0] < full
+        assert cost(table.configuration(table.full[None] // 2, **parts))[0] < full
 
 
 @pytest.mark.parametrize(("coding", "bits"), [("emomc-csr", 8), ("emomc-coo", 5 + 7)])
@@ -146,7 +145,7 @@ def test_sizes_are_those_of_the_released_code(coding, bits):
 def test_csr_is_35_bits_where_a_weight_has_32():
     """Table III: 37.9 MB against 34.7 without pruning of single weights."""
     table = network_and_table("vgg16", 1)[1]
-    original = Configuration(table.full[None])
+    original = table.configuration()
     weights = table.weights(original).sum()
     assert Size(table, "emomc-csr")(original)[0] == 35 / 8 * weights
     assert Size(table, "emomc-coo")(original)[0] / (4 * weights) == pytest.approx(1.65, abs=0.01)

@@ -9,7 +9,7 @@ from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 
 from prune_gym.agents.envelope_ddpg.envelope_ddpg import EnvelopeDDPG
-from prune_gym.envs.compression_env import CompressionEnv
+from prune_gym.envs.make import compression_env
 from prune_gym.envs.wrappers import PreferenceConditioned
 
 
@@ -137,7 +137,7 @@ def test_the_envelope_target_against_a_brute_force(agent):
 
 
 def test_learns_on_a_real_network(tiny_task):
-    env = PreferenceConditioned(CompressionEnv(**tiny_task))
+    env = PreferenceConditioned(compression_env(**tiny_task))
     agent = EnvelopeDDPG(env=env, learning_starts=60, seed=0).learn(240)
 
     def result(preference):
@@ -159,7 +159,7 @@ def test_an_environment_without_preferences_is_refused(tiny):
 
 
 def test_several_environments_without_preferences_are_refused(tiny_task):
-    envs = DummyVecEnv([lambda: CompressionEnv(**tiny_task)] * 2)
+    envs = DummyVecEnv([lambda: compression_env(**tiny_task)] * 2)
     with pytest.raises(ValueError, match="wrapped in PreferenceConditioned"):
         EnvelopeDDPG(env=envs)
 
@@ -208,7 +208,7 @@ def test_a_sample_is_one_transition_of_one_environment():
 
 def test_learns_on_two_real_environments(tiny_task):
     def make():
-        return PreferenceConditioned(CompressionEnv(**tiny_task))
+        return PreferenceConditioned(compression_env(**tiny_task))
 
     agent = EnvelopeDDPG(env=DummyVecEnv([make, make]), learning_starts=30, seed=0)
     before = [parameter.detach().clone() for parameter in agent.actor.parameters()]

@@ -51,7 +51,7 @@ def evaluators_of_this_module():
 def make(env_id, **kwargs):
     """Return an environment that scores on few images without repair: there are many ids."""
     env = gym.make(env_id, repair="none", **kwargs)
-    evaluator = env.unwrapped.evaluator
+    evaluator = env.unwrapped.problem.evaluator
     search = evaluator.data.search
     if len(search) > IMAGES:
         few = (
@@ -77,14 +77,14 @@ def test_an_episode(env_id):
     observations, rewards, infos = play(env, seed=1)
     info, core = infos[-1], env.unwrapped
     assert all(env.observation_space.contains(observation) for observation in observations)
-    saved = [1 - info[o.metric] / core.original_metrics[o.metric] for o in core.objectives[1:]]
+    saved = [1 - info[o.metric] / core.problem.original[o.metric] for o in core.objectives[1:]]
     np.testing.assert_allclose(rewards[:, 1:].sum(0), saved, atol=1e-5)
     check_the_candidate(core, info)
     strategy = json.loads(json.dumps(info["strategy"]))
-    assert core.validate(strategy).reproduced
+    assert core.problem.validate(strategy).reproduced
 
     again = pickle.loads(pickle.dumps(make(EnvSpec.from_json(env.spec.to_json()))))
-    again.unwrapped.evaluator.memo.clear()
+    again.unwrapped.problem.evaluator.cache.clear()
     observations_again, rewards_again, infos_again = play(again, seed=1)
     np.testing.assert_array_equal(observations_again, observations)
     np.testing.assert_array_equal(rewards_again, rewards)
@@ -93,16 +93,18 @@ def test_an_episode(env_id):
 
 def check_the_candidate(core, info):
     """The costs are those of the network that the strategy yields."""
-    candidate = core.apply(info["strategy"])
+    candidate = core.problem.apply(info["strategy"])
     modules = [
         m for m in candidate.modules() if isinstance(m, nn.Conv2d | nn.Linear | QuantizedLayer)
     ]
     nonzero = sum(int(m.weight.count_nonzero()) for m in modules)
-    kept = core.evaluator.table.nonzeros(core.configure(info["strategy"])).sum()
+    kept = core.problem.evaluator.table.nonzeros(core.problem.configure(info["strategy"])).sum()
     if any(isinstance(module, QuantizedLayer) for module in modules):
         assert nonzero <= kept  # few bits round small weights to zero
         return
-    originally = (m.weight for m in core.evaluator.network.modules() if hasattr(m, "weight"))
+    originally = (
+        m.weight for m in core.problem.evaluator.network.modules() if hasattr(m, "weight")
+    )
     by_chance = sum(weight.numel() - int(weight.count_nonzero()) for weight in originally)
     assert kept - by_chance <= nonzero <= kept
     pruned = sum(m.weight.numel() for m in modules) - kept
@@ -115,5 +117,5 @@ def check_the_candidate(core, info):
 def test_budgets_are_kept(env_id, share, seed):
     name = make(env_id).unwrapped.objectives[-1].name
     env = make(env_id, budgets={name: share}).unwrapped
-    info, metric = play(env, seed=seed)[2][-1], env.costs[name].metric
-    assert info[metric] <= share * env.original_metrics[metric] * (1 + 1e-12)
+    info, metric = play(env, seed=seed)[2][-1], env.problem.costs[name].metric
+    assert info[metric] <= share * env.problem.original[metric] * (1 + 1e-12)

@@ -26,6 +26,8 @@ def test_the_weights_are_of_the_strategy():
 @pytest.mark.skipif(bool(why_no_cifar()), reason=why_no_cifar())
 def test_it_is_as_accurate_as_the_readme_says():
     env = gym.make("ChannelPrune-VGG16-CIFAR10-v0").unwrapped
-    assert env.validate(load_strategy(EXAMPLE)).reproduced
+    assert env.problem.validate(load_strategy(EXAMPLE)).reproduced
     network = load_network(EXAMPLE.with_suffix(".safetensors"))
-    assert env.evaluator.score(network, env.evaluator.data.test) == pytest.approx(0.9217, abs=0.002)
+    assert env.problem.evaluator.score(network, env.problem.evaluator.data.test) == pytest.approx(
+        0.9217, abs=0.002
+    )

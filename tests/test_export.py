@@ -232,7 +232,7 @@ def test_a_detector_is_measured_as_it_is_deployed(tmp_path):
     (tmp_path / "untrained.onnx").write_bytes(content)
     values = measure(tmp_path / "all.json", None, tmp_path / "untrained.onnx", 1, 1).values
     before, after = values["accuracy"]
-    assert abs(before - env.unwrapped.original_metrics["accuracy"]) < 0.05 and after < 0.1
+    assert abs(before - env.unwrapped.problem.original["accuracy"]) < 0.05 and after < 0.1
 
 
 def test_measuring_again_and_exporting_after_it(strategy, tmp_path, subprocess_env):

@@ -12,7 +12,7 @@ from prune_gym.cli import main
 from prune_gym.compression.network_file import load_network
 from prune_gym.compression.quantize import QuantizedLayer
 from prune_gym.datasets.normalize import normalize
-from prune_gym.envs.compression_env import CompressionEnv
+from prune_gym.envs.make import compression_env
 from prune_gym.evaluation.evaluator import accuracy
 from prune_gym.experiments.folder import RunFolder
 from prune_gym.experiments.record import RecordRun
@@ -29,7 +29,7 @@ RECIPE = Recipe(epochs=4, learning_rate=0.02, batch_size=32, warmup_epochs=0.5, 
 def candidate(env, action=-0.6):
     """Return what a strategy of narrow layers comes to."""
     _, _, infos = play(env, constant(action))
-    return env.configure(infos[-1]["strategy"])
+    return env.problem.configure(infos[-1]["strategy"])
 
 
 def weights(network):
@@ -37,7 +37,7 @@ def weights(network):
 
 
 def test_training_on_gains_accuracy(tiny, tmp_path):
-    evaluator, made = tiny.evaluator, candidate(tiny)
+    evaluator, made = tiny.problem.evaluator, candidate(tiny)
     tuned = finetune_candidate(evaluator, made, RECIPE, tmp_path / "checkpoint")
     before = accuracy(evaluator.candidate(made), evaluator.data, evaluator.data.test)
     after = accuracy(tuned.best, evaluator.data, evaluator.data.test)
@@ -45,8 +45,10 @@ def test_training_on_gains_accuracy(tiny, tmp_path):
 
 
 def test_best_and_last_weights(tiny, tmp_path):
-    data = tiny.evaluator.data
-    tuned = finetune_candidate(tiny.evaluator, candidate(tiny), RECIPE, tmp_path / "checkpoint")
+    data = tiny.problem.evaluator.data
+    tuned = finetune_candidate(
+        tiny.problem.evaluator, candidate(tiny), RECIPE, tmp_path / "checkpoint"
+    )
     accuracies = [each["search_accuracy"] for each in tuned.history.epochs]
     assert len(accuracies) == RECIPE.epochs
     assert accuracies[tuned.history.best_epoch - 1] == max(accuracies)
@@ -67,7 +69,7 @@ def test_of_equal_epochs_the_later_is_best():
 
 def test_an_interrupted_fine_tuning_goes_on_to_the_same_result(tiny, tmp_path, monkeypatch):
     made, step, calls = candidate(tiny), training._step, []
-    whole = finetune_candidate(tiny.evaluator, made, RECIPE, tmp_path / "whole")
+    whole = finetune_candidate(tiny.problem.evaluator, made, RECIPE, tmp_path / "whole")
 
     def stops(*args):
         calls.append(1)
@@ -78,8 +80,8 @@ def test_an_interrupted_fine_tuning_goes_on_to_the_same_result(tiny, tmp_path, m
     with monkeypatch.context() as patch:
         patch.setattr(training, "_step", stops)
         with pytest.raises(KeyboardInterrupt):
-            finetune_candidate(tiny.evaluator, made, RECIPE, tmp_path / "cut")
-    again = finetune_candidate(tiny.evaluator, made, RECIPE, tmp_path / "cut")
+            finetune_candidate(tiny.problem.evaluator, made, RECIPE, tmp_path / "cut")
+    again = finetune_candidate(tiny.problem.evaluator, made, RECIPE, tmp_path / "cut")
     assert torch.equal(weights(again.best), weights(whole.best))
     assert torch.equal(weights(again.last), weights(whole.last))
     one, other = (
@@ -90,19 +92,19 @@ def test_an_interrupted_fine_tuning_goes_on_to_the_same_result(tiny, tmp_path, m
 
 def test_another_recipe_is_refused(tiny, tmp_path):
     made, files = candidate(tiny), (tmp_path / "checkpoint", tmp_path / "board")
-    finetune_candidate(tiny.evaluator, made, RECIPE, *files)
+    finetune_candidate(tiny.problem.evaluator, made, RECIPE, *files)
     shown = [path.read_bytes() for path in files[1].iterdir()]
     other = dataclasses.replace(RECIPE, distillation=0.5)
     with pytest.raises(ValueError, match=r"another training \(other recipe\)"):
-        finetune_candidate(tiny.evaluator, made, other, *files)
+        finetune_candidate(tiny.problem.evaluator, made, other, *files)
     assert [path.read_bytes() for path in files[1].iterdir()] == shown != []
 
 
 def test_zeros_stay_zeros(tiny_task, tmp_path):
-    env = CompressionEnv(**tiny_task, decide=("channels", "density"))
+    env = compression_env(**tiny_task, decide=("channels", "density"))
     made = candidate(env, action=-0.5)
-    start = env.evaluator.candidate(made)
-    tuned = finetune_candidate(env.evaluator, made, RECIPE, tmp_path / "checkpoint").last
+    start = env.problem.evaluator.candidate(made)
+    tuned = finetune_candidate(env.problem.evaluator, made, RECIPE, tmp_path / "checkpoint").last
     sparse = 0
     for name, module in start.named_modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
@@ -114,13 +116,13 @@ def test_zeros_stay_zeros(tiny_task, tmp_path):
 
 
 def test_bits_come_after_training(tiny_task, tmp_path):
-    env = CompressionEnv(**tiny_task, decide=("weight_bits", "activation_bits"))
+    env = compression_env(**tiny_task, decide=("weight_bits", "activation_bits"))
     made = candidate(env, action=-0.2)
-    tuned = finetune_candidate(env.evaluator, made, RECIPE, tmp_path / "checkpoint").best
+    tuned = finetune_candidate(env.problem.evaluator, made, RECIPE, tmp_path / "checkpoint").best
     layers = [module for module in tuned.modules() if isinstance(module, QuantizedLayer)]
     assert [each.weight_bits for each in layers] == made.weight_bits[0].tolist()
     assert torch.equal(layers[0].weight, layers[0].weight.round())
-    data = env.evaluator.data
+    data = env.problem.evaluator.data
     assert accuracy(tuned, data, data.test) > 2 * data.chance
 
 
@@ -250,7 +252,7 @@ def test_files_are_named_after_the_strategy_and_strategies_are_not_overwritten(
 
 def test_a_run_whose_strategy_was_trained_on_is_still_read(tiny_task, tmp_path, capsys):
     env = RecordRun(
-        CompressionEnv(**tiny_task),
+        compression_env(**tiny_task),
         RunFolder(tmp_path / "run", configuration("", "random", 2, 0), resume=False),
     )
     play(env)

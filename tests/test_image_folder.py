@@ -108,11 +108,11 @@ def test_an_imagenet_id_from_images_and_weights_in_the_data_home(small_imagenet)
     file = "mobilenet_v1_imagenet-imagenet.safetensors"
     save_weights(net, small_imagenet / "weights" / file, {})
     env = gym.make("ChannelPrune-MobileNetV1-ImageNet-v0")
-    data = env.unwrapped.evaluator.data
+    data = env.unwrapped.problem.evaluator.data
     assert [len(split) for split in (data.train, data.search, data.test)] == [20, 12, 6]
     _, rewards, infos = play(env, constant(-0.5))
     assert len(rewards) == 14 and 0 <= infos[-1]["accuracy"] <= 1
-    assert infos[-1]["flops"] < env.unwrapped.original_metrics["flops"]
+    assert infos[-1]["flops"] < env.unwrapped.problem.original["flops"]
 
 
 def test_imagenet_must_be_there_and_whole(small_imagenet):

@@ -7,10 +7,10 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 
 from prune_gym.agents import Settings, find_agent
-from prune_gym.agents.bayesian.acquisition import Imagination
+from prune_gym.agents.bayesian.acquisition import Acquisition
 from prune_gym.agents.bayesian.surrogate import AccuracyModel, from_log_odds, log_odds
-from prune_gym.agents.ehvi_envelope_ddpg.ehvi_envelope_ddpg import ImaginingDDPG
-from prune_gym.envs.compression_env import CompressionEnv
+from prune_gym.agents.ehvi_envelope_ddpg.ehvi_envelope_ddpg import EHVIEnvelopeDDPG
+from prune_gym.envs.make import compression_env
 from prune_gym.envs.rollouts import imagine
 from prune_gym.envs.wrappers import PreferenceConditioned
 from prune_gym.experiments.benchmark.preferences import preference_grid, proposals
@@ -44,10 +44,10 @@ def table():
 
 
 def test_imagined_episodes_are_the_real_ones_without_evaluation(tiny_task):
-    env = CompressionEnv(**tiny_task, budgets={"flops": 0.6})
-    env.evaluator.memo.clear()
+    env = compression_env(**tiny_task, budgets={"flops": 0.6})
+    env.problem.evaluator.cache.clear()
     rng = np.random.default_rng(0)
-    played = rng.uniform(-1, 1, (8, len(env.decisions)))
+    played = rng.uniform(-1, 1, (8, len(env.problem.decisions)))
     step = np.zeros(8, int)
 
     def act(observations, episodes):
@@ -57,23 +57,23 @@ def test_imagined_episodes_are_the_real_ones_without_evaluation(tiny_task):
 
     imagined = imagine(env, act, 8)
     values = imagined.values
-    assert not env.evaluator.memo
+    assert not env.problem.evaluator.cache
     for row, actions in zip(values, played, strict=True):
         env.reset()
         for action in actions:
             *_, info = env.step(np.array([action], np.float32))
         assert [each["value"] for each in info["strategy"]["decisions"]] == list(row)
-    assert env.within_budgets(values).all()
+    assert env.problem.feasible(values).all()
     saved = np.array([imagined.rewards[imagined.episode == e].sum(axis=0) for e in range(8)])
-    np.testing.assert_allclose(saved, env.savings(values), atol=1e-6)
+    np.testing.assert_allclose(saved, env.problem.savings(values), atol=1e-6)
     order = [imagined.decision[imagined.episode == e].tolist() for e in range(8)]
-    assert order == [list(range(len(env.decisions)))] * 8
+    assert order == [list(range(len(env.problem.decisions)))] * 8
     assert imagined.ended.sum() == 8 and imagined.observations.dtype == np.float32
 
 
 def test_savings_are_the_returns_but_for_accuracy(table):
     env, values, accuracies = table
-    returns = env.savings(values[::97])
+    returns = env.problem.savings(values[::97])
     returns[:, 0] = accuracies[::97]
     np.testing.assert_allclose(returns, env.returns(values[::97]), atol=1e-12)
 
@@ -82,7 +82,7 @@ def test_the_model_predicts_strategies_that_it_has_not_seen(table):
     env, values, accuracies = table
     order = np.random.default_rng(0).permutation(len(values))
     seen, others = order[:100], order[100:1100]
-    model = AccuracyModel(env.decisions)
+    model = AccuracyModel(env.problem.decisions)
     model.fit(values[seen], accuracies[seen])
     mean, deviation = model.predict(values[others])
     error = from_log_odds(mean) - accuracies[others]
@@ -105,7 +105,9 @@ def test_few_strategies_of_many_decisions_make_nobody_sure():
     matters = rng.uniform(0, 1, 30) ** 3
 
     def accuracies(values):
-        lost = np.stack([d.lost[values[:, i].astype(int) - 1] for i, d in enumerate(decisions)])
+        lost = np.stack(
+            [d.sensitivity[values[:, i].astype(int) - 1] for i, d in enumerate(decisions)]
+        )
         return from_log_odds(3 - 4 * matters @ lost - 2 * np.sqrt(lost[-1]))
 
     def strategies(number, spread):  # as those of a warm-up: an overall ratio, and noise around it
@@ -132,66 +134,68 @@ def test_log_odds_of_certain_accuracies_are_finite():
 def test_what_is_chosen_is_new_within_the_budgets_and_promises_most(table):
     _, values, accuracies = table
     env = gym.make(ID, budgets={"flops": 0.5}).unwrapped
-    within = env.within_budgets(values)
+    within = env.problem.feasible(values)
     values, accuracies = values[within], accuracies[within]
-    imagination = Imagination(env, seed=0)
+    imagination = Acquisition(env, seed=0)
     seen = np.random.default_rng(1).permutation(len(values))[:40]
     imagination.learn(values[seen], accuracies[seen])
     returns = env.returns(values[seen])
     gains = {}
     for _ in range(5):
         chosen = imagination.choose(values[:3])
-        assert env.within_budgets(chosen[None]).all()
+        assert env.problem.feasible(chosen[None]).all()
         assert not (imagination.values == chosen).all(axis=1).any()
         found = env.returns(chosen[None])
-        gains[len(returns)] = hypervolume(np.concatenate([returns, found]), env.reference_point)
+        gains[len(returns)] = hypervolume(
+            np.concatenate([returns, found]), env.problem.reference_point
+        )
         returns = np.concatenate([returns, found])
         imagination.learn(chosen[None], found[:, 0])
-    before = hypervolume(env.returns(values[seen]), env.reference_point)
+    before = hypervolume(env.returns(values[seen]), env.problem.reference_point)
     random = env.returns(values[np.random.default_rng(2).permutation(len(values))[:5]])
     by_chance = hypervolume(
-        np.concatenate([env.returns(values[seen]), random]), env.reference_point
+        np.concatenate([env.returns(values[seen]), random]), env.problem.reference_point
     )
-    assert hypervolume(returns, env.reference_point) - before > by_chance - before
+    assert hypervolume(returns, env.problem.reference_point) - before > by_chance - before
 
 
 def test_the_original_is_known_where_budgets_forbid_it(table):
     """Otherwise nothing says how good a network is of which nothing is lost."""
     _, values, accuracies = table
     env = gym.make(ID, budgets={"flops": 0.3}).unwrapped
-    within = np.flatnonzero(env.within_budgets(values))
+    within = np.flatnonzero(env.problem.feasible(values))
     seen = np.random.default_rng(0).choice(within, 30, replace=False)
-    imagination = Imagination(env, seed=0)
+    imagination = Acquisition(env, seed=0)
     imagination.learn(values[seen], accuracies[seen])
-    full = env.plan.full[None]
-    original = env.original_metrics["accuracy"]
+    full = env.problem.space.upper[None]
+    original = env.problem.original["accuracy"]
     assert imagination.predict(full)[0] == pytest.approx(original, abs=0.01)
     assert len(imagination.values) == 30  # it was not played
-    assert env.within_budgets(imagination.choose(full)[None]).all()
+    assert env.problem.feasible(imagination.choose(full)[None]).all()
 
 
 def test_a_small_space_can_be_exhausted(tiny_task):
     """With nothing new left to evaluate, an old strategy is played again."""
-    env = CompressionEnv(**tiny_task, min_keep=1.0)
-    imagination = Imagination(env, seed=0)
-    only = env.plan.full[None]
+    env = compression_env(**tiny_task, min_keep=1.0)
+    imagination = Acquisition(env, seed=0)
+    only = env.problem.space.upper[None]
     imagination.learn(only, np.array([0.5]))
     assert (imagination.choose(only) == only[0]).all()
 
 
 def test_the_agent_learns_from_python_and_goes_on(tiny_task, tmp_path):
-    env = PreferenceConditioned(CompressionEnv(**tiny_task))
-    agent = ImaginingDDPG(env=env, learning_starts=0, seed=0).learn(9)
+    env = PreferenceConditioned(compression_env(**tiny_task))
+    agent = EHVIEnvelopeDDPG(env=env, learning_starts=0, seed=0).learn(9)
     assert agent._imagination.accuracies.shape == (2,)  # before the third of three episodes
     agent.save(tmp_path / "agent.zip")
-    again = ImaginingDDPG.load(tmp_path / "agent.zip", env=env).learn(6)
+    again = EHVIEnvelopeDDPG.load(tmp_path / "agent.zip", env=env).learn(6)
     assert again.predict(env.unwrapped.reset()[0], {"flops": 1.0})[0].shape == (1,)
 
 
 @pytest.mark.parametrize("kind", [DummyVecEnv, SubprocVecEnv])
 def test_several_environments_play_different_strategies(kind):
     env = kind([lambda: PreferenceConditioned(gym.make(ID))] * 3)
-    agent = ImaginingDDPG(env=env, seed=0, learning_starts=15, batch_size=33)
+    agent = EHVIEnvelopeDDPG(env=env, seed=0, learning_starts=15, batch_size=33)
     agent.learn(60)
     env.close()
     records = agent.replay_buffer.finished[3:]
@@ -203,7 +207,7 @@ def test_the_policy_proposes_what_the_search_has_found():
     env = gym.make(ID)
     trained = find_agent("ehvi-envelope-ddpg")(env, Settings(60, 0, None, Logger(None, [])))
     infos, core = trained.replay_buffer.finished, env.unwrapped
-    values = np.array([core.values_of(info["strategy"]) for info in infos])
+    values = np.array([core.problem.values_of(info["strategy"]) for info in infos])
     grid = preference_grid(3)
     best = (core.returns(values) @ grid.T).max(axis=0)
     _, proposed = proposals(core, trained, core.returns(values), grid)
@@ -228,7 +232,7 @@ def test_priorities_say_where_to_look():
 def test_the_expected_utility_gain_is_that_of_sampling(table):
     env, values, accuracies = table
     preferences = np.random.default_rng(0).dirichlet(np.ones(3), 16)
-    imagination = Imagination(env, 0, preferences)
+    imagination = Acquisition(env, 0, preferences)
     known = np.random.default_rng(1).choice(len(values), 25, replace=False)
     imagination.learn(values[known], accuracies[known])
     fresh, best = (
@@ -238,7 +242,7 @@ def test_the_expected_utility_gain_is_that_of_sampling(table):
     found = imagination._utility_gain(fresh, best)
     mean, deviation = imagination._model.predict(fresh)
     drawn = np.random.default_rng(2).normal(size=(4000, 1)) * deviation + mean
-    returns = np.repeat(env.savings(fresh)[None], len(drawn), axis=0)
+    returns = np.repeat(env.problem.savings(fresh)[None], len(drawn), axis=0)
     returns[:, :, 0] = from_log_odds(drawn)
     expected = np.maximum(returns @ preferences.T - best, 0).mean(axis=(0, 2))
     scale = expected.max()
@@ -247,12 +251,12 @@ def test_the_expected_utility_gain_is_that_of_sampling(table):
 
 def test_what_is_compared_is_within_reach(table):
     env, values, accuracies = table
-    imagination = Imagination(env, 0)
+    imagination = Acquisition(env, 0)
     imagination.learn(values[::40], accuracies[::40])
     pool = values[::7]
     near = imagination._within_reach(pool)
     mean, deviation = imagination._model.predict(pool)
-    hopes = env.savings(pool)
+    hopes = env.problem.savings(pool)
     hopes[:, 0] = from_log_odds(mean + 3 * deviation)
     known = imagination._returns(values[::40], accuracies[::40])
     assert len(near) > 100
@@ -261,7 +265,11 @@ def test_what_is_compared_is_within_reach(table):
 
 
 def test_costs_that_are_measured_are_not_imagined(tiny_task, monkeypatch):
-    env = CompressionEnv(**tiny_task | {"latency": "measured", "objectives": ("accuracy", "flops")})
-    monkeypatch.setattr(type(env.costs["latency"]), "__call__", None)  # it would time candidates
+    env = compression_env(
+        **tiny_task | {"latency": "measured", "objectives": ("accuracy", "flops")}
+    )
+    monkeypatch.setattr(
+        type(env.problem.costs["latency"]), "__call__", None
+    )  # it would time candidates
     found = imagine(env, lambda seen, _: np.zeros((len(seen), 1)), 2)
     assert found.values.shape == (2, 3)

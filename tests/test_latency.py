@@ -364,7 +364,7 @@ def test_a_table_is_refused_by_name_or_gives_finite_times(tmp_path_factory, cont
         assert "layer signatures" in str(refused) or "0 ms" in str(refused)
         return
     widths = np.array([tiny_table().full, [1, 1, 1], [5, 9, 13]])
-    times = cost(Configuration(widths))
+    times = cost(tiny_table().configuration(widths))
     assert (np.isfinite(times) & (times >= 0)).all() and times[0] > 0
 
 

@@ -11,7 +11,7 @@ from nets import Tiny
 from rich.console import Console
 
 from prune_gym.cli import main
-from prune_gym.envs.compression_env import CompressionEnv
+from prune_gym.envs.make import compression_env
 from prune_gym.evaluation.network_library import MANIFEST, Library
 from prune_gym.evaluation.task import make_evaluator
 from prune_gym.training import build_library as building
@@ -106,8 +106,11 @@ def test_another_library_is_not_mixed_in(evaluator, folder):
 
 
 def test_candidates_start_from_the_library(task, folder):
-    plain, env = CompressionEnv(**task, repair="none"), CompressionEnv(**task, library=str(folder))
-    assert env.original_metrics["accuracy"] == plain.original_metrics["accuracy"]
+    plain, env = (
+        compression_env(**task, repair="none"),
+        compression_env(**task, library=str(folder)),
+    )
+    assert env.problem.original["accuracy"] == plain.problem.original["accuracy"]
 
     def sparse(step):  # a density of 0.25, and 8 bits
         return np.array([1.0 if step else 2 * 0.15 / 0.9 - 1], dtype=np.float32)
@@ -116,15 +119,15 @@ def test_candidates_start_from_the_library(task, folder):
     assert found["strategy"]["decisions"][0]["value"] == 0.25
     assert found["size_bytes"] == without["size_bytes"]
     assert found["accuracy"] > without["accuracy"] + 0.05
-    assert env.validate(json.loads(json.dumps(found["strategy"]))).reproduced
-    counted = env.costs["params"](env.configure(found["strategy"]))[0]
-    candidate = env.apply(found["strategy"])
+    assert env.problem.validate(json.loads(json.dumps(found["strategy"]))).reproduced
+    counted = env.problem.costs["params"](env.problem.configure(found["strategy"]))[0]
+    candidate = env.problem.apply(found["strategy"])
     weights = sum(int(p.count_nonzero()) for n, p in candidate.named_parameters() if "weight" in n)
     assert weights <= counted  # biases and batch-norm are counted too
 
 
 def test_environments_share_the_memo_and_survive_pickling(task, folder):
-    env = CompressionEnv(**task, library=str(folder))
+    env = compression_env(**task, library=str(folder))
     accuracy = play(env, constant(-0.5))[2][-1]["accuracy"]
     again = pickle.loads(pickle.dumps(env))
     assert again.evaluator.accuracy(
@@ -143,24 +146,24 @@ def test_environments_share_the_memo_and_survive_pickling(task, folder):
 )
 def test_decisions_that_a_library_does_not_serve(task, folder, changed, message):
     with pytest.raises(ValueError, match=message):
-        CompressionEnv(**task | changed, library=str(folder))
+        compression_env(**task | changed, library=str(folder))
 
 
 def test_a_library_of_other_weights(task, folder):
     torch.manual_seed(9)
     with pytest.raises(ValueError, match="other weights.*tiny"):
-        CompressionEnv(**task | {"network": Tiny().eval()}, library=str(folder))
+        compression_env(**task | {"network": Tiny().eval()}, library=str(folder))
 
 
 def test_what_is_no_library(task, tmp_path, evaluator, folder):
     with pytest.raises(FileNotFoundError, match="prune-gym library --out"):
-        CompressionEnv(**task, library=str(tmp_path))
+        compression_env(**task, library=str(tmp_path))
     (tmp_path / MANIFEST).write_text("{")
     with pytest.raises(ValueError, match="not JSON"):
-        CompressionEnv(**task, library=str(tmp_path))
+        compression_env(**task, library=str(tmp_path))
     (tmp_path / MANIFEST).write_text("{}")
     with pytest.raises(ValueError, match="expected format 'prune-gym-library-1', got None"):
-        CompressionEnv(**task, library=str(tmp_path))
+        compression_env(**task, library=str(tmp_path))
     (tmp_path / MANIFEST).write_bytes((folder / MANIFEST).read_bytes())
     library = Library(tmp_path)
     with pytest.raises(ValueError, match="0.400.safetensors is missing"):

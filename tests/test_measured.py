@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from conftest import constant, play
 
-from prune_gym.envs.compression_env import CompressionEnv
+from prune_gym.envs.make import compression_env
 
 OBJECTIVES = ("accuracy", "flops", "latency")
 
@@ -12,7 +12,7 @@ OBJECTIVES = ("accuracy", "flops", "latency")
 @pytest.fixture(scope="module")
 def timed(tiny_task):
     pytest.importorskip("onnxruntime")
-    return CompressionEnv(**tiny_task | {"latency": "measured", "objectives": OBJECTIVES})
+    return compression_env(**tiny_task | {"latency": "measured", "objectives": OBJECTIVES})
 
 
 def test_it_pays_with_the_last_step(timed):
@@ -25,7 +25,7 @@ def test_it_pays_with_the_last_step(timed):
 
 def test_the_observation_does_not_show_it(timed):
     observations, _, _ = play(timed, constant(0.3))
-    again, _, _ = play(CompressionEnv(**_without(timed)), constant(0.3))
+    again, _, _ = play(compression_env(**_without(timed)), constant(0.3))
     np.testing.assert_array_equal(observations, again)
 
 
@@ -55,4 +55,4 @@ def test_it_takes_no_budget(tiny_task):
     pytest.importorskip("onnxruntime")
     arguments = tiny_task | {"latency": "measured", "budgets": {"latency": 0.5}}
     with pytest.raises(ValueError, match="measured by the clock cannot be kept"):
-        CompressionEnv(**arguments)
+        compression_env(**arguments)

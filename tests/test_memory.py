@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from prune_gym.datasets import Split
-from prune_gym.envs.compression_env import CompressionEnv
+from prune_gym.envs.make import compression_env
 
 
 def resident():
@@ -42,14 +42,14 @@ def env(tiny_task, tiny_data):
     """Few images: thousands of candidates are made here."""
     train, search = some(tiny_data.train), some(tiny_data.search)
     few = dataclasses.replace(tiny_data, train=train, search=search)
-    return CompressionEnv(**tiny_task | {"data": few})
+    return compression_env(**tiny_task | {"data": few})
 
 
 def test_ten_thousand_episodes_of_known_strategies_need_no_more_memory(env):
     known = list(itertools.product((-1.0, 0.0, 1.0), repeat=3))
     play_all(env, known * 20)  # the memo has all strategies and the allocator its arenas
     assert not grows([lambda: play_all(env, known * 370)] * 3)
-    assert len(env.evaluator.memo) == 27
+    assert len(env.problem.evaluator.cache) == 27
 
 
 def test_a_new_strategy_leaves_no_more_than_its_line_in_the_memo(env):
@@ -57,7 +57,7 @@ def test_a_new_strategy_leaves_no_more_than_its_line_in_the_memo(env):
 
     The first hundreds fill oneDNN's cache of compiled kernels.
     """
-    options = [decision.options for decision in env.decisions]
+    options = [decision.options for decision in env.problem.decisions]
     actions = [np.linspace(-1, 1, len(each)) for each in options]
     strategies = [list(each) for each in itertools.product(*actions)]
     np.random.default_rng(0).shuffle(strategies)
@@ -65,4 +65,4 @@ def test_a_new_strategy_leaves_no_more_than_its_line_in_the_memo(env):
     starts = (800, 1200, 1600)
     assert len(strategies) >= 2000
     assert not grows([lambda at=at: play_all(env, strategies[at : at + 400]) for at in starts])
-    assert len(env.evaluator.memo) >= 1200
+    assert len(env.problem.evaluator.cache) >= 1200

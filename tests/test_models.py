@@ -49,7 +49,7 @@ def network_of(name):
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_the_published_figures(name):
     table = trace(network_of(name), models.NETWORKS[name].input_shape)
-    costs, full = build_costs(table, None), Configuration(table.full[None])
+    costs, full = build_costs(table, None), table.configuration()
     found = costs["flops"](full)[0], costs["params"](full)[0], len(table.groups), len(table.blocks)
     assert found == PUBLISHED[name]
 

@@ -52,13 +52,16 @@ def own(package):
 
 def test_an_environment_of_named_functions(own):
     env = gym.make("ChannelPrune-v0", **own)
-    assert [d.name for d in env.unwrapped.decisions] == ["0"]
+    assert [d.name for d in env.unwrapped.problem.decisions] == ["0"]
     _, _, infos = play(env, constant(0.0))
     strategy = json.loads(json.dumps(infos[-1]["strategy"]))
     assert strategy["env_kwargs"].items() >= own.items()
     again = gym.make(strategy["env_id"], **strategy["env_kwargs"])
-    assert again.unwrapped.validate(strategy).reproduced
-    assert pickle.loads(pickle.dumps(env.unwrapped.evaluator)) is env.unwrapped.evaluator
+    assert again.unwrapped.problem.validate(strategy).reproduced
+    assert (
+        pickle.loads(pickle.dumps(env.unwrapped.problem.evaluator))
+        is env.unwrapped.problem.evaluator
+    )
 
 
 def test_named_functions_on_the_command_line(own, tmp_path, capsys):
@@ -100,7 +103,7 @@ def test_the_id_that_the_docs_add(own, monkeypatch):
     strategy = play(env, constant(0.0))[2][-1]["strategy"]
     assert strategy["env_id"] == "ChannelPrune-v0"
     again = gym.make(strategy["env_id"], **strategy["env_kwargs"])
-    assert again.unwrapped.validate(strategy).reproduced
+    assert again.unwrapped.problem.validate(strategy).reproduced
 
 
 def test_an_id_of_ones_own_on_the_command_line(tmp_path):
@@ -144,7 +147,7 @@ def test_ids_that_nobody_searches(env_id, message, tmp_path, capsys):
 
 def test_a_named_function_on_data_that_ship(own):
     env = gym.make("ChannelPrune-v0", network=own["network"], data="digits")
-    assert env.unwrapped.evaluator.data.name == "digits"
+    assert env.unwrapped.problem.evaluator.data.name == "digits"
 
 
 @pytest.mark.parametrize(
@@ -172,7 +175,7 @@ def test_what_is_missing_is_named(package, own, kwargs, error, message):
 
 def test_without_arguments_it_is_the_plain_one():
     env = gym.make("ChannelPrune-v0")
-    assert env.unwrapped.decisions[0].name == "features.0"
+    assert env.unwrapped.problem.decisions[0].name == "features.0"
     assert "latency" not in [objective.name for objective in env.unwrapped.objectives]
 
 

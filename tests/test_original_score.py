@@ -8,9 +8,8 @@ import pytest
 import torch
 from conftest import constant, play
 
-from prune_gym.envs.compression_env import CompressionEnv
+from prune_gym.envs.make import compression_env
 from prune_gym.evaluation.task import make_evaluator
-from prune_gym.graph.configuration import Configuration
 
 
 @pytest.fixture
@@ -30,19 +29,22 @@ def evaluator(cache, tiny_net, tiny_data):
 
 def test_what_changes_nothing_scores_as_the_original():
     env = gym.make("ChannelPrune-ResNet20-v0").unwrapped
-    evaluator, full = env.evaluator, env.plan.configure(env.plan.full[None])
+    evaluator, full = (
+        env.problem.evaluator,
+        env.problem.space.configure(env.problem.space.upper[None]),
+    )
     measured = evaluator.score(evaluator.candidate(full), evaluator.data.search)
     kept = evaluator.accuracy(full)  # perhaps by another number of threads
-    assert env.original_metrics["accuracy"] == kept > 0.9
+    assert env.problem.original["accuracy"] == kept > 0.9
     assert abs(measured - kept) <= 0.001
 
 
 @pytest.mark.parametrize("decide", ["channels", "density"])
 def test_an_episode_that_changes_nothing(decide, cache, tiny_task):
-    env = CompressionEnv(**tiny_task, decide=(decide,))
+    env = compression_env(**tiny_task, decide=(decide,))
     info = play(env, constant(1.0))[2][-1]
-    evaluator = env.evaluator
-    candidate = evaluator.candidate(env.configure(info["strategy"]))
+    evaluator = env.problem.evaluator
+    candidate = evaluator.candidate(env.problem.configure(info["strategy"]))
     assert info["accuracy"] == evaluator.score(candidate, evaluator.data.search)
     assert len(scores_in(cache)) == 1
     assert play(env, constant(-1.0))[2][-1]["accuracy"] < info["accuracy"]
@@ -54,7 +56,7 @@ def test_it_is_read_again(evaluator, cache, tiny_net, tiny_data):
     np.savez(file, score=np.array(0.125))
     again = make_evaluator(tiny_net, tiny_data, "merge")
     assert again.original_score(tiny_data.test) == 0.125
-    assert again.accuracy(Configuration(again.table.full[None])) > 0.9  # the search split's
+    assert again.accuracy(again.table.configuration()) > 0.9  # the search split's
 
 
 def test_a_damaged_file_is_replaced(evaluator, cache, tiny_data):

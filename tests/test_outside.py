@@ -11,7 +11,7 @@ from mo_gymnasium.wrappers.vector import MORecordEpisodeStatistics, MOSyncVector
 from torch import nn
 from torch.nn import functional as F
 
-from prune_gym.envs.compression_env import CompressionEnv
+from prune_gym.envs.make import compression_env
 from prune_gym.envs.wrappers import ScalarReward
 
 DECISIONS, OBJECTIVES = 3, 4
@@ -22,7 +22,7 @@ def tiny_ids(tiny_task):
     """Register the tiny task, with a vector reward and with a scalar one."""
 
     def vector(**kwargs):
-        return CompressionEnv(**tiny_task | kwargs)
+        return compression_env(**tiny_task | kwargs)
 
     def scalar(**kwargs):
         return ScalarReward(vector(**kwargs), {"accuracy": 0.2, "flops": 0.8})
@@ -142,7 +142,7 @@ def test_a_single_file_ddpg_learns():
 def test_vector_environments_as_rllib_makes_them(mode, tiny_task):
     """RLlib registers a creator of environments, makes vectors of it and wants lists of infos."""
     gym.register(
-        "rllib-env-v0", lambda **kwargs: ScalarReward(CompressionEnv(**tiny_task | kwargs))
+        "rllib-env-v0", lambda **kwargs: ScalarReward(compression_env(**tiny_task | kwargs))
     )
     envs = vector_wrappers.DictInfoToList(
         gym.make_vec(
@@ -170,7 +170,7 @@ def test_vector_environments_as_rllib_makes_them(mode, tiny_task):
 
 def test_asynchronous_vector_environments(tiny_task):
     envs = gym.vector.AsyncVectorEnv(
-        [lambda: ScalarReward(CompressionEnv(**tiny_task))] * 2, context="fork"
+        [lambda: ScalarReward(compression_env(**tiny_task))] * 2, context="fork"
     )
     envs.reset(seed=0)
     for _ in range(DECISIONS):
@@ -197,7 +197,7 @@ def test_capql_of_morl_baselines(morl):
         env, gamma=1.0, net_arch=[32], batch_size=16, learning_starts=24, log=False, seed=0
     )
     before = [p.detach().clone() for p in agent.policy.parameters()]
-    agent.train(90, eval_env=other, ref_point=env.unwrapped.reference_point, eval_freq=1000)
+    agent.train(90, eval_env=other, ref_point=env.unwrapped.problem.reference_point, eval_freq=1000)
     assert any((p != b).any() for p, b in zip(agent.policy.parameters(), before, strict=True))
     action = agent.eval(other.reset(seed=0)[0], np.array([0.7, 0.1, 0.1, 0.1]))
     assert other.action_space.contains(np.asarray(action, dtype=np.float32))
@@ -213,7 +213,7 @@ def test_pcn_of_morl_baselines(morl):
     agent.train(
         60,
         eval_env=other,
-        ref_point=env.unwrapped.reference_point,
+        ref_point=env.unwrapped.problem.reference_point,
         num_er_episodes=10,
         num_step_episodes=2,
         num_model_updates=5,

@@ -24,7 +24,7 @@ OTHERS = """
 
 def play_some(env, episodes):
     for _ in range(episodes):
-        play(env, np.zeros(len(env.unwrapped.decisions)))
+        play(env, np.zeros(len(env.unwrapped.problem.decisions)))
 
 
 def too_long(env, settings):

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrizations, prune
 
 from prune_gym.compression.quantize import quantize
-from prune_gym.envs.compression_env import CompressionEnv
+from prune_gym.envs.make import compression_env
 from prune_gym.evaluation.task import make_evaluator
 from prune_gym.graph.trace import trace
 
@@ -69,16 +69,18 @@ def spread(net, x):
     ],
 )
 def test_networks_that_can_be_cut(forward, more):
-    env = CompressionEnv(Net(forward, **more), DATA, latency=None, round_to=1, repair="none")
-    values = np.array([decision.options[0] for decision in env.decisions])
+    env = compression_env(Net(forward, **more), DATA, latency=None, round_to=1, repair="none")
+    values = np.array([decision.options[0] for decision in env.problem.decisions])
     assert len(values) and (values < 8).all()
-    configuration = env.plan.configure(values[None])
-    candidate = env.evaluator.candidate(configuration)
+    configuration = env.problem.space.configure(values[None])
+    candidate = env.problem.evaluator.candidate(configuration)
     parameters = sum(parameter.numel() for parameter in candidate.parameters())
-    assert parameters == env.costs["params"](configuration)[0]
-    full = env.evaluator.candidate(env.plan.configure(env.plan.full[None]))
-    images = env.evaluator.images[:4]
-    torch.testing.assert_close(full(images), env.evaluator.network(images))
+    assert parameters == env.problem.costs["params"](configuration)[0]
+    full = env.problem.evaluator.candidate(
+        env.problem.space.configure(env.problem.space.upper[None])
+    )
+    images = env.problem.evaluator.images[:4]
+    torch.testing.assert_close(full(images), env.problem.evaluator.network(images))
 
 
 def in_a_plain_list(net, x):
@@ -154,18 +156,20 @@ def test_networks_that_are_refused_in_a_line(message):
 def test_a_network_without_anything_to_decide_is_refused():
     network = nn.Sequential(nn.Conv2d(CHANNELS, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     with pytest.raises(ValueError, match="Sequential has nothing to decide by channels"):
-        CompressionEnv(network, DATA, latency=None)
+        compression_env(network, DATA, latency=None)
 
 
 def test_zeros_one_by_one_are_kept_as_they_are():
     network = Net(lambda n, x: n.head(pooled(maps(n, x))))
     with torch.no_grad():
         network.two.weight.mul_(torch.rand_like(network.two.weight) > 0.8)
-    env = CompressionEnv(network, DATA, latency=None, round_to=1)
-    full = env.evaluator.candidate(env.plan.configure(env.plan.full[None]))
+    env = compression_env(network, DATA, latency=None, round_to=1)
+    full = env.problem.evaluator.candidate(
+        env.problem.space.configure(env.problem.space.upper[None])
+    )
     assert torch.equal(full.two.weight, network.two.weight)
     expected = sum(int((p != 0).sum()) for p in network.parameters())
-    assert env.original_metrics["params"] == expected
+    assert env.problem.original["params"] == expected
 
 
 @pytest.mark.parametrize("mode", ["reflect", "circular", "replicate", "zeros"])

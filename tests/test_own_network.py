@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from prune_gym.compression.calibration import calibrate
-from prune_gym.envs.compression_env import CompressionEnv
+from prune_gym.envs.make import compression_env
 from prune_gym.evaluation.task import make_evaluator
 from prune_gym.graph.configuration import Configuration
 from prune_gym.graph.trace import trace
@@ -42,17 +42,17 @@ def test_an_evaluator_leaves_ones_own_network_as_it_was(own, tiny_data):
 
 def test_an_environment_leaves_ones_own_network_as_it_was(own, tiny_data):
     before = state_of(own)
-    env = CompressionEnv(own, tiny_data, latency=None, round_to=1)
+    env = compression_env(own, tiny_data, latency=None, round_to=1)
     _, _, infos = play(env, constant(0.0))
     with torch.no_grad():
-        for parameter in env.apply(infos[-1]["strategy"]).parameters():
+        for parameter in env.problem.apply(infos[-1]["strategy"]).parameters():
             parameter.zero_()
     assert state_of(own) == before
 
 
 def test_training_ones_own_network_on_changes_no_evaluator(own, tiny_data):
     evaluator = make_evaluator(own, tiny_data, "none")
-    full = Configuration(evaluator.table.full[None])
+    full = evaluator.table.configuration()
     before = evaluator.score(evaluator.candidate(full), tiny_data.search)
     with torch.no_grad():
         own.out.weight.zero_()

@@ -24,7 +24,7 @@ from prune_gym.agents.evolution.survival import (
 )
 from prune_gym.agents.two_stage import DecayingNoise
 from prune_gym.cli import main
-from prune_gym.envs.compression_env import CompressionEnv
+from prune_gym.envs.make import compression_env
 from prune_gym.search_space import Decision
 from prune_gym.search_space.strategy import load_strategy
 
@@ -41,9 +41,9 @@ def decision(kind="channels", options=(8, 16, 24, 32)):
 
 @pytest.mark.parametrize("name", PAPERS)
 def test_a_search_starts_with_the_shared_warm_up(name, tiny_task):
-    env = Watched(CompressionEnv(**tiny_task))
+    env = Watched(compression_env(**tiny_task))
     find_agent(name)(env, Settings(20, 3, None, QUIET))
-    grid = Grid(env.unwrapped.decisions)
+    grid = Grid(env.unwrapped.problem.decisions)
     assert len(env.finished) == 20
     expected = grid.snap(warm_up(20, len(grid), 3))
     np.testing.assert_allclose(env.finished[: len(expected)], expected, atol=1e-6)
@@ -54,7 +54,7 @@ class Watched(gym.Wrapper):
 
     def __init__(self, env):
         super().__init__(env)
-        self.finished, self._grid = [], Grid(env.decisions)
+        self.finished, self._grid = [], Grid(env.problem.decisions)
 
     def step(self, action):
         result = self.env.step(action)
@@ -116,14 +116,17 @@ def test_selections_return_as_many_as_asked_for(select):
 @pytest.mark.parametrize("episodes", [50, 100, 300])
 def test_genomes_of_the_warm_up_are_what_other_agents_play(episodes):
     env = gym.make("ChannelPrune-Table-v0").unwrapped
-    grid, everything = Grid(env.decisions), [np.ones(len(d.options), bool) for d in env.decisions]
+    grid, everything = (
+        Grid(env.problem.decisions),
+        [np.ones(len(d.options), bool) for d in env.problem.decisions],
+    )
     actions = warm_up(episodes, len(grid), 0)
     pairs = zip(grid.snap(actions), actions, strict=True)
     for genome, row in pairs:
         for decision, every, ours, theirs in zip(
-            env.decisions, everything, genome, row, strict=True
+            env.problem.decisions, everything, genome, row, strict=True
         ):
-            assert decision.nearest(ours, every) == decision.nearest(theirs, every)
+            assert decision.decode(ours, every) == decision.decode(theirs, every)
 
 
 @pytest.mark.parametrize("name", ["jcw", "emomc"])
@@ -134,7 +137,7 @@ def test_short_runs_play_no_strategy_twice(name):
 
 
 def test_jcw_needs_a_cost(tiny_task):
-    env = CompressionEnv(**tiny_task | {"objectives": ("accuracy",)})
+    env = compression_env(**tiny_task | {"objectives": ("accuracy",)})
     with pytest.raises(ValueError, match="range of a cost"):
         find_agent("jcw")(env, Settings(5, 0, None, QUIET))
 
@@ -145,22 +148,22 @@ def test_genomes_ask_for_exactly_one_option():
     for action, genome in zip(actions, grid.snap(actions), strict=True):
         for each, gene, asked in zip(grid._decisions, genome, action, strict=True):
             allowed = np.ones(len(each.options), bool)
-            assert each.nearest(gene, allowed) == each.nearest(asked, allowed)
+            assert each.decode(gene, allowed) == each.decode(asked, allowed)
 
 
 def test_a_genome_becomes_what_the_budgets_made_of_it(tiny_task):
-    env = CompressionEnv(**tiny_task | {"budgets": {"flops": 0.4}})
+    env = compression_env(**tiny_task | {"budgets": {"flops": 0.4}})
     watched = Watched(env)
     find_agent("jcw")(watched, Settings(25, 0, None, QUIET))
-    grid = Grid(env.decisions)
+    grid = Grid(env.problem.decisions)
     for genome in watched.finished:
         values = [
-            each.nearest(gene, np.ones(len(each.options), bool))
-            for each, gene in zip(env.decisions, genome, strict=True)
+            each.decode(gene, np.ones(len(each.options), bool))
+            for each, gene in zip(env.problem.decisions, genome, strict=True)
         ]
         assert (
-            env.costs["flops"](env.plan.configure(np.array([values])))[0]
-            <= 0.4 * (env.original_metrics["flops"])
+            env.problem.costs["flops"](env.problem.space.configure(np.array([values])))[0]
+            <= 0.4 * (env.problem.original["flops"])
         )
     assert len(grid) == 3
 
@@ -210,7 +213,7 @@ class Bandit(gym.Env):
 
 
 def taught(env, episodes, seed):
-    agent = ABCP(Controller(env.decisions, seed), 0.0)
+    agent = ABCP(Controller(env.problem.decisions, seed), 0.0)
     for _ in range(episodes):
         played = agent.play(env)
         agent.learn(played, float(played.total[0]), QUIET)
@@ -231,7 +234,7 @@ def test_abcp_learns_a_ratio(best):
 
 def test_abcp_counts_the_decisions_that_are_made_and_no_others(tiny_data):
     torch.manual_seed(0)
-    env = CompressionEnv(
+    env = compression_env(
         Residual().eval(),
         tiny_data,
         decide=("block", "channels"),
@@ -242,7 +245,7 @@ def test_abcp_counts_the_decisions_that_are_made_and_no_others(tiny_data):
     )
     counts = set()
     for seed in range(6):
-        controller = Controller(env.decisions, seed)
+        controller = Controller(env.problem.decisions, seed)
         summed, sample = [], controller.sample
 
         def counting(index, memory, sample=sample, summed=summed):
@@ -252,17 +255,17 @@ def test_abcp_counts_the_decisions_that_are_made_and_no_others(tiny_data):
 
         controller.sample = counting
         played = ABCP(controller, 0.0).play(env)
-        assert env.next_decision == len(env.decisions)
+        assert env.next_decision == len(env.problem.decisions)
         assert played.log_probability.item() == pytest.approx(sum(summed), rel=1e-4)
         counts.add(len(summed))
-    assert len(counts) == 2 and max(counts) == len(env.decisions)
+    assert len(counts) == 2 and max(counts) == len(env.problem.decisions)
 
 
 def test_abcp_is_saved_and_loaded(tiny_task, tmp_path):
-    env = CompressionEnv(**tiny_task)
+    env = compression_env(**tiny_task)
     agent = find_agent("abcp")(env, Settings(12, 0, None, QUIET))
     agent.save(tmp_path / "agent.zip")
-    loaded = ABCP.load(tmp_path / "agent.zip", env.decisions, seed=5)
+    loaded = ABCP.load(tmp_path / "agent.zip", env.problem.decisions, seed=5)
     found = []
     for each in (agent, loaded):
         each.controller._rng.manual_seed(5)
@@ -272,10 +275,10 @@ def test_abcp_is_saved_and_loaded(tiny_task, tmp_path):
 
 
 def test_abcp_refuses_an_agent_of_other_decisions(tiny_task, tmp_path):
-    env = CompressionEnv(**tiny_task)
-    ABCP(Controller(env.decisions, 0), 0.0).save(tmp_path / "agent.zip")
+    env = compression_env(**tiny_task)
+    ABCP(Controller(env.problem.decisions, 0), 0.0).save(tmp_path / "agent.zip")
     with pytest.raises(ValueError, match="3 decisions.*2"):
-        ABCP.load(tmp_path / "agent.zip", env.decisions[:2], seed=0)
+        ABCP.load(tmp_path / "agent.zip", env.problem.decisions[:2], seed=0)
 
 
 def test_exploration_falls_from_episode_to_episode():

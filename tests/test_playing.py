@@ -13,7 +13,8 @@ from prune_gym._utils.parallel import workers
 from prune_gym.agents import Settings, find_agent
 from prune_gym.agents.common.initial_design import warm_up
 from prune_gym.agents.common.rollout import play_all
-from prune_gym.envs.compression_env import CompressionEnv
+from prune_gym.envs.make import compression_env
+from prune_gym.evaluation.accuracy_cache import AccuracyCache
 
 SETTINGS = Settings(12, 0, None, Logger(None, []))
 
@@ -23,8 +24,8 @@ class Played(gym.Wrapper):
 
     def __init__(self, env):
         super().__init__(env)
-        self.infos, self.evaluator = [], env.unwrapped.evaluator
-        self.evaluator.memo = {}
+        self.infos, self.evaluator = [], env.unwrapped.problem.evaluator
+        self.evaluator.cache = AccuracyCache()
 
     def step(self, action):
         result = self.env.step(action)
@@ -43,14 +44,14 @@ def importable(monkeypatch):
 def by_name():
     env = Played(gym.make(TINY, budgets={"flops": 0.5}))  # it moves actions
     yield env
-    env.evaluator.memo = {}
+    env.problem.evaluator.cache = AccuracyCache()
 
 
 @pytest.fixture
 def of_ones_own(tiny_data):
     options = {"decide": ("block", "channels"), "objectives": ("accuracy", "flops")}
     net = make_net("residual")
-    return Played(CompressionEnv(net, tiny_data, latency=None, round_to=1, **options))
+    return Played(compression_env(net, tiny_data, latency=None, round_to=1, **options))
 
 
 @pytest.mark.parametrize("made", ["by_name", "of_ones_own"])
@@ -58,18 +59,18 @@ def of_ones_own(tiny_data):
 def test_workers_change_nothing(agent, made, request, importable, monkeypatch):
     env = request.getfixturevalue(made)
     find_agent(agent)(env, SETTINGS)
-    infos, memo = env.infos, env.evaluator.memo
+    infos, memo = env.infos, env.problem.evaluator.memo
     assert len(infos) == 12
-    env.infos, env.evaluator.memo = [], {}
+    env.infos, env.problem.evaluator.memo = [], {}
     # Nothing is evaluated here, and nothing that is not played.
-    monkeypatch.setattr(env.evaluator, "score", None)
+    monkeypatch.setattr(env.problem.evaluator, "score", None)
     with workers(2, None):
         find_agent(agent)(env, SETTINGS)
-    assert env.infos == infos and env.evaluator.memo == memo
+    assert env.infos == infos and env.problem.evaluator.memo == memo
 
 
 def test_what_is_known_is_not_evaluated_ahead(by_name, importable):
-    actions = warm_up(20, len(by_name.unwrapped.decisions), 0)
+    actions = warm_up(20, len(by_name.unwrapped.problem.decisions), 0)
     play_all(by_name, actions)
     by_name.evaluator.memo = dict.fromkeys(by_name.evaluator.memo, 0.125)
     with workers(2, None):

@@ -15,6 +15,7 @@ from prune_gym import cli
 from prune_gym._utils.parallel import workers
 from prune_gym.agents.common.initial_design import warm_up
 from prune_gym.agents.common.rollout import play_all
+from prune_gym.evaluation.accuracy_cache import AccuracyCache
 
 ENVELOPE = {"agents": ("ehvi-envelope-ddpg",), "evaluations": 12}
 MISSING = "Ray is not installed: pip install 'prune-gym[ray]'"
@@ -69,10 +70,10 @@ def test_a_cluster_gives_what_one_process_gives(cluster, alone, tmp_path):
 
 def test_generations_are_evaluated_on_the_cluster(cluster, monkeypatch):
     env = gym.make(TINY)
-    actions, evaluator = warm_up(30, 3, 0), env.unwrapped.evaluator
+    actions, evaluator = warm_up(30, 3, 0), env.unwrapped.problem.evaluator
     monkeypatch.setattr(evaluator, "memo", {})
     returns, infos = play_all(env, actions)
-    evaluator.memo = {}
+    evaluator.cache = AccuracyCache()
     monkeypatch.setattr(evaluator, "score", None)  # calling it here would fail
     with workers(None, cluster.address):
         again, same = play_all(env, actions)

@@ -140,8 +140,8 @@ def test_batch_norm_statistics_follow_the_cut():
 def test_repair_on_the_digits(env):
     """Halving every layer: merge and batch-norm beat each by itself, and that beats nothing."""
     core = env.unwrapped
-    evaluator, data = core.evaluator, core.evaluator.data
-    widths = np.array([decision.of // 4 for decision in core.decisions])
+    evaluator, data = core.problem.evaluator, core.problem.evaluator.data
+    widths = np.array([decision.original // 4 for decision in core.problem.decisions])
     few = Split(data.search.images[:1000].copy(), data.search.labels[:1000].copy())
     found = {}
     for repair in REPAIRS:

@@ -13,7 +13,7 @@ from nets import make
 
 import train
 from prune_gym import cli
-from prune_gym.envs.compression_env import CompressionEnv
+from prune_gym.envs.make import compression_env
 from prune_gym.experiments.commands import commands_of, train_command
 from prune_gym.experiments.folder import RunFolder
 from prune_gym.experiments.record import RecordRun
@@ -71,7 +71,7 @@ parent.document.getElementById("found").textContent += JSON.stringify(found) + "
 def record(folder, task, options=(), *, seed=0, finished=True):
     """Record a run of random strategies of the tiny network as train.py would."""
     arguments = train._parser().parse_args([*OPTIONS, "--agent", "random", *options])
-    env = RecordRun(CompressionEnv(**task), RunFolder(folder, train._config(arguments), False))
+    env = RecordRun(compression_env(**task), RunFolder(folder, train._config(arguments), False))
     rng = np.random.default_rng(seed)
     for _ in range(arguments.episodes if finished else 5):
         env.reset()
@@ -257,7 +257,7 @@ def test_names_cannot_end_the_script(tiny_task, tmp_path):
 
 def test_a_skipped_block_and_one_objective(tiny_data, tmp_path):
     task = {"network": make("padded shortcut"), "data": tiny_data, "latency": None}
-    env = CompressionEnv(**task, objectives=["flops"], decide=("block", "channels"))
+    env = compression_env(**task, objectives=["flops"], decide=("block", "channels"))
     config = train._config(train._parser().parse_args(["--agent", "uniform"]))
     run = RecordRun(env, RunFolder(tmp_path, config, False))
     for action in (1.0, -1.0):
@@ -270,7 +270,7 @@ def test_a_skipped_block_and_one_objective(tiny_data, tmp_path):
     assert [objective["name"] for objective in data["objectives"]] == ["flops"]
     point = data["runs"][0]["front"][0]
     assert data["runs"][0]["episodes"] == 2 and point["name"] == "episode 2"
-    assert len(point["decisions"]) == len(env.decisions) and None in point["decisions"]
+    assert len(point["decisions"]) == len(env.problem.decisions) and None in point["decisions"]
 
 
 def test_colours_can_be_read():

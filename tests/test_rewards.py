@@ -6,7 +6,7 @@ from conftest import TINY_OBJECTIVES, constant, play
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prune_gym.envs.compression_env import CompressionEnv
+from prune_gym.envs.make import compression_env
 from prune_gym.graph.configuration import Configuration
 from prune_gym.objectives.pareto import hypervolume, non_dominated
 
@@ -16,7 +16,7 @@ ACTIONS = st.lists(st.floats(-1, 1, width=32), min_size=3, max_size=3)
 @pytest.fixture(scope="session")
 def rewarded(tiny_task):
     """One environment for all examples of a property."""
-    return CompressionEnv(**tiny_task)
+    return compression_env(**tiny_task)
 
 
 def actions_of(values):
@@ -41,11 +41,11 @@ def test_an_episodes_sum_is_the_saving(rewarded, values):
 def test_sums_on_a_registered_id_with_latency(env):
     _, rewards, infos = play(env, constant(-0.8))
     core = env.unwrapped
-    full = Configuration(np.array([[decision.of for decision in core.decisions]]))
+    full = Configuration(np.array([[decision.original for decision in core.problem.decisions]]))
     info = infos[-1]
     expected = [info["accuracy"]]
     for name in ("flops", "latency", "memory"):
-        cost = core.costs[name]
+        cost = core.problem.costs[name]
         expected.append(1 - info[cost.metric] / cost(full)[0])
     np.testing.assert_allclose(rewards.sum(axis=0), expected, rtol=0, atol=1e-6)
 
@@ -73,8 +73,8 @@ def test_accuracy_comes_with_the_last_step_alone(tiny):
 @given(ACTIONS)
 @settings(max_examples=10, deadline=None)
 def test_terminal_mode_pays_the_same_sum_at_the_end(tiny_task, rewarded, values):
-    terminal = CompressionEnv(**tiny_task, reward="terminal")
-    terminal.evaluator.memo = rewarded.evaluator.memo
+    terminal = compression_env(**tiny_task, reward="terminal")
+    terminal.problem.evaluator.memo = rewarded.evaluator.memo
     _, rewards, _ = play(terminal, actions_of(values))
     assert not rewards[:-1].any()
     _, step_by_step, _ = play(rewarded, actions_of(values))
@@ -83,8 +83,8 @@ def test_terminal_mode_pays_the_same_sum_at_the_end(tiny_task, rewarded, values)
 
 @pytest.mark.parametrize("order", [("flops",), ("memory", "accuracy"), TINY_OBJECTIVES[::-1]])
 def test_objectives_are_chosen_and_ordered(tiny_task, rewarded, order):
-    env = CompressionEnv(**(tiny_task | {"objectives": order}))
-    env.evaluator.memo = rewarded.evaluator.memo
+    env = compression_env(**(tiny_task | {"objectives": order}))
+    env.problem.evaluator.memo = rewarded.evaluator.memo
     assert env.reward_dim == len(order) and env.reward_space.shape == (len(order),)
     columns = [TINY_OBJECTIVES.index(name) for name in order]
     action = constant(0.0)
@@ -94,14 +94,14 @@ def test_objectives_are_chosen_and_ordered(tiny_task, rewarded, order):
 def test_keeping_all_costs_all(tiny):
     _, rewards, infos = play(tiny, constant(1.0))
     assert not rewards[:, 1:].any()
-    evaluator = tiny.evaluator
+    evaluator = tiny.problem.evaluator
     original = evaluator.score(evaluator.network, evaluator.data.search)
-    assert infos[-1]["accuracy"] == original == tiny.original_metrics["accuracy"] > 0.9
+    assert infos[-1]["accuracy"] == original == tiny.problem.original["accuracy"] > 0.9
 
 
 def test_reference_point(tiny, env):
-    assert tiny.reference_point.tolist() == [0.25, 0, 0, 0]
-    assert env.unwrapped.reference_point.tolist() == [0.1, 0, 0, 0]
+    assert tiny.problem.reference_point.tolist() == [0.25, 0, 0, 0]
+    assert env.unwrapped.problem.reference_point.tolist() == [0.1, 0, 0, 0]
 
 
 def test_hypervolume_by_hand():

@@ -14,7 +14,7 @@ from prune_gym.agents.amc import AMC, TARGETS, EpisodeBuffer, ErrorReward, make
 from prune_gym.agents.common.api import Conditioned
 from prune_gym.agents.common.initial_design import warm_up
 from prune_gym.agents.common.sb3_training import fill, nearest_action
-from prune_gym.envs.compression_env import CompressionEnv
+from prune_gym.envs.make import compression_env
 from prune_gym.envs.wrappers import ScalarReward
 from prune_gym.experiments.benchmark.preferences import proposals
 
@@ -40,7 +40,7 @@ class Recorded(gym.Wrapper):
             self.actions.append(self._current)
             decisions = result[4]["strategy"]["decisions"]
             self.values.append(tuple(decision["value"] for decision in decisions))
-            self.flops.append(result[4]["flops"] / self.unwrapped.original_metrics["flops"])
+            self.flops.append(result[4]["flops"] / self.unwrapped.problem.original["flops"])
         return result
 
 
@@ -54,24 +54,25 @@ def search(name, env, episodes=15, seed=0):
 
 def option(decision, action):
     """Return the value that an action asks for."""
-    return decision.nearest(action, np.ones(len(decision.options), dtype=bool))
+    return decision.decode(action, np.ones(len(decision.options), dtype=bool))
 
 
 @pytest.mark.parametrize("name", RIVALS)
 def test_all_start_from_the_same_strategies(name, tiny_task):
-    env, _ = search(name, CompressionEnv(**tiny_task | TWO), episodes=20, seed=3)
+    env, _ = search(name, compression_env(**tiny_task | TWO), episodes=20, seed=3)
     assert len(env.actions) == 20
     first = warm_up(20, 3, 3)
     assert len(first) == 2
     asked = [
-        [option(d, a) for d, a in zip(env.unwrapped.decisions, row, strict=True)] for row in first
+        [option(d, a) for d, a in zip(env.unwrapped.problem.decisions, row, strict=True)]
+        for row in first
     ]
     assert list(map(list, env.values[:2])) == asked
 
 
 @pytest.mark.parametrize("name", RIVALS)
 def test_the_shortest_search_is_its_warm_up(name, tiny_task):
-    env, _ = search(name, CompressionEnv(**tiny_task | TWO), episodes=1)
+    env, _ = search(name, compression_env(**tiny_task | TWO), episodes=1)
     assert len(env.actions) == 1
 
 
@@ -81,7 +82,7 @@ def with_blocks(tiny_data):
 
     net = make_net("residual")
     decide = ("block", "channels")
-    return CompressionEnv(net, tiny_data, latency=None, decide=decide, round_to=1, **TWO)
+    return compression_env(net, tiny_data, latency=None, decide=decide, round_to=1, **TWO)
 
 
 @pytest.mark.parametrize("name", RIVALS)
@@ -99,13 +100,13 @@ def test_progress_goes_by_episodes_where_they_are_short(with_blocks):
 
 
 def test_nsga2_plays_no_strategy_twice_after_the_warm_up(tiny_task):
-    env, _ = search("nsga2", CompressionEnv(**tiny_task | {"round_to": 4}), episodes=30)
+    env, _ = search("nsga2", compression_env(**tiny_task | {"round_to": 4}), episodes=30)
     first, evolved = env.values[:3], env.values[3:]
     assert len(set(evolved)) == len(evolved) and not set(evolved) & set(first)
 
 
 def test_nsga2_goes_on_where_nothing_new_is_left(tiny_task):
-    coarse = CompressionEnv(**tiny_task | {"round_to": 16, "min_keep": 1.0})
+    coarse = compression_env(**tiny_task | {"round_to": 16, "min_keep": 1.0})
     env, _ = search("nsga2", coarse, episodes=5)
     assert len(env.values) == 5 and len(set(env.values)) == 1
 
@@ -137,7 +138,7 @@ def test_unknown_classes_get_the_nearest():
 
 
 def test_filling_keeps_what_was_played(tiny_task):
-    env = Recorded(CompressionEnv(**tiny_task))
+    env = Recorded(compression_env(**tiny_task))
     model = SAC("MlpPolicy", ScalarReward(env), seed=0, buffer_size=50)
     strategies = warm_up(40, 3, seed=0)
     fill(model, strategies)
@@ -156,7 +157,7 @@ def test_discrete_actions_take_the_nearest(asked, choice):
 
 
 def test_conditioned_agents_answer_for_preferences(tiny_task, tmp_path):
-    env, trained = search("sb3-conditioned:SAC", CompressionEnv(**tiny_task), episodes=20)
+    env, trained = search("sb3-conditioned:SAC", compression_env(**tiny_task), episodes=20)
     assert isinstance(trained, Conditioned)
     obs, _ = env.reset(seed=0)
     fast, good = (trained.predict(obs, w)[0] for w in ({"flops": 1.0}, {"accuracy": 1.0}))
@@ -171,7 +172,7 @@ def test_conditioned_agents_answer_for_preferences(tiny_task, tmp_path):
 
 @pytest.mark.parametrize("name", ["sb3:SAC", "two-stage"])
 def test_agents_of_one_preference_are_judged_by_what_they_evaluated(tiny_task, name):
-    env, trained = search(name, CompressionEnv(**tiny_task), episodes=20)
+    env, trained = search(name, compression_env(**tiny_task), episodes=20)
     assert trained is not None and not isinstance(trained, Conditioned)
     returns = np.random.default_rng(0).random((20, 4))
     source, proposed = proposals(env.unwrapped, trained, returns, np.eye(4))
@@ -179,7 +180,7 @@ def test_agents_of_one_preference_are_judged_by_what_they_evaluated(tiny_task, n
 
 
 def test_amc_copies_the_error_to_all_transitions(tiny_task):
-    env = ErrorReward(Recorded(CompressionEnv(**tiny_task)))
+    env = ErrorReward(Recorded(compression_env(**tiny_task)))
     agent = make(env, seed=0)
     assert isinstance(agent.replay_buffer, EpisodeBuffer)
     fill(agent, warm_up(20, 3, seed=0))
@@ -190,11 +191,13 @@ def test_amc_copies_the_error_to_all_transitions(tiny_task):
 
 @pytest.mark.parametrize("share", [0.0, 0.3])
 def test_amc_has_a_wall(share, tiny_task):
-    core = CompressionEnv(**tiny_task)
+    core = compression_env(**tiny_task)
     env = ErrorReward(core)
     env.limit("flops", share)
-    least = core.costs["flops"](core.plan.configure(core.plan.least[None]))[0]
-    full = core.original_metrics["flops"]
+    least = core.problem.costs["flops"](
+        core.problem.space.configure(core.problem.space.lower[None])
+    )[0]
+    full = core.problem.original["flops"]
     for action in (1.0, 0.4, -1.0):
         env.reset(seed=0)
         terminated = False
@@ -207,9 +210,9 @@ def test_amc_has_a_wall(share, tiny_task):
 
 def test_amc_takes_the_first_cost_that_can_be_kept(tiny_task):
     names = {"latency": "measured", "objectives": ("accuracy", "latency", "flops")}
-    env, _ = search("amc", CompressionEnv(**tiny_task | names), episodes=5)
+    env, _ = search("amc", compression_env(**tiny_task | names), episodes=5)
     assert len(env.flops) == 5
-    clocked = CompressionEnv(**tiny_task | names | {"objectives": ("accuracy", "latency")})
+    clocked = compression_env(**tiny_task | names | {"objectives": ("accuracy", "latency")})
     with pytest.raises(ValueError, match="add a counted cost to the objectives, such as flops"):
         search("amc", clocked, episodes=5)
 
@@ -220,7 +223,7 @@ def test_tpe_seldom_repeats_itself():
 
 
 def test_amc_shares_its_episodes_among_budgets_of_its_own(tiny_task):
-    env, trained = search("amc", CompressionEnv(**tiny_task), episodes=40)
+    env, trained = search("amc", compression_env(**tiny_task), episodes=40)
     assert trained is None and len(env.flops) == 40
     least = min(env.flops[:4])  # the warm-up's first strategy is the smallest one
     searched = np.array(env.flops[4:]).reshape(len(TARGETS), 9)
@@ -230,7 +233,7 @@ def test_amc_shares_its_episodes_among_budgets_of_its_own(tiny_task):
 
 
 def test_amc_under_the_environments_budgets(tiny_task, tmp_path):
-    env, trained = search("amc", CompressionEnv(**tiny_task, budgets={"flops": 0.5}), episodes=20)
+    env, trained = search("amc", compression_env(**tiny_task, budgets={"flops": 0.5}), episodes=20)
     assert max(env.flops) <= 0.5 and isinstance(trained, AMC)
     assert trained.baseline is not None and -1 < trained.baseline < 0
     trained.save(tmp_path / "agent.zip")
@@ -241,7 +244,7 @@ def test_amc_under_the_environments_budgets(tiny_task, tmp_path):
 
 
 def test_amc_explores_less_and_less(tiny_task):
-    agent = make(ErrorReward(CompressionEnv(**tiny_task)), seed=0)
+    agent = make(ErrorReward(compression_env(**tiny_task)), seed=0)
     agent._last_obs = agent.get_env().reset()
     mean = agent.predict(agent._last_obs, deterministic=True)[0]
     spread = {}
@@ -255,7 +258,7 @@ def test_amc_explores_less_and_less(tiny_task):
 
 def test_amc_learns_which_strategies_are_accurate(tiny_task):
     """Without a wall the best thing to do is to keep everything: R_err knows no cost."""
-    env = ErrorReward(CompressionEnv(**tiny_task | {"objectives": ("accuracy",)}))
+    env = ErrorReward(compression_env(**tiny_task | {"objectives": ("accuracy",)}))
     agent = make(env, seed=0)
     agent.actor.optimizer.param_groups[0]["lr"] = 3e-3  # the paper's takes hundreds of episodes
     fill(agent, warm_up(200, 3, seed=0))

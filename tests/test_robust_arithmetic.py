@@ -15,9 +15,8 @@ from prune_gym.compression.fold_batch_norm import fold_batch_norm
 from prune_gym.compression.quantize import quantize
 from prune_gym.compression.repair import cut_and_repair
 from prune_gym.costs.flops import Flops
-from prune_gym.envs.compression_env import CompressionEnv
+from prune_gym.envs.make import compression_env
 from prune_gym.errors import UserError
-from prune_gym.graph.configuration import Configuration
 from prune_gym.graph.trace import trace
 
 IMAGES = torch.randn(64, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -60,10 +59,10 @@ def episode(task, decide, inside, monkeypatch, folder):
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
     make, step = inside
     with make():
-        env = CompressionEnv(**task, decide=DECIDE[decide])
+        env = compression_env(**task, decide=DECIDE[decide])
     with step():
         observations, rewards, infos = play(env, constant(0.2))
-    assert env.unwrapped.evaluator.network.classifier.weight.dtype is torch.float32
+    assert env.problem.evaluator.network.classifier.weight.dtype is torch.float32
     return observations.tolist(), rewards.tolist(), infos[-1]
 
 
@@ -91,21 +90,21 @@ def test_a_network_with_a_value_that_is_not_finite_is_refused(name, value, tiny_
     net = copy.deepcopy(tiny_task["network"])
     net.state_dict()[name].view(-1)[0] = value
     with pytest.raises(UserError, match=f"Tiny: '{name}' holds NaN or infinite values"):
-        CompressionEnv(**tiny_task | {"network": net})
+        compression_env(**tiny_task | {"network": net})
 
 
 def test_a_network_that_computes_nan_from_finite_weights_is_refused(tiny_task):
     net = copy.deepcopy(tiny_task["network"])
     net.features[0][1].running_var[3] = -1.0
     with pytest.raises(UserError, match=r"layer 'features\.2\.0' reads values that are NaN"):
-        CompressionEnv(**tiny_task | {"network": net})
+        compression_env(**tiny_task | {"network": net})
 
 
 def test_data_whose_normalization_is_not_finite_are_refused(tiny_task):
     data = copy.copy(tiny_task["data"])
     object.__setattr__(data, "mean", (float("nan"), 0.5, 0.5))
     with pytest.raises(UserError, match="check the mean and the standard deviation"):
-        CompressionEnv(**tiny_task | {"data": data})
+        compression_env(**tiny_task | {"data": data})
 
 
 CONVOLUTIONS = {
@@ -166,7 +165,7 @@ def test_eight_bits_change_little_in_every_convolution(name):
     flops = FlopCounterMode(display=False)
     with flops:
         net(IMAGES[:1])
-    multiply_adds = Flops(table)(Configuration(table.full[None]))[0]
+    multiply_adds = Flops(table)(table.configuration())[0]
     assert multiply_adds == flops.get_total_flops() / 2
 
 

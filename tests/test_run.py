@@ -72,7 +72,7 @@ def scored(monkeypatch):
 
     The original is none: its score is kept on disk.
     """
-    load_evaluator("resnet20", "digits", "least_squares").memo.clear()
+    load_evaluator("resnet20", "digits", "least_squares").cache.clear()
     score, calls = Evaluator.score, []
 
     def counted(self, network, split):
@@ -129,7 +129,7 @@ def load(record):
 
 def test_no_strategy_of_the_front_exceeds_the_budget(finished):
     env = gym.make(ENV)
-    limit = 0.2 * env.unwrapped.original_metrics["flops"]
+    limit = 0.2 * env.unwrapped.problem.original["flops"]
     assert all(float(r["flops"]) <= limit for r in csv.DictReader((finished / "front.csv").open()))
 
 
@@ -177,7 +177,7 @@ def test_resume_after_kill_9_gives_the_same(agent, finished, tmp_path, subproces
     assert process.wait() == -signal.SIGKILL
     recorded = distinct(read_journal(journal)[0])
     assert 3 <= len(recorded) < 6
-    load_evaluator("resnet20", "digits", "least_squares").memo.clear()
+    load_evaluator("resnet20", "digits", "least_squares").cache.clear()
     scored.clear()
     assert run(killed, "--resume", agent=agent, episodes=6) == 0
     assert contents(killed) == contents(whole)
@@ -217,7 +217,7 @@ def test_garbage_in_the_middle_of_the_journal(tmp_path, capsys, scored):
     lines = (folder / "evaluations.jsonl").read_bytes().splitlines(keepends=True)
     lines[1] = lines[1][:30] + b"\x00\xff\n\n" + lines[1][40:]
     (folder / "evaluations.jsonl").write_bytes(b"".join(lines))
-    load_evaluator("resnet20", "digits", "least_squares").memo.clear()
+    load_evaluator("resnet20", "digits", "least_squares").cache.clear()
     scored.clear()
     assert run_warned(folder, "--resume") == 0
     printed = words(capsys.readouterr().out)
@@ -281,7 +281,7 @@ def test_every_course_of_a_run_is_kept_and_used(tmp_path, scored):
         record = read_journal(journal)[0][0]
         record["strategy"]["decisions"][0]["value"] += 8 * number
         journal.write_bytes(b"".join([journal_line(record), *whole[1 : 5 - number]]))
-        load_evaluator("resnet20", "digits", "least_squares").memo.clear()
+        load_evaluator("resnet20", "digits", "least_squares").cache.clear()
         scored.clear()
         assert run_warned(folder, "--resume") == 0
         assert (folder / f"evaluations.previous-{number}.jsonl").is_file()
@@ -342,11 +342,11 @@ def test_an_interruption_of_the_report_says_how_to_go_on(tmp_path, capsys, monke
 
 def test_other_weights_under_the_same_name_are_another_run(tmp_path, capsys):
     small = gym.make("ChannelPrune-ResNet20-v0").unwrapped
-    least = small.plan.least
+    least = small.problem.space.lower
     file, folder = tmp_path / "net.safetensors", tmp_path / "run"
-    network = small.evaluator.candidate(small.plan.configure(least[None]))
+    network = small.problem.evaluator.candidate(small.problem.space.configure(least[None]))
     kept = {"name": "resnet20", "num_classes": 10, "data": "digits"}
-    configuration = small.plan.configure(least[None])
+    configuration = small.problem.space.configure(least[None])
     save_network(network, file, configuration=configuration, **kept)
     env = ["--env", "Quantize-ResNet20-v0", "--network", str(file)]
     search = [*env, "--agent", "random", "--episodes", "1", "--run", str(folder)]

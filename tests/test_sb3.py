@@ -6,7 +6,7 @@ import stable_baselines3
 from stable_baselines3.common.env_checker import check_env
 from stable_baselines3.common.env_util import make_vec_env
 
-from prune_gym.envs.compression_env import CompressionEnv
+from prune_gym.envs.make import compression_env
 from prune_gym.envs.wrappers import PreferenceConditioned, ScalarReward
 
 OPTIONS = {
@@ -22,7 +22,7 @@ OPTIONS = {
 @pytest.mark.parametrize("name", OPTIONS)
 def test_learns_without_a_warning(name, wrapper, tiny_task):
     discrete = 5 if name == "DQN" else None
-    env = wrapper(CompressionEnv(**tiny_task, discrete=discrete))
+    env = wrapper(compression_env(**tiny_task, discrete=discrete))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         check_env(env)
@@ -41,7 +41,7 @@ def test_learns_without_a_warning(name, wrapper, tiny_task):
 
 @pytest.mark.parametrize("wrapper", [ScalarReward, PreferenceConditioned])
 def test_several_environments_of_ones_own(wrapper, tiny_task):
-    envs = make_vec_env(lambda: wrapper(CompressionEnv(**tiny_task)), n_envs=2, seed=0)
+    envs = make_vec_env(lambda: wrapper(compression_env(**tiny_task)), n_envs=2, seed=0)
     model = stable_baselines3.PPO("MlpPolicy", envs, n_steps=9, batch_size=18, seed=0)
     model.learn(36)
     assert len(model.ep_info_buffer) == 12
@@ -61,7 +61,7 @@ def test_a_learned_policy_is_no_constant_of_the_seed(tiny_task):
     """Two runs of one seed give the same policy, another seed another one."""
 
     def learn(seed):
-        env = ScalarReward(CompressionEnv(**tiny_task))
+        env = ScalarReward(compression_env(**tiny_task))
         model = stable_baselines3.SAC(
             "MlpPolicy", env, seed=seed, policy_kwargs={"net_arch": [16]}, **OPTIONS["SAC"]
         )

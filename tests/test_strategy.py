@@ -10,7 +10,7 @@ from envs_registry import ENVS, VERSION
 from prune_gym.cli import main
 from prune_gym.compression.network_file import load_network, save_network
 from prune_gym.datasets.normalize import normalize
-from prune_gym.envs.compression_env import CompressionEnv
+from prune_gym.envs.make import compression_env
 from prune_gym.evaluation.validation import compare
 from prune_gym.search_space.strategy import Strategy, load_strategy, strategy_from_dict
 
@@ -36,13 +36,13 @@ def test_file_round_trip(found, tmp_path):
 def test_arguments_of_any_type_are_plain_data(found, tmp_path):
     env, plain = found
     file = tmp_path / "net.safetensors"
-    network = env.apply(plain)
+    network = env.problem.apply(plain)
     save_network(
         network,
         file,
         name="vgg16",
         num_classes=10,
-        configuration=env.configure(plain),
+        configuration=env.problem.configure(plain),
         data="digits",
     )
     kwargs = {"network": file, "bits": range(2, 5), "min_density": np.float32(0.5)}
@@ -58,23 +58,30 @@ def test_arguments_of_any_type_are_plain_data(found, tmp_path):
 def test_a_network_file_that_is_written_again_is_read_again(found, tmp_path):
     env, plain = found
     file, sizes = tmp_path / "net.safetensors", []
-    for configuration in (env.configure(plain), env.plan.configure(env.plan.full[None])):
-        network = env.evaluator.candidate(configuration)
+    for configuration in (
+        env.problem.configure(plain),
+        env.problem.space.configure(env.problem.space.upper[None]),
+    ):
+        network = env.problem.evaluator.candidate(configuration)
         save_network(
             network, file, name="vgg16", num_classes=10, configuration=configuration, data="digits"
         )
-        made = CompressionEnv(str(file), latency=None)
-        sizes.append(made.costs["params"](made.plan.configure(made.plan.full[None]))[0])
+        made = compression_env(str(file), latency=None)
+        sizes.append(
+            made.problem.costs["params"](
+                made.problem.space.configure(made.problem.space.upper[None])
+            )[0]
+        )
     assert sizes[1] > sizes[0]
 
 
 def test_other_weights_of_the_same_shape_are_noticed(found, tmp_path, capsys):
     env, plain = found
-    file, network = tmp_path / "net.safetensors", env.apply(plain)
+    file, network = tmp_path / "net.safetensors", env.problem.apply(plain)
     meta = {
         "name": "vgg16",
         "num_classes": 10,
-        "configuration": env.configure(plain),
+        "configuration": env.problem.configure(plain),
         "data": "digits",
     }
     save_network(network, file, **meta)
@@ -109,17 +116,21 @@ def test_a_network_that_was_pruned_on_other_data_is_refused(found, tmp_path):
     env, plain = found
     file, shape = tmp_path / "net.safetensors", {"name": "vgg16", "num_classes": 10}
     save_network(
-        env.apply(plain), file, configuration=env.configure(plain), data="cifar10", **shape
+        env.problem.apply(plain),
+        file,
+        configuration=env.problem.configure(plain),
+        data="cifar10",
+        **shape,
     )
     with pytest.raises(ValueError, match="pruned on 'cifar10', and the environment's data are 'd"):
-        CompressionEnv(str(file), "digits")
+        compression_env(str(file), "digits")
 
 
 def test_a_strategy_is_replayed_by_its_id_and_arguments(found):
     _, plain = found
     assert plain["env_kwargs"]["budgets"] == {"flops": 0.3}
     env = gym.make(plain["env_id"], **plain["env_kwargs"]).unwrapped
-    result = env.validate(plain)
+    result = env.problem.validate(plain)
     assert result.reproduced
     assert {claim.name for claim in result.claims} == {
         "accuracy",
@@ -137,7 +148,7 @@ def test_a_false_claim_is_found(found, metric):
     env, plain = found
     false = json.loads(json.dumps(plain))
     false["metrics"][metric] *= 0.9
-    result = env.validate(false)
+    result = env.problem.validate(false)
     assert [claim.name for claim in result.claims if not claim.reproduced] == [metric]
 
 
@@ -155,12 +166,12 @@ def test_another_processors_rounding_is_forgiven(found, images, within, beyond):
 def test_validation_does_not_take_the_memos_word(tiny):
     """A strategy of a wrong accuracy is what an environment with a wrong memo gives."""
     _, _, infos = play(tiny, constant(0.0))
-    assert tiny.validate(infos[-1]["strategy"]).reproduced
+    assert tiny.problem.validate(infos[-1]["strategy"]).reproduced
     right = infos[-1]["accuracy"]
-    tiny.evaluator.memo[tiny.configure(infos[-1]["strategy"]).key()] = right - 0.1
+    tiny.problem.evaluator.memo[tiny.problem.configure(infos[-1]["strategy"]).key()] = right - 0.1
     _, _, infos = play(tiny, constant(0.0))
     assert infos[-1]["accuracy"] == right - 0.1
-    result = tiny.validate(infos[-1]["strategy"])
+    result = tiny.problem.validate(infos[-1]["strategy"])
     (claim,) = [claim for claim in result.claims if not claim.reproduced]
     assert (claim.name, claim.claimed, claim.found) == ("accuracy", right - 0.1, right)
 
@@ -170,7 +181,7 @@ def test_a_missing_claim_is_not_reproduced(metric, tiny):
     _, _, infos = play(tiny, constant(0.0))
     strategy = infos[-1]["strategy"]
     del strategy["metrics"][metric]
-    result = tiny.validate(strategy)
+    result = tiny.problem.validate(strategy)
     assert [claim.name for claim in result.claims if not claim.reproduced] == [metric]
 
 
@@ -178,7 +189,7 @@ def test_a_claim_that_nothing_is_found_for_is_not_reproduced(tiny):
     _, _, infos = play(tiny, constant(0.0))
     strategy = infos[-1]["strategy"]
     strategy["metrics"]["latency_ms"] = 1.0  # this environment has no latency table
-    result = tiny.validate(strategy)
+    result = tiny.problem.validate(strategy)
     assert [claim.name for claim in result.claims if not claim.reproduced] == ["latency_ms"]
 
 
@@ -200,17 +211,17 @@ def test_a_strategy_over_the_budgets_is_refused(method, found):
         decision["value"] = decision["of"]
     with pytest.raises(ValueError, match=r"exceeds the budgets flops \("):
         getattr(env, method)(full)
-    gym.make(plain["env_id"]).unwrapped.configure(full)  # without budgets it is one
+    gym.make(plain["env_id"]).unwrapped.problem.configure(full)  # without budgets it is one
 
 
 def test_apply_gives_a_network_that_can_be_trained(tiny):
     _, _, infos = play(tiny, constant(0.0))
-    network = tiny.apply(infos[-1]["strategy"])
+    network = tiny.problem.apply(infos[-1]["strategy"])
     assert all(parameter.requires_grad for parameter in network.parameters())
     before = [parameter.detach().clone() for parameter in network.parameters()]
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
-    images = normalize(tiny.evaluator.data.train.images[:32], tiny.evaluator.data)
-    labels = torch.tensor(tiny.evaluator.data.train.labels[:32])
+    images = normalize(tiny.problem.evaluator.data.train.images[:32], tiny.problem.evaluator.data)
+    labels = torch.tensor(tiny.problem.evaluator.data.train.labels[:32])
     torch.nn.functional.cross_entropy(network(images), labels).backward()
     optimizer.step()
     after = list(network.parameters())
@@ -219,10 +230,10 @@ def test_apply_gives_a_network_that_can_be_trained(tiny):
 
 def test_apply_gives_the_measured_network(found):
     env, plain = found
-    network = env.apply(plain)
+    network = env.problem.apply(plain)
     assert sum(p.numel() for p in network.parameters()) == plain["metrics"]["params"]
     assert not network.training
-    evaluator = env.evaluator
+    evaluator = env.problem.evaluator
     accuracy = evaluator.score(network, evaluator.data.search)
     assert accuracy == pytest.approx(plain["metrics"]["accuracy"], abs=1e-9)
 
@@ -231,16 +242,20 @@ def test_strategies_on_own_networks(tiny):
     _, _, infos = play(tiny, constant(0.0))
     plain = infos[-1]["strategy"]
     assert plain["env_id"] == ""
-    assert tiny.validate(plain).reproduced
-    assert sum(p.numel() for p in tiny.apply(plain).parameters()) == plain["metrics"]["params"]
+    assert tiny.problem.validate(plain).reproduced
+    assert (
+        sum(p.numel() for p in tiny.problem.apply(plain).parameters()) == plain["metrics"]["params"]
+    )
 
 
 def test_saved_network_gives_the_same_outputs(found, tmp_path):
     env, plain = found
-    network = env.apply(plain)
+    network = env.problem.apply(plain)
     path = tmp_path / "pruned.safetensors"
-    save_network(network, path, name="vgg16", num_classes=10, configuration=env.configure(plain))
-    images = normalize(env.evaluator.data.test.images[:50], env.evaluator.data)
+    save_network(
+        network, path, name="vgg16", num_classes=10, configuration=env.problem.configure(plain)
+    )
+    images = normalize(env.problem.evaluator.data.test.images[:50], env.problem.evaluator.data)
     with torch.inference_mode():
         torch.testing.assert_close(load_network(path)(images), network(images), rtol=0, atol=1e-5)
 
@@ -249,12 +264,12 @@ def test_saved_own_network(tiny, tmp_path):
     from nets import Tiny
 
     _, _, infos = play(tiny, constant(0.0))
-    network, path = tiny.apply(infos[-1]["strategy"]), tmp_path / "own.safetensors"
-    made = tiny.configure(infos[-1]["strategy"])
+    network, path = tiny.problem.apply(infos[-1]["strategy"]), tmp_path / "own.safetensors"
+    made = tiny.problem.configure(infos[-1]["strategy"])
     save_network(
         network, path, name="mine", num_classes=4, configuration=made, input_shape=(3, 8, 8)
     )
-    images = normalize(tiny.evaluator.data.test.images, tiny.evaluator.data)
+    images = normalize(tiny.problem.evaluator.data.test.images, tiny.problem.evaluator.data)
     again = load_network(path, build=lambda classes: Tiny())
     with torch.inference_mode():
         torch.testing.assert_close(again(images), network(images), rtol=0, atol=1e-5)
@@ -307,5 +322,5 @@ def test_strategies_of_scalar_and_discrete_ids_replay():
     _, _, infos = play(env, lambda step: 0)
     plain = infos[-1]["strategy"]
     again = gym.make(plain["env_id"], **plain["env_kwargs"]).unwrapped
-    assert again.validate(plain).reproduced
-    assert again.configure(plain).key() == env.unwrapped.configure(plain).key()
+    assert again.problem.validate(plain).reproduced
+    assert again.problem.configure(plain).key() == env.unwrapped.problem.configure(plain).key()

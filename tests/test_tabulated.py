@@ -23,7 +23,7 @@ def episode(env, values, gamma=1.0):
     """Play a strategy; returns its discounted return and the terminal info."""
     env.reset()
     total, discount = np.zeros(env.reward_dim), 1.0
-    for decision, value in zip(env.decisions, values, strict=True):
+    for decision, value in zip(env.problem.decisions, values, strict=True):
         _, reward, *_, info = env.step(np.array([decision.encode(value)], np.float32))
         total += discount * reward
         discount *= gamma
@@ -33,7 +33,7 @@ def episode(env, values, gamma=1.0):
 
 def test_every_strategy_is_there(env):
     strategies = env.strategies()
-    assert len(strategies) == np.prod([len(decision.options) for decision in env.decisions])
+    assert len(strategies) == np.prod([len(decision.options) for decision in env.problem.decisions])
     assert len(np.unique(strategies, axis=0)) == len(strategies) == 8192
 
 
@@ -50,7 +50,7 @@ def test_no_strategy_dominates_the_front(env):
     front, returns = np.array(env.pareto_front(1.0)), env.returns(env.strategies())
     assert 10 < len(front) < len(returns)
     assert non_dominated(front).all()
-    reference = env.reference_point
+    reference = env.problem.reference_point
     assert hypervolume(front, reference) == pytest.approx(hypervolume(returns, reference))
     fewer = hypervolume(front[1:], reference)
     assert fewer <= hypervolume(front, reference)
@@ -60,15 +60,15 @@ def test_accuracies_of_the_table_are_those_of_the_candidates(env):
     """Another processor may see a few images of the 2,000 differently."""
     for row in env.strategies()[[0, 4000, 8191]]:
         _, info = episode(env, row)
-        assert env.validate(info["strategy"]).reproduced
+        assert env.problem.validate(info["strategy"]).reproduced
 
 
 def test_the_front_within_a_budget(env):
     tight = gym.make(ID, budgets={"flops": 0.4}).unwrapped
     within = tight.strategies()
     assert 0 < len(within) < len(env.strategies())
-    flops = tight.costs["flops"]
-    shares = flops(tight.plan.configure(within)) / tight.original_metrics["flops"]
+    flops = tight.problem.costs["flops"]
+    shares = flops(tight.problem.space.configure(within)) / tight.problem.original["flops"]
     assert shares.max() <= 0.4
     saved = np.array(tight.pareto_front(1.0))[:, [o.name for o in tight.objectives].index("flops")]
     assert (saved >= 0.6 - 1e-9).all()
@@ -80,13 +80,13 @@ OTHERS = [{"round_to": 2, "min_keep": 0.8}, {"repair": "batch_norm"}, {"decide":
 @pytest.mark.parametrize("other", OTHERS, ids=str)
 def test_what_the_table_does_not_hold_is_evaluated(other):
     env = gym.make(ID, **other).unwrapped
-    smallest = env.plan.least
+    smallest = env.problem.space.lower
     with pytest.raises(ValueError, match="strategies are not in the table"):
-        env.returns(np.stack([smallest, env.plan.full]))
-    known = len(env.evaluator.memo)
+        env.returns(np.stack([smallest, env.problem.space.upper]))
+    known = len(env.problem.evaluator.cache)
     _, info = episode(env, smallest)
-    assert len(env.evaluator.memo) == known + 1
-    assert env.validate(info["strategy"]).reproduced
+    assert len(env.problem.evaluator.cache) == known + 1
+    assert env.problem.validate(info["strategy"]).reproduced
 
 
 def test_a_table_of_another_network_is_refused():

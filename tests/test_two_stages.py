@@ -53,11 +53,11 @@ def test_what_quantising_gained_is_counted_from_what_the_first_left(first, tmp_p
 def test_few_bits_make_it_smaller_still(first):
     env = second(first)
     info = play(env, constant(1.0))[2][-1]  # 8 bits everywhere
-    assert info["size_bytes"] < 0.45 * env.original_metrics["size_bytes"]
-    assert info["energy_mj"] < env.original_metrics["energy_mj"]
-    assert abs(info["accuracy"] - env.original_metrics["accuracy"]) < 0.03
+    assert info["size_bytes"] < 0.45 * env.problem.original["size_bytes"]
+    assert info["energy_mj"] < env.problem.original["energy_mj"]
+    assert abs(info["accuracy"] - env.problem.original["accuracy"]) < 0.03
     strategy = json.loads(json.dumps(info["strategy"]))
-    assert env.validate(strategy).reproduced
+    assert env.problem.validate(strategy).reproduced
 
 
 def test_the_quantised_network_is_saved_and_loaded(first, tmp_path):
@@ -66,7 +66,7 @@ def test_the_quantised_network_is_saved_and_loaded(first, tmp_path):
     strategy_from_dict(strategy).save(tmp_path / "second.json")
     out = tmp_path / "quantised.safetensors"
     assert main(["apply", str(tmp_path / "second.json"), "--out", str(out)]) == 0
-    images = normalize(env.evaluator.data.test.images[:20], env.evaluator.data)
+    images = normalize(env.problem.evaluator.data.test.images[:20], env.problem.evaluator.data)
     with torch.inference_mode():
-        expected = env.apply(strategy)(images)
+        expected = env.problem.apply(strategy)(images)
         np.testing.assert_allclose(load_network(out)(images), expected, atol=1e-4)

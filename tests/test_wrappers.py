@@ -4,6 +4,7 @@ import pytest
 from conftest import TINY_OBJECTIVES, constant, play
 
 from prune_gym.envs.compression_env import CompressionEnv
+from prune_gym.envs.make import compression_env
 from prune_gym.envs.wrappers import PreferenceConditioned, ScalarReward
 
 
@@ -90,7 +91,7 @@ def test_preferences_follow_the_priorities(tiny):
 
 def test_masks_pass_through(tiny_task):
     for wrapper in (ScalarReward, PreferenceConditioned):
-        env = wrapper(CompressionEnv(**tiny_task, discrete=5))
+        env = wrapper(compression_env(**tiny_task, discrete=5))
         env.reset()
         assert env.action_masks().tolist() == [True] * 5
 

@@ -12,7 +12,7 @@ sample that was scored. docs/abcp.md has the departures, and what the published 
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from prune_gym.agents.abcp.controller import Controller
 from prune_gym.agents.common.action_spaces import require_actions
-from prune_gym.agents.common.api import Settings
+from prune_gym.agents.common.api import Settings, problem_of
 from prune_gym.agents.common.initial_design import warm_up
 from prune_gym.agents.common.rollout import play
 from prune_gym.agents.common.sb3_training import descend
@@ -36,7 +36,7 @@ DECAY = 0.9  # of the baseline
 ENTROPY = 1e-4
 
 
-class Played(NamedTuple):
+class Episode(NamedTuple):
     """One sampled episode: its return ``(reward_dim,)``, and log p and entropy summed over it."""
 
     total: np.ndarray
@@ -57,24 +57,24 @@ class ABCP:
         self.controller, self.baseline = controller, baseline
         self._optimizer = torch.optim.Adam(controller.parameters(), lr=LEARNING_RATE)
 
-    def play(self, env: gym.Env) -> Played:
+    def play(self, env: gym.Env) -> Episode:
         """Play one sampled episode; decisions in skipped blocks are neither made nor counted."""
-        core = env.unwrapped
+        core: Any = env.unwrapped
         env.reset()
         memory = self.controller.start()
-        total = np.zeros(core.reward_dim)  # type: ignore[attr-defined]
+        total = np.zeros(core.reward_dim)
         terminated, log_probabilities, entropies = False, [], []
         while not terminated:
-            index = core.next_decision  # type: ignore[attr-defined]
+            index = core.next_decision
             sampled, memory = self.controller.sample(index, memory)
             action = np.array([sampled.action], dtype=np.float32)
             _, reward, terminated, _, _ = env.step(action)
             total += np.asarray(reward)
             log_probabilities.append(sampled.log_probability)
             entropies.append(sampled.entropy)
-        return Played(total, torch.stack(log_probabilities).sum(), torch.stack(entropies).sum())
+        return Episode(total, torch.stack(log_probabilities).sum(), torch.stack(entropies).sum())
 
-    def learn(self, played: Played, reward: float, logger: Logger) -> None:
+    def learn(self, played: Episode, reward: float, logger: Logger) -> None:
         """Make the sample that was scored more likely if it was better than the baseline."""
         advantage = reward - self.baseline
         loss = -advantage * played.log_probability - ENTROPY * played.entropy
@@ -114,10 +114,10 @@ def search(env: gym.Env, settings: Settings) -> ABCP:
         UserError: the environment has discrete actions, or an unknown objective has a priority.
     """
     require_actions(env, gym.spaces.Box, "abcp")
-    core = env.unwrapped
-    names = [o.name for o in core.objectives]  # type: ignore[attr-defined]
+    problem = problem_of(env)
+    names = [o.name for o in problem.objectives]
     weights = weights_array(settings.priorities or balanced(names), names)
-    decisions = core.decisions  # type: ignore[attr-defined]
+    decisions = problem.decisions
     strategies = warm_up(settings.episodes, len(decisions), settings.seed)
     returns = [
         play(env, actions, settings.seed if episode == 0 else None)[0]

@@ -1,10 +1,10 @@
-"""What to evaluate next: the strategy that promises most hypervolume, found in imagination.
+"""What to evaluate next: the strategy of the largest expected hypervolume improvement.
 
 Transitions and costs of an episode are known exactly and cost microseconds; only its accuracy has
-to be measured. So many strategies are imagined (the actor's proposals and variations of them and
-of the front), a model predicts their accuracies, and the one whose expected hypervolume improvement
-is largest (EHVI; Emmerich, Giannakoglou & Naujoks, IEEE TEVC 2006) is evaluated. Where people have
-priorities, it is the one whose expected utility improvement is (Astudillo & Frazier, AISTATS 2020).
+to be measured. So many strategies are considered (proposals, mutations of them and of the front), a
+model predicts their accuracies, and the one whose expected hypervolume improvement is largest
+(EHVI; Emmerich, Giannakoglou & Naujoks, IEEE TEVC 2006) is evaluated. Where people have priorities,
+it is the one whose expected utility improvement is (Astudillo & Frazier, AISTATS 2020).
 """
 
 from collections.abc import Callable
@@ -15,60 +15,61 @@ from scipy.special import ndtr
 
 from prune_gym.agents.bayesian.candidates import mutate
 from prune_gym.agents.bayesian.surrogate import AccuracyModel, from_log_odds, log_odds
-from prune_gym.envs.compression_env import CompressionEnv
+from prune_gym.evaluation.problem import CompressionProblem
 from prune_gym.objectives.pareto import non_dominated
 
 SAMPLES = 100_000  # points of the unit box by which hypervolume is estimated
-COMPARED = 4_000  # of them, undominated still and within reach
-HOPE = 3.0  # standard deviations above the mean: what a strategy may come to at best
+REFERENCE_SAMPLES = 4_000  # of them, undominated still and within reach
+OPTIMISM = 3.0  # standard deviations above the mean: the upper bound of a strategy
 NODES = 5  # of the quadrature over what an accuracy may be
-ROUNDS, PARENTS = 4, 40  # of variations of the most promising
+ROUNDS, PARENTS = 4, 40  # of mutations of the best
 
 
-class Imagination:
-    """Knows what was evaluated and chooses what to evaluate next."""
+class Acquisition:
+    """A surrogate of accuracy, and the choice of what to evaluate next."""
 
     def __init__(
-        self, env: CompressionEnv, seed: int | None, preferences: np.ndarray | None = None
+        self, problem: CompressionProblem, seed: int | None, preferences: np.ndarray | None = None
     ) -> None:
         """Start with nothing evaluated.
 
         Args:
-            env: the environment.
+            problem: what is optimized.
             seed: of the sampled points and of variations.
-            preferences: weights ``(m, k)``. With them the strategy is chosen that promises most
-                expected utility, the mean over them of the best weighted return.
+            preferences: weights ``(m, k)``. With them the strategy of the largest expected
+                utility is chosen: the mean over them of the best weighted return.
         """
         self._preferences = preferences
-        self._env, self._rng = env, np.random.default_rng(seed)
-        names = [objective.name for objective in env.objectives]
+        self._problem, self._rng = problem, np.random.default_rng(seed)
+        names = [objective.name for objective in problem.objectives]
         self._accuracy = names.index("accuracy") if "accuracy" in names else None
-        self._model = AccuracyModel(env.decisions)
-        reference = env.reference_point
-        self._open = reference + (1 - reference) * self._rng.random((SAMPLES, len(names)))
-        self.values = np.empty((0, len(env.decisions)))
+        self._model = AccuracyModel(problem.decisions)
+        reference = problem.reference_point
+        samples = self._rng.random((SAMPLES, len(names)))
+        self._undominated = reference + (1 - reference) * samples
+        self.values = np.empty((0, len(problem.space)))
         self.accuracies = np.empty(0)
 
-    def learn(self, values: np.ndarray, accuracies: np.ndarray) -> None:
+    def observe(self, values: np.ndarray, accuracies: np.ndarray) -> None:
         """Take evaluated strategies: values (n, decisions), accuracies (n,)."""
         self.values = np.concatenate([self.values, values])
         self.accuracies = np.concatenate([self.accuracies, accuracies])
         for found in self._returns(values, accuracies):
-            self._open = self._open[(self._open > found).any(axis=1)]
-        full, values, accuracies = self._env.plan.full, self.values, self.accuracies
+            self._undominated = self._undominated[(self._undominated > found).any(axis=1)]
+        full, values, accuracies = self._problem.space.upper, self.values, self.accuracies
         if not (values == full).all(axis=1).any():
             # Known without being played, which budgets may forbid: without it the model has only
             # seen ruins and learns slowly what it is that ruins.
             values = np.concatenate([full[None], values])
-            accuracies = np.append(self._env.original_metrics["accuracy"], accuracies)
+            accuracies = np.append(self._problem.original["accuracy"], accuracies)
         self._model.fit(values, accuracies)
 
     def predict(self, values: np.ndarray) -> np.ndarray:
         """Return the expected accuracies of strategies: values (n, decisions) -> ``(n,)``."""
         return from_log_odds(self._model.predict(values)[0])
 
-    def choose(self, proposals: np.ndarray, pending: np.ndarray | None = None) -> np.ndarray:
-        """Return the most promising strategy ``(decisions,)`` that was not evaluated yet.
+    def suggest(self, proposals: np.ndarray, pending: np.ndarray | None = None) -> np.ndarray:
+        """Return the best strategy ``(decisions,)`` to evaluate next, one that was not yet.
 
         Args:
             proposals: values of the actor's strategies ``(n, decisions)``.
@@ -76,54 +77,55 @@ class Imagination:
         """
         known = self.values if pending is None else np.concatenate([self.values, pending])
         front = self.values[non_dominated(self._returns(self.values, self.accuracies))]
-        pool = self._new(np.concatenate([proposals, mutate(self._env, front, self._rng)]), known)
+        mutated = mutate(self._problem, front, self._rng)
+        pool = self._new(np.concatenate([proposals, mutated]), known)
         if not len(pool):
             return front[0]  # everything was evaluated
-        promised = self._promised(pool)
-        promise = promised(pool)
+        acquisition = self._acquisition(pool)
+        acquired = acquisition(pool)
         for _ in range(ROUNDS):
-            parents = pool[np.argsort(-promise)[:PARENTS]]
-            children = self._new(mutate(self._env, parents, self._rng), known)
+            parents = pool[np.argsort(-acquired)[:PARENTS]]
+            children = self._new(mutate(self._problem, parents, self._rng), known)
             if len(children):
                 pool = np.concatenate([pool, children])
-                promise = np.concatenate([promise, promised(children)])
-        return pool[promise.argmax()]
+                acquired = np.concatenate([acquired, acquisition(children)])
+        return pool[acquired.argmax()]
 
-    def _promised(self, pool: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-        """Return what strategies are chosen by: values (n, decisions) -> what they promise (n,)."""
+    def _acquisition(self, pool: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+        """Return the acquisition function: values (n, decisions) -> ``(n,)``, higher is better."""
         if self._preferences is not None:
             returns = self._returns(self.values, self.accuracies)
             best = (returns @ self._preferences.T).max(axis=0)
             if (self._utility_gain(pool, best) > 0).any():
                 return lambda values: self._utility_gain(values, best)
-        compared = self._within_reach(pool)
-        return lambda values: self._hypervolume_gain(values, compared)
+        samples = self._reachable_samples(pool)
+        return lambda values: self._hypervolume_gain(values, samples)
 
-    def _within_reach(self, pool: np.ndarray) -> np.ndarray:
-        """Return the open points that some strategy may dominate; most of the box none ever can."""
-        hopes = self._env.savings(pool)
+    def _reachable_samples(self, pool: np.ndarray) -> np.ndarray:
+        """Return the samples that some strategy may dominate; most of the box none ever can."""
+        upper_bounds = self._problem.savings(pool)
         if self._accuracy is not None:
             mean, deviation = self._model.predict(pool)
-            hopes[:, self._accuracy] = from_log_odds(mean + HOPE * deviation)
-        near = self._open[(self._open < hopes.max(axis=0)).all(axis=1)]
+            upper_bounds[:, self._accuracy] = from_log_odds(mean + OPTIMISM * deviation)
+        near = self._undominated[(self._undominated < upper_bounds.max(axis=0)).all(axis=1)]
         reachable = np.zeros(len(near), dtype=bool)
-        for hope in hopes[non_dominated(hopes)]:
+        for bound in upper_bounds[non_dominated(upper_bounds)]:
             left = np.flatnonzero(~reachable)
-            reachable[left[(near[left] < hope).all(axis=1)]] = True
-        return near[reachable][:COMPARED]
+            reachable[left[(near[left] < bound).all(axis=1)]] = True
+        return near[reachable][:REFERENCE_SAMPLES]
 
     def _returns(self, values: np.ndarray, accuracies: np.ndarray) -> np.ndarray:
-        returns = self._env.savings(values)
+        returns = self._problem.savings(values)
         if self._accuracy is not None:
             returns[:, self._accuracy] = accuracies
         return returns
 
     def _new(self, values: np.ndarray, known: np.ndarray) -> np.ndarray:
         """Return those within the budgets that are not known, each once."""
-        values = np.unique(self._env.plan.canonicalise(values), axis=0)
+        values = np.unique(self._problem.space.canonicalise(values), axis=0)
         played = {row.tobytes() for row in known}
         fresh = np.array([row.tobytes() not in played for row in values], dtype=bool)
-        return values[fresh & self._env.within_budgets(values)]
+        return values[fresh & self._problem.feasible(values)]
 
     def _utility_gain(self, values: np.ndarray, best: np.ndarray) -> np.ndarray:
         """Return the expected improvement of the expected utility of strategies, ``(n,)``.
@@ -133,7 +135,7 @@ class Imagination:
             best: largest weighted return so far for each preference ``(m,)``.
         """
         assert self._preferences is not None
-        returns = self._env.savings(values)
+        returns = self._problem.savings(values)
         if self._accuracy is None:
             return np.maximum(returns @ self._preferences.T - best, 0).mean(axis=1)
         mean, deviation = self._model.predict(values)
@@ -143,17 +145,17 @@ class Imagination:
             gain += weight * np.maximum(returns @ self._preferences.T - best, 0).mean(axis=1)
         return gain / np.sqrt(2 * np.pi)  # what the weights sum to
 
-    def _hypervolume_gain(self, values: np.ndarray, compared: np.ndarray) -> np.ndarray:
+    def _hypervolume_gain(self, values: np.ndarray, samples: np.ndarray) -> np.ndarray:
         """Return the expected hypervolume improvement of strategies, ``(n,)``, up to a factor."""
-        returns = self._env.savings(values)
-        costs = np.ones((len(values), len(compared)), dtype=bool)
+        returns = self._problem.savings(values)
+        costs = np.ones((len(values), len(samples)), dtype=bool)
         for column in range(returns.shape[1]):
             if column != self._accuracy:
-                costs &= compared[:, column] < returns[:, column, None]
+                costs &= samples[:, column] < returns[:, column, None]
         if self._accuracy is None:
             return costs.sum(axis=1)
         mean, deviation = self._model.predict(values)
         row, sample = np.nonzero(costs)
-        wanted = log_odds(compared[:, self._accuracy])
+        wanted = log_odds(samples[:, self._accuracy])
         margin = (mean[row] - wanted[sample]) / np.maximum(deviation[row], 1e-9)
         return np.bincount(row, weights=ndtr(margin), minlength=len(values))

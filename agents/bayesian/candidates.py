@@ -1,30 +1,32 @@
-"""Variations of strategies: crossed over, a few decisions moved, and reduced to the budgets."""
+"""Variations of strategies: crossover, mutation, and repair to the budgets."""
 
 import numpy as np
 
-from prune_gym.envs.compression_env import CompressionEnv
+from prune_gym.evaluation.problem import CompressionProblem
 
 VARIATIONS = 400  # of a call
 HALVINGS = 7  # of the interval in which the smallest sufficient reduction lies
 
 
-def mutate(env: CompressionEnv, parents: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def mutate(
+    problem: CompressionProblem, parents: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
     """Return variations of strategies: values (n, decisions) -> ``(VARIATIONS, decisions)``.
 
     Half of them are crossed over; in each up to four decisions are moved, on average.
     """
     one, other = parents[rng.integers(len(parents), size=(2, VARIATIONS))]
     children = np.where(rng.random(one.shape) < rng.choice([0.0, 0.5], (VARIATIONS, 1)), other, one)
-    count = len(env.decisions)
+    count = len(problem.decisions)
     moved = rng.random(one.shape) < rng.uniform(0, 4, (VARIATIONS, 1)) / count
     steps = np.empty_like(children)
-    for index, decision in enumerate(env.decisions):
+    for index, decision in enumerate(problem.decisions):
         steps[:, index] = rng.normal(0, max(len(decision.options) / 6, 1), VARIATIONS)
-    return repair_to_budget(env, _moved(env, children, np.round(steps) * moved), rng)
+    return repair_to_budget(problem, _moved(problem, children, np.round(steps) * moved), rng)
 
 
 def repair_to_budget(
-    env: CompressionEnv, values: np.ndarray, rng: np.random.Generator
+    problem: CompressionProblem, values: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
     """Return strategies (n, decisions), those over a budget reduced until they meet it.
 
@@ -32,31 +34,31 @@ def repair_to_budget(
     after decision in random order, from all together (steepness 1) to one by one. Where costs do
     not fall with every decision that may not be enough, and a strategy stays as it is.
     """
-    values = env.plan.canonicalise(values)
-    over = np.flatnonzero(~env.within_budgets(values))
+    values = problem.space.canonicalise(values)
+    over = np.flatnonzero(~problem.feasible(values))
     if not len(over):
         return values
-    count = len(env.decisions)
+    count = len(problem.decisions)
     starts = rng.random((len(over), count))
     steepness = np.exp(rng.uniform(0, np.log(count), (len(over), 1)))
-    spans = np.array([len(decision.options) - 1 for decision in env.decisions])
+    spans = np.array([len(decision.options) - 1 for decision in problem.decisions])
     found = values[over]
     too_little, enough = np.zeros((len(over), 1)), np.ones((len(over), 1))
     for _ in range(HALVINGS):
         share = (too_little + enough) / 2
         gone = np.clip(share * (steepness + 1) - steepness * starts, 0, 1)  # 1: the least option
-        tried = env.plan.canonicalise(_moved(env, values[over], -np.round(gone * spans)))
-        met = env.within_budgets(tried)[:, None]
+        tried = problem.space.canonicalise(_moved(problem, values[over], -np.round(gone * spans)))
+        met = problem.feasible(tried)[:, None]
         found = np.where(met, tried, found)
         too_little, enough = np.where(met, too_little, share), np.where(met, share, enough)
     values[over] = found
     return values
 
 
-def _moved(env: CompressionEnv, values: np.ndarray, steps: np.ndarray) -> np.ndarray:
+def _moved(problem: CompressionProblem, values: np.ndarray, steps: np.ndarray) -> np.ndarray:
     """Return strategies (n, decisions) moved by so many options, as far as there are any."""
     moved = np.empty_like(values)
-    for index, decision in enumerate(env.decisions):
+    for index, decision in enumerate(problem.decisions):
         places = np.searchsorted(decision.options, values[:, index]) + steps[:, index].astype(int)
         moved[:, index] = decision.options[np.clip(places, 0, len(decision.options) - 1)]
     return moved

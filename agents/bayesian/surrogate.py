@@ -43,7 +43,7 @@ class AccuracyModel:
             options = decision.options
             places = np.linspace(1, 0, len(options))
             taken[:, index] = np.interp(values[:, index], options, places)
-            lost[:, index] = np.interp(values[:, index], options, decision.lost)
+            lost[:, index] = np.interp(values[:, index], options, decision.sensitivity)
         together = np.log1p(lost.sum(axis=1, keepdims=True))
         return np.concatenate([taken, np.sqrt(lost), together], axis=1)
 

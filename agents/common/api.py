@@ -5,8 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.logger import Logger
+
+from prune_gym.evaluation.problem import CompressionProblem
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,11 @@ class Settings:
     seed: int
     priorities: Mapping[str, float] | None
     logger: Logger
+
+
+def problem_of(env: gym.Env) -> CompressionProblem:
+    """Return the compression problem of an environment, wrapped or not."""
+    return env.unwrapped.problem  # type: ignore[attr-defined]
 
 
 @runtime_checkable

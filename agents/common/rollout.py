@@ -1,17 +1,13 @@
 """Playing whole strategies: what population-based agents do instead of deciding step by step."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from joblib import Parallel, delayed, effective_n_jobs
+from joblib import effective_n_jobs
 
-from prune_gym._utils.parallel import single_threaded
-from prune_gym.envs.compression_env import CompressionEnv
-from prune_gym.envs.rollouts import imagined
-from prune_gym.evaluation.evaluator import Evaluator
-from prune_gym.graph.configuration import Configuration
+from prune_gym.agents.common.api import problem_of
+from prune_gym.envs.rollouts import decode_within_budgets
 
 
 def play(
@@ -55,28 +51,8 @@ def play_all(
     Returns:
         The episodes' returns ``float64 (n, reward_dim)`` and terminal infos.
     """
-    if (jobs := effective_n_jobs(None)) > 1:
-        _evaluate_ahead(env.unwrapped, actions, jobs)  # type: ignore[arg-type]
+    if effective_n_jobs(None) > 1:
+        problem = problem_of(env)
+        problem.accuracies(decode_within_budgets(problem, actions))
     played = [play(env, row, None if index else seed) for index, row in enumerate(actions)]
     return np.array([total for total, _ in played]), [info for _, info in played]
-
-
-def _evaluate_ahead(env: CompressionEnv, actions: np.ndarray, jobs: int) -> None:
-    """Put the accuracies of what actions ``(n, decisions)`` come to into the evaluator's memo."""
-    evaluator = env.evaluator
-    infos = (play(imagined(env), row)[1] for row in actions)
-    found = {r.key(): r for r in (env.configure(info["strategy"]) for info in infos)}
-    unknown = [key for key in found if key not in evaluator.memo]
-    # A worker is sent the evaluator (its name, or one's own network and data) once.
-    shares = [share for worker in range(jobs) if (share := unknown[worker::jobs])]
-    accuracies = Parallel(batch_size=1)(
-        delayed(_accuracies)(evaluator, [found[key] for key in share]) for share in shares
-    )
-    for share, scored in zip(shares, accuracies, strict=True):
-        for key, accuracy in zip(share, scored, strict=True):
-            evaluator.memo[key] = accuracy
-
-
-def _accuracies(evaluator: Evaluator, strategies: Sequence[Configuration]) -> list[float]:
-    with single_threaded():
-        return [evaluator.accuracy(strategy) for strategy in strategies]

@@ -20,7 +20,7 @@ def learn(model: BaseAlgorithm, settings: Settings) -> None:
     """
     env = model.get_env()
     assert env is not None
-    decisions = len(env.get_attr("decisions")[0])
+    decisions = len(env.get_attr("problem")[0].space)
     model.set_logger(settings.logger)
     strategies = warm_up(settings.episodes, decisions, settings.seed)
     fill(model, strategies)

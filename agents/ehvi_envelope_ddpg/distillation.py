@@ -1,9 +1,9 @@
-"""What a search has found becomes what its policy proposes.
+"""Distillation: a policy learns to propose the best strategies that its search has found.
 
-Reinforcement learning leaves an actor that lags behind the strategies which its own search found.
-For a preference the best strategy evaluated is known, and its decisions are the right answers
-wherever the actor gets to when it is asked for that preference. So it plays in imagination, which
-costs no evaluation, and learns them there: DAgger (Ross, Gordon & Bagnell, AISTATS 2011).
+Reinforcement learning leaves an actor that lags behind the strategies that its own search found.
+For every preference the best evaluated strategy is known, and its decisions are the right answers
+in every state that the actor reaches when it is asked for that preference. So the actor is rolled
+out without evaluation and learns them there: DAgger (Ross, Gordon & Bagnell, AISTATS 2011).
 """
 
 import math
@@ -15,18 +15,18 @@ from stable_baselines3 import TD3
 from torch.nn import functional as F
 
 from prune_gym.agents.common.sb3_training import descend
-from prune_gym.envs.compression_env import CompressionEnv
-from prune_gym.envs.rollouts import imagine
+from prune_gym.envs.rollouts import rollout
+from prune_gym.evaluation.problem import CompressionProblem
 from prune_gym.objectives.selection import best_for
 
 ROUNDS = 20  # at most: one for every evaluated strategy
-EPISODES = 32  # imagined in a round, each for another preference
+EPISODES = 32  # rolled out in a round, each for another preference
 BATCH = 256  # of what the actor met in all rounds so far
 
 
 def imitate(
     agent: TD3,
-    env: CompressionEnv,
+    problem: CompressionProblem,
     values: np.ndarray,
     returns: np.ndarray,
     draw: Callable[[int], torch.Tensor],
@@ -36,9 +36,9 @@ def imitate(
 
     Args:
         agent: its actor reads an observation with the preference at its end.
-        env: what the strategies are of.
+        problem: what the strategies are of.
         values: of evaluated strategies' decisions, ``(n, decisions)``.
-        returns: what they came to, ``(n, k)``.
+        returns: their returns, ``(n, k)``.
         draw: returns so many preferences, ``(m, k)``.
         updates: of the actor, shared by the rounds.
     """
@@ -46,7 +46,7 @@ def imitate(
     rounds = min(ROUNDS, len(values))
     for _ in range(rounds):
         preferences = draw(EPISODES).cpu().numpy()
-        states, right = _play(agent, env, values, returns, preferences)
+        states, right = _play(agent, problem, values, returns, preferences)
         met.append(states)
         answers.append(right)
         states, right = torch.cat(met), torch.cat(answers)
@@ -58,7 +58,7 @@ def imitate(
 
 def _play(
     agent: TD3,
-    env: CompressionEnv,
+    problem: CompressionProblem,
     values: np.ndarray,
     returns: np.ndarray,
     preferences: np.ndarray,
@@ -68,10 +68,12 @@ def _play(
     def seen(observations: np.ndarray, episodes: np.ndarray) -> np.ndarray:
         return np.concatenate([observations, preferences[episodes]], axis=1).astype(np.float32)
 
-    played = imagine(env, lambda o, episodes: agent.predict(seen(o, episodes))[0], len(preferences))
+    played = rollout(
+        problem, lambda o, episodes: agent.predict(seen(o, episodes))[0], len(preferences)
+    )
     best = values[[best_for(returns, preference) for preference in preferences]]
     asked = zip(played.decision, best[played.episode, played.decision], strict=True)
-    right = np.array([env.decisions[at].encode(value) for at, value in asked], np.float32)
+    right = np.array([problem.decisions[at].encode(value) for at, value in asked], np.float32)
     states = seen(played.observations, played.episode)
     device = agent.device
     return torch.as_tensor(states, device=device), torch.as_tensor(right[:, None], device=device)

@@ -1,14 +1,13 @@
-"""Envelope DDPG with imagined rollouts: the agent of the main job.
+"""The main agent: envelope DDPG, with expected hypervolume improvement choosing its evaluations.
 
 The actor and critics of :mod:`prune_gym.agents.envelope_ddpg.envelope_ddpg` learn from every
-evaluated strategy for all preferences. What is evaluated next is not left to noise: before every
-episode the actor plays many episodes in imagination, greedily and with noise, each for another
-preference; costs and budgets are exact there.
-:class:`prune_gym.agents.bayesian.acquisition.Imagination` predicts their accuracies and varies the
-most promising ones; the real evaluation is spent on the strategy that promises most hypervolume.
-Half of every batch are imagined transitions with the predicted accuracy, as in Dyna (Sutton 1991).
-In the end the actor learns to propose the best that was evaluated for every preference
-(:mod:`prune_gym.agents.ehvi_envelope_ddpg.distillation`).
+evaluated strategy for all preferences. Before every evaluation the actor rolls out many episodes
+without evaluation, greedily and with noise, each for another preference; costs and budgets are
+exact there. :class:`prune_gym.agents.bayesian.acquisition.Acquisition` predicts their accuracies,
+mutates the best ones, and picks the strategy of the largest expected hypervolume improvement, which
+is evaluated. Half of every batch are rolled-out transitions with the predicted accuracy, as in Dyna
+(Sutton 1991). In the end the actor learns to propose the best that was evaluated for every
+preference (:mod:`prune_gym.agents.ehvi_envelope_ddpg.distillation`).
 """
 
 from typing import Any
@@ -18,32 +17,32 @@ import numpy as np
 import torch
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 
-from prune_gym.agents.bayesian.acquisition import Imagination
+from prune_gym.agents.bayesian.acquisition import Acquisition
 from prune_gym.agents.common.action_spaces import require_actions
-from prune_gym.agents.common.api import Settings
+from prune_gym.agents.common.api import Settings, problem_of
 from prune_gym.agents.common.sb3_training import learn
 from prune_gym.agents.ehvi_envelope_ddpg.distillation import imitate
 from prune_gym.agents.envelope_ddpg.buffers import VectorReplayBuffer
 from prune_gym.agents.envelope_ddpg.envelope_ddpg import EnvelopeDDPG
-from prune_gym.envs.compression_env import CompressionEnv
-from prune_gym.envs.rollouts import Imagined, imagine
+from prune_gym.envs.rollouts import Rollouts, rollout
 from prune_gym.envs.wrappers import PreferenceConditioned
+from prune_gym.evaluation.problem import CompressionProblem
 from prune_gym.objectives.objective import episode_return
 
-GREEDY, NOISY = 16, 16  # imagined episodes of the actor before every evaluation
+GREEDY, NOISY = 16, 16  # rollouts of the actor before every evaluation
 FOCUS = 64  # preferences drawn around people's priorities
 REMEMBERED = 50  # evaluations: predictions of earlier ones are forgotten
 
 
-class ImaginingDDPG(EnvelopeDDPG):
-    """Plays whole strategies that it has imagined; what it learned is an :class:`EnvelopeDDPG`."""
+class EHVIEnvelopeDDPG(EnvelopeDDPG):
+    """Envelope DDPG that plays whole strategies, chosen by their expected improvement."""
 
     def __init__(self, *args: Any, focused: bool = False, **kwargs: Any) -> None:
         """Make the agent.
 
         Args:
             *args: :class:`EnvelopeDDPG`'s.
-            focused: choose by what is promised for the environment's preferences, not by
+            focused: choose by expected utility over the environment's preferences, not by
                 hypervolume.
             **kwargs: :class:`EnvelopeDDPG`'s.
         """
@@ -55,24 +54,26 @@ class ImaginingDDPG(EnvelopeDDPG):
         super().learn(*args, **kwargs)
         assert isinstance(self.replay_buffer, VectorReplayBuffer)
         if infos := self.replay_buffer.finished:
-            core = self._core
-            values = np.array([core.values_of(info["strategy"]) for info in infos])
-            returns = [episode_return(i, core.original_metrics, core.objectives) for i in infos]
+            problem = self._problem
+            values = np.array([problem.values_of(info["strategy"]) for info in infos])
+            returns = [episode_return(i, problem.original, problem.objectives) for i in infos]
             imitate(
-                self, core, values, np.array(returns), self._preferences, updates=self._n_updates
+                self, problem, values, np.array(returns), self._preferences, updates=self._n_updates
             )
         return self
 
     def _setup_learn(self, *args, **kwargs):
         assert self.env is not None and isinstance(self.replay_buffer, VectorReplayBuffer)
         # Of environments in other processes this is a copy: good for what does not change.
-        self._core: CompressionEnv = self.env.get_attr("unwrapped")[0]
+        core = self.env.get_attr("unwrapped")[0]
+        self._problem: CompressionProblem = core.problem
+        self._reward: str = core.reward
         preferences = self._preferences(FOCUS).cpu().numpy() if self.focused else None
-        self._imagination = Imagination(self._core, self.seed, preferences)
-        self._plans: dict[int, np.ndarray] = {}  # what each environment plays
+        self._acquisition = Acquisition(self._problem, self.seed, preferences)
+        self._pending: dict[int, np.ndarray] = {}  # what each environment plays
         self._known = 0
-        size = REMEMBERED * (GREEDY + NOISY) * len(self._core.decisions)
-        self._imagined = VectorReplayBuffer(
+        size = REMEMBERED * (GREEDY + NOISY) * len(self._problem.space)
+        self._rollouts = VectorReplayBuffer(
             size,
             self.observation_space,
             self.action_space,
@@ -88,20 +89,19 @@ class ImaginingDDPG(EnvelopeDDPG):
         assert self.env is not None
         places = self.env.get_attr("next_decision")
         for index, place in enumerate(places):
-            if place == 0 or index not in self._plans:
-                self._plans.pop(index, None)
-                self._plans[index] = self._plan()
-        decisions = self._core.decisions
-        chosen = [decisions[at].encode(self._plans[i][at]) for i, at in enumerate(places)]
+            if place == 0 or index not in self._pending:
+                self._pending.pop(index, None)
+                self._pending[index] = self._next_strategy()
+        decisions = self._problem.decisions
+        chosen = [decisions[at].encode(self._pending[i][at]) for i, at in enumerate(places)]
         taken = np.array(chosen, dtype=np.float32)[:, None]
         return taken, taken
 
-    def _plan(self) -> np.ndarray:
+    def _next_strategy(self) -> np.ndarray:
         """Return the strategy to evaluate next, its values ``(decisions,)``.
 
         It is none of those that other environments are about to play.
         """
-        core = self._core
         self._look_back()
         preferences = self._preferences(GREEDY + NOISY).cpu().numpy()
         noise = np.random.normal(0, self.noise[0], (len(preferences), 1))
@@ -113,62 +113,62 @@ class ImaginingDDPG(EnvelopeDDPG):
             jitter = np.random.normal(0, self.noise[1], greedy.shape)
             return np.clip(greedy + noise[episodes] + jitter * (noise[episodes] != 0), -1, 1)
 
-        imagined = imagine(core, act, len(preferences))
-        self._remember(imagined, preferences)
-        others = np.array(list(self._plans.values())).reshape(-1, len(core.decisions))
-        return self._imagination.choose(imagined.values, others)
+        rolled_out = rollout(self._problem, act, len(preferences), self._reward)
+        self._remember(rolled_out, preferences)
+        others = np.array(list(self._pending.values())).reshape(-1, len(self._problem.space))
+        return self._acquisition.suggest(rolled_out.values, others)
 
     def _look_back(self) -> None:
-        """Tell the imagination what was evaluated since the last plan."""
+        """Tell the surrogate what was evaluated since the last choice."""
         assert isinstance(self.replay_buffer, VectorReplayBuffer)
         infos = self.replay_buffer.finished[self._known :]
         self._known += len(infos)
         if infos:
-            values = np.array([self._core.values_of(info["strategy"]) for info in infos])
-            self._imagination.learn(values, np.array([info["accuracy"] for info in infos]))
+            values = np.array([self._problem.values_of(info["strategy"]) for info in infos])
+            self._acquisition.observe(values, np.array([info["accuracy"] for info in infos]))
 
-    def _remember(self, imagined: Imagined, preferences: np.ndarray) -> None:
-        """Keep imagined transitions, with the predicted accuracy where an episode ends."""
-        rewards = imagined.rewards.copy()
+    def _remember(self, rolled_out: Rollouts, preferences: np.ndarray) -> None:
+        """Keep rolled-out transitions, with the predicted accuracy where an episode ends."""
+        rewards = rolled_out.rewards.copy()
         if "accuracy" in self.names:
-            predicted = self._imagination.predict(imagined.values)[imagined.episode]
-            rewards[:, self.names.index("accuracy")] = np.where(imagined.ended, predicted, 0)
-        seen = preferences[imagined.episode]
-        before = np.concatenate([imagined.observations, seen], axis=1)
-        after = np.concatenate([imagined.following, seen], axis=1)
+            predicted = self._acquisition.predict(rolled_out.values)[rolled_out.episode]
+            rewards[:, self.names.index("accuracy")] = np.where(rolled_out.ended, predicted, 0)
+        seen = preferences[rolled_out.episode]
+        before = np.concatenate([rolled_out.observations, seen], axis=1)
+        after = np.concatenate([rolled_out.next_observations, seen], axis=1)
         for row in range(len(rewards)):
             info = {"vector_reward": rewards[row]}
-            self._imagined.add(
-                *(before[row], after[row], imagined.actions[row], np.zeros(1)),
-                *(imagined.ended[row : row + 1], [info]),
+            self._rollouts.add(
+                *(before[row], after[row], rolled_out.actions[row], np.zeros(1)),
+                *(rolled_out.ended[row : row + 1], [info]),
             )
 
     def _batch(self, size: int) -> ReplayBufferSamples:
-        if not self._imagined.size():
+        if not self._rollouts.size():
             return super()._batch(size)
         assert self.replay_buffer is not None
         real = self.replay_buffer.sample(size - size // 2)
-        imagined = self._imagined.sample(size // 2)
+        simulated = self._rollouts.sample(size // 2)
         return ReplayBufferSamples(
-            *(torch.cat(parts) for parts in zip(real[:5], imagined[:5], strict=True))
+            *(torch.cat(parts) for parts in zip(real[:5], simulated[:5], strict=True))
         )
 
     def _excluded_save_params(self) -> list[str]:
-        ours = ["_imagination", "_imagined", "_core", "_plans", "_known"]
+        ours = ["_acquisition", "_rollouts", "_problem", "_reward", "_pending", "_known"]
         return [*super()._excluded_save_params(), *ours]
 
 
 def search(env: gym.Env, settings: Settings) -> EnvelopeDDPG:
     """Learn the front of a vector environment in one run.
 
-    Where a cost is measured by the clock, nothing can be imagined: noise explores instead.
+    Where a cost is measured by the clock, returns cannot be predicted: noise explores instead.
     """
     require_actions(env, gym.spaces.Box, "ehvi-envelope-ddpg")
     conditioned = PreferenceConditioned(env, settings.priorities)
-    objectives = env.unwrapped.objectives  # type: ignore[attr-defined]
+    objectives = problem_of(env).objectives
     known = all(objective.deterministic for objective in objectives)
     options: dict[str, Any] = {"env": conditioned, "learning_starts": 0, "seed": settings.seed}
     focused = settings.priorities is not None
-    agent = ImaginingDDPG(focused=focused, **options) if known else EnvelopeDDPG(**options)
+    agent = EHVIEnvelopeDDPG(focused=focused, **options) if known else EnvelopeDDPG(**options)
     learn(agent, settings)
     return agent

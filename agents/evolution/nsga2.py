@@ -10,11 +10,10 @@ import gymnasium as gym
 import numpy as np
 
 from prune_gym.agents.common.action_spaces import require_actions
-from prune_gym.agents.common.api import Settings
+from prune_gym.agents.common.api import Settings, problem_of
 from prune_gym.agents.common.initial_design import random_ratio, warm_up
 from prune_gym.agents.common.rollout import play_all
 from prune_gym.errors import MissingExtraError
-from prune_gym.search_space.space import SearchSpace
 
 try:
     from pymoo.algorithms.moo.nsga2 import NSGA2
@@ -33,17 +32,17 @@ POPULATION = 20  # small, so that a few hundred evaluations are ten generations 
 
 
 class Unplayed(DuplicateElimination):
-    """Drops offspring that come to a strategy that was played before: actions are rounded."""
+    """Drops offspring whose strategy was played before: actions are rounded to options."""
 
     def __init__(self, env: gym.Env) -> None:
         """Know the decisions of ``env``."""
         super().__init__()
-        self._plan: SearchSpace = env.unwrapped.plan  # type: ignore[attr-defined]
+        self._space = problem_of(env).space
         self.played: set[tuple[float, ...]] = set()
 
     def values(self, actions: np.ndarray) -> tuple[float, ...]:
-        """Return what actions ``(decisions,)`` come to (without budgets, no block skipped)."""
-        return tuple(self._plan.asked(actions))
+        """Return the values that actions ``(decisions,)`` mean, whatever budgets and blocks do."""
+        return tuple(self._space.decode(actions))
 
     def _do(
         self, pop: Population, other: Population | None, is_duplicate: np.ndarray
@@ -64,8 +63,8 @@ def search(env: gym.Env, settings: Settings) -> None:
         UserError: the environment has discrete actions.
     """
     require_actions(env, gym.spaces.Box, "nsga2")
-    core = env.unwrapped
-    problem = Problem(n_var=len(core.decisions), n_obj=core.reward_dim, xl=-1.0, xu=1.0)  # type: ignore[attr-defined]
+    ours = problem_of(env)
+    problem = Problem(n_var=len(ours.space), n_obj=len(ours.objectives), xl=-1.0, xu=1.0)
     unplayed = Unplayed(env)
     algorithm = NSGA2(POPULATION, eliminate_duplicates=unplayed)
     algorithm.setup(problem, seed=settings.seed, termination=NoTermination())

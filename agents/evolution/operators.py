@@ -1,23 +1,21 @@
 """Evolution of whole strategies: what JCW's and EMOMC's searchers have in common.
 
-A genome is one action per decision, each on the grid of that decision's options. Children come
+A genome is one action per decision, each exactly that of an option. Children come
 from two parents by simulated binary crossover (Deb & Agrawal 1995) and polynomial mutation (Deb &
 Goyal 1996), with the parameters of JCW's code, are moved to the grid, and are not evaluated where
 the same genome was before.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable
 
 import gymnasium as gym
 import numpy as np
 
 from prune_gym.agents.common.action_spaces import require_actions
-from prune_gym.agents.common.api import Settings
+from prune_gym.agents.common.api import Settings, problem_of
 from prune_gym.agents.common.initial_design import random_ratio, warm_up
 from prune_gym.agents.common.rollout import play_all
-from prune_gym.search_space import Decision
-from prune_gym.search_space.strategy import strategy_from_dict
+from prune_gym.search_space import SearchSpace
 
 POPULATION = 20  # JCW's 64 in 128 generations are 8,192 evaluations; a run here has hundreds
 CROSSOVER, MUTATION = 0.5, 15.0  # how near children are to their parents (eta)
@@ -34,67 +32,42 @@ def evolve(env: gym.Env, settings: Settings, select: Selection, agent: str) -> N
         UserError: the environment has discrete actions.
     """
     require_actions(env, gym.spaces.Box, agent)
-    grid = Grid(env.unwrapped.decisions)  # type: ignore[attr-defined]
+    space = problem_of(env).space
     rng = np.random.default_rng([settings.seed, 1])  # not the warm-up's numbers again
-    genomes = grid.snap(warm_up(settings.episodes, len(grid), settings.seed))
-    known, returns = _evaluate(env, grid, genomes, settings.seed)
+    genomes = snap(space, warm_up(settings.episodes, len(space), settings.seed))
+    known, returns = _evaluate(env, genomes, settings.seed)
     alive = np.arange(len(known))
     while left := settings.episodes - len(known):
         alive = alive[select(returns[alive], POPULATION)]
-        children = offspring(known[alive], min(POPULATION, left), known, grid, rng)
-        new, their_returns = _evaluate(env, grid, children)
+        children = offspring(known[alive], min(POPULATION, left), known, space, rng)
+        new, their_returns = _evaluate(env, children)
         alive = np.append(alive, np.arange(len(known), len(known) + len(new)))
         known, returns = np.concatenate([known, new]), np.concatenate([returns, their_returns])
 
 
-class Grid:
-    """The actions that ask for exactly one option of each decision."""
-
-    def __init__(self, decisions: Sequence[Decision]) -> None:
-        """Take the decisions of an episode."""
-        self._decisions = decisions
-
-    def __len__(self) -> int:
-        """Return the number of decisions."""
-        return len(self._decisions)
-
-    def snap(self, actions: np.ndarray) -> np.ndarray:
-        """Return the genomes of what actions ``(n, decisions)`` ask for, in the same shape."""
-        columns = [
-            [decision.encode(decision.nearest(action)) for action in column]
-            for decision, column in zip(self._decisions, actions.T, strict=True)
-        ]
-        return np.array(columns).T
-
-    def configuration(self, genome: np.ndarray, strategy: Mapping[str, Any]) -> np.ndarray:
-        """Return the genome of what was played: budgets may have moved its genes.
-
-        Genes of decisions that were not made (in a skipped block) stay as they are.
-        """
-        genome = genome.copy()
-        made = strategy_from_dict(strategy).values
-        for index, decision in enumerate(self._decisions):
-            value = made.get((decision.kind, decision.name))
-            if value is not None:
-                genome[index] = decision.encode(value)
-        return genome
+def snap(space: SearchSpace, actions: np.ndarray) -> np.ndarray:
+    """Return the genomes nearest to actions ``(n, decisions)``, in the same shape."""
+    return space.encode(space.decode(actions))
 
 
 def _evaluate(
-    env: gym.Env, grid: Grid, genomes: np.ndarray, seed: int | None = None
+    env: gym.Env, genomes: np.ndarray, seed: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Play genomes; return what they came to, ``(n, decisions)``, and their returns (n, k)."""
+    """Play genomes; return those of what was played, ``(n, decisions)``, and their returns (n, k).
+
+    Budgets may have moved genes; those of decisions in skipped blocks stay as they are.
+    """
+    problem = problem_of(env)
     returns, infos = play_all(env, genomes, seed)
-    pairs = zip(genomes, infos, strict=True)
-    return np.array(
-        [grid.configuration(genome, info["strategy"]) for genome, info in pairs]
-    ), returns
+    values = np.array([problem.values_of(info["strategy"]) for info in infos])
+    active = np.array([problem.space.active(row) for row in values])
+    return np.where(active, problem.space.encode(values), genomes), returns
 
 
 def offspring(
-    parents: np.ndarray, count: int, known: np.ndarray, grid: Grid, rng: np.random.Generator
+    parents: np.ndarray, count: int, known: np.ndarray, space: SearchSpace, rng: np.random.Generator
 ) -> np.ndarray:
-    """Return ``count`` children on the grid, ``(count, decisions)``.
+    """Return ``count`` children, genomes ``(count, decisions)``.
 
     They are unlike each other and unlike ``known``, unless so many new ones cannot be found.
     """
@@ -108,7 +81,7 @@ def offspring(
         return np.array([random_ratio(rng, parents.shape[1]) for _ in range(count)])
 
     for make in [mated] * TRIES + [drawn] * TRIES:  # few parents have few children
-        for child in grid.snap(make()):
+        for child in snap(space, make()):
             if child.tobytes() not in seen:
                 seen.add(child.tobytes())
                 found.append(child)

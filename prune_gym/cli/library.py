@@ -26,7 +26,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     """Make the library, or go on with it."""
     from prune_gym.evaluation.task import load_evaluator
     from prune_gym.search_space import SpaceOptions
-    from prune_gym.search_space.layerwise import densities
+    from prune_gym.search_space.kinds.layerwise import densities
     from prune_gym.training.build_library import build_library
     from prune_gym.training.recipe import Recipe
 

@@ -8,7 +8,6 @@ from torch import nn
 
 from prune_gym.compression.surgery import cut, first_channels
 from prune_gym.errors import UnsupportedLayerError, UserError, first_line
-from prune_gym.graph.configuration import Configuration
 from prune_gym.graph.layer_table import LayerTable
 
 IMAGES = 2
@@ -60,7 +59,7 @@ def check_cut(network: nn.Module, table: LayerTable, images: torch.Tensor) -> No
             f"{kind} runs, but not with half of its channels ({first_line(error)}): is a number of "
             "channels, or of images, written in its forward?"
         ) from error
-    expected = table.weights(Configuration(widths[None]))[0] * table.weighted_pixels
+    expected = table.weights(table.configuration(widths[None]))[0] * table.weighted_pixels
     for name, count in zip(names, expected, strict=True):
         if found.get(name) != count:
             raise UnsupportedLayerError(

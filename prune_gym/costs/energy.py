@@ -71,11 +71,14 @@ class Energy:
         table, pixels = self._table, self._table.weighted_pixels
         rows, columns = table.weight_shapes(configuration.widths)
         weights, nonzeros = table.weights(configuration), table.nonzeros(configuration)
-        density = None if configuration.density is None else nonzeros / np.maximum(weights, 1)
+        density = None if configuration.is_dense else nonzeros / np.maximum(weights, 1)
         by_input, by_weight, by_sum = sharing(self._dataflow, self._loops(rows, columns))
         weight_bits, activation_bits = (
-            np.int64(FLOAT_BITS) if bits is None else bits
-            for bits in (configuration.weight_bits, configuration.activation_bits)
+            np.int64(FLOAT_BITS) if untouched else bits
+            for untouched, bits in (
+                (configuration.has_float_weights, configuration.weight_bits),
+                (configuration.has_float_activations, configuration.activation_bits),
+            )
         )
         adders, sum_bits = _arithmetic(weight_bits, activation_bits, columns)
 

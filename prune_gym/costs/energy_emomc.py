@@ -3,7 +3,7 @@
 import numpy as np
 
 from prune_gym.costs.energy import MILLIJOULES, Energy, sharing
-from prune_gym.graph.configuration import FLOAT_BITS, Configuration
+from prune_gym.graph.configuration import Configuration
 from prune_gym.graph.layer_table import LayerTable
 
 # Picojoules, from Evaluation.py of github.com/zhehui-wang/EMOMC.
@@ -47,7 +47,7 @@ class EmomcEnergy(Energy):
         table = self._table
         weights, nonzeros = table.weights(configuration), table.nonzeros(configuration)
         density = nonzeros / np.maximum(weights, 1)
-        bits = FLOAT_BITS if configuration.weight_bits is None else configuration.weight_bits
+        bits = configuration.weight_bits
         loops = self._loops(*table.weight_shapes(configuration.widths))
         in_flow, in_place = (sharing(flow, loops) for flow in (self._dataflow, "X:Y"))
         by_input, by_weight, by_sum = (

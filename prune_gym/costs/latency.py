@@ -107,7 +107,7 @@ class Latency:
             if any(len(layer.axes[at]) > 1 for layer in layers)
         }
         self._unfilled = _Unfilled(layers, largest["outputs"])
-        if self(Configuration(table.full[None]))[0] == 0:
+        if self(table.configuration())[0] == 0:
             raise UserError(
                 f"the latency table of {latency.about.get('device')} gives this network a time of "
                 "0 ms; measure the network with `prune-gym profile`"
@@ -129,7 +129,7 @@ class Latency:
         places = [axis.find(values[name]) for name, axis in self._axes.items()]
         times = self._interpolated(self._base, places)
         times = times + self._unfilled.find(values["outputs"])
-        if configuration.blocks is not None:
+        if not configuration.keeps_all_blocks:
             times = times * self._table.runs(configuration)[:, self._timed]
         # One memory order whatever n, so that a strategy costs the same alone and among others.
         beyond = self._streaming.milliseconds(weight_megabytes(self._table, configuration))
@@ -141,10 +141,12 @@ class Latency:
             return configuration.widths @ self._in_map + self._in_constant
         if axis == "outputs":
             return configuration.widths @ self._out_map + self._out_constant
-        density = axis == "density"
-        given = configuration.density if density else configuration.weight_bits
-        untouched = 1.0 if density else FLOAT_BITS
-        if given is None:
+        given, untouched, none_decided = (
+            (configuration.density, 1.0, configuration.is_dense)
+            if axis == "density"
+            else (configuration.weight_bits, FLOAT_BITS, configuration.has_float_weights)
+        )
+        if none_decided:
             return np.full((1, len(self._base)), untouched)
         return np.where(self._columns < 0, untouched, given[:, self._columns])
 

@@ -47,12 +47,12 @@ class Memory:
         """Return the bytes of weights, biases, scales and slopes, float64 (n,)."""
         table = self._table
         outputs = table.outputs(configuration.widths)
-        if configuration.blocks is not None:
+        if not configuration.keeps_all_blocks:
             outputs *= table.runs(configuration)
         weights = table.weights(configuration)
-        bits = FLOAT_BITS if configuration.weight_bits is None else configuration.weight_bits
         return (
-            (weights * bits).sum(axis=1) + FLOAT_BITS * (outputs @ self._params_per_channel)
+            (weights * configuration.weight_bits).sum(axis=1)
+            + FLOAT_BITS * (outputs @ self._params_per_channel)
         ) / 8
 
     def activations(self, configuration: Configuration) -> np.ndarray:
@@ -60,7 +60,7 @@ class Memory:
         numbers = self._table.activation_channels(configuration.widths)
         numbers *= self._pixels * self._table.activation_bits(configuration)
         live = numbers @ self._counts
-        if configuration.blocks is not None:
+        if not configuration.keeps_all_blocks:
             if self._read_later:
                 live -= self._held_as_x(configuration.blocks, numbers)
             # The steps of a skipped block do not run.

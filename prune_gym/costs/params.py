@@ -28,6 +28,6 @@ class Params:
     def __call__(self, configuration: Configuration) -> np.ndarray:
         """Return parameters of n strategies, float64 (n,)."""
         outputs = self._table.outputs(configuration.widths)
-        if configuration.blocks is not None:
+        if not configuration.keeps_all_blocks:
             outputs *= self._table.runs(configuration)
         return self._table.nonzeros(configuration).sum(axis=1) + outputs @ self._params_per_channel

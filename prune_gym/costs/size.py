@@ -49,11 +49,7 @@ class Size:
         """Return bytes of n strategies, float64 (n,)."""
         table = self._table
         weights, nonzeros = table.weights(configuration), table.nonzeros(configuration)
-        given = (
-            np.float64(FLOAT_BITS)
-            if configuration.weight_bits is None
-            else configuration.weight_bits
-        )
+        given = configuration.weight_bits
         if self._coding in EMOMC_CODINGS:
             index_bits = 3.0 if self._coding == "emomc-csr" else np.log2(np.maximum(weights, 1))
             return np.ascontiguousarray(nonzeros * np.rint(given + index_bits)).sum(axis=1) / 8
@@ -70,13 +66,13 @@ class Size:
     def _floats(self, configuration: Configuration, runs: np.ndarray) -> np.ndarray:
         """Return how many float32 numbers are stored beside the weights, (n,)."""
         outputs = self._table.outputs(configuration.widths)
-        if configuration.blocks is not None:
+        if not configuration.keeps_all_blocks:
             outputs *= self._table.runs(configuration)
         count = outputs @ self._params_per_channel
-        if configuration.weight_bits is not None:  # a scale per output channel
+        if not configuration.has_float_weights:  # a scale per output channel
             quantized = configuration.weight_bits < FLOAT_BITS
             count += (outputs[:, list(self._table.weighted)] * quantized).sum(axis=1)
-        if configuration.activation_bits is not None:  # a scale per layer
+        if not configuration.has_float_activations:  # a scale per layer
             count += ((configuration.activation_bits < FLOAT_BITS) & runs).sum(axis=1)
         return count
 

@@ -39,7 +39,7 @@ def environment_named(strategy: Strategy) -> CompressionEnv:
     if strategy.env_id not in env_ids():
         raise UserError(
             unknown("environment", strategy.env_id, env_ids())
-            + "; a strategy of an environment of your own is applied with env.apply(strategy)"
+            + "; a strategy of an environment of your own is applied with env.problem.apply(strategy)"
         )
     try:
         return cast(CompressionEnv, gym.make(strategy.env_id, **strategy.env_kwargs).unwrapped)
@@ -53,16 +53,16 @@ def _check_network(strategy: Strategy, env: CompressionEnv) -> None:
     """Refuse a strategy whose network, a file that was written anew, say, is another one now."""
     network, configuration = (
         strategy.env_kwargs.get("network", "its network"),
-        env.configure(strategy),
+        env.problem.configure(strategy),
     )
     for name in ("flops", "params"):
-        then, now = strategy.metrics.get(name), float(env.costs[name](configuration)[0])
+        then, now = strategy.metrics.get(name), float(env.problem.costs[name](configuration)[0])
         if then is not None and not np.isclose(then, now, rtol=1e-6):
             raise UserError(
                 f"the strategy was found at {then:,.0f} {name} and comes to {now:,.0f} now: "
                 f"{network} is not what it was then; search again"
             )
-    weights = env.evaluator.checksum
+    weights = env.problem.evaluator.checksum
     if not strategy.is_of(weights):
         raise UserError(
             f"the strategy was found on other weights (checksum {strategy.weights[:8]}, now "
@@ -76,9 +76,9 @@ def described(strategy: Strategy, env: CompressionEnv) -> dict[str, Any]:
     named = {**DEFAULTS, **gym.spec(strategy.env_id).kwargs, **strategy.env_kwargs}
     return {
         "name": named["network"],
-        "num_classes": env.evaluator.data.num_classes,
-        "configuration": env.configure(strategy),
-        "input_shape": env.evaluator.data.search.images.shape[1:],
+        "num_classes": env.problem.evaluator.data.num_classes,
+        "configuration": env.problem.configure(strategy),
+        "input_shape": env.problem.evaluator.data.search.images.shape[1:],
         "data": named["data"],
     }
 
@@ -97,11 +97,15 @@ def apply(strategy_file: Path, out: Path, console: Console) -> None:
     """
     strategy = load_strategy(strategy_file)
     env = environment_of(strategy)
-    evaluator, configuration, network = env.evaluator, env.configure(strategy), env.apply(strategy)
+    evaluator, configuration, network = (
+        env.problem.evaluator,
+        env.problem.configure(strategy),
+        env.problem.apply(strategy),
+    )
     save_of(strategy, env, network, out)
-    test, full = evaluator.data.test, env.plan.configure(env.plan.full[None])
+    test, full = evaluator.data.test, env.problem.original_configuration
     before, after = (
-        {cost.metric: float(cost(each)[0]) for cost in env.costs.values()}
+        {cost.metric: float(cost(each)[0]) for cost in env.problem.costs.values()}
         for each in (full, configuration)
     )
     columns = {

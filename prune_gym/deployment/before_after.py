@@ -86,8 +86,8 @@ def measure(
     """
     strategy = load_strategy(strategy_file)
     env = environment_of(strategy)
-    evaluator, configuration = env.evaluator, env.configure(strategy)
-    network = env.apply(strategy)
+    evaluator, configuration = env.problem.evaluator, env.problem.configure(strategy)
+    network = env.problem.apply(strategy)
     if network_file is not None:
         network = _load(network_file, make_recipe(network, **described(strategy, env)))
         _check_zeros(network, env, configuration, network_file)
@@ -95,7 +95,7 @@ def measure(
     after = deployable(network, evaluator.data)
     model = _model(after) if onnx_file is None else _read(onnx_file, after)
     models = _model(before), model
-    full = env.plan.configure(env.plan.full[None])  # with what the original itself has pruned
+    full = env.problem.original_configuration  # with what the original itself has pruned
     values = {
         "accuracy": (
             _accuracy(models[0], evaluator),
@@ -103,7 +103,7 @@ def measure(
         )
     }
     for name in ("flops", "params"):
-        cost = env.costs[name]
+        cost = env.problem.costs[name]
         values[name] = float(cost(full)[0]), float(cost(configuration)[0])
     values["file_bytes"] = float(len(models[0])), float(len(models[1]))
     if STATUS.is_file():
@@ -137,7 +137,7 @@ def _check_zeros(
     network: nn.Module, env: CompressionEnv, configuration: Configuration, file: Path
 ) -> None:
     """Check that a network has pruned as many weights one by one as the strategy says."""
-    table = env.evaluator.table
+    table = env.problem.evaluator.table
     names = [table.layers[index].name for index in table.weighted]
     for name, most in zip(names, table.nonzeros(configuration)[0], strict=True):
         try:

@@ -41,7 +41,7 @@ def load_deployable(path: Path) -> Deployable:
     if path.suffix == ".json":
         strategy = load_strategy(path)
         env = environment_of(strategy)
-        return deployable(env.apply(strategy), env.evaluator.data)
+        return deployable(env.problem.apply(strategy), env.problem.evaluator.data)
     if path.suffix != SUFFIX:
         raise UserError(f"{path}: expected STRATEGY.json or NETWORK{SUFFIX}")
     recipe = read_recipe(path)

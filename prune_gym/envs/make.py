@@ -1,13 +1,122 @@
-"""Environments by their ids: those that ship, and ``module:ID`` of somebody's own."""
+"""Environments from plain data: what ``gym.make(id, ...)`` calls, and ids by name."""
 
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
+from torch import nn
 
 from envs_registry import env_ids
 from prune_gym._utils.plugins import import_for
+from prune_gym.costs import build_costs
+from prune_gym.costs.latency import load_latency_table
+from prune_gym.datasets import Data, DetectionData
 from prune_gym.envs.compression_env import CompressionEnv
+from prune_gym.envs.source import REFERENCE_LATENCY
 from prune_gym.errors import UserError, unknown
+from prune_gym.evaluation.network_library import with_library
+from prune_gym.evaluation.problem import CompressionProblem
+from prune_gym.evaluation.task import find_evaluator
+from prune_gym.profiling.measured_latency import MeasuredLatency
+from prune_gym.search_space import SearchSpace, SpaceOptions, make_decisions
+
+MEASURED = "measured"
+
+
+def compression_problem(
+    network: str | os.PathLike[str] | nn.Module = "vgg16",
+    data: str | Data | DetectionData = "digits",
+    *,
+    objectives: Sequence[str] | None = None,
+    budgets: Mapping[str, float] | None = None,
+    latency: str | None = REFERENCE_LATENCY,
+    dataflow: str = "X:Y",
+    coding: str = "csr",
+    repair: str = "least_squares",
+    library: str | None = None,
+    decide: Sequence[str] = ("channels",),
+    min_keep: float = 0.125,
+    round_to: int = 8,
+    min_density: float = 0.1,
+    granularity: int = 4,
+    bits: Sequence[int] = (2, 3, 4, 5, 6, 7, 8),
+) -> CompressionProblem:
+    """Make a problem from plain data, or from the user's own network and data.
+
+    Args:
+        network: a name out of ``prune_gym.models.NETWORKS``, a file that ``prune-gym apply``
+            wrote, ``package.module:function``, or your own trained module.
+        data: a name that ``prune_gym.datasets.load`` knows, or your own ``Data``; a named
+            network needs a named data set, as its weights do.
+        objectives: which rewards, in this order; None: accuracy, flops, latency (where there
+            is a table) and memory.
+        budgets: cost -> largest allowed fraction of the original's; never exceeded.
+        latency: latency table, the name of a shipped one or a path; "measured" times every
+            finished candidate on this machine; None does without latency.
+        dataflow: of the accelerator whose energy is counted: X:Y, FX:FY, X:FX or CI:CO.
+        coding: how the weights are stored, for size: dense, coo or csr.
+        repair: how candidates are repaired: none, batch_norm, merge, merge+batch_norm or
+            least_squares.
+        library: folder that ``prune-gym library`` made: candidates start from its networks,
+            pruned and retrained beforehand, and are not repaired; for one density of all
+            layers, and bits.
+        decide: the kinds of decisions: channels, block, density, global_density, variational,
+            weight_bits, activation_bits, or a name given to ``register_kind``.
+        min_keep: least share of a group's channels to keep, in (0, 1].
+        round_to: widths are multiples of this many channels.
+        min_density: least share of a layer's weights to keep, in (0, 1].
+        granularity: consecutive output channels whose weights are kept or pruned together
+            (density); 1 prunes element-wise, and is taken for a network whose own zeros do not
+            fill whole masks.
+        bits: the bits to choose from, 1 to 8, or 32 for float.
+
+    Raises:
+        UserError: an unknown name, or a value out of range; budgets that cannot be met.
+        MissingFileError: data that are neither on disk nor to be downloaded.
+    """
+    by_information = "variational" in decide
+    evaluator = find_evaluator(network, data, repair, granularity, by_information=by_information)
+    if library is not None:
+        evaluator = with_library(evaluator, library, decide)
+    table, given = evaluator.table, tuple(bits) if isinstance(bits, Iterable) else ()
+    options = SpaceOptions(min_keep, round_to, min_density, given)
+    decisions = make_decisions(decide, evaluator.statistics, options)
+    space = SearchSpace(table, decisions, evaluator.density)
+    by_table = load_latency_table(latency) if latency not in (None, MEASURED) else None
+    costs = build_costs(table, by_table, dataflow=dataflow, coding=coding)
+    if latency == MEASURED:
+        shape = evaluator.data.search.images.shape[1:]
+        measured = MeasuredLatency(evaluator.network, table, shape)
+        costs[measured.name] = measured
+    return CompressionProblem(evaluator, space, costs, objectives, budgets)
+
+
+def compression_env(
+    network: str | os.PathLike[str] | nn.Module = "vgg16",
+    data: str | Data | DetectionData = "digits",
+    *,
+    reward: str = "incremental",
+    discrete: int | None = None,
+    render_mode: str | None = None,
+    **arguments: Any,
+) -> CompressionEnv:
+    """Make an environment from plain data; this is what ``gym.make(id, ...)`` calls.
+
+    Args:
+        network: as :func:`compression_problem` takes it.
+        data: as :func:`compression_problem` takes it.
+        reward: "incremental" or "terminal".
+        discrete: number of discrete actions, instead of the continuous one.
+        render_mode: None, "ansi" or "rgb_array".
+        **arguments: the other arguments of :func:`compression_problem`.
+
+    Raises:
+        UserError: an unknown name, or a value out of range; budgets that cannot be met.
+        MissingFileError: data that are neither on disk nor to be downloaded.
+    """
+    problem = compression_problem(network, data, **arguments)
+    return CompressionEnv(problem, reward=reward, discrete=discrete, render_mode=render_mode)
 
 
 def require_env(env_id: str) -> None:
@@ -37,7 +146,5 @@ def make_env(env_id: str, **kwargs: Any) -> gym.Env:
     env = gym.make(env_id, **kwargs)
     if not isinstance(env.unwrapped, CompressionEnv):
         made = type(env.unwrapped).__name__
-        raise UserError(
-            f"{env_id} is a {made}, not a prune_gym.envs.compression_env.CompressionEnv"
-        )
+        raise UserError(f"{env_id} is a {made}, not a prune_gym.CompressionEnv")
     return env

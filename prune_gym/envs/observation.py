@@ -4,7 +4,6 @@ One flat float32 vector in [0, 1] of one length for every network. All scales ar
 so that a policy learned on one network can be run on another. :data:`FEATURES` names every entry.
 """
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,12 +11,13 @@ import numpy as np
 from prune_gym.costs import COSTS
 from prune_gym.graph.configuration import FLOAT_BITS, Configuration
 from prune_gym.graph.layer_table import LayerTable
-from prune_gym.search_space import KINDS, Decision
+from prune_gym.search_space import Decision
+from prune_gym.search_space.kinds import BUILT_IN
 
 PROBES = (0.75, 0.5, 0.25)
 FEATURES: tuple[str, ...] = (
     "share of the decisions made",
-    *(f"decides {kind.replace('_', ' ')}" for kind in KINDS),
+    *(f"decides {kind.replace('_', ' ')}" for kind in BUILT_IN),
     "the layer is depthwise",
     "the layer is linear",
     "kernel height over 11",
@@ -49,51 +49,47 @@ FEATURES: tuple[str, ...] = (
 
 @dataclass(frozen=True)
 class Progress:
-    """Where an episode stands: everything that the dynamic entries are computed from.
+    """Where n episodes stand: everything that the entries of an observation are computed from.
 
     Attributes:
-        configuration: what has been decided comes to, with the rest at the original's values.
-        before: the value of the decision made last, as a share of the original's; 1 at the start.
-        lost: the output energy that each decision made so far is expected to lose.
-        index: the decision to make next; their number at the end.
-        costs: costs (3, costs) as shares of the original's, columns as :data:`COSTS`: as decided
-            with the rest full; with this decision at its least too; with all the rest at its least.
+        configuration: of what has been decided, with the rest at the original's values, n rows.
+        index: the next decision of each; the number of decisions at the end, ``int (n,)``.
+        before: the value of the decision before, as a share of the original's, ``(n,)``.
+        lost: output energy that the decision before, and the one that loses most so far, are
+            expected to lose, ``(2, n)``.
+        kept: product of the output energies that the decisions keep, ``(n,)``.
+        costs: costs as shares of the original's, ``(3, n, costs)``, columns as :data:`COSTS`: as
+            decided with the rest untouched; with this decision at its lowest too; with all the rest
+            at its lowest.
         limits: budgets, 1 where there is none, ``(costs,)``.
-        allowed: mask over the options of the decision to make next.
+        allowed: smallest and largest allowed value of the next decision, as shares of the
+            original's, ``(2, n)``.
     """
 
     configuration: Configuration
-    before: float
-    lost: tuple[float, ...]
-    index: int
+    index: np.ndarray
+    before: np.ndarray
+    lost: np.ndarray
+    kept: np.ndarray
     costs: np.ndarray
     limits: np.ndarray
     allowed: np.ndarray
 
 
 class Observer:
-    """Computes observations for one network; a fresh array every time."""
+    """Computes the observations of episodes on one network; a fresh array every time."""
 
     def __init__(self, table: LayerTable, decisions: tuple[Decision, ...]) -> None:
-        """Take the fixed entries from the layer table and the decisions."""
-        self._table, self._decisions = table, decisions
-        self._column = {index: column for column, index in enumerate(table.weighted)}
-        self._static = np.array([self._static_row(decision) for decision in decisions])
-
-    def _static_row(self, decision: Decision) -> list[float]:
-        layer = self._table.layers[decision.layer]
-        return [
-            *(float(decision.kind == kind) for kind in KINDS),
-            float(layer.kind == "depthwise"),
-            float(layer.kind == "linear"),
-            layer.kernel[0] / 11,
-            layer.stride / 4,
-            np.log2(layer.in_size[0] * layer.in_size[1]) / 18,
-            *(np.sqrt(decision.sensitivity_at(probe * decision.of)) for probe in PROBES),
-        ]
+        """Compute the fixed entries from the layer table and the decisions."""
+        self._table, self._count = table, len(decisions)
+        column = {index: column for column, index in enumerate(table.weighted)}
+        rows = [_fixed_entries(table, decision) for decision in decisions]
+        self._fixed = np.array([*rows, [0.0] * len(rows[0])])  # zeros after the last decision
+        self._layers = np.array([decision.layer for decision in decisions])
+        self._columns = np.array([column[decision.layer] for decision in decisions])
 
     def __call__(self, progress: Progress) -> np.ndarray:
-        """Return the observation, float32 ``(len(FEATURES),)``."""
+        """Return the observations, float32 ``(n, len(FEATURES))``."""
         shares = progress.costs
         per_cost = np.stack(
             [
@@ -102,44 +98,55 @@ class Observer:
                 shares[0] - shares[2],
                 progress.limits - shares[2],
             ],
+            axis=2,
+        )
+        fixed, decided = self._fixed[progress.index], self._entries_so_far(progress)
+        columns = [
+            (progress.index / self._count)[:, None],
+            fixed[:, : -len(PROBES)],
+            decided[:, :4],
+            progress.before[:, None],
+            decided[:, 4:],
+            fixed[:, -len(PROBES) :],
+            np.sqrt(progress.lost).T,
+            (1 - progress.kept)[:, None],
+            per_cost.reshape(len(fixed), -1),
+        ]
+        return np.clip(np.concatenate(columns, axis=1).astype(np.float32), 0.0, 1.0)
+
+    def _entries_so_far(self, progress: Progress) -> np.ndarray:
+        """Return the entries about the next decision's layer as decided so far, (n, 6).
+
+        They are 0 after the last decision.
+        """
+        table, configuration = self._table, progress.configuration
+        ended = progress.index == self._count
+        index, row = np.where(ended, 0, progress.index), np.arange(len(ended))
+        layer, column = self._layers[index], self._columns[index]
+        channels = [
+            count(configuration.widths)[row, layer] for count in (table.inputs, table.outputs)
+        ]
+        entries = np.stack(
+            [
+                *(np.log2(np.maximum(each, 1)) / 12 for each in channels),
+                configuration.density[row, column],
+                configuration.weight_bits[row, column] / FLOAT_BITS,
+                *progress.allowed,
+            ],
             axis=1,
         )
-        static, decided = self._about_the_decision(progress)
-        lost = progress.lost
-        vector = [
-            progress.index / len(self._decisions),
-            *static[: -len(PROBES)],
-            *decided[:-2],
-            progress.before,
-            *decided[-2:],
-            *static[-len(PROBES) :],
-            np.sqrt(lost[-1]) if lost else 0.0,
-            np.sqrt(max(lost, default=0.0)),
-            1 - math.prod(1 - each for each in lost),
-            *per_cost.ravel(),
-        ]
-        return np.clip(np.array(vector, dtype=np.float32), 0.0, 1.0)
+        return np.where(ended[:, None], 0.0, entries)
 
-    def _about_the_decision(self, progress: Progress) -> tuple[np.ndarray, list[float]]:
-        """Return the fixed entries and those that depend on what was decided; 0 at the end."""
-        if progress.index == len(self._decisions):
-            return np.zeros(self._static.shape[1]), [0.0] * 6
-        decision, configuration = self._decisions[progress.index], progress.configuration
-        table, column = self._table, self._column[decision.layer]
-        inputs = table.inputs(configuration.widths)[0, decision.layer]
-        outputs = table.outputs(configuration.widths)[0, decision.layer]
-        density = 1.0 if configuration.density is None else configuration.density[0, column]
-        bits = (
-            FLOAT_BITS
-            if configuration.weight_bits is None
-            else configuration.weight_bits[0, column]
-        )
-        choices = decision.options[progress.allowed] / decision.of
-        return self._static[progress.index], [
-            float(np.log2(max(inputs, 1)) / 12),
-            float(np.log2(max(outputs, 1)) / 12),
-            float(density),
-            float(bits) / FLOAT_BITS,
-            float(choices[0]),
-            float(choices[-1]),
-        ]
+
+def _fixed_entries(table: LayerTable, decision: Decision) -> list[float]:
+    layer = table.layers[decision.layer]
+    losses = (decision.sensitivity_at(probe * decision.original) for probe in PROBES)
+    return [
+        *(float(decision.kind == kind) for kind in BUILT_IN),
+        float(layer.kind == "depthwise"),
+        float(layer.kind == "linear"),
+        layer.kernel[0] / 11,
+        layer.stride / 4,
+        np.log2(layer.in_size[0] * layer.in_size[1]) / 18,
+        *(np.sqrt(loss) for loss in losses),
+    ]

@@ -1,6 +1,7 @@
 """Several environments with vector rewards at once, for ``gym.make_vec``."""
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import SyncVectorEnv
 
 from prune_gym.envs.compression_env import CompressionEnv
+from prune_gym.envs.make import compression_env
 from prune_gym.errors import UserError
 
 OF_MAKE_VEC = ("num_envs", "vectorization_mode")
@@ -16,18 +18,19 @@ OF_MAKE_VEC = ("num_envs", "vectorization_mode")
 class CompressionVectorEnv(SyncVectorEnv):
     """Environments of one task, stepped in turn; rewards are ``float32 (num_envs, reward_dim)``.
 
-    They share the network, the data and the memo of evaluated strategies. An environment whose
+    They share the network, the data and the accuracies that are known. An environment whose
     episode ended is reset by its next step, as Gymnasium's SyncVectorEnv does by default. Finished
     strategies stand whole in ``infos["strategy"]``, an object array (num_envs,).
     """
 
-    env_class: type[CompressionEnv] = CompressionEnv
+    make: Callable[..., CompressionEnv] = staticmethod(compression_env)
 
     def __init__(self, num_envs: int = 1, **kwargs: Any) -> None:
-        """Make ``num_envs`` equal environments; the arguments are :class:`CompressionEnv`'s."""
+        """Make ``num_envs`` equal environments; the arguments are those of one of them."""
         if num_envs < 1:
             raise UserError(f"num_envs: expected at least 1, got {num_envs!r}")
-        super().__init__([lambda: self.env_class(**kwargs)] * num_envs)
+        make = self.make
+        super().__init__([lambda: make(**kwargs)] * num_envs)
         first = self.envs[0].unwrapped
         assert isinstance(first, CompressionEnv)
         self.reward_space, self.reward_dim = first.reward_space, first.reward_dim

@@ -18,16 +18,19 @@ from prune_gym.compression.malloc import release_memory
 from prune_gym.compression.precision import bfloat16_is_fast, outside_contexts
 from prune_gym.compression.quantize import quantize
 from prune_gym.compression.repair import check_repair, cut_and_repair
+from prune_gym.compression.sensitivity import Sensitivities
 from prune_gym.compression.surgery import kept_positions
 from prune_gym.compression.unstructured import densities, sparsify
 from prune_gym.datasets import Data, DetectionData, DetectionSplit, Split
 from prune_gym.datasets.normalize import normalize
 from prune_gym.detection.boxes import detect
 from prune_gym.detection.metric import average_precision
-from prune_gym.graph.configuration import FLOAT_BITS, Configuration
+from prune_gym.evaluation.accuracy_cache import AccuracyCache
+from prune_gym.graph.configuration import Configuration
 from prune_gym.graph.layer_table import LayerTable
 from prune_gym.models.darknet.network import Head
 from prune_gym.models.weights_file import weights_checksum
+from prune_gym.search_space.kinds import KINDS
 
 BATCH = 500
 KEPT_BYTES = 128 * 2**20  # of images; ready for the network they take twice as much
@@ -54,7 +57,8 @@ class Evaluator:
         data: what it is scored on.
         calibration: its second moments and channel orders.
         images: normalized calibration images (N, C, H, W).
-        memo: accuracy by what a strategy comes to (:meth:`Configuration.key`).
+        cache: the accuracies that are known already.
+        statistics: what kinds of decisions are told of the network.
     """
 
     def __init__(
@@ -67,6 +71,7 @@ class Evaluator:
         repair: str = "least_squares",
         rebuild: tuple[Callable, tuple] | None = None,
         importance: Mapping[str, tuple[torch.Tensor, torch.Tensor]] | None = None,
+        cache: AccuracyCache | None = None,
     ) -> None:
         """Hold what all candidates share.
 
@@ -82,7 +87,8 @@ class Evaluator:
         self.network, self.table, self.data = network, table, data
         self.calibration, self.images = calibration, calibration_images
         self.repair = repair
-        self.memo: dict[bytes, float] = {}
+        self.cache = cache or AccuracyCache()
+        self.statistics = Sensitivities(network, table, calibration, calibration_images)
         self.importance = dict(importance or {})
         self._rebuild = rebuild
         self._dtype = torch.bfloat16 if bfloat16_is_fast() else torch.float32
@@ -108,14 +114,10 @@ class Evaluator:
     def candidate(self, configuration: Configuration) -> nn.Module:
         """Return the smaller, repaired network of one strategy, in float32 and eval mode.
 
-        Where the strategy decides bits, batch-norm is folded and the layers are quantised.
+        Where the strategy decides bits, batch-norm is folded and the layers are quantized.
         """
-        density, blocks, kept = (
-            configuration.density,
-            configuration.blocks,
-            self.kept(configuration.widths[0]),
-        )
-        prune = None if density is None else partial(self._sparsify, density=density[0], kept=kept)
+        kept = self.kept(configuration.widths[0])
+        dense = configuration[0].is_dense and not configuration.extra
         candidate = cut_and_repair(
             self.network,
             self.table,
@@ -124,12 +126,17 @@ class Evaluator:
             self.calibration,
             self.images,
             self.reference if self.repair == "least_squares" else None,
-            skipped=self.table.skipped(None if blocks is None else blocks[0]),
-            sparsify=prune,
+            skipped=self.table.skipped(configuration.blocks[0]),
+            sparsify=None if dense else partial(self._sparsify, configuration, kept),
         )
-        return self.quantized(candidate, configuration)
+        return self.quantize(candidate, configuration)
 
-    def _sparsify(self, candidate: nn.Module, density: np.ndarray, kept: list[np.ndarray]) -> None:
+    def _sparsify(
+        self, configuration: Configuration, kept: list[np.ndarray], candidate: nn.Module
+    ) -> None:
+        """Set weights of a candidate to zero, in place."""
+        for name, values in configuration.extra.items():
+            KINDS[name].apply(candidate, self.table, values[0])
         positions = kept_positions(self.network, self.table, kept)
         everything = slice(None)
         importance = {
@@ -139,20 +146,16 @@ class Evaluator:
             )
             for name, (outputs, inputs) in self.importance.items()
         }
-        sparsify(candidate, self.table, density, importance)
+        sparsify(candidate, self.table, configuration.density[0], importance)
 
-    def quantized(self, candidate: nn.Module, configuration: Configuration) -> nn.Module:
-        """Quantise a candidate in place to the bits of its strategy, where that decides any."""
-        if configuration.weight_bits is None and configuration.activation_bits is None:
+    def quantize(self, candidate: nn.Module, configuration: Configuration) -> nn.Module:
+        """Quantize a candidate in place to the bits of its strategy, where that decides any."""
+        one = configuration[0]
+        if one.has_float_weights and one.has_float_activations:
             return candidate
-        floats = np.full(len(self.table.weighted), FLOAT_BITS)
-        weight_bits, activation_bits = (
-            floats if bits is None else bits[0]
-            for bits in (configuration.weight_bits, configuration.activation_bits)
-        )
-        folded = fold_batch_norm(candidate, self.table)
-        kept = self.table.nonzeros(configuration)[0]
-        return quantize(folded, self.table, weight_bits, activation_bits, self.images, kept)
+        folded, nonzeros = fold_batch_norm(candidate, self.table), self.table.nonzeros(one)[0]
+        bits = one.weight_bits[0], one.activation_bits[0]
+        return quantize(folded, self.table, *bits, self.images, nonzeros)
 
     @cached_property
     def reference(self) -> Reference:
@@ -168,25 +171,27 @@ class Evaluator:
     def accuracy(self, configuration: Configuration) -> float:
         """Return the accuracy of one strategy's candidate on the search split, in [0, 1]."""
         key = configuration.key()
-        if key not in self.memo:
+        known = self.cache.get(key)
+        if known is None:
             if self._is_original(configuration):
-                self.memo[key] = self.original_score(self.data.search)
+                known = self.original_score(self.data.search)
             else:
-                self.memo[key] = self.score(self.candidate(configuration), self.data.search)
+                known = self.score(self.candidate(configuration), self.data.search)
+            self.cache.put(key, known)
             release_memory()
-        return self.memo[key]
+        return known
 
     def _is_original(self, configuration: Configuration) -> bool:
         """Return whether a strategy leaves the network as it is."""
-        unchanged = {
-            "widths": self.table.full,
-            "density": 1.0 if self.density is None else self.density,
-            "weight_bits": FLOAT_BITS,
-            "activation_bits": FLOAT_BITS,
-            "blocks": True,
-        }
-        parts = ((getattr(configuration, name), value) for name, value in unchanged.items())
-        return all(part is None or bool((part[0] == value).all()) for part, value in parts)
+        density = 1.0 if self.density is None else self.density
+        return (
+            bool((configuration.widths[0] == self.table.full).all())
+            and bool((configuration.density[0] == density).all())
+            and configuration.has_float_weights
+            and configuration.has_float_activations
+            and configuration.keeps_all_blocks
+            and not configuration.extra
+        )
 
     def original_score(self, split: Split | DetectionSplit) -> float:
         """Return the original network's accuracy on a split, in [0, 1].

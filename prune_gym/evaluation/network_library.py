@@ -97,10 +97,9 @@ class LibraryEvaluator(Evaluator):
 
     def candidate(self, configuration: Configuration) -> nn.Module:
         """Return the pruned, retrained and quantised network of one strategy."""
-        assert configuration.density is not None
         density = configuration.density[0]
         network = self._library.network_at(float(density[0]), self.network)
-        return self.quantized(sparsify(network, self.table, density), configuration)
+        return self.quantize(sparsify(network, self.table, density), configuration)
 
 
 def with_library(evaluator: Evaluator, folder: str, decide: Sequence[str]) -> Evaluator:

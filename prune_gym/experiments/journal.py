@@ -1,13 +1,12 @@
 """The journal of a run: one line per finished episode, on the disk before the episode returns."""
 
 import errno
-import json
 import os
-import zlib
 from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
+from prune_gym._utils.checked_lines import checked_line, read_checked_line
 from prune_gym._utils.paths import write_atomically
 from prune_gym.errors import RunError
 
@@ -37,7 +36,7 @@ class Journal:
         self._open(self.records)
 
     def _open(self, records: list[dict[str, Any]]) -> None:
-        write_atomically(self.path, b"".join(journal_line(record) for record in records))
+        write_atomically(self.path, b"".join(checked_line(record) for record in records))
         self._file = self.path.open("ab", buffering=0)
 
     def append(self, record: dict[str, Any]) -> None:
@@ -46,7 +45,7 @@ class Journal:
         Raises:
             JournalError: it cannot be written (a full disk, say).
         """
-        line = journal_line(record)
+        line = checked_line(record)
         try:
             # A nearly full disk takes a part of the line and calls that a success.
             if self._file.write(line) != len(line):
@@ -89,7 +88,7 @@ def read_journal(path: Path) -> tuple[list[dict[str, Any]], str]:
         return [], ""
     records, damaged = [], 0
     for line in path.read_text(errors="replace").splitlines():
-        record = read_line(line)
+        record = read_checked_line(line)
         if record is not None:
             records.append(record)
         else:
@@ -99,19 +98,3 @@ def read_journal(path: Path) -> tuple[list[dict[str, Any]], str]:
     return records, (
         f"{path} is damaged: {damaged} line(s) dropped, {len(records)} finished episodes are kept"
     )
-
-
-def read_line(line: str) -> dict[str, Any] | None:
-    """Return the record of a line, None where its checksum is wrong."""
-    checksum, _, body = line.partition(" ")
-    return json.loads(body) if checksum == _checksum(body) else None
-
-
-def journal_line(record: dict[str, Any]) -> bytes:
-    """Return a record as a line of the journal: checksum, space, JSON."""
-    body = json.dumps(record)
-    return f"{_checksum(body)} {body}\n".encode()
-
-
-def _checksum(body: str) -> str:
-    return f"{zlib.crc32(body.encode()):08x}"

@@ -33,19 +33,20 @@ class RecordRun(gym.Wrapper):
     """Keeps every finished episode: journal, TensorBoard, front; wraps the vector environment."""
 
     def __init__(self, env: gym.Env, folder: RunFolder, image_every: int = 25) -> None:
-        """Record into ``folder``; what it already holds is fed to the memo, not evaluated again."""
+        """Record into ``folder``; accuracies that it already holds are not measured again."""
         super().__init__(env)
         self.core = cast(CompressionEnv, env.unwrapped)
+        self.problem = self.core.problem
         self.folder, self._image_every = folder, image_every
         self._recorded = folder.journal.records
         if self._recorded:
             check_weights(folder.path, self.core)
         for record in [*folder.journal.earlier(), *self._recorded]:
             try:
-                key = self.core.configure(record["strategy"]).key()
+                key = self.problem.configure(record["strategy"]).key()
             except ValueError:
                 continue  # of another course of the run: it is told when its turn comes
-            self.core.evaluator.memo[key] = record["accuracy"]
+            self.problem.evaluator.cache.put(key, record["accuracy"])
         # TensorBoard's file is written again as the run is played again, and replaces these then.
         self._stale = list(folder.path.glob(EVENTS))
         self.writer = SummaryWriter(str(folder.path))
@@ -88,11 +89,11 @@ class RecordRun(gym.Wrapper):
 
     def _finish(self, info: dict[str, Any]) -> None:
         self._keep(info)
-        returned = episode_return(info, self.core.original_metrics, self.core.objectives)
+        returned = episode_return(info, self.problem.original, self.problem.objectives)
         # Others write into their infos, SB3's Monitor, say. Ctrl-C may come between any two lines.
         self._episodes.append((dict(info), returned))
         front = np.array(self.returns)[self.on_front()]
-        self.hypervolume = hypervolume(front, self.core.reference_point)
+        self.hypervolume = hypervolume(front, self.problem.reference_point)
         try:
             self._log(info)
         except OSError as error:
@@ -120,10 +121,10 @@ class RecordRun(gym.Wrapper):
 
     def _log(self, info: dict[str, Any]) -> None:
         episode, add = self.episode, self.writer.add_scalar
-        for objective, value in zip(self.core.objectives, self._episodes[-1][1], strict=True):
+        for objective, value in zip(self.problem.objectives, self._episodes[-1][1], strict=True):
             add(f"reward/{objective.label}", value, episode)
         for metric, value in info.items():
-            name = self.core.evaluator.data.score if metric == "accuracy" else metric
+            name = self.problem.evaluator.data.score if metric == "accuracy" else metric
             if metric != "strategy":
                 add(f"metrics/{name}", value, episode)
         add("front/hypervolume", self.hypervolume, episode)
@@ -145,22 +146,22 @@ class RecordRun(gym.Wrapper):
 
     def figure(self):
         """Draw everything evaluated and the front."""
-        metrics = [objective.metric for objective in self.core.objectives]
+        metrics = [objective.metric for objective in self.problem.objectives]
         points = np.array([[record[metric] for metric in metrics] for record in self.records])
         spec = self.core.spec
         title = f"{spec.id if spec else 'search'}: {self.episode} strategies evaluated"
-        objectives, original = self.core.objectives, self.core.original_metrics
+        objectives, original = self.problem.objectives, self.problem.original
         return front_figure(title, objectives, points, self.on_front(), original)
 
     def front(self) -> list[dict[str, Any]]:
         """Return the records on the front, most of the first objective first."""
-        first = self.core.objectives[0]
+        first = self.problem.objectives[0]
         chosen = [record for record, on in zip(self.records, self.on_front(), strict=True) if on]
         return sorted(chosen, key=lambda record: -first.direction * record[first.metric])
 
     def knee(self) -> dict[str, Any]:
         """Return the record of the front's best-balanced strategy."""
-        names = [objective.name for objective in self.core.objectives]
+        names = [objective.name for objective in self.problem.objectives]
         return self.records[knee_point(np.array(self.returns), names)]
 
     def write_front(self) -> None:
@@ -170,7 +171,7 @@ class RecordRun(gym.Wrapper):
         if not front:
             return
         metrics = [name for name in front[0] if name != "strategy"]
-        keys = [(decision.kind, decision.name) for decision in self.core.decisions]
+        keys = [(decision.kind, decision.name) for decision in self.problem.decisions]
         rows = csv.writer(table)
         rows.writerow(["strategy", *metrics, *(" ".join(key) for key in keys)])
         for stale in front_files(path):

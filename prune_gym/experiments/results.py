@@ -107,10 +107,10 @@ def write_task(folder: Path, env: CompressionEnv) -> None:
     """
     task = {
         "objectives": [dataclasses.asdict(objective) for objective in env.objectives],
-        "original": env.original_metrics,
-        "reference_point": env.reference_point.tolist(),
+        "original": env.problem.original,
+        "reference_point": env.problem.reference_point.tolist(),
         "versions": versions(),
-        "weights": env.evaluator.checksum,
+        "weights": env.problem.evaluator.checksum,
         "caution": caution_of(env),
     }
     write_atomically(folder / TASK, (json.dumps(task, indent=2) + "\n").encode())
@@ -124,11 +124,11 @@ def check_weights(folder: Path, env: CompressionEnv) -> None:
     """
     if not (folder / TASK).is_file():
         return
-    before = _read(folder / TASK).get("weights", env.evaluator.checksum)
-    if before != env.evaluator.checksum:
+    before = _read(folder / TASK).get("weights", env.problem.evaluator.checksum)
+    if before != env.problem.evaluator.checksum:
         raise RunError(
             f"{folder} was started with other weights under the same name (checksum {before[:8]}, "
-            f"now {env.evaluator.checksum[:8]}); give another folder"
+            f"now {env.problem.evaluator.checksum[:8]}); give another folder"
         )
 
 

@@ -130,10 +130,10 @@ def _search(
 def _write(strategy: Strategy, core: CompressionEnv, taken: Path) -> Stage:
     """Write a strategy and its network, and measure that on the test split."""
     strategy.save(taken.with_suffix(".json"))
-    out, candidate = taken.with_suffix(".safetensors"), core.apply(strategy)
+    out, candidate = taken.with_suffix(".safetensors"), core.problem.apply(strategy)
     save_of(strategy, core, candidate, out)
-    evaluator, test = core.evaluator, core.evaluator.data.test
-    original = core.original_metrics | {"test_accuracy": evaluator.original_score(test)}
+    evaluator, test = core.problem.evaluator, core.problem.evaluator.data.test
+    original = core.problem.original | {"test_accuracy": evaluator.original_score(test)}
     found = strategy.metrics | {"test_accuracy": evaluator.score(candidate, test)}
     return Stage(original, found, out, strategy)
 

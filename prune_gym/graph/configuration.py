@@ -1,6 +1,8 @@
-"""What n strategies come to: the decisions, as costs and candidates read them."""
+"""Configurations: what is kept of a network, as arrays over its groups, layers and blocks."""
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,9 +13,11 @@ PARTS = ("widths", "density", "weight_bits", "activation_bits", "blocks")
 
 @dataclass(frozen=True)
 class Configuration:
-    """The decisions of n strategies of one network; None leaves a part untouched.
+    """The concrete settings of n strategies of one network.
 
-    "Layers" are the layers with weights, in the order of ``LayerTable.weighted``.
+    What a strategy does not decide has its untouched value: all channels, density 1 (or what an
+    already sparse network has), 32 bits, every block. :meth:`LayerTable.configuration` fills those
+    in. "Layers" are the layers with weights, in the order of ``LayerTable.weighted``.
 
     Attributes:
         widths: kept channels per group, ``int (n, groups)``.
@@ -21,15 +25,20 @@ class Configuration:
         weight_bits: bits of each layer's weights, 32 for float, ``int (n, layers)``.
         activation_bits: bits of each layer's input, 32 for float, ``int (n, layers)``.
         blocks: which residual blocks are kept, ``bool (n, blocks)``.
-        known: (layer table, weights of its layers), worked out once for all costs.
+        extra: values of the kinds of decisions that were added from outside the package, by kind,
+            ``float (n, columns)`` each.
+        cached_weights: (layer table, weights of its layers), computed once for all costs.
     """
 
     widths: np.ndarray
-    density: np.ndarray | None = None
-    weight_bits: np.ndarray | None = None
-    activation_bits: np.ndarray | None = None
-    blocks: np.ndarray | None = None
-    known: list[tuple[Any, np.ndarray]] = field(default_factory=list, init=False, repr=False)
+    density: np.ndarray
+    weight_bits: np.ndarray
+    activation_bits: np.ndarray
+    blocks: np.ndarray
+    extra: Mapping[str, np.ndarray] = field(default_factory=dict)
+    cached_weights: list[tuple[Any, np.ndarray]] = field(
+        default_factory=list, init=False, repr=False, compare=False
+    )
 
     def __len__(self) -> int:
         """Return the number of strategies."""
@@ -38,12 +47,41 @@ class Configuration:
     def __getitem__(self, rows: int | slice) -> "Configuration":
         """Return some of the strategies; one of them is a batch of one."""
         rows = slice(rows, rows + 1) if isinstance(rows, int) else rows
-        parts = (getattr(self, name) for name in PARTS)
-        return Configuration(*(None if part is None else part[rows] for part in parts))  # type: ignore[arg-type]
+        extra = {name: each[rows] for name, each in self.extra.items()}
+        return replace(self, **{name: getattr(self, name)[rows] for name in PARTS}, extra=extra)
 
     def key(self) -> bytes:
-        """Return what equal strategies have in common and others have not."""
-        parts = (getattr(self, name) for name in PARTS)
+        """Return the key under which an accuracy is cached: equal for equal configurations."""
+        parts = [getattr(self, name) for name in PARTS]
+        named = [part for name in sorted(self.extra) for part in (name, self.extra[name])]
         return b"|".join(
-            b"" if part is None else np.asarray(part, np.float64).tobytes() for part in parts
+            part.encode() if isinstance(part, str) else np.asarray(part, np.float64).tobytes()
+            for part in (*parts, *named)
         )
+
+    def in_float(self) -> "Configuration":
+        """Return the same configurations without quantization."""
+        bits = np.full_like(self.weight_bits, FLOAT_BITS)
+        return replace(self, weight_bits=bits, activation_bits=bits)
+
+    # Costs skip what an untouched part cannot change.
+
+    @cached_property
+    def is_dense(self) -> bool:
+        """Whether no weight is pruned away one by one."""
+        return bool((self.density >= 1).all())
+
+    @cached_property
+    def keeps_all_blocks(self) -> bool:
+        """Whether no residual block is skipped."""
+        return bool(self.blocks.all())
+
+    @cached_property
+    def has_float_weights(self) -> bool:
+        """Whether no weight is quantized."""
+        return bool((self.weight_bits >= FLOAT_BITS).all())
+
+    @cached_property
+    def has_float_activations(self) -> bool:
+        """Whether no layer's input is quantized."""
+        return bool((self.activation_bits >= FLOAT_BITS).all())

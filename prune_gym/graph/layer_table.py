@@ -3,7 +3,7 @@
 It holds NumPy arrays and plain data only; :func:`prune_gym.graph.trace.trace` makes it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -226,14 +226,32 @@ class LayerTable:
         names, blocks = set(modules), range(after + 1, len(self.blocks))
         return next((i for i in blocks if names <= set(self.blocks[i].layers)), -1)
 
-    def skipped(self, kept: Sequence[bool] | np.ndarray | None) -> list[Block]:
-        """Return the blocks that are skipped, given which are kept (None: all of them)."""
-        flags = [True] * len(self.blocks) if kept is None else kept
-        return [block for block, keeps in zip(self.blocks, flags, strict=True) if not keeps]
+    def configuration(
+        self, widths: np.ndarray | None = None, **parts: np.ndarray | Mapping[str, np.ndarray]
+    ) -> Configuration:
+        """Return a configuration of this network; what is not given has its untouched value.
+
+        Args:
+            widths: kept channels per group, ``int (n, groups)``; None: one strategy, all channels.
+            **parts: other fields of :class:`Configuration`.
+        """
+        widths = self.full[None] if widths is None else widths
+        n, layers = len(widths), len(self.weighted)
+        untouched = {
+            "density": np.broadcast_to(1.0, (n, layers)),
+            "weight_bits": np.broadcast_to(np.int64(FLOAT_BITS), (n, layers)),
+            "activation_bits": np.broadcast_to(np.int64(FLOAT_BITS), (n, layers)),
+            "blocks": np.broadcast_to(True, (n, len(self.blocks))),
+        }
+        return Configuration(widths, **{**untouched, **parts})  # type: ignore[arg-type]
+
+    def skipped(self, kept: Sequence[bool] | np.ndarray) -> list[Block]:
+        """Return the blocks that are skipped, given which are kept."""
+        return [block for block, keeps in zip(self.blocks, kept, strict=True) if not keeps]
 
     def runs(self, configuration: Configuration) -> np.ndarray:
         """Return 1 for every layer that runs and 0 for one in a skipped block, (n or 1, layers)."""
-        if configuration.blocks is None:
+        if configuration.keeps_all_blocks:
             return np.ones((1, len(self.layers)))
         skipped = (~configuration.blocks).astype(np.float64) @ self._in_block
         return (skipped == 0).astype(np.float64)  # a block may lie in another
@@ -256,15 +274,15 @@ class LayerTable:
 
     def weights(self, configuration: Configuration) -> np.ndarray:
         """Return the weights that each layer with weights has, zeros included: (n, layers)."""
-        for table, known in configuration.known:  # several costs ask for the same strategies
+        for table, known in configuration.cached_weights:
             if table is self:
                 return known
         rows, columns = self.weight_shapes(configuration.widths)
         weights = rows * columns
-        if configuration.blocks is not None:
+        if not configuration.keeps_all_blocks:
             weights *= self.runs(configuration)[:, list(self.weighted)]
         weights.setflags(write=False)
-        configuration.known.append((self, weights))
+        configuration.cached_weights.append((self, weights))
         return weights
 
     def mask_sizes(self, rows: np.ndarray) -> np.ndarray:
@@ -278,7 +296,7 @@ class LayerTable:
         channels where their number allows it, else one for a weight.
         """
         weights = self.weights(configuration)
-        if configuration.density is None:
+        if configuration.is_dense:
             return weights
         size = self.mask_sizes(self.weight_shapes(configuration.widths)[0])
         return size * kept_masks(configuration.density, weights / size)
@@ -290,15 +308,16 @@ class LayerTable:
         made of it; 32 where none reads that either.
         """
         asked = configuration.activation_bits
-        if asked is None:
+        if configuration.has_float_activations:
             return np.full((1, len(self.activations)), FLOAT_BITS)
-        if configuration.blocks is not None:
+        skips = not configuration.keeps_all_blocks
+        if skips:
             asked = np.where(self.runs(configuration)[:, list(self.weighted)], asked, 0)
         columns, starts = self._readers
         bits = np.maximum.reduceat(np.pad(asked, ((0, 0), (0, 1)))[:, columns], starts, axis=1)
         # Around a skipped block x and the sum are one tensor; the sum may be the x of later blocks.
         joined = []
-        if configuration.blocks is not None:
+        if skips:
             pairs = zip(self.blocks, configuration.blocks.T, strict=True)
             joined = [(*block.activations, ~kept) for block, kept in pairs]
         for x, total, skipped in reversed(joined):

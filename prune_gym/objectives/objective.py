@@ -87,6 +87,11 @@ def weights_array(
     return array / array.sum()
 
 
+def saving(cost, original):
+    """Return the share of a cost that was saved, ``1 - cost / original`` (numbers or arrays)."""
+    return 1.0 - cost / original
+
+
 def episode_return(
     metrics: Mapping[str, float], original: Mapping[str, float], objectives: Sequence[Objective]
 ) -> np.ndarray:
@@ -96,7 +101,7 @@ def episode_return(
     """
     return np.array(
         [
-            metrics[o.metric] if o.direction > 0 else 1.0 - metrics[o.metric] / original[o.metric]
+            metrics[o.metric] if o.direction > 0 else saving(metrics[o.metric], original[o.metric])
             for o in objectives
         ]
     )

@@ -9,7 +9,6 @@ from torch import nn
 
 from prune_gym.costs.latency import Latency, LatencyTable
 from prune_gym.errors import UserError
-from prune_gym.graph.configuration import Configuration
 from prune_gym.graph.trace import trace
 from prune_gym.profiling.design_of_experiments import random_strategies
 from prune_gym.profiling.profile_network import drift_corrected
@@ -102,8 +101,8 @@ def check(
         track(timed(load, table, strategies, nodes=False), total=count, description=runtime)
     )
     return Check(
-        cost(Configuration(np.stack(strategies))),
+        cost(table.configuration(np.stack(strategies))),
         np.array([each.milliseconds for each in drift_corrected(pairs)]),
-        float(cost(Configuration(table.full[None]))[0]),
+        float(cost(table.configuration())[0]),
         min(original.milliseconds for _, original in pairs),
     )

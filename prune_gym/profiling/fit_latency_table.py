@@ -88,16 +88,16 @@ def _fitted(table: LayerTable, runs: Sequence[Run], round_up: int, streaming: St
 
 def run_errors(table: LayerTable, latency: LatencyTable, runs: Sequence[Run]) -> np.ndarray:
     """Return predicted / measured - 1 of whole networks, float64 (runs,)."""
-    predicted = Latency(table, latency)(_configuration(runs))
+    predicted = Latency(table, latency)(_configuration(table, runs))
     return predicted / np.array([run.timed.milliseconds for run in runs]) - 1
 
 
-def _configuration(runs: Sequence[Run]) -> Configuration:
-    return Configuration(np.stack([run.widths for run in runs]))
+def _configuration(table: LayerTable, runs: Sequence[Run]) -> Configuration:
+    return table.configuration(np.stack([run.widths for run in runs]))
 
 
 def _megabytes(table: LayerTable, runs: Sequence[Run]) -> np.ndarray:
-    return weight_megabytes(table, _configuration(runs))
+    return weight_megabytes(table, _configuration(table, runs))
 
 
 def layer_points(
@@ -108,7 +108,7 @@ def layer_points(
     The time that streaming explains is subtracted.
     """
     keys = {table.layers[index].name: (index, key) for index, key in signatures(table).items()}
-    configuration = _configuration(runs)
+    configuration = _configuration(table, runs)
     inputs, outputs = table.inputs(configuration.widths), table.outputs(configuration.widths)
     weights = table.weights(configuration)
     beyond = streaming.milliseconds(_megabytes(table, runs))[:, None]

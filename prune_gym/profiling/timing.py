@@ -101,10 +101,10 @@ def timed(
     how fast the machine was. Where it was much slower than its best, another program was running,
     and the turns are repeated.
     """
-    reference, best = load(Configuration(table.full[None])), np.inf
+    reference, best = load(table.configuration()), np.inf
     for start in range(0, len(strategies), NETWORKS_AT_ONCE):
         some = strategies[start : start + NETWORKS_AT_ONCE]
-        sessions = [load(Configuration(widths[None])) for widths in some]
+        sessions = [load(table.configuration(widths[None])) for widths in some]
         calls: list[list[float]] = [[] for _ in range(len(some) + 1)]
         for _ in range(MAX_ATTEMPTS):
             _time_in_turns([*sessions, reference], calls, nodes)

@@ -29,20 +29,23 @@ class Budgets:
     for costs that do not (measured latency). The completion that allowed one decision is still
     there at the next, so the set is never empty and the last decision meets every budget exactly,
     after rounding.
+
+    Attributes:
+        limits: cost name -> largest allowed fraction of the original network's cost.
     """
 
     def __init__(
         self,
         limits: Mapping[str, float],
         costs: Mapping[str, Cost],
-        plan: SearchSpace,
+        space: SearchSpace,
     ) -> None:
         """Check that the budgets can be met.
 
         Args:
             limits: cost name -> largest allowed fraction of the original network's cost.
             costs: all costs by name.
-            plan: the decisions.
+            space: the decisions.
 
         Raises:
             UserError: an unknown cost, a fraction outside (0, 1], or budgets that no strategy
@@ -62,12 +65,13 @@ class Budgets:
                     f"budget {name}={limit!r}: expected a fraction of the original network's "
                     f"{name} in (0, 1], such as {name}=0.5"
                 )
-        self._plan, self._decisions = plan, plan.decisions
-        full = plan.configure(plan.full[None])
+        self.limits = {name: float(limit) for name, limit in limits.items()}
+        self._space, self._decisions = space, space.decisions
+        full = space.configure(space.upper[None])
         self._limits = [
             (costs[name], float(limit * costs[name](full)[0])) for name, limit in limits.items()
         ]
-        smallest = plan.least
+        smallest = space.lower
         self._completions = smallest[None]
         if self._limits:
             self._completions = np.stack([smallest, self._descend(smallest, self._worst)])
@@ -75,16 +79,31 @@ class Budgets:
                 self._completions[1] = self._cheapest(self._worst)
                 self._refuse_unreachable(limits)
 
-    def allowed(self, values: np.ndarray, index: int) -> np.ndarray:
-        """Return a mask over the options of decision ``index``, given the values before it."""
-        options = self._decisions[index].options
+    def allowed(self, values: np.ndarray, index: np.ndarray) -> np.ndarray:
+        """Return which options of the next decision leave every budget within reach.
+
+        Args:
+            values: of n episodes, whose decisions before the next one are made, (n, decisions).
+            index: the next decision of each episode, ``int (n,)``.
+
+        Returns:
+            Mask over the options, ``bool (n, most options of these decisions)``.
+        """
+        options = self._space.options_at(index)
+        count = max(len(self._decisions[each].options) for each in index)
+        options = options[:, :count]
+        valid = np.isfinite(options)
         if not self._limits:
-            return np.ones(len(options), dtype=bool)
-        rows = np.repeat(self._completions[:, None], len(options), axis=1)
-        rows[:, :, :index] = values[:index]
-        rows[:, :, index] = options
+            return valid
+        columns = np.arange(len(self._space))
+        made = (columns < index[:, None])[None, :, None]
+        rows = np.where(made, values[:, None], self._completions[:, None, None])
+        rows = np.repeat(rows, count, axis=2)
+        episode = np.arange(len(index))
+        # What only pads the array costs as much as the smallest option.
+        rows[:, episode, :, index] = np.where(valid, options, options[:, :1])[:, None]
         meets = self._worst(rows.reshape(-1, rows.shape[-1])) <= 1
-        return np.asarray(meets.reshape(len(self._completions), -1).any(axis=0))
+        return meets.reshape(rows.shape[:-1]).any(axis=0) & valid
 
     def met(self, values: np.ndarray) -> np.ndarray:
         """Return which strategies (n, decisions) exceed no budget, ``bool (n,)``."""
@@ -92,7 +111,7 @@ class Budgets:
 
     def exceeded(self, values: np.ndarray) -> str:
         """Return which budgets a strategy's values (decisions,) exceed, "" where none is."""
-        configuration = self._plan.configure(values[None])
+        configuration = self._space.configure(values[None])
         return ", ".join(
             f"{cost.name} ({cost(configuration)[0]:g} of {limit:g} {cost.unit})"
             for cost, limit in self._limits
@@ -101,7 +120,7 @@ class Budgets:
 
     def _worst(self, values: np.ndarray) -> np.ndarray:
         """Return the largest ratio of a cost to its budget: values (n, decisions) -> (n,)."""
-        configuration = self._plan.configure(values)
+        configuration = self._space.configure(values)
         return np.stack([cost(configuration) / limit for cost, limit in self._limits]).max(axis=0)
 
     def _descend(self, start: Sequence[float] | np.ndarray, cost) -> np.ndarray:
@@ -130,8 +149,8 @@ class Budgets:
     def _refuse_unreachable(self, limits: Mapping[str, float]) -> None:
         if (self._worst(self._completions) <= 1).any():
             return
-        configure, least = self._plan.configure, []
-        full = configure(self._plan.full[None])
+        configure, least = self._space.configure, []
+        full = configure(self._space.upper[None])
         for cost, _ in self._limits:
             cheapest = self._cheapest(lambda values, cost=cost: cost(configure(values)))
             share = cost(configure(cheapest[None]))[0] / cost(full)[0]

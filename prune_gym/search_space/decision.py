@@ -1,7 +1,6 @@
 """One decision: what an action means, and which part of the network it sets."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -11,52 +10,48 @@ class Decision:
     """One step of an episode.
 
     Attributes:
-        kind: one of :data:`prune_gym.search_space.KINDS`.
+        kind: the name of its kind, one of :data:`prune_gym.search_space.KINDS`.
         name: the channel group, layer or block that it is about.
-        of: the original network's value.
+        original: the original network's value.
         options: the values that can be chosen, ascending, as the costs are, ``(options,)``.
-        scale: where they lie on the axis of actions, ascending, ``(options,)``.
+        grid: where the options lie on the axis of actions, ascending, ``(options,)``.
         columns: which columns of the kind's array in ``Configuration`` it sets.
         layer: the layer of the table that describes it to the agent.
-        lost: the share of output energy that each option is expected to lose, ``(options,)``.
-        inside: the innermost block around it (-1: none); where that, or one around it, is skipped,
-            the decision is not made.
+        sensitivity: the share of output energy that each option is expected to lose,
+            ``(options,)``.
+        parent_block: the innermost block around it (-1: none); where that block, or one around it,
+            is skipped, the decision is not active.
     """
 
     kind: str
     name: str
-    of: float
+    original: float
     options: np.ndarray
-    scale: np.ndarray
+    grid: np.ndarray
     columns: tuple[int, ...]
     layer: int
-    lost: np.ndarray
-    inside: int = -1
+    sensitivity: np.ndarray
+    parent_block: int = -1
 
-    def nearest(self, action: float, allowed: np.ndarray | None = None) -> float:
-        """Return the allowed value nearest to what an action in [-1, 1] asks for.
+    def decode(self, action: float, allowed: np.ndarray | None = None) -> float:
+        """Return the allowed option nearest to an action in [-1, 1].
 
-        -1 asks for the first option and 1 for the last, linearly on the scale in between; of two
-        equally near ones the smaller is taken. ``allowed`` is a mask over the options; None: all.
+        -1 means the first option and 1 the last, linearly on the grid in between; of two equally
+        near ones the smaller is taken. ``allowed`` is a mask over the options; None: all of them.
         """
-        low, high = self.scale[0], self.scale[-1]
+        low, high = self.grid[0], self.grid[-1]
         wanted = low + (high - low) * (float(action) + 1) / 2
-        distance = np.abs(self.scale - wanted)
+        distance = np.abs(self.grid - wanted)
         if allowed is not None:
             distance = np.where(allowed, distance, np.inf)
         return float(self.options[distance.argmin()])
 
     def encode(self, value: float) -> float:
-        """Return the action in [-1, 1] that asks for one of the options."""
-        low, high = self.scale[0], self.scale[-1]
-        place = self.scale[int(np.searchsorted(self.options, value))]
+        """Return the action in [-1, 1] that means one of the options."""
+        low, high = self.grid[0], self.grid[-1]
+        place = self.grid[int(np.searchsorted(self.options, value))]
         return float(2 * (place - low) / (high - low) - 1) if high > low else 1.0
-
-    def as_plain_data(self, value: float) -> dict[str, Any]:
-        """Return the decision as it stands in a strategy's JSON; whole numbers are whole there."""
-        whole = int(value) if value == int(value) else value
-        return {"kind": self.kind, "name": self.name, "value": whole, "of": self.of}
 
     def sensitivity_at(self, value: float) -> float:
         """Return the share of output energy that a value is expected to lose."""
-        return float(np.interp(value, self.options, self.lost))
+        return float(np.interp(value, self.options, self.sensitivity))

@@ -1,36 +1,36 @@
-"""The plan of an episode: its decisions in order, and what their values come to."""
+"""The search space: the decisions of an episode in order, and what their values mean.
 
-from collections.abc import Iterable, Mapping
+A strategy is an action per decision in [-1, 1], then a value per decision, then a
+:class:`Configuration`. Here alone one form becomes another.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from prune_gym.errors import UserError
-from prune_gym.graph.configuration import Configuration
+from prune_gym.errors import UserError, require_names, unknown
+from prune_gym.graph.configuration import PARTS, Configuration
 from prune_gym.graph.layer_table import LayerTable
-from prune_gym.search_space import FIELDS, Decision
+from prune_gym.search_space.decision import Decision
+from prune_gym.search_space.kinds import KINDS, NetworkStatistics, SpaceOptions
 
-TYPES = {
-    "widths": np.int64,
-    "blocks": np.bool_,
-    "weight_bits": np.int64,
-    "activation_bits": np.int64,
-}
+FIELDS = set(PARTS)
 
 
 class SearchSpace:
-    """Turns the values of decisions, ``float64 (n, decisions)``, into what they come to.
+    """Maps actions to values of decisions, and values to configurations of one network.
 
     Attributes:
         decisions: in the order of the episode.
-        full: the original network's values, ``(decisions,)``.
-        least: the smallest value of every decision, ``(decisions,)``.
+        upper: the original network's values, ``float64 (decisions,)``.
+        lower: the smallest value of every decision, ``float64 (decisions,)``.
     """
 
     def __init__(
         self,
         table: LayerTable,
-        decisions: tuple[Decision, ...],
+        decisions: Sequence[Decision],
         density: np.ndarray | None = None,
     ) -> None:
         """Take the decisions about the network of ``table``.
@@ -38,89 +38,169 @@ class SearchSpace:
         ``density`` is the share of weights that are not zero in a network that was pruned before,
         ``float (layers,)``; None where all are there.
         """
-        self.decisions = decisions
-        self.full = np.array([decision.of for decision in decisions], dtype=np.float64)
-        self.least = np.array([decision.options[0] for decision in decisions], dtype=np.float64)
-        self._table_full = table.full
-        self._places: dict[str, tuple[list[int], list[int], int]] = {}
-        lengths = {"widths": len(table.groups), "blocks": len(table.blocks)}
+        self.decisions = tuple(decisions)
+        self.upper = np.array([d.original for d in decisions], dtype=np.float64)
+        self.lower = np.array([d.options[0] for d in decisions], dtype=np.float64)
+        self._table, self._density = table, density
+        self._kinds: dict[str, tuple[list[int], list[int]]] = {}
         for index, decision in enumerate(decisions):
-            field = FIELDS[decision.kind]
-            length = lengths.get(field, len(table.weighted))
-            sources, targets, _ = self._places.setdefault(field, ([], [], length))
+            sources, targets = self._kinds.setdefault(decision.kind, ([], []))
             sources += [index] * len(decision.columns)
             targets += decision.columns
-        self._density = density
+        fields = {KINDS[name].field for name in self._kinds}
+        if density is not None or fields - FIELDS:  # a kind from outside may lower densities
+            fields.add("density")
+        self._written = fields & FIELDS
         self._block_of = self._decisions_of_blocks()
+        self._options = _padded([d.options for d in decisions])
+        self._grid = _padded([d.grid for d in decisions])
+        ends = np.array([(d.grid[0], d.grid[-1]) for d in decisions], dtype=np.float64)
+        self._grid_ends = ends.reshape(-1, 2).T
 
-    def asked(self, actions: np.ndarray) -> np.ndarray:
-        """Return the values that actions ``(decisions,)`` ask for, whatever the budgets allow."""
-        pairs = zip(self.decisions, actions, strict=True)
-        return np.array([decision.nearest(action) for decision, action in pairs])
+    def __len__(self) -> int:
+        """Return the number of decisions."""
+        return len(self.decisions)
+
+    def decode(self, actions: np.ndarray) -> np.ndarray:
+        """Return the values that actions in [-1, 1] mean, whatever budgets allow.
+
+        Args:
+            actions: ``(..., decisions)``.
+
+        Returns:
+            float64 in the same shape.
+        """
+        return self.decode_at(np.arange(len(self)), actions)
+
+    def decode_at(
+        self, index: np.ndarray, actions: np.ndarray, allowed: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Return the values that actions mean for the decisions ``index``.
+
+        Args:
+            index: which decisions, ``int (m,)``.
+            actions: in [-1, 1], ``(..., m)``.
+            allowed: mask over the options, ``bool (m, most options)``; None: all are allowed.
+
+        Returns:
+            float64 in the shape of ``actions``.
+        """
+        grid = self._grid[index]
+        low, high = self._grid_ends[:, index]
+        wanted = low + (high - low) * (np.asarray(actions, dtype=np.float64) + 1) / 2
+        if allowed is not None:
+            grid = np.where(allowed, grid[:, : allowed.shape[1]], np.inf)
+        distance = np.abs(grid - wanted[..., None])
+        return self._options[index, distance.argmin(axis=-1)]
 
     def encode(self, values: np.ndarray) -> np.ndarray:
-        """Return the actions in [-1, 1] that ask for values ``(decisions,)``."""
-        pairs = zip(self.decisions, values, strict=True)
-        return np.array([decision.encode(value) for decision, value in pairs])
+        """Return the actions in [-1, 1] that mean values ``(..., decisions)``, in their shape."""
+        values = np.asarray(values)
+        columns = [
+            [decision.encode(value) for value in column]
+            for decision, column in zip(
+                self.decisions, values.reshape(-1, len(self)).T, strict=True
+            )
+        ]
+        return np.array(columns).T.reshape(values.shape)
+
+    def options_at(self, index: np.ndarray) -> np.ndarray:
+        """Return the options of the decisions ``index``, padded with infinity: (m, most options)."""
+        return self._options[index]
 
     def configure(self, values: np.ndarray) -> Configuration:
-        """Return what n strategies come to: values ``(n, decisions)``."""
-        parts: dict[str, np.ndarray] = {}
-        for field, (sources, targets, length) in self._places.items():
-            array: np.ndarray = np.empty((len(values), length), TYPES.get(field, np.float64))
-            array[:, targets] = values[:, sources]
-            parts[field] = array
-        if "widths" not in parts:
-            parts["widths"] = np.broadcast_to(
-                self._table_full, (len(values), len(self._table_full))
-            )
+        """Return the configurations of n strategies, given as values ``(n, decisions)``."""
+        n, untouched = len(values), self._table.configuration(self._table.full[None])
+        parts: dict[str, np.ndarray] = {
+            name: np.repeat(getattr(untouched, name), n, axis=0) for name in self._written
+        }
+        for name, (sources, targets) in self._kinds.items():
+            kind = KINDS[name]
+            if kind.field not in FIELDS:
+                parts[kind.field] = np.empty((n, max(targets) + 1))
+            kind.configure(parts, targets, values[:, sources])
         if self._density is not None:  # weights that are zero already stay so
-            density = np.broadcast_to(self._density, (len(values), len(self._density)))
-            parts["density"] = np.minimum(parts.get("density", 1.0), density)
-        return Configuration(**parts)  # type: ignore[arg-type]
+            parts["density"] = np.minimum(parts["density"], self._density)
+        extra = {name: parts.pop(name) for name in [*parts] if name not in FIELDS}
+        widths = parts.pop("widths", None)
+        if widths is None:
+            widths = np.broadcast_to(self._table.full, (n, len(self._table.full)))
+        return self._table.configuration(widths, extra=extra, **parts)
 
     def is_active(self, index: int, values: np.ndarray) -> bool:
         """Return whether a decision is made, given the values before it: not in a skipped block."""
         block = self._block_of[index]
         return block < 0 or (values[block] > 0 and self.is_active(block, values))
 
-    def following(self, index: int, values: np.ndarray) -> int:
-        """Return the next decision after ``index`` that is made; their number at the end."""
+    def active(self, values: np.ndarray) -> np.ndarray:
+        """Return which decisions are made, given the values ``(decisions,)`` of all."""
+        return np.array([self.is_active(index, values) for index in range(len(self))])
+
+    def next_active(self, index: int, values: np.ndarray) -> int:
+        """Return the next active decision after ``index``; the number of decisions at the end."""
         index += 1
-        while index < len(self.decisions) and not self.is_active(index, values):
+        while index < len(self) and not self.is_active(index, values):
             index += 1
         return index
 
-    def canonicalise(self, values: np.ndarray) -> np.ndarray:
-        """Return n strategies' values with the least ones for decisions that are not made."""
-        canonicalise = values.copy()
-        for index, block in enumerate(self._block_of):  # of blocks in one another the outer first
-            if block >= 0:
-                canonicalise[canonicalise[:, block] == 0, index] = self.least[index]
-        return canonicalise
+    def advance(self, index: int, values: np.ndarray) -> int:
+        """Set the inactive decisions after ``index`` to their lower values, in place.
 
-    def values_of(self, made: Iterable[Mapping[str, Any]]) -> np.ndarray:
-        """Return the values of all decisions, ``(decisions,)``, from a strategy's.
+        Returns the next active decision; the number of decisions at the end.
+        """
+        following = self.next_active(index, values)
+        values[index + 1 : following] = self.lower[index + 1 : following]
+        return following
+
+    def canonicalise(self, values: np.ndarray) -> np.ndarray:
+        """Return values ``(n, decisions)`` with the lower ones for decisions that are inactive."""
+        canonical = values.copy()
+        for index, block in enumerate(self._block_of):  # of nested blocks the outer comes first
+            if block >= 0:
+                canonical[canonical[:, block] == 0, index] = self.lower[index]
+        return canonical
+
+    def to_strategy(
+        self, values: np.ndarray, made: int | None = None
+    ) -> tuple[dict[str, Any], ...]:
+        """Return the active decisions of values ``(decisions,)`` as they stand in a strategy.
+
+        ``made`` is how many decisions an unfinished episode has behind it; None: all of them.
+        """
+        return tuple(
+            {
+                "kind": decision.kind,
+                "name": decision.name,
+                "value": int(value) if value == int(value) else value,
+                "of": decision.original,
+            }
+            for index, decision in enumerate(self.decisions[:made])
+            if self.is_active(index, values)
+            for value in [float(values[index])]
+        )
+
+    def from_strategy(self, decisions: Iterable[Mapping[str, Any]]) -> np.ndarray:
+        """Return the values of all decisions, ``(decisions,)``, from those of a strategy.
 
         What lies in a skipped block need not be given.
 
         Raises:
-            UserError: a decision is missing, is unknown, is of another value than the network
-                has, or has a value that is no option.
+            UserError: a decision is missing or unknown, or has another original or a value that is
+                no option.
         """
-        values, missing = self.full.copy(), []
-        unknown = {(each["kind"], each["name"]): each for each in made}
+        values, missing = self.upper.copy(), []
+        left = {(each["kind"], each["name"]): each for each in decisions}
         for index, decision in enumerate(self.decisions):
             key = (decision.kind, decision.name)
-            found = unknown.pop(key, None)
+            found = left.pop(key, None)
             if not self.is_active(index, values):
                 values[index] = decision.options[0]
             elif found is None:
                 missing.append(" ".join(key))
-            elif found["of"] != decision.of:
+            elif found["of"] != decision.original:
                 raise UserError(
                     f"{' '.join(key)}: the strategy is of another network, which has "
-                    f"{found['of']:g} there; this one has {decision.of:g}"
+                    f"{found['of']:g} there; this one has {decision.original:g}"
                 )
             elif found["value"] not in decision.options:
                 raise UserError(
@@ -129,14 +209,50 @@ class SearchSpace:
                 )
             else:
                 values[index] = found["value"]
-        if missing or unknown:
+        if missing or left:
             raise UserError(
                 "the strategy is of another network or of other kinds of decisions: it lacks "
-                f"{missing} and has besides {[' '.join(key) for key in unknown]}"
+                f"{missing} and has besides {[' '.join(key) for key in left]}"
             )
         return values
 
     def _decisions_of_blocks(self) -> list[int]:
         """Return for every decision the decision about the block around it, -1 for none."""
         about = {d.columns[0]: i for i, d in enumerate(self.decisions) if d.kind == "block"}
-        return [about.get(decision.inside, -1) for decision in self.decisions]
+        return [about.get(decision.parent_block, -1) for decision in self.decisions]
+
+
+def make_decisions(
+    kinds: Sequence[str], network: NetworkStatistics, options: SpaceOptions
+) -> tuple[Decision, ...]:
+    """Return the decisions of an episode, from the network's input to its output.
+
+    Raises:
+        UserError: an unknown kind, one given twice or none; two kinds that decide the same; a
+            kind that this network has no place for, or nothing to decide at all.
+    """
+    require_names("decide", kinds)
+    for kind in kinds:
+        if kind not in KINDS:
+            raise UserError(unknown("kind of decision", kind, KINDS))
+    if not kinds or len(set(kinds)) != len(kinds):
+        raise UserError(f"decide: expected distinct kinds out of {[*KINDS]}, got {tuple(kinds)}")
+    for field in {KINDS[kind].field for kind in kinds}:
+        if len(same := [kind for kind in kinds if KINDS[kind].field == field]) > 1:
+            raise UserError(f"decide: {' and '.join(same)} decide the same, take one of them")
+    order = list(KINDS)
+    made = [each for kind in kinds for each in KINDS[kind].decisions(network, options)]
+    if not made:
+        raise UserError(
+            f"decide: {network.name} has nothing to decide by "
+            f"{', '.join(kinds)}: its outputs, and what is added to its input, are never cut"
+        )
+    return tuple(sorted(made, key=lambda each: (each.layer, order.index(each.kind))))
+
+
+def _padded(rows: Sequence[np.ndarray]) -> np.ndarray:
+    """Return rows of different lengths as one array, padded with infinity."""
+    padded = np.full((len(rows), max(len(row) for row in rows)), np.inf)
+    for target, row in zip(padded, rows, strict=True):
+        target[: len(row)] = row
+    return padded

@@ -3,7 +3,7 @@
 import copy
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -67,7 +67,7 @@ def finetune_candidate(
     data = evaluator.data
     if not isinstance(data, Data):
         raise UserError(f"fine-tuning is for classifiers, and {data.name} is for detectors")
-    floats = replace(configuration, weight_bits=None, activation_bits=None)
+    floats = configuration.in_float()
     network = evaluator.candidate(floats).requires_grad_(True)
     keep_zeros(network)
     teacher = None
@@ -81,7 +81,7 @@ def finetune_candidate(
     last = network.cpu()
     best = copy.deepcopy(last)
     best.load_state_dict(history.best)
-    best, last = (evaluator.quantized(each, configuration) for each in (best, last))
+    best, last = (evaluator.quantize(each, configuration) for each in (best, last))
     return Finetuned(best, last, history)
 
 
@@ -100,7 +100,7 @@ def finetune(strategy_file: Path, recipe: Recipe, out: Path, console: Console) -
     strategy = load_strategy(strategy_file)
     _check_free(out.with_suffix(".json"))
     env = environment_of(strategy)
-    evaluator, configuration = env.evaluator, env.configure(strategy)
+    evaluator, configuration = env.problem.evaluator, env.problem.configure(strategy)
     console.print(f"Fine-tuning {strategy_file} ({strategy.env_id})", highlight=False)
     files = {kind: out.with_suffix(f".{kind}") for kind in ("checkpoint", "tensorboard", "json")}
     tuned = finetune_candidate(

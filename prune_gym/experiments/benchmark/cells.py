@@ -1,5 +1,6 @@
 """One cell of the benchmark: an agent, an environment and a seed, in a run folder of its own."""
 
+import hashlib
 import json
 import os
 import time
@@ -15,10 +16,13 @@ import numpy as np
 from prune_gym._utils.parallel import single_threaded
 from prune_gym._utils.paths import write_atomically
 from prune_gym.agents import find_agent
+from prune_gym.agents.common.api import problem_of
+from prune_gym.compression.precision import bfloat16_is_fast
 from prune_gym.envs.make import make_env, require_env
 from prune_gym.envs.tabulated import NotTabulatedError
 from prune_gym.errors import MissingFileError, UserError
-from prune_gym.evaluation.shared_cache import share_memo
+from prune_gym.evaluation.evaluator import Evaluator
+from prune_gym.evaluation.task import load_evaluator
 from prune_gym.experiments.benchmark.preferences import preference_grid, proposals
 from prune_gym.experiments.folder import CONFIG, JOURNAL, InUseError, RunFolder
 from prune_gym.experiments.record import RecordRun
@@ -147,7 +151,7 @@ def run_cell(cell: Cell, benchmark: int | None) -> str:
 def _run(cell: Cell, check: Callable[[], None]) -> None:
     check()
     made = gym.make(cell.env)
-    share_memo(made.unwrapped.evaluator, cell.root / MEMO)  # type: ignore[attr-defined]
+    _share_accuracies(problem_of(made).evaluator, cell.root / MEMO)
     env = RecordRun(made, _open(cell))
     try:
         trained = play(env, cell.config, check)
@@ -157,6 +161,19 @@ def _run(cell: Cell, check: Callable[[], None]) -> None:
         write_atomically(cell.folder / FINISHED, json.dumps(_outcome(env, trained)).encode())
     finally:
         env.close()
+
+
+def _share_accuracies(evaluator: Evaluator, folder: Path) -> None:
+    """Let an evaluator that was made by name use the file of its task under ``folder``.
+
+    The task is the network and its weights, the data, the repair, and whether this processor
+    computes in bfloat16. Nothing names what an evaluator of the user's own objects evaluates.
+    """
+    make, by_name = evaluator.__reduce__()
+    if make is load_evaluator:
+        stated = f"{by_name} {evaluator.checksum} {bfloat16_is_fast()}"
+        task = hashlib.sha256(stated.encode()).hexdigest()[:16]
+        evaluator.cache.share(folder / f"{task}.jsonl")
 
 
 def _open(cell: Cell) -> RunFolder:

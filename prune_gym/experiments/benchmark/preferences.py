@@ -49,4 +49,4 @@ def _played(env: CompressionEnv, policy: Conditioned, preference: np.ndarray) ->
     while not terminated:
         action, _ = policy.predict(observation, preference)
         observation, _, terminated, _, info = env.step(action)
-    return episode_return(info, env.original_metrics, env.objectives)
+    return episode_return(info, env.problem.original, env.objectives)

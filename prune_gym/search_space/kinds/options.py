@@ -1,4 +1,4 @@
-"""The rules that limit which values a decision may take."""
+"""The options of a search space: which values a decision may take."""
 
 from dataclasses import dataclass
 from numbers import Integral
@@ -11,7 +11,7 @@ from prune_gym.graph.configuration import FLOAT_BITS
 
 @dataclass(frozen=True)
 class SpaceOptions:
-    """What every decision of an environment keeps to.
+    """The limits of the values that decisions may take.
 
     Attributes:
         min_keep: least share of a group's channels to keep, in (0, 1].

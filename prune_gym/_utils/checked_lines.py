@@ -1,0 +1,21 @@
+"""Lines of JSON with a checksum: what a killed process left unfinished is recognized."""
+
+import json
+import zlib
+from typing import Any
+
+
+def checked_line(record: dict[str, Any]) -> bytes:
+    """Return a record as one line: checksum, space, JSON."""
+    body = json.dumps(record)
+    return f"{_checksum(body)} {body}\n".encode()
+
+
+def read_checked_line(line: str) -> dict[str, Any] | None:
+    """Return the record of a line, None where its checksum is wrong."""
+    checksum, _, body = line.partition(" ")
+    return json.loads(body) if checksum == _checksum(body) else None
+
+
+def _checksum(body: str) -> str:
+    return f"{zlib.crc32(body.encode()):08x}"
