@@ -35,8 +35,8 @@ class Layer:
         stride: of the kernel, along the height.
         in_size: height and width of its input.
         out_size: height and width of its output.
-        vectors: parameters per output channel beside the weight (bias; a norm's scale and shift;
-            PReLU's slope).
+        params_per_channel: parameters per output channel beside the weight (bias; scale and shift
+            of a norm; slope of PReLU).
         inputs: channels that each output channel reads (1 for depthwise).
         outputs: output channels.
         follows: for batch-norm, the layer whose output it normalises ("" where there is none).
@@ -49,7 +49,7 @@ class Layer:
     stride: int
     in_size: tuple[int, int]
     out_size: tuple[int, int]
-    vectors: int
+    params_per_channel: int
     inputs: Affine
     outputs: Affine
     follows: str = ""
@@ -107,8 +107,8 @@ class Activation:
     Attributes:
         channels: its channels.
         pixels: its height times width.
-        born: the step of the forward pass that writes it.
-        dies: the last step that reads it.
+        live_from: the step of the forward pass that writes it.
+        live_until: the last step that reads it.
         readers: the layers with weights that read it.
         made_of: the indices of the activations whose numbers it passes on: of what an addition, a
             concatenation, a pool or an activation function that does not work in place read.
@@ -116,8 +116,8 @@ class Activation:
 
     channels: Affine
     pixels: int
-    born: int
-    dies: int
+    live_from: int
+    live_until: int
     readers: tuple[str, ...] = ()
     made_of: tuple[int, ...] = ()
 
