@@ -170,7 +170,7 @@ def test_a_table_of_other_decisions_has_no_true_front(tmp_path):
 
 def test_a_failing_cell_stops_no_other(tmp_path, capsys):
     assert cli.main(arguments(tmp_path, agents=("sb3:DQN", "uniform"), seeds=1)) == 1
-    assert "sb3:DQN seed 0: ValueError: sb3:DQN needs discrete" in words(capsys.readouterr().out)
+    assert "sb3:DQN seed 0: UserError: sb3:DQN needs discrete" in words(capsys.readouterr().out)
     assert {cell.agent for cell in find_cells(tmp_path)} == {"uniform"}
     (error,) = (tmp_path / "runs").glob("*/sb3-DQN/*/error.txt")
     assert "Traceback" in error.read_text()
@@ -187,7 +187,7 @@ def test_a_failing_cell_stops_no_other(tmp_path, capsys):
             {"envs": ("tiny_envs:CartPole-v1",)},
             "is a CartPoleEnv, not a prune_gym.envs.compression_env.Compre",
         ),
-        ({"agents": ("envelop-ddpg",)}, "did you mean 'ehvi-envelope-ddpg'"),
+        ({"agents": ("envelop-ddpg",)}, "did you mean 'envelope-ddpg'"),
     ],
 )
 def test_wrong_names_are_explained_before_anything_runs(options, message, tmp_path, capsys):

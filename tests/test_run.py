@@ -17,18 +17,19 @@ import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-import train
 from prune_gym import cli
 from prune_gym.agents import AGENTS, takes_priorities
 from prune_gym.compression.network_file import save_network
 from prune_gym.evaluation.evaluator import Evaluator
 from prune_gym.evaluation.task import load_evaluator
+from prune_gym.experiments import run_agent as running
 from prune_gym.experiments.folder import RunFolder
 from prune_gym.experiments.journal import Journal, journal_line, read_journal
-from prune_gym.experiments.run_agent import configuration
+from prune_gym.experiments.run_config import RunConfig
 from prune_gym.objectives.objective import episode_return
 from prune_gym.search_space.strategy import load_strategy, strategy_from_dict
 
+ROOT = Path(__file__).parents[1]
 # Small networks and small candidates are quick ones.
 ENV = "ChannelPrune-ResNet20-v0"
 SMALL = ["--env", ENV, "--budget", "flops=0.2", "--seed", "3"]
@@ -36,7 +37,7 @@ SMALL = ["--env", ENV, "--budget", "flops=0.2", "--seed", "3"]
 
 def run(folder, *more, agent="random", episodes=4):
     arguments = ["--agent", agent, "--episodes", str(episodes), "--run", str(folder)]
-    return train.main([*arguments, *SMALL, *more])
+    return cli.main(["train", *arguments, *SMALL, *more])
 
 
 def run_warned(folder, *more):
@@ -165,7 +166,7 @@ def test_resume_after_kill_9_gives_the_same(agent, finished, tmp_path, subproces
     killed = tmp_path / "killed"
     process = subprocess.Popen(
         command(killed, agent=agent, episodes=6),
-        cwd=Path(train.__file__).parent,
+        cwd=ROOT,
         env=subprocess_env,
         stdout=subprocess.DEVNULL,
     )
@@ -296,18 +297,19 @@ def test_an_interrupted_replay_changes_nothing(tmp_path, capsys, monkeypatch):
     kept = ("front.png", board.name)
     before = contents(folder) | {name: (folder / name).read_bytes() for name in kept}
     capsys.readouterr()
-    play = train.play
+    run_agent = running.run_agent
 
-    def interrupted(env, config, finished):
+    def interrupted(env, finished):
         def stop():
             finished()
             raise KeyboardInterrupt
 
-        return play(env, config, stop)
+        return run_agent(env, stop)
 
-    monkeypatch.setattr(train, "play", interrupted)
-    assert run(folder, "--resume") == 0
-    assert "Interrupted; 4 finished episodes are kept" in words(capsys.readouterr().out)
+    monkeypatch.setattr(running, "run_agent", interrupted)
+    assert run(folder, "--resume") == 130
+    printed = words(capsys.readouterr().out)
+    assert "Interrupted: unfinished, 4 of 4 strategies are evaluated; " in printed
     assert contents(folder) | {name: (folder / name).read_bytes() for name in kept} == before
     assert [board] == list(folder.glob("events.out.tfevents.*"))
     monkeypatch.undo()
@@ -325,8 +327,10 @@ def test_an_interruption_as_an_episode_ends_still_writes_the_front(tmp_path, cap
         return episode_return(*arguments)
 
     monkeypatch.setattr("prune_gym.experiments.record.episode_return", interrupted)
-    assert run(tmp_path / "run") == 0
-    assert "Interrupted; 2 finished episodes are kept" in words(capsys.readouterr().out)
+    assert run(tmp_path / "run") == 130
+    printed = words(capsys.readouterr().out)
+    assert "Interrupted: unfinished, 2 of 4 strategies are evaluated; " in printed
+    assert "keeps them and --resume goes on" in printed and "The front" not in printed
     assert (tmp_path / "run/front.png").is_file() and (tmp_path / "run/front/000.json").is_file()
     assert len(read_journal(tmp_path / "run/evaluations.jsonl")[0]) == 3
 
@@ -335,9 +339,11 @@ def test_an_interruption_of_the_report_says_how_to_go_on(tmp_path, capsys, monke
     def interrupted(env, trained):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(train, "keep", interrupted)
-    assert run(tmp_path / "run") == 2
-    assert "run keeps what was finished, and --resume goes on" in words(capsys.readouterr().err)
+    monkeypatch.setattr(running, "save_results", interrupted)
+    assert run(tmp_path / "run") == 130
+    assert re.search(
+        "Interrupted; --resume finishes what .*run lacks", words(capsys.readouterr().out)
+    )
 
 
 def test_other_weights_under_the_same_name_are_another_run(tmp_path, capsys):
@@ -349,14 +355,14 @@ def test_other_weights_under_the_same_name_are_another_run(tmp_path, capsys):
     configuration = small.plan.configure(least[None])
     save_network(network, file, configuration=configuration, **kept)
     env = ["--env", "Quantize-ResNet20-v0", "--network", str(file)]
-    search = [*env, "--agent", "random", "--episodes", "1", "--run", str(folder)]
-    assert train.main(search) == 0
-    assert train.main([*search, "--resume"]) == 0
+    search = ["train", *env, "--agent", "random", "--episodes", "1", "--run", str(folder)]
+    assert cli.main(search) == 0
+    assert cli.main([*search, "--resume"]) == 0
     with torch.no_grad():
         next(network.parameters()).mul_(1.01)
     save_network(network, file, configuration=configuration, **kept)
-    assert train.main([*search, "--resume"]) == 2
-    assert "other weights under the same name" in words(capsys.readouterr().err)
+    assert cli.main([*search, "--resume"]) == 2
+    assert "was started with other weights (" in words(capsys.readouterr().err)
 
 
 @pytest.mark.parametrize(
@@ -387,7 +393,7 @@ def test_other_settings_are_refused(finished, capsys):
 
 
 def test_two_runs_into_one_folder(tmp_path, capsys):
-    other = configuration(ENV, "random", 3, 0)
+    other = RunConfig(ENV, "random", 3, 0)
     folder = RunFolder(tmp_path / "run", other, resume=False)
     assert run(tmp_path / "run") == 2
     assert "in use by another run; give another --run" in words(capsys.readouterr().err)
@@ -405,7 +411,7 @@ def test_a_full_disk_loses_no_finished_episode(share, reason, tmp_path, subproce
     limit = len(lines[0]) + len(lines[1]) + int(share * len(lines[2]))
     process = subprocess.run(
         command(folder),
-        cwd=Path(train.__file__).parent,
+        cwd=ROOT,
         env=subprocess_env,
         capture_output=True,
         text=True,
@@ -465,7 +471,7 @@ def test_a_run_folder_that_cannot_be_made(tmp_path, capsys):
 
 
 def test_a_folder_without_a_finished_episode_is_free(tmp_path, capsys):
-    stopped = configuration(ENV, "random", 3, 0)
+    stopped = RunConfig(ENV, "random", 3, 0)
     RunFolder(tmp_path / "run", stopped, resume=False).close()
     assert run(tmp_path / "run", episodes=1) == 0
 
@@ -480,7 +486,7 @@ def test_a_misspelt_preference_is_refused_by_every_agent(agent, tmp_path, capsys
 
 def test_a_preference_for_what_is_no_objective_is_refused(tmp_path, capsys):
     env = ["--env", "ChannelPrune-Table-v0", "--preference", "latency=1,accuracy=1"]
-    assert train.main([*env, "--agent", "abcp", "--run", str(tmp_path / "run")]) == 2
+    assert cli.main(["train", *env, "--agent", "abcp", "--run", str(tmp_path / "run")]) == 2
     assert "unknown objective 'latency'" in words(capsys.readouterr().err)
     assert not (tmp_path / "run").exists()
 
@@ -513,7 +519,7 @@ def test_an_agent_of_other_actions_leaves_the_folder_free(
     [
         (["--env", "ChannelPrune-VGG-v0"], "did you mean 'ChannelPrune-VGG16-v0'"),
         (["--env", "ChannelPrune-VGG16-Scalar-v0"], "search its id without -Scalar"),
-        (["--agent", "envelop-ddpg"], "did you mean 'ehvi-envelope-ddpg'"),
+        (["--agent", "envelop-ddpg"], "did you mean 'envelope-ddpg'"),
         (["--agent", "sb3:SACK"], "did you mean 'SAC'"),
         (["--objectives", "accuracy,flop"], "did you mean 'flops'"),
         (["--budget", "memori=0.5"], "did you mean 'memory'"),
@@ -522,12 +528,12 @@ def test_an_agent_of_other_actions_leaves_the_folder_free(
     ],
 )
 def test_wrong_arguments_are_explained(arguments, message, tmp_path, capsys):
-    assert train.main(["--run", str(tmp_path / "run"), "--episodes", "1", *arguments]) == 2
+    assert cli.main(["train", "--run", str(tmp_path / "run"), "--episodes", "1", *arguments]) == 2
     assert message in words(capsys.readouterr().err)
 
 
 @pytest.mark.parametrize("arguments", [["--episodes", "0"], ["--budget", "flops"]])
 def test_wrong_forms_are_refused(arguments, capsys):
     with pytest.raises(SystemExit) as stop:
-        train.main(arguments)
+        cli.main(["train", *arguments])
     assert stop.value.code == 2 and "expected" in capsys.readouterr().err

@@ -5,9 +5,10 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import torch
 from joblib import Parallel, delayed, effective_n_jobs
 
-from prune_gym._utils.parallel import single_threaded
+from prune_gym._utils.parallel import limit_threads
 from prune_gym.envs.compression_env import CompressionEnv
 from prune_gym.envs.rollouts import imagined
 from prune_gym.evaluation.evaluator import Evaluator
@@ -70,13 +71,17 @@ def _evaluate_ahead(env: CompressionEnv, actions: np.ndarray, jobs: int) -> None
     # A worker is sent the evaluator (its name, or one's own network and data) once.
     shares = [share for worker in range(jobs) if (share := unknown[worker::jobs])]
     accuracies = Parallel(batch_size=1)(
-        delayed(_accuracies)(evaluator, [found[key] for key in share]) for share in shares
+        delayed(_accuracies)(evaluator, [found[key] for key in share], torch.get_num_threads())
+        for share in shares
     )
     for share, scored in zip(shares, accuracies, strict=True):
         for key, accuracy in zip(share, scored, strict=True):
             evaluator.memo[key] = accuracy
 
 
-def _accuracies(evaluator: Evaluator, strategies: Sequence[Configuration]) -> list[float]:
-    with single_threaded():
+def _accuracies(
+    evaluator: Evaluator, strategies: Sequence[Configuration], threads: int
+) -> list[float]:
+    """Evaluate in a worker, with the threads of the process that asks: the numbers are the same."""
+    with limit_threads(threads):
         return [evaluator.accuracy(strategy) for strategy in strategies]
