@@ -215,3 +215,11 @@ def test_only_classifiers_are_trained_on():
 )
 def test_numbers_for_people(value, metric, printed):
     assert format_metric(value, metric) == printed
+
+
+@pytest.mark.parametrize("limit", ["accuracy=90", "accuracy=101%"])
+def test_an_accuracy_that_nothing_has_is_refused(limit, folder, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["choose", str(folder), "--max", limit])
+    assert stopped.value.code == 2
+    assert "such as accuracy=0.9 or accuracy=90%" in " ".join(capsys.readouterr().err.split())

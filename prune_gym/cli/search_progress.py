@@ -23,7 +23,7 @@ class SearchProgress:
         self._task = self._bar.add_task("episodes", total=total, hypervolume=0.0, front=0)
         self._started = time.monotonic()
         self._logged = self._printed = float("-inf")
-        self._line = ""
+        self._line = self._last_logged = self._last_printed = ""
 
     @contextlib.contextmanager
     def showing(self) -> Iterator[None]:
@@ -64,15 +64,13 @@ class SearchProgress:
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
 
     def _write(self, last: bool) -> None:
-        """Write the latest line, where it is its time."""
-        now = time.monotonic()
-        if not self._line:
+        """Write the latest line once, where it is its time."""
+        now, line = time.monotonic(), self._line
+        if line != self._last_logged and (last or now - self._logged >= LOG_EVERY):
+            self._logged, self._last_logged = now, line
+            self.note(line)
+        if self._console.is_terminal or line == self._last_printed:
             return
-        if last or now - self._logged >= LOG_EVERY:
-            self._logged = now
-            self.note(self._line)
-        if not self._console.is_terminal and (last or now - self._printed >= PRINT_EVERY):
-            self._printed = now
-            self._console.print(self._line, highlight=False, soft_wrap=True)
-        if last:
-            self._line = ""
+        if last or now - self._printed >= PRINT_EVERY:
+            self._printed, self._last_printed = now, line
+            self._console.print(line, highlight=False, soft_wrap=True)

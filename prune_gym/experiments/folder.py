@@ -59,6 +59,8 @@ class RunFolder:
             raise InUseError(f"{path} is in use by another run; give another --run") from None
         try:
             self._adopt(resume)
+            for partial in path.rglob(".*.tmp"):  # of a process that was killed while it wrote
+                partial.unlink()
             self.journal = Journal(path / JOURNAL)
         except BaseException:
             self._lock.close()

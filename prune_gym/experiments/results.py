@@ -12,6 +12,7 @@ import numpy as np
 from prune_gym._utils.paths import write_atomically
 from prune_gym.envs.compression_env import CompressionEnv
 from prune_gym.errors import MissingFileError, RunError, UserError
+from prune_gym.evaluation.evaluator import Evaluator
 from prune_gym.experiments.evaluated_strategy import EvaluatedStrategy, evaluated_from_dict
 from prune_gym.experiments.folder import ABOUT, CONFIG, JOURNAL, TASK
 from prune_gym.experiments.journal import read_journal
@@ -146,6 +147,20 @@ def check_task(folder: Path, env: CompressionEnv) -> None:
             "so its accuracies are not comparable with new ones; restore what it was, or give "
             "another --run"
         )
+
+
+def changed_since_run(strategy_file: Path, evaluator: Evaluator) -> list[str]:
+    """Return what decides accuracies and is not as it was in the run that wrote a strategy's file.
+
+    The weights are left out, which a strategy names itself, and the number format, for which the
+    comparison of accuracies has a tolerance. Of a file in no run folder nothing is known.
+    """
+    front = strategy_file.absolute().parent
+    if front.name != "front" or not (front.parent / TASK).is_file():
+        return []
+    recorded = _read(front.parent / TASK).get("provenance", {})
+    checked = ("data", "preprocessing", "repair")
+    return differing({name: recorded[name] for name in checked if name in recorded}, evaluator)
 
 
 def read_results(folder: Path) -> Results:
