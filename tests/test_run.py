@@ -655,12 +655,13 @@ def test_a_damaged_task_is_told_and_written_again(content, tmp_path, capsys):
     assert (folder / "task.json").read_text() == whole
 
 
-def test_jobs_compute_with_the_threads_of_the_run(tmp_path):
+def test_jobs_compute_with_the_threads_of_the_run(tmp_path, subprocess_env):
+    """In processes of their own: this one has evaluated with one thread already."""
     folders = [tmp_path / jobs for jobs in ("1", "2")]
     for folder in folders:
         more = ("--jobs", folder.name, "--threads", "2")
-        assert run(folder, *more, agent="nsga2", episodes=4) == 0
-        load_evaluator("resnet20", "digits", "least_squares").memo.clear()
+        search = command(folder, *more, agent="nsga2")
+        subprocess.run(search, cwd=ROOT, env=subprocess_env, check=True, timeout=600)
     assert contents(folders[0]) == contents(folders[1])
 
 
