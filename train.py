@@ -18,9 +18,9 @@ from rich.table import Table
 
 from prune_gym._utils.formatting import format_metric
 from prune_gym._utils.parallel import workers
-from prune_gym._utils.progress import progress_bar
 from prune_gym.agents import AGENTS, FAMILIES, TAKE_PRIORITIES, find_agent, takes_priorities
 from prune_gym.cli.guard import guarded
+from prune_gym.cli.progress import progress_bar
 from prune_gym.cli.values import natural_number, new_folder, pair, pairs, positive
 from prune_gym.envs.compression_env import CompressionEnv
 from prune_gym.envs.make import make_env, require_env

@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import logging
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -9,19 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from torch import nn
 
 from prune_gym._utils.formatting import format_change, format_metric
 from prune_gym._utils.paths import cache_home
-from prune_gym._utils.progress import progress_bar
+from prune_gym._utils.progress import OnProgress, ignore_progress
 from prune_gym.compression.network_file import save_network
 from prune_gym.compression.verify import count_classes
 from prune_gym.datasets import Data
 from prune_gym.datasets.from_arrays import as_data
 from prune_gym.datasets.normalize import normalize
 from prune_gym.deployment.deployable import deployable
-from prune_gym.deployment.export import export
+from prune_gym.deployment.export import Exported, export
 from prune_gym.envs.compression_env import CompressionEnv
 from prune_gym.errors import UserError, UserTypeError
 from prune_gym.evaluation.evaluator import Evaluator, accuracy
@@ -34,6 +34,8 @@ from prune_gym.profiling.runtimes import Setting, runtime_named
 from prune_gym.search_space.strategy import Strategy, strategy_from_dict
 from prune_gym.training.finetune import finetune_candidate
 from prune_gym.training.recipe import load_recipe
+
+logger = logging.getLogger(__name__)
 
 HALF_THE_WORK = {"flops": 0.5}
 ABOVE_CHANCE = 0.05  # of the way up from chance; below it the images are not those it knows
@@ -79,7 +81,7 @@ class Compressed:
             input_shape=data.search.images.shape[1:],
         )
 
-    def export(self, path: str | Path, form: str = "onnx", int8: bool = False) -> None:
+    def export(self, path: str | Path, form: str = "onnx", int8: bool = False) -> Exported:
         """Write the network as ONNX, or as a "torch" (export) program or "torchscript".
 
         Raises:
@@ -88,7 +90,7 @@ class Compressed:
                 compute what PyTorch does.
         """
         given = deployable(self.network, self.env.evaluator.data)
-        export(given, form, int8, Path(path), Console())
+        return export(given, form, int8, Path(path))
 
     def __str__(self) -> str:
         """Return the table of before and after."""
@@ -110,6 +112,7 @@ def compress(
     finetune_epochs: int = 0,
     agent: str = "ehvi-envelope-ddpg",
     seed: int = 0,
+    on_progress: OnProgress = ignore_progress,
 ) -> Compressed:
     """Search a smaller network within the budgets and return the most accurate one found.
 
@@ -129,6 +132,7 @@ def compress(
             kept where it is more accurate on the search split than the repaired one.
         agent: which agent searches.
         seed: of the splits, the search and the training.
+        on_progress: called after every evaluation with their number and ``evaluations``.
 
     Raises:
         UserTypeError: the network is no module, or the data are of a kind that is not known.
@@ -162,7 +166,7 @@ def compress(
     )
     _check(env.evaluator)
     with tempfile.TemporaryDirectory() as folder:
-        front = _search(env, agent, evaluations, seed, Path(folder))
+        front = _search(env, agent, evaluations, seed, Path(folder), on_progress)
         strategy = strategy_from_dict(front[0]["strategy"])
         found = env.apply(strategy)
         if finetune_epochs:
@@ -232,7 +236,12 @@ def _latency_table(network: nn.Module, data: Data, table: LayerTable) -> str:
 
 
 def _search(
-    env: CompressionEnv, agent: str, evaluations: int, seed: int, folder: Path
+    env: CompressionEnv,
+    agent: str,
+    evaluations: int,
+    seed: int,
+    folder: Path,
+    on_progress: OnProgress,
 ) -> list[dict[str, Any]]:
     """Play the agent and return the front's records, the most accurate first.
 
@@ -245,14 +254,16 @@ def _search(
     config = configuration("", agent, evaluations, seed, preference=priorities)
     recorded = RecordRun(env, RunFolder(folder, config, resume=False))
     try:
-        with progress_bar(figures="best accuracy {task.fields[best]:.1%}") as progress:
-            task = progress.add_task("evaluations", total=evaluations, best=0.0)
 
-            def finished() -> None:
-                best = max(record["accuracy"] for record in recorded.records)
-                progress.update(task, completed=recorded.episode, best=best)
+        def finished() -> None:
+            best = max(record["accuracy"] for record in recorded.records)
+            logger.info(
+                "evaluation %d of %d: best accuracy %.1f %%",
+                *(recorded.episode, evaluations, 100 * best),
+            )
+            on_progress(recorded.episode, evaluations)
 
-            play(recorded, config, finished)
+        play(recorded, config, finished)
         return recorded.front()
     finally:
         recorded.close()

@@ -13,6 +13,7 @@ from prune_gym.compression.network_file import load_network
 from prune_gym.compression.quantize import QuantizedLayer
 from prune_gym.datasets.normalize import normalize
 from prune_gym.envs.compression_env import CompressionEnv
+from prune_gym.errors import UserError
 from prune_gym.evaluation.evaluator import accuracy
 from prune_gym.experiments.folder import RunFolder
 from prune_gym.experiments.record import RecordRun
@@ -235,10 +236,15 @@ def test_files_are_named_after_the_strategy_and_strategies_are_not_overwritten(
     tmp_path, capsys, monkeypatch
 ):
     asked = []
-    monkeypatch.setattr("prune_gym.training.finetune.finetune", lambda *args: asked.append(args[2]))
+
+    def stops(strategy, recipe, out, on_progress):
+        asked.append(out)
+        raise UserError("enough")
+
+    monkeypatch.setattr("prune_gym.training.finetune.finetune", stops)
     file = save_strategy(tmp_path / "keep-0.25.json")
     for out in ([], ["--out", "new.v2"], ["--out", "new.safetensors"]):
-        assert main(["finetune", str(file), *out]) == 0
+        assert main(["finetune", str(file), *out]) == 2
     names = ["keep-0.25-finetuned.safetensors", "new.v2.safetensors", "new.safetensors"]
     assert [path.name for path in asked] == names
     monkeypatch.undo()

@@ -8,7 +8,6 @@ import pytest
 import torch
 from conftest import constant, play
 from nets import Tiny
-from rich.console import Console
 
 from prune_gym.cli import main
 from prune_gym.envs.compression_env import CompressionEnv
@@ -20,7 +19,6 @@ from prune_gym.training.recipe import Recipe
 
 DENSITIES = (0.6, 0.4, 0.25)
 RECIPE = Recipe(epochs=1, learning_rate=0.02, batch_size=32, warmup_epochs=0.0)
-QUIET = Console(quiet=True)
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +27,7 @@ def evaluator(tiny_net, tiny_data):
 
 
 def build(evaluator, folder, densities=DENSITIES, recipe=RECIPE):
-    build_library(evaluator, "tiny", folder, recipe, densities, QUIET)
+    build_library(evaluator, "tiny", folder, recipe, densities)
 
 
 @pytest.fixture(scope="module")
@@ -75,11 +73,11 @@ def test_an_interrupted_library_goes_on_to_identical_files(
 ):
     train, calls = building.train, []
 
-    def stops(*args):
+    def stops(*args, **kwargs):
         calls.append(1)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return train(*args)
+        return train(*args, **kwargs)
 
     with monkeypatch.context() as patch:
         patch.setattr(building, "train", stops)

@@ -1,19 +1,9 @@
-"""The progress bar of everything that takes long."""
+"""The callback through which long work says how far it is."""
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from collections.abc import Callable
+
+OnProgress = Callable[[int, int], None]  # (done, total), in steps of any size
 
 
-def progress_bar(console: Console | None = None, figures: str = "") -> Progress:
-    """Return a bar with a description, a count and the time that is left, in the end that it took.
-
-    ``figures`` stands behind the count, such as ``"front {task.fields[front]}"``.
-    """
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        *([TextColumn(figures)] if figures else []),
-        TimeRemainingColumn(elapsed_when_finished=True),
-        console=console,
-    )
+def ignore_progress(done: int, total: int) -> None:
+    """Do nothing: the default where nobody watches."""

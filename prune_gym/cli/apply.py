@@ -18,7 +18,17 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Write the network and print before and after."""
+    from prune_gym.cli.comparison import comparison
     from prune_gym.deployment.apply import apply
 
-    apply(options.strategy, options.out or options.strategy.with_suffix(".safetensors"), console)
+    out = options.out or options.strategy.with_suffix(".safetensors")
+    made = apply(options.strategy, out)
+    columns = {"before": made.before, "after": made.after}
+    labels = {"accuracy": f"{made.metric_name}, test split"}
+    console.print(comparison(f"{made.env_id}, no retraining", columns, labels))
+    for line in (
+        f"Wrote {out} ({out.stat().st_size / 1e6:.2f} MB)",
+        f'Load it with: prune_gym.compression.network_file.load_network("{out}")',
+    ):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     return 0

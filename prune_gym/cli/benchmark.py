@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from prune_gym._utils.progress import progress_bar
+from prune_gym.cli.progress import progress_bar
 from prune_gym.cli.values import new_folder, positive
 from prune_gym.errors import UserError
 

@@ -25,5 +25,6 @@ def run(options: argparse.Namespace, console: Console) -> int:
     from prune_gym.deployment.export import FORMATS, export
 
     out = options.out or options.source.with_suffix(FORMATS[options.format][0])
-    export(load_deployable(options.source), options.format, options.int8, out, console)
+    made = export(load_deployable(options.source), options.format, options.int8, out)
+    console.print(str(made), markup=False, highlight=False, soft_wrap=True)
     return 0

@@ -1,16 +1,15 @@
-"""From a strategy to a pruned network on disk, with what it gained and lost."""
+"""Make the pruned network of a strategy and write it."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import gymnasium as gym
 import numpy as np
-from rich.console import Console
 from torch import nn
 
 from envs_registry import env_ids
 from prune_gym.compression.network_file import save_network
-from prune_gym.deployment.comparison import comparison
 from prune_gym.envs.compression_env import CompressionEnv
 from prune_gym.errors import UserError, unknown
 from prune_gym.search_space.strategy import Strategy, load_strategy
@@ -88,8 +87,27 @@ def save_of(strategy: Strategy, env: CompressionEnv, network: nn.Module, out: Pa
     save_network(network, out, **described(strategy, env))
 
 
-def apply(strategy_file: Path, out: Path, console: Console) -> None:
-    """Write the pruned network of a strategy to ``out`` and print before and after.
+@dataclass(frozen=True)
+class Applied:
+    """A pruned network that was written, beside the original.
+
+    Attributes:
+        file: the network.
+        env_id: the environment that its strategy was found in.
+        metric_name: what accuracy is called: "mAP@0.5" where a detector's is that.
+        before: the original's costs in natural units, and its accuracy on the test split.
+        after: the same of the pruned network.
+    """
+
+    file: Path
+    env_id: str
+    metric_name: str
+    before: dict[str, float]
+    after: dict[str, float]
+
+
+def apply(strategy_file: Path, out: Path) -> Applied:
+    """Write the pruned network of a strategy to ``out``; return what it gained and lost.
 
     Raises:
         MissingFileError: no such strategy.
@@ -104,15 +122,6 @@ def apply(strategy_file: Path, out: Path, console: Console) -> None:
         {cost.metric: float(cost(each)[0]) for cost in env.costs.values()}
         for each in (full, configuration)
     )
-    columns = {
-        "before": before | {"accuracy": evaluator.original_score(test)},
-        "after": after | {"accuracy": evaluator.score(network, test)},
-    }
-    labels = {"accuracy": f"{evaluator.data.score}, test split"}
-    console.print(comparison(f"{strategy.env_id}, no retraining", columns, labels))
-    console.print(f"Wrote {out} ({out.stat().st_size / 1e6:.2f} MB)", highlight=False)
-    console.print(
-        f'Load it with: prune_gym.compression.network_file.load_network("{out}")',
-        highlight=False,
-        soft_wrap=True,
-    )
+    before["accuracy"] = evaluator.original_score(test)
+    after["accuracy"] = evaluator.score(network, test)
+    return Applied(out, strategy.env_id, evaluator.data.score, before, after)

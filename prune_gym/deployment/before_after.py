@@ -1,4 +1,4 @@
-"""Before and after: what compressing a network gained, measured on the deployed files."""
+"""Measure an original and its compressed network side by side, on the deployed files."""
 
 import json
 import math
@@ -12,11 +12,8 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.table import Table
 from torch import nn
 
-from prune_gym._utils.formatting import format_change, format_metric
 from prune_gym._utils.paths import write_atomically
 from prune_gym.compression.network_file import load_network, make_recipe, read_recipe
 from prune_gym.datasets import DetectionData
@@ -30,7 +27,7 @@ from prune_gym.errors import MissingFileError, UserError
 from prune_gym.evaluation.evaluator import BATCH, Evaluator
 from prune_gym.graph.configuration import Configuration
 from prune_gym.graph.trace import trace
-from prune_gym.profiling.paired_timing import Compared, Spread, interleaved
+from prune_gym.profiling.paired_timing import Compared, interleaved
 from prune_gym.profiling.peak_memory import STATUS, peak_memory
 from prune_gym.profiling.profile_network import processor
 from prune_gym.profiling.runtimes import (
@@ -65,6 +62,10 @@ class Measured:
         values = {name: dict(before=b, after=a) for name, (b, a) in self.values.items()}
         latency = {name: each.as_dict() for name, each in self.latency.items()}
         return {**self.about, "metrics": values, "latency_ms": latency}
+
+    def save(self, path: Path) -> None:
+        """Write the plain data as JSON."""
+        write_atomically(path, (json.dumps(self.as_dict(), indent=1) + "\n").encode())
 
 
 def measure(
@@ -235,41 +236,3 @@ def _latency(
     finally:
         torch.set_num_threads(before)
     return latency
-
-
-def report(measured: Measured, out: Path | None, console: Console) -> None:
-    """Print the table, and write ``out`` where it is given."""
-    about = measured.about
-    table = Table("", "before", "after", "change", title=f"{about['env_id']}: {about['network']}")
-    labels = ROWS | {"accuracy": f"{about['score']}, test split"}
-    for metric, (before, after) in measured.values.items():
-        changed = format_change(before, after, metric)
-        table.add_row(
-            labels[metric], format_metric(before, metric), format_metric(after, metric), changed
-        )
-    for runtime, each in measured.latency.items():
-        cells = (_cell(spread, " ms") for spread in (each.before, each.after))
-        table.add_row(f"latency, {runtime}", *cells, _cell(each.factor, " x as fast"))
-    console.print(table)
-    console.print(
-        f"Latency: median (quartiles) of calls of {about['batch']} image(s) on {about['threads']} "
-        f"thread(s), the two networks in turn. Peak memory: what the resident memory of a process "
-        "rises to when ONNX Runtime loads and runs the file. File: ONNX.",
-        soft_wrap=True,
-        highlight=False,
-    )
-    if out is not None:
-        write_atomically(out, (json.dumps(measured.as_dict(), indent=1) + "\n").encode())
-        console.print(f"Wrote {out}", highlight=False)
-
-
-ROWS = {
-    "flops": "multiply-adds",
-    "params": "parameters",
-    "file_bytes": "file",
-    "peak_memory_bytes": "peak memory",
-}
-
-
-def _cell(spread: Spread, unit: str) -> str:
-    return f"{spread.median:.3g}{unit} ({spread.low:.3g} to {spread.high:.3g})"

@@ -1,6 +1,6 @@
 """Training a detector: AdamW, cosine schedule, bfloat16, checkpoint and resume."""
 
-from collections.abc import Callable
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from prune_gym._utils.progress import OnProgress, ignore_progress
 from prune_gym.compression.depthwise_gradients import fast_gradients
 from prune_gym.compression.precision import fast_forward
 from prune_gym.datasets.detection import DetectionData, DetectionSplit
@@ -16,6 +17,8 @@ from prune_gym.detection.boxes import size_of
 from prune_gym.detection.loss import Objects, yolo_loss
 from prune_gym.models.darknet.network import Darknet
 from prune_gym.training.checkpoint import Training, identity
+
+logger = logging.getLogger(__name__)
 
 SHIFT = 12  # pixels
 LEAST_VISIBLE = 0.5  # of an object's area, or it is not learnt
@@ -39,12 +42,13 @@ def train_detector(
     data: DetectionData,
     recipe: DetectorRecipe,
     checkpoint: Path,
-    progress: Callable[[str], object] = print,
+    on_progress: OnProgress = ignore_progress,
 ) -> Darknet:
     """Train ``network`` on ``data.train`` in place and return it, in eval mode.
 
     A checkpoint is written after every epoch; where ``checkpoint`` exists, training goes on from
-    it to the same result as if it had not been interrupted. ``progress`` gets a line per epoch.
+    it to the same result as if it had not been interrupted. ``on_progress`` is called after every
+    epoch with the epochs done and their total.
 
     Raises:
         UserError: the checkpoint is damaged or belongs to another training.
@@ -57,7 +61,8 @@ def train_detector(
     training = Training(checkpoint, what, network, optimizer, rng)
     for epoch in range(training.resume(device), recipe.epochs):
         loss = _train_epoch(network, data, optimizer, recipe, epoch, rng, device)
-        progress(f"epoch {epoch + 1}/{recipe.epochs}  loss {loss:.3f}")
+        logger.info("epoch %d/%d  loss %.3f", epoch + 1, recipe.epochs, loss)
+        on_progress(epoch + 1, recipe.epochs)
         training.save(epoch + 1)
     return network.eval()
 
