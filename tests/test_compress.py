@@ -220,7 +220,7 @@ def test_tensors_of_a_training(kind):
         ({"budgets": {"flop": 0.5}}, "did you mean 'flops'"),
         ({"budgets": {"flops": 0.0001}}, "flops"),
         ({"evaluations": 0}, "expected evaluations >= 1"),
-        ({"agent": "envelope"}, "did you mean 'ehvi-envelope-ddpg'"),
+        ({"agent": "envelope"}, "did you mean 'envelope-ddpg'"),
     ],
 )
 def test_arguments_that_do_not_fit(change, message, network, floats):

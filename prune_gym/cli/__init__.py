@@ -34,10 +34,15 @@ COMMANDS = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one subcommand; returns the exit status (0, 1: not reproduced, 2: an error)."""
-    options, console = make_parser().parse_args(arguments), Console()
+    """Run one subcommand; return the exit status.
+
+    It is 0, 1 (not reproduced, or a cell of the benchmark failed), 2 (an error of the user) or 130
+    (Ctrl-C).
+    """
+    console = Console()
 
     def run() -> int:
+        options = make_parser().parse_args(arguments)
         _check_out(options)
         return options.run(options, console)
 

@@ -7,7 +7,6 @@ made with ``library=FOLDER`` uses them.
 
 import copy
 import hashlib
-import json
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -17,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import nn
 
+from prune_gym._utils.json_file import read_json
 from prune_gym._utils.paths import file_version
 from prune_gym.compression.unstructured import sparsify
 from prune_gym.errors import MissingFileError, UserError
@@ -147,10 +147,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     if not path.is_file():
         raise MissingFileError(f"{path}: no such file; `prune-gym library --out {folder}` makes it")
-    try:
-        manifest = json.loads(path.read_text())
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON ({error})") from error
+    manifest = read_json(path)
     found = manifest.get("format") if isinstance(manifest, dict) else type(manifest).__name__
     if found != FORMAT:
         raise UserError(f"{path}: expected format {FORMAT!r}, got {found!r}")

@@ -7,6 +7,8 @@ import torch
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
+from prune_gym.errors import FileAccessError
+
 
 class History:
     """Figures of every finished epoch and the weights of the best one, for checkpoints.
@@ -56,7 +58,10 @@ class History:
         if self._writer is None:  # not before: another training's figures are not to be lost
             for stale in self._log.glob("events.out.tfevents.*"):
                 stale.unlink()  # written again, with the same content, where training goes on
-            self._writer = SummaryWriter(str(self._log))
+            try:
+                self._writer = SummaryWriter(str(self._log))
+            except OSError as error:
+                raise FileAccessError(f"{self._log} cannot be written ({error})") from error
         for name, value in self.epochs[epoch - 1].items():
             self._writer.add_scalar(name, value, epoch)
         self._writer.flush()

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from prune_gym._utils.paths import read_text
 from prune_gym.errors import MissingFileError, UserError, unknown
 
 SHIPPED = Path(__file__).parent / "recipes"
@@ -71,8 +72,8 @@ def load_recipe(name: str, **changes: Any) -> Recipe:
             raise MissingFileError(f"{path}: no such recipe file")
         raise UserError(unknown("recipe (shipped name or .toml file)", name, shipped_recipes()))
     try:
-        content = tomllib.loads(path.read_text())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        content = tomllib.loads(read_text(path))
+    except tomllib.TOMLDecodeError as error:
         raise UserError(f"{path} is not TOML ({error})") from error
     known = [field.name for field in fields(Recipe)]
     for key in content:
