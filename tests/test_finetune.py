@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 from conftest import constant, play
-from named import save_strategy
+from named import OPTIONS, TASK, save_strategy
 from torch import nn
 
 from prune_gym.cli import main
@@ -206,16 +206,16 @@ def test_command_line(tmp_path, capsys):
     recipe = tmp_path / "mine.toml"
     recipe.write_text("epochs = 2\nbatch_size = 64\nlearning_rate = 0.02")
     out = tmp_path / "tuned.safetensors"
-    command = ["finetune", str(strategy_file), "--recipe", str(recipe), "--distil", "0.3"]
+    command = ["finetune", str(strategy_file), *OPTIONS, "--recipe", str(recipe), "--distil", "0.3"]
     assert main([*command, "--out", str(out)]) == 0
     printed = capsys.readouterr().out
     assert "pruned, not trained" in printed and "best, epoch" in printed
     report = json.loads(out.with_suffix(".json").read_text())
     assert report["recipe"]["distillation"] == 0.3 and len(report["epochs"]) == 2
-    network = load_network(out)
+    network = load_network(f"{TASK['network']}@{out}")
     assert sum(p.numel() for p in network.parameters()) == report["strategy"]["metrics"]["params"]
     assert list(out.with_suffix(".tensorboard").glob("events.out.tfevents.*"))
-    assert load_network(tmp_path / "tuned-last.safetensors") is not None
+    assert load_network(f"{TASK['network']}@{tmp_path / 'tuned-last.safetensors'}") is not None
 
     assert main([*command, "--out", str(out)]) == 0  # finished: nothing is trained again
     assert "loss" not in capsys.readouterr().out
@@ -228,7 +228,7 @@ def test_command_line(tmp_path, capsys):
 def test_a_training_that_ruins_is_told(tmp_path, capsys):
     strategy_file, recipe = save_strategy(tmp_path / "one.json"), tmp_path / "mine.toml"
     recipe.write_text("epochs = 1\nbatch_size = 64\nlearning_rate = 20\nwarmup_epochs = 0")
-    assert main(["finetune", str(strategy_file), "--recipe", str(recipe)]) == 0
+    assert main(["finetune", str(strategy_file), *OPTIONS, "--recipe", str(recipe)]) == 0
     assert "Training made it worse" in capsys.readouterr().out
 
 
@@ -237,7 +237,7 @@ def test_files_are_named_after_the_strategy_and_strategies_are_not_overwritten(
 ):
     asked = []
 
-    def stops(strategy, recipe, out, on_progress):
+    def stops(strategy, recipe, out, on_progress, **named):
         asked.append(out)
         raise UserError("enough")
 

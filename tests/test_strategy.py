@@ -290,7 +290,7 @@ def test_command_line(found, tmp_path, capsys):
     assert main(["validate", str(file)]) == 1
     assert "NOT reproduced" in capsys.readouterr().out
     assert main(["apply", str(file)]) == 2
-    assert "was found at 1 flops and comes to" in capsys.readouterr().err
+    assert "was found at 1 flops and has" in capsys.readouterr().err
 
 
 def test_command_line_errors(tmp_path, capsys):

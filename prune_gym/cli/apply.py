@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from prune_gym.cli.functions import add_functions, functions
 from prune_gym.cli.values import new_file
 
 HELP = "write a strategy's pruned network"
@@ -13,6 +14,7 @@ HELP = "write a strategy's pruned network"
 def options(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     parser.add_argument("strategy", type=Path, metavar="STRATEGY.json")
+    add_functions(parser)
     parser.add_argument("--out", type=new_file, help="default: beside the strategy, .safetensors")
 
 
@@ -22,7 +24,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     from prune_gym.deployment.apply import apply
 
     out = options.out or options.strategy.with_suffix(".safetensors")
-    made = apply(options.strategy, out)
+    made = apply(options.strategy, out, **functions(options))
     columns = {"before": made.before, "after": made.after}
     labels = {"accuracy": f"{made.metric_name}, test split"}
     console.print(comparison(f"{made.env_id}, no retraining", columns, labels))

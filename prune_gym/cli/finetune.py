@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from prune_gym._utils.formatting import format_change, format_metric
+from prune_gym.cli.functions import add_functions, functions
 from prune_gym.cli.values import natural_number, new_file, positive
 
 HELP = "train a strategy's pruned network on"
@@ -30,6 +31,7 @@ def options(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help=f"learn from the original network too; its share of the loss ({DISTILLATION})",
     )
+    add_functions(parser)
     add("--out", type=new_file, help="default: beside the strategy, NAME-finetuned.safetensors")
 
 
@@ -47,7 +49,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     if out.suffix != SUFFIX:
         out = out.with_name(out.name + SUFFIX)
     with shown_progress(console, "training") as on_progress, shown_log(console):
-        report = finetune(options.strategy, recipe, out, on_progress)
+        report = finetune(options.strategy, recipe, out, on_progress, **functions(options))
     console.print(_table(report.accuracies))
     if report.is_worse:
         console.print(

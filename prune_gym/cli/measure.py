@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from prune_gym._utils.formatting import format_change, format_metric
+from prune_gym.cli.comparison import plain
+from prune_gym.cli.functions import add_functions, functions
 from prune_gym.cli.values import new_file, positive
 
 if TYPE_CHECKING:
@@ -27,8 +28,9 @@ ROWS = {
 def options(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     add = parser.add_argument
-    add("strategy", type=Path, metavar="STRATEGY.json")
-    add("--network", type=Path, metavar="FILE.safetensors", help="its fine-tuned weights")
+    add("source", type=Path, metavar="STRATEGY.json|NETWORK.safetensors")
+    add("--weights", type=Path, metavar="FILE.safetensors", help="a strategy's fine-tuned weights")
+    add_functions(parser)
     add("--onnx", type=Path, metavar="FILE.onnx", help="what is deployed; default: exported now")
     add("--threads", type=positive, default=2)
     add("--batch", type=positive, default=1)
@@ -39,8 +41,8 @@ def run(options: argparse.Namespace, console: Console) -> int:
     """Measure, print and write."""
     from prune_gym.deployment.before_after import measure
 
-    files = (options.strategy, options.network, options.onnx)
-    measured = measure(*files, options.threads, options.batch)
+    files = (options.source, options.weights, options.onnx)
+    measured = measure(*files, options.threads, options.batch, **functions(options))
     console.print(_table(measured))
     about = measured.about
     console.print(
@@ -58,7 +60,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
 def _table(measured: "Measured") -> Table:
     about = measured.about
-    title = escape(f"{about['env_id']}: {about['network']}")
+    title = plain(f"{about['task']}: {about['network']}")
     table = Table("", "before", "after", "change", title=title)
     labels = ROWS | {"accuracy": f"{about['score']}, test split"}
     for metric, (before, after) in measured.values.items():

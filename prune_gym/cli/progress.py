@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from prune_gym._utils.formatting import printable
 from prune_gym._utils.progress import OnProgress
 
 
@@ -56,6 +57,5 @@ class _Lines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         style = "yellow" if record.levelno >= logging.WARNING else None
-        self._console.print(
-            record.getMessage(), style=style, markup=False, highlight=False, soft_wrap=True
-        )
+        text = printable(record.getMessage())
+        self._console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)

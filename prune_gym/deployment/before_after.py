@@ -2,10 +2,11 @@
 
 import json
 import math
+import reprlib
 import tempfile
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
@@ -15,16 +16,27 @@ import torch
 from torch import nn
 
 from prune_gym._utils.paths import write_atomically
-from prune_gym.compression.network_file import load_network, make_recipe, read_recipe
+from prune_gym.compression.network_file import (
+    SUFFIX,
+    function_in,
+    load_network,
+    read_network_spec,
+    rebuilt_table,
+    spec_of,
+)
+from prune_gym.compression.network_spec import NetworkSpec
+from prune_gym.compression.unstructured import densities
+from prune_gym.costs import build_costs
 from prune_gym.datasets import DetectionData
 from prune_gym.datasets.normalize import normalize
 from prune_gym.deployment.apply import described, environment_of
-from prune_gym.deployment.deployable import Deployable, deployable, folded
+from prune_gym.deployment.deployable import Deployable, deployable, folded, load_deployable
 from prune_gym.deployment.export import INPUT, check_images, onnx_runner, to_current_onnx
 from prune_gym.deployment.int8 import quantize_onnx
 from prune_gym.envs.compression_env import CompressionEnv
 from prune_gym.errors import MissingFileError, UserError
 from prune_gym.evaluation.evaluator import BATCH, Evaluator
+from prune_gym.evaluation.task import load_evaluator
 from prune_gym.graph.configuration import Configuration
 from prune_gym.graph.trace import trace
 from prune_gym.profiling.paired_timing import Compared, interleaved
@@ -37,8 +49,10 @@ from prune_gym.profiling.runtimes import (
     session_options,
     share_threads,
 )
+from prune_gym.search_space.space import SearchSpace
 from prune_gym.search_space.strategy import load_strategy
 
+COUNTS = ("flops", "params")
 SETTLING = 0.3  # seconds in which the threads of the runtime before stop spinning
 
 
@@ -68,53 +82,73 @@ class Measured:
         write_atomically(path, (json.dumps(self.as_dict(), indent=1) + "\n").encode())
 
 
+@dataclass(frozen=True)
+class _Pair:
+    """An original and its compressed network, before anything is measured.
+
+    Attributes:
+        task: the environment's id, or network and data.
+        label: which network it is.
+        evaluator: of the original network.
+        network: the compressed one.
+        costs: cost -> (before, after).
+    """
+
+    task: str
+    label: str
+    evaluator: Evaluator
+    network: nn.Module
+    costs: dict[str, tuple[float, float]]
+
+
 def measure(
-    strategy_file: Path, network_file: Path | None, onnx_file: Path | None, threads: int, batch: int
+    source: Path,
+    weights_file: Path | None = None,
+    onnx_file: Path | None = None,
+    threads: int = 2,
+    batch: int = 1,
+    *,
+    network: str | None = None,
+    data: str | None = None,
 ) -> Measured:
-    """Measure the original network and a strategy's side by side.
+    """Measure the original network and a compressed one side by side.
 
     Args:
-        strategy_file: the strategy.
-        network_file: its fine-tuned weights; None: repaired only.
-        onnx_file: what is deployed; None: exported now, in int8 where the strategy says bits.
+        source: a strategy, or a compressed network's file.
+        weights_file: fine-tuned weights of the strategy; None: repaired only.
+        onnx_file: what is deployed; None: exported now, in int8 where the network has bits.
         threads: of the processor.
         batch: images in a call.
+        network: as of `load_deployable`.
+        data: likewise.
 
     Raises:
         MissingFileError: no such file.
         MissingExtraError: ``prune-gym[onnx]`` is not installed.
-        UserError: not a strategy, or network or model are not of this strategy.
+        UserError: a file of another kind, or weights or model are of another strategy.
     """
-    strategy = load_strategy(strategy_file)
-    env = environment_of(strategy)
-    evaluator, configuration = env.evaluator, env.configure(strategy)
-    network = env.apply(strategy)
-    if network_file is not None:
-        network = _load(network_file, make_recipe(network, **described(strategy, env)))
-        _check_zeros(network, env, configuration, network_file)
+    if source.suffix == SUFFIX:
+        if weights_file is not None:
+            raise UserError(f"{source} holds weights already: give --weights with a strategy")
+        pair = _pair_of_network(source, network, data)
+    else:
+        pair = _pair_of_strategy(source, weights_file, network, data)
+    evaluator = pair.evaluator
     before = deployable(evaluator.network, evaluator.data)
-    after = deployable(network, evaluator.data)
+    after = deployable(pair.network, evaluator.data)
     model = _model(after) if onnx_file is None else _read(onnx_file, after)
     models = _model(before), model
-    full = env.plan.configure(env.plan.full[None])  # with what the original itself has pruned
-    values = {
-        "accuracy": (
-            _accuracy(models[0], evaluator),
-            _accuracy(models[1], evaluator),
-        )
-    }
-    for name in ("flops", "params"):
-        cost = env.costs[name]
-        values[name] = float(cost(full)[0]), float(cost(configuration)[0])
+    values = {"accuracy": (_accuracy(models[0], evaluator), _accuracy(models[1], evaluator))}
+    values |= pair.costs
     values["file_bytes"] = float(len(models[0])), float(len(models[1]))
     if STATUS.is_file():
         values["peak_memory_bytes"] = _memory(models[0], batch), _memory(models[1], batch)
     setting = Setting(batch, before.input_shape, threads)
     about = {
-        "strategy": str(strategy_file),
-        "env_id": strategy.env_id,
+        "source": str(source),
+        "task": pair.task,
         "score": evaluator.data.score,
-        "network": str(network_file or onnx_file or "repaired, not fine-tuned"),
+        "network": str(onnx_file or pair.label) if weights_file is None else pair.label,
         "onnx": str(onnx_file or ("exported, int8" if after.quantized else "exported, float32")),
         "threads": threads,
         "batch": batch,
@@ -125,13 +159,52 @@ def measure(
     return Measured(values, _latency(models, (before, after), setting), about)
 
 
-def _load(file: Path, expected: dict[str, str]) -> nn.Module:
+def _pair_of_strategy(
+    file: Path, weights_file: Path | None, network: str | None, data: str | None
+) -> _Pair:
+    strategy = load_strategy(file)
+    env = environment_of(strategy, network, data)
+    configuration, compressed = env.configure(strategy), env.apply(strategy)
+    label = "repaired, not fine-tuned"
+    if weights_file is not None:
+        expected = spec_of(compressed, **described(strategy, env))
+        compressed, label = _load(weights_file, expected, network), str(weights_file)
+        _check_zeros(compressed, env, configuration, weights_file)
+    full = env.plan.configure(env.plan.full[None])  # with what the original itself has pruned
+    costs = {
+        name: (float(env.costs[name](full)[0]), float(env.costs[name](configuration)[0]))
+        for name in COUNTS
+    }
+    return _Pair(strategy.env_id, label, env.evaluator, compressed, costs)
+
+
+def _pair_of_network(file: Path, network: str | None, data: str | None) -> _Pair:
+    compressed, spec = load_deployable(file, network, data).network, read_network_spec(file)
+    named = function_in(network or "") or spec.network, data or spec.data
+    evaluator = load_evaluator(*named, "none")
+    table = rebuilt_table(spec, evaluator.network)
+    ends = []
+    for each, holder in ((evaluator.table, evaluator.network), (table, compressed)):
+        space = SearchSpace(each, (), densities(holder, replace(each, block_size=1)))
+        counted, configuration = build_costs(each, None), space.configure(np.zeros((1, 0)))
+        ends.append([float(counted[name](configuration)[0]) for name in COUNTS])
+    costs = dict(zip(COUNTS, zip(*ends, strict=True), strict=True))
+    return _Pair(" on ".join(named), str(file), evaluator, compressed, costs)
+
+
+def _load(file: Path, expected: NetworkSpec, network: str | None) -> nn.Module:
     """Load a network and check that it is built as the strategy says."""
-    recipe = read_recipe(file)
-    for key, value in expected.items():
-        if (found := recipe.get(key, "{}")) != value:  # files of earlier versions hold no pads
-            raise UserError(f"{file} is of another strategy: {key} {found}, expected {value}")
-    return load_network(file)
+    found = read_network_spec(file)
+    for each in fields(NetworkSpec):
+        ours, theirs = getattr(expected, each.name), getattr(found, each.name)
+        # Files of earlier versions say no pads.
+        if theirs != ours and not (each.name == "pads" and theirs is None and not ours):
+            raise UserError(
+                f"{file} is of another strategy: {each.name} {reprlib.repr(theirs)}, expected "
+                f"{reprlib.repr(ours)}"
+            )
+    function = function_in(network or "")
+    return load_network(f"{function}@{file}" if function else file)
 
 
 def _check_zeros(

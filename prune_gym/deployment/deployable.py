@@ -7,8 +7,14 @@ from typing import NamedTuple
 from torch import nn
 
 from prune_gym import datasets, models
+from prune_gym._utils.plugins import not_called
 from prune_gym.compression.fold_batch_norm import fold_batch_norm
-from prune_gym.compression.network_file import SUFFIX, load_network, read_recipe
+from prune_gym.compression.network_file import (
+    SUFFIX,
+    function_in,
+    load_network,
+    read_network_spec,
+)
 from prune_gym.compression.quantize import QuantizedLayer
 from prune_gym.compression.surgery import replace_module
 from prune_gym.datasets import Data, DetectionData
@@ -31,8 +37,11 @@ class Deployable(NamedTuple):
         return self.data.search.images.shape[1:]
 
 
-def load_deployable(path: Path) -> Deployable:
+def load_deployable(path: Path, network: str | None = None, data: str | None = None) -> Deployable:
     """Return the network of ``STRATEGY.json`` or ``NETWORK.safetensors``.
+
+    ``network`` and ``data`` take the place of what a strategy names; for a file they are the
+    function that returns the original network, and the name of the data.
 
     Raises:
         MissingFileError: no such file.
@@ -40,22 +49,26 @@ def load_deployable(path: Path) -> Deployable:
     """
     if path.suffix == ".json":
         strategy = load_strategy(path)
-        env = environment_of(strategy)
+        env = environment_of(strategy, network, data)
         return deployable(env.apply(strategy), env.evaluator.data)
     if path.suffix != SUFFIX:
         raise UserError(f"{path}: expected STRATEGY.json or NETWORK{SUFFIX}")
-    recipe = read_recipe(path)
-    if not recipe.get("data"):
+    spec, function = read_network_spec(path), function_in(network or "")
+    if network and not function:
+        raise UserError(f"network: expected package.module:function, got {network!r}")
+    if not (data or spec.data):
         raise UserError(
-            f"{path} does not say which data it is for: a file of `prune-gym apply` does; what "
-            "compress() found writes itself, result.export(PATH)"
+            f"{path} does not say which data it is for: give --data. What compress() found writes "
+            "itself, result.export(PATH)"
         )
-    data = models.normalized_for(recipe["network"], datasets.load(recipe["data"]))
-    return deployable(load_network(path), data)
+    if data is None and ":" in spec.data:
+        raise not_called(str(path), spec.data, "data")
+    loaded = load_network(f"{function}@{path}" if function else path)
+    return deployable(loaded, models.normalized_for(spec.network, datasets.load(data or spec.data)))
 
 
 def deployable(network: nn.Module, data: Data | DetectionData) -> Deployable:
-    """Say of a network whether it is quantised."""
+    """Return a network with its data, and whether it is quantized."""
     quantized = any(isinstance(module, QuantizedLayer) for module in network.modules())
     return Deployable(network, data, quantized)
 

@@ -75,7 +75,9 @@ def two_stage(
     strategy, core = _search(env, _folder(run / "stage-1", config), config, pick, on_progress)
     pruned = run / "pruned"
     env_id, kwargs = _task(SPACES[1], network, data)
-    kwargs["network"] = str(pruned.with_suffix(".safetensors").absolute())
+    file = str(pruned.with_suffix(".safetensors").absolute())
+    # A file names no function to call: where the user named one, it is named again.
+    kwargs["network"] = f"{network}@{file}" if ":" in network else file
     config = configuration(env_id, AGENT, episodes, seed, env_kwargs=kwargs)
     config["start"] = _digest(strategy)
     folder = _folder(run / "stage-2", config)  # refuses another start while its files are whole

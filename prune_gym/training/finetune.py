@@ -125,13 +125,17 @@ def finetune(
     recipe: Recipe,
     out: Path,
     on_progress: OnProgress = ignore_progress,
+    *,
+    network: str | None = None,
+    data: str | None = None,
 ) -> FinetuneReport:
     """Fine-tune a strategy's network and write it, with its figures, beside ``out``.
 
     Written are ``out`` (the best weights), ``NAME-last.safetensors``, ``NAME.json`` (all figures)
     and, while it trains, ``NAME.checkpoint`` and ``NAME.tensorboard/``. The same command goes on
     from the checkpoint; after the end it only reports again. ``on_progress`` is called after every
-    step with the steps done and their total.
+    step with the steps done and their total. ``network`` and ``data`` are those of
+    `environment_named`.
 
     Raises:
         MissingFileError: no such strategy.
@@ -140,7 +144,7 @@ def finetune(
     """
     strategy = load_strategy(strategy_file)
     _check_free(out.with_suffix(".json"))
-    env = environment_of(strategy)
+    env = environment_of(strategy, network, data)
     evaluator, configuration = env.evaluator, env.configure(strategy)
     logger.info("Fine-tuning %s (%s)", strategy_file, strategy.env_id)
     files = {kind: out.with_suffix(f".{kind}") for kind in ("checkpoint", "tensorboard", "json")}
@@ -157,8 +161,8 @@ def finetune(
     }
     splits = {"search": evaluator.data.search, "test": evaluator.data.test}
     scores = {"original": {name: evaluator.original_score(each) for name, each in splits.items()}}
-    for stage, network in stages.items():
-        scores[stage] = {name: evaluator.score(network, each) for name, each in splits.items()}
+    for stage, candidate in stages.items():
+        scores[stage] = {name: evaluator.score(candidate, each) for name, each in splits.items()}
     content = {
         "strategy": strategy.as_dict(),
         "recipe": asdict(recipe),
