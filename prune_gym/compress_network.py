@@ -1,4 +1,4 @@
-"""Compressing a network of one's own in one call: search, choose, fine-tune."""
+"""Compress the user's own network in one call: search, choose, fine-tune."""
 
 import copy
 import hashlib
@@ -44,9 +44,11 @@ RUNTIME = "onnxruntime"
 THREADS = 1  # with more, ONNX Runtime shares them in the process and refuses its other sessions
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Compressed:
-    """What :func:`compress` found.
+    """The smaller network that :func:`compress` found, and the front it is chosen from.
+
+    ``print(result)`` shows before and after; `save` and `export` write the network.
 
     Attributes:
         network: the chosen strategy's network, float32, in eval mode.
@@ -92,6 +94,16 @@ class Compressed:
         given = deployable(self.network, self.env.evaluator.data)
         return export(given, form, int8, Path(path))
 
+    def __repr__(self) -> str:
+        """Return one line: accuracy and costs, before and after."""
+        shown = [name for name in ("test_accuracy", "flops", "params") if name in self.before]
+        changes = (
+            f"{name} {format_metric(self.before[name], name)} -> "
+            f"{format_metric(self.after[name], name)}"
+            for name in shown
+        )
+        return f"<Compressed: {', '.join(changes)}; {len(self.front)} strategies on the front>"
+
     def __str__(self) -> str:
         """Return the table of before and after."""
         lines = [f"{'':<16}{'before':>12}{'after':>12}  change"]
@@ -114,7 +126,7 @@ def compress(
     seed: int = 0,
     on_progress: OnProgress = ignore_progress,
 ) -> Compressed:
-    """Search a smaller network within the budgets and return the most accurate one found.
+    """Search for a smaller network within the budgets; return the most accurate one found.
 
     The network itself is left as it is. It is traced, so it must be made of what the environments
     understand. With a latency budget its layers are first timed on this machine, which takes a
@@ -223,7 +235,7 @@ def _round_to(table: LayerTable) -> int:
 
 
 def _latency_table(network: nn.Module, data: Data, table: LayerTable) -> str:
-    """Return the file with this network's layer times on this machine; measured the first time."""
+    """Return the latency table of this network on this machine; measure it the first time."""
     what = f"{table} {processor()} {RUNTIME} {runtime_named(RUNTIME).version()} {THREADS}"
     digest = hashlib.sha256(what.encode()).hexdigest()[:24]
     path = cache_home() / f"latency-{digest}.json"
@@ -243,7 +255,7 @@ def _search(
     folder: Path,
     on_progress: OnProgress,
 ) -> list[dict[str, Any]]:
-    """Play the agent and return the front's records, the most accurate first.
+    """Run the agent and return the front's records, the most accurate first.
 
     The budgets say how small; what is left to look for is accuracy, where an agent can be told so.
     """

@@ -60,6 +60,7 @@ def test_before_and_after_are_those_of_the_networks(compressed):
 
 
 def test_the_report_is_a_table(compressed):
+    assert repr(compressed).startswith("<Compressed: test_accuracy") and len(repr(compressed)) < 200
     lines = str(compressed).splitlines()
     assert lines[0].split() == ["before", "after", "change"]
     (flops,) = [line for line in lines if line.startswith("flops")]

@@ -199,16 +199,31 @@ def test_measure(strategy, tmp_path, capsys):
             assert 0 < spread["low"] <= spread["median"] <= spread["high"]
 
 
+def test_a_network_file_is_measured_like_its_strategy(strategy, quantized, tmp_path, capsys):
+    for file in (strategy, quantized):
+        network = tmp_path / f"{file.stem}.safetensors"
+        main(["apply", str(file), *OPTIONS, "--out", str(network)])
+        capsys.readouterr()
+        assert main(["measure", str(network), *OPTIONS, "--threads", "1"]) == 0
+        assert "named:trained on named:splits" in capsys.readouterr().out
+        values = measure(network, None, None, 1, 1, **GIVEN).values
+        expected = measure(file, None, None, 1, 1, **GIVEN).values
+        for name in ("accuracy", "flops", "params", "file_bytes"):
+            assert values[name] == expected[name], name
+    assert main(["measure", str(network), *OPTIONS, "--weights", str(tmp_path / "x")]) == 2
+    assert "give --weights with a strategy" in capsys.readouterr().err
+
+
 def test_measure_refuses_files_of_others(strategy, tmp_path, capsys):
     other = tmp_path / "other.safetensors"
     main(["apply", str(save_strategy(tmp_path / "other.json", 0.5)), *OPTIONS, "--out", str(other)])
     assert main(["measure", str(strategy), *OPTIONS, "--weights", str(other)]) == 2
-    assert "is of another strategy: widths" in capsys.readouterr().err
+    assert "belongs to another strategy: widths" in capsys.readouterr().err
     main(["export", str(other), *OPTIONS, "--out", str(tmp_path / "other.onnx")])
     assert main(["measure", str(strategy), *OPTIONS, "--onnx", str(tmp_path / "other.onnx")]) == 2
     assert "sizes of its layers' weights" in capsys.readouterr().err
     for kind, message in (
-        ("weight_bits", "is of another strategy: bits"),
+        ("weight_bits", "belongs to another strategy: bits"),
         ("global_density", "are not zero, expected"),
     ):
         more, less = (

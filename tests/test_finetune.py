@@ -21,10 +21,10 @@ from prune_gym.experiments.run_agent import configuration
 from prune_gym.training import training
 from prune_gym.training.finetune import finetune_candidate
 from prune_gym.training.history import History
-from prune_gym.training.recipe import Recipe, load_recipe, shipped_recipes
+from prune_gym.training.recipe import TrainingRecipe, load_recipe, shipped_recipes
 from prune_gym.training.training import divergence, train
 
-RECIPE = Recipe(epochs=4, learning_rate=0.02, batch_size=32, warmup_epochs=0.5, seed=3)
+RECIPE = TrainingRecipe(epochs=4, learning_rate=0.02, batch_size=32, warmup_epochs=0.5, seed=3)
 
 
 def candidate(env, action=-0.6):
@@ -149,12 +149,16 @@ def test_divergence_is_that_of_the_definition():
 
 def test_distilling_needs_a_teacher(tiny_data, tiny_net, tmp_path):
     with pytest.raises(ValueError, match="give a teacher"):
-        train(tiny_net, tiny_data, Recipe(epochs=1, distillation=0.5), tmp_path / "checkpoint")
+        train(
+            tiny_net, tiny_data, TrainingRecipe(epochs=1, distillation=0.5), tmp_path / "checkpoint"
+        )
 
 
 def test_a_batch_larger_than_the_data_is_refused(tiny_data, tiny_net, tmp_path):
     with pytest.raises(ValueError, match="batch of 1000 is larger than the training split of 512"):
-        train(tiny_net, tiny_data, Recipe(epochs=1, batch_size=1000), tmp_path / "checkpoint")
+        train(
+            tiny_net, tiny_data, TrainingRecipe(epochs=1, batch_size=1000), tmp_path / "checkpoint"
+        )
 
 
 def test_shipped_recipes_load():

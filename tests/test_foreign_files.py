@@ -43,8 +43,8 @@ def plain():
 def places(value, path=()):
     """Return the path of every value inside of plain data."""
     found = [path] if path else []
-    inside = value.items() if isinstance(value, dict) else enumerate(value)
-    for key, each in inside if isinstance(value, dict | list) else ():
+    inside = value if isinstance(value, dict | list) else ()
+    for key, each in inside.items() if isinstance(value, dict) else enumerate(inside):
         found += places(each, (*path, key))
     return found
 
@@ -126,7 +126,7 @@ def loads_or_says(file, expected):
         assert file.name in str(error)
         return
     for key, value in load_file(file).items():
-        torch.testing.assert_close(found.state_dict()[key], value.float())
+        torch.testing.assert_close(found.state_dict()[key].float(), value.float())
     assert not found.training
 
 
@@ -177,7 +177,7 @@ def test_networks_with_changed_bytes(network, tmp_path, data):
         ({"bits": '{"nothing": [4, 4]}'}, "no layer 'nothing' with weights"),
         ({"pads": '{"nothing": [0, 0, 0, 0, 1, 1]}'}, "no module 'nothing' that pads"),
         ({"blocks": "[true]"}, "blocks: expected"),
-        ({"network": "resnet2000"}, "a network of one's own"),
+        ({"network": "resnet2000"}, "the user's own network"),
     ],
 )
 def test_headers_of_other_networks(network, tmp_path, change, message):

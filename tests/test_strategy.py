@@ -259,7 +259,7 @@ def test_saved_own_network(tiny, tmp_path):
     with torch.inference_mode():
         torch.testing.assert_close(again(images), network(images), rtol=0, atol=1e-5)
     with pytest.raises(
-        ValueError, match="of mine, a network of one's own: give load_network.path, build="
+        ValueError, match="of mine, the user's own network: give load_network.path, build="
     ):
         load_network(path)
 

@@ -1,4 +1,4 @@
-"""JSON files that somebody else may have written."""
+"""Read JSON files of unknown origin."""
 
 import json
 from pathlib import Path

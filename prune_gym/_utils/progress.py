@@ -1,4 +1,4 @@
-"""The callback through which long work says how far it is."""
+"""The type of callback that long work reports its progress to."""
 
 from collections.abc import Callable
 

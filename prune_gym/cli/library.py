@@ -29,12 +29,12 @@ def run(options: argparse.Namespace, console: Console) -> int:
     from prune_gym.search_space import SpaceOptions
     from prune_gym.search_space.layerwise import densities
     from prune_gym.training.build_library import build_library
-    from prune_gym.training.recipe import Recipe
+    from prune_gym.training.recipe import TrainingRecipe
 
     falling = [float(d) for d in densities(SpaceOptions(min_density=options.least))[::-1] if d < 1]
     if not falling:
         raise UserError(f"--least: expected a share below 1, got {options.least:g}")
-    recipe = Recipe(
+    recipe = TrainingRecipe(
         epochs=1,
         learning_rate=options.learning_rate,
         batch_size=options.batch_size,

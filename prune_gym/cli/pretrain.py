@@ -26,9 +26,9 @@ def run(options: argparse.Namespace, console: Console) -> int:
     """Train, or go on from the checkpoint."""
     from prune_gym.cli.progress import shown_log, shown_progress
     from prune_gym.training.pretrain import pretrain
-    from prune_gym.training.recipe import Recipe
+    from prune_gym.training.recipe import TrainingRecipe
 
-    recipe = Recipe(
+    recipe = TrainingRecipe(
         epochs=options.epochs,
         learning_rate=options.learning_rate,
         batch_size=options.batch_size,

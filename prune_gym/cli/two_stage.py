@@ -7,7 +7,7 @@ from rich.console import Console
 
 from prune_gym.cli.values import natural_number, new_folder, positive
 
-HELP = "prune a network with one search, then quantise what is left with another"
+HELP = "prune a network with one search, then quantize what is left with another"
 
 
 def options(parser: argparse.ArgumentParser) -> None:

@@ -45,7 +45,7 @@ def save_network(
         network: what ``env.apply(strategy)`` returned.
         path: the safetensors file.
         name: what the environment was made with: a name in ``prune_gym.models.NETWORKS``, a
-            pruned network's file, or ``package.module:function``; any for one's own.
+            pruned network's file, or ``package.module:function``; any for your own module.
         num_classes: what it was built with.
         configuration: that of the strategy: ``env.configure(strategy)``.
         input_shape: (C, H, W) of an image.
@@ -104,7 +104,7 @@ def load_network(path: str | Path, build: Callable[[int], nn.Module] | None = No
 
     Raises:
         MissingFileError: no such file.
-        UserError: the file is damaged, of another kind, or of the user's own network without
+        UserError: the file is damaged, no pruned network, or of the user's own network without
             ``build``.
 
     Example:
@@ -129,7 +129,7 @@ def read_network_spec(path: str | Path) -> NetworkSpec:
 
     Raises:
         MissingFileError: no such file.
-        UserError: the file is damaged, or of another kind.
+        UserError: the file is damaged, or no pruned network.
     """
     return specs.read_network_spec(network_path(path))
 
@@ -164,7 +164,7 @@ def _original(spec: NetworkSpec, build: Callable[[int], nn.Module] | None, file:
     if ":" in spec.network:
         raise not_called(str(file), f"{spec.network}@{file}", "network")
     raise UserError(
-        f"{file} is of {spec.network}, a network of one's own: give load_network(path, "
+        f"{file} is of {spec.network}, the user's own network: give load_network(path, "
         "build=...), a function from the number of classes to the original"
     )
 
@@ -199,7 +199,7 @@ def rebuilt_table(spec: NetworkSpec, original: nn.Module) -> LayerTable:
 
 
 def _check_fits(spec: NetworkSpec, table: LayerTable, original: nn.Module) -> None:
-    """Refuse a spec that is of another network than the original."""
+    """Refuse a spec that does not fit the original."""
     full = table.full
     if len(spec.widths) != len(full) or (np.array(spec.widths) > full).any():
         raise UserError(

@@ -1,7 +1,7 @@
 """What a pruned network's file says of its network: everything but the weights, and no code.
 
 The header of the safetensors file holds it as strings. It is checked field by field when it is
-read, because the file may be somebody else's.
+read, because the file may be anybody's.
 """
 
 import json
@@ -116,7 +116,7 @@ def read_network_spec(path: str | Path) -> NetworkSpec:
 
     Raises:
         MissingFileError: no such file.
-        UserError: the file is damaged, or of another kind.
+        UserError: the file is damaged, or no pruned network.
     """
     path = Path(path)
     if not path.is_file():

@@ -27,7 +27,7 @@ DEFAULTS = {"network": "vgg16", "data": "digits"}  # the environment's own
 def environment_of(
     strategy: Strategy, network: str | None = None, data: str | None = None
 ) -> CompressionEnv:
-    """Return the environment that a strategy was found in, where that is as it was then.
+    """Return the environment that a strategy was found in, if it has not changed since.
 
     Arguments are those of `environment_named`.
 
@@ -45,7 +45,7 @@ def environment_named(
 ) -> CompressionEnv:
     """Return the environment that a strategy names.
 
-    A strategy may be somebody else's file, so a function that it names is not called: where it
+    A strategy may be anybody's file, so a function that it names is not called: where it
     names one, the caller names it again.
 
     Args:
@@ -155,7 +155,7 @@ def apply(
 
     Raises:
         MissingFileError: no such strategy.
-        UserError: not a strategy, or one of another network.
+        UserError: not a strategy, or it belongs to another network.
     """
     strategy = load_strategy(strategy_file)
     env = environment_of(strategy, network, data)

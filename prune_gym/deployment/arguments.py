@@ -1,4 +1,4 @@
-"""Check the environment's arguments in a strategy that may be somebody else's.
+"""Check the environment's arguments in a strategy of unknown origin.
 
 They are checked before anything is made of them: names are text, numbers are finite and of a size
 that a machine can work with. Whether they fit the environment is the environment's to say.
@@ -18,7 +18,7 @@ def check_arguments(kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments, where each is of its kind.
 
     Raises:
-        UserError: an argument is unknown, or of another kind; the message says which.
+        UserError: an argument is unknown, or of the wrong type; the message says which.
     """
     for name, value in kwargs.items():
         if name not in KINDS:

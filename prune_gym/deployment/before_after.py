@@ -58,7 +58,7 @@ SETTLING = 0.3  # seconds in which the threads of the runtime before stop spinni
 
 @dataclass(frozen=True)
 class Measured:
-    """Before and after.
+    """What was measured of an original and its compressed network.
 
     Attributes:
         values: metric -> (before, after): accuracy (test split), flops, params, file_bytes,
@@ -125,7 +125,7 @@ def measure(
     Raises:
         MissingFileError: no such file.
         MissingExtraError: ``prune-gym[onnx]`` is not installed.
-        UserError: a file of another kind, or weights or model are of another strategy.
+        UserError: not such a file, or weights or model belong to another strategy.
     """
     if source.suffix == SUFFIX:
         if weights_file is not None:
@@ -200,7 +200,7 @@ def _load(file: Path, expected: NetworkSpec, network: str | None) -> nn.Module:
         # Files of earlier versions say no pads.
         if theirs != ours and not (each.name == "pads" and theirs is None and not ours):
             raise UserError(
-                f"{file} is of another strategy: {each.name} {reprlib.repr(theirs)}, expected "
+                f"{file} belongs to another strategy: {each.name} {reprlib.repr(theirs)}, expected "
                 f"{reprlib.repr(ours)}"
             )
     function = function_in(network or "")
@@ -210,7 +210,7 @@ def _load(file: Path, expected: NetworkSpec, network: str | None) -> nn.Module:
 def _check_zeros(
     network: nn.Module, env: CompressionEnv, configuration: Configuration, file: Path
 ) -> None:
-    """Check that a network has pruned as many weights one by one as the strategy says."""
+    """Check that as many weights are zero as the strategy says."""
     table = env.evaluator.table
     names = [table.layers[index].name for index in table.weighted]
     for name, most in zip(names, table.nonzeros(configuration)[0], strict=True):
@@ -221,7 +221,7 @@ def _check_zeros(
         found = int(cast(torch.Tensor, module.weight).count_nonzero())
         if found > most:
             raise UserError(
-                f"{file} is of another strategy: {found:,} weights of {name} are not zero, "
+                f"{file} belongs to another strategy: {found:,} weights of {name} are not zero, "
                 f"expected {most:,.0f} at most"
             )
 
@@ -232,7 +232,7 @@ def _model(each: Deployable) -> bytes:
 
 
 def _read(file: Path, expected: Deployable) -> bytes:
-    """Read an ONNX file and check that it answers as a network of these data does."""
+    """Read an ONNX file and check that its outputs and layers are those of the network."""
     if not file.is_file():
         raise MissingFileError(f"{file}: no such file; `prune-gym export` writes ONNX models")
     model = file.read_bytes()
@@ -251,7 +251,7 @@ def _read(file: Path, expected: Deployable) -> bytes:
     theirs = _weights(model)
     if Counter(ours) - Counter(theirs):  # a model may hold constants beside the weights
         raise UserError(
-            f"{file} is of another strategy: the sizes of its layers' weights are "
+            f"{file} belongs to another strategy: the sizes of its layers' weights are "
             f"{sorted(theirs)}, expected {sorted(ours)}"
         )
     return model

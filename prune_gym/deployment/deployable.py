@@ -45,7 +45,7 @@ def load_deployable(path: Path, network: str | None = None, data: str | None = N
 
     Raises:
         MissingFileError: no such file.
-        UserError: a file of another kind, or damaged; or one that does not say its data.
+        UserError: not such a file, or damaged; or one that does not say its data.
     """
     if path.suffix == ".json":
         strategy = load_strategy(path)
@@ -74,7 +74,7 @@ def deployable(network: nn.Module, data: Data | DetectionData) -> Deployable:
 
 
 def folded(network: nn.Module, input_shape: tuple[int, int, int]) -> nn.Module:
-    """Return a copy as it is deployed: float32, quantised weights as floats, batch-norm folded."""
+    """Return a copy as it is deployed: float32, quantized weights as floats, batch-norm folded."""
     network = copy.deepcopy(network).cpu().float().eval().requires_grad_(False)
     for name, module in list(network.named_modules()):
         if isinstance(module, QuantizedLayer):

@@ -80,7 +80,7 @@ def export(given: Deployable, form: str, int8: bool, out: Path) -> Exported:
     Args:
         given: the network, and the data that say how images are normalized.
         form: onnx, torch (a ``torch.export`` program) or torchscript.
-        int8: quantise though the strategy says no bits.
+        int8: quantize though the strategy says no bits.
         out: the file.
 
     Raises:
@@ -143,7 +143,7 @@ def compare(runner: Runner, network: nn.Module, images: torch.Tensor) -> float:
 
 @torch.inference_mode()
 def outputs_of(network: Callable[[torch.Tensor], Any], images: torch.Tensor) -> list[np.ndarray]:
-    """Return what a network answers, as arrays; a classifier's are one."""
+    """Return a network's outputs as arrays; a classifier has one."""
     outputs = network(images)
     return [each.numpy() for each in (outputs if isinstance(outputs, tuple) else (outputs,))]
 

@@ -91,7 +91,7 @@ def _task(space: str, network: str, data: str) -> tuple[str, dict[str, Any]]:
     for name, kwargs in ENVS.items():
         if name.startswith(f"{space}-") and (kwargs["network"], kwargs["data"]) == (network, data):
             return f"{name}-{VERSION}", {}
-    # Whether a latency table has the layers of another network is not known.
+    # No latency: its table may lack layers of this network.
     return f"{space}-{ELSE}-{VERSION}", {"network": network, "data": data, "latency": None}
 
 

@@ -28,7 +28,7 @@ from prune_gym.evaluation.network_library import (
 )
 from prune_gym.models.weights_file import save_weights
 from prune_gym.training.checkpoint import delete_checkpoint
-from prune_gym.training.recipe import Recipe
+from prune_gym.training.recipe import TrainingRecipe
 from prune_gym.training.training import train
 
 logger = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ def build_library(
     evaluator: Evaluator,
     name: str,
     folder: Path,
-    recipe: Recipe,
+    recipe: TrainingRecipe,
     densities: Sequence[float],
     on_progress: OnProgress = ignore_progress,
 ) -> Library:
@@ -83,7 +83,11 @@ def build_library(
 
 
 def _begin(
-    folder: Path, evaluator: Evaluator, name: str, recipe: Recipe, densities: Sequence[float]
+    folder: Path,
+    evaluator: Evaluator,
+    name: str,
+    recipe: TrainingRecipe,
+    densities: Sequence[float],
 ) -> dict[str, Any]:
     """Return the manifest to go on with: that of the folder, or a new one."""
     wanted = {

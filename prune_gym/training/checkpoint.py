@@ -17,7 +17,7 @@ from prune_gym.training.history import History
 
 
 def identity(network: nn.Module, shape: object, data: str, recipe: object) -> dict[str, str]:
-    """Say what is trained and how: the recipe, the data and the weights it starts from.
+    """Return what tells trainings apart: the recipe, the data and the weights at the start.
 
     ``shape`` is what tells networks apart beside their weights, by its string.
     """
@@ -30,7 +30,7 @@ def identity(network: nn.Module, shape: object, data: str, recipe: object) -> di
 class Training:
     """A training that can go on where it was interrupted.
 
-    A checkpoint holds the network, the optimiser, the random numbers and the history.
+    A checkpoint holds the network, the optimizer, the random numbers and the history.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ def load_checkpoint(
     A damaged one is passed over for the one before, with a warning.
 
     Raises:
-        UserError: every checkpoint there is damaged, or they are of another training.
+        UserError: every checkpoint there is damaged, or they belong to another training.
     """
     found = [each for each in (path, _previous(path)) if each.is_file()]
     for each in found:

@@ -1,4 +1,4 @@
-"""Training a detector: AdamW, cosine schedule, bfloat16, checkpoint and resume."""
+"""Train a detector: AdamW, cosine schedule, bfloat16, checkpoint and resume."""
 
 import logging
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ LARGEST_GRADIENT = 10.0
 
 @dataclass(frozen=True)
 class DetectorRecipe:
-    """How to train: AdamW, a linear warm-up and a cosine to zero."""
+    """How to train a detector: AdamW, a linear warm-up and a cosine to zero."""
 
     epochs: int
     learning_rate: float = 3e-3
@@ -99,10 +99,10 @@ def _train_epoch(
 def augmented_batch(
     data: DetectionData, split: DetectionSplit, rng: np.random.Generator
 ) -> tuple[torch.Tensor, Objects]:
-    """Return normalized images, shifted, mirrored and in other colours, and their objects.
+    """Return normalized images, shifted, mirrored and with permuted colors, and their objects.
 
     Images are shifted by up to 12 pixels; where the data allow it they are mirrored and their
-    colour channels exchanged. Objects that are mostly outside then are left out.
+    color channels permuted. Objects that are then mostly outside are left out.
     """
     count, channels, height, width = split.images.shape
     shift = rng.integers(-SHIFT, SHIFT + 1, size=(count, 2))
@@ -113,12 +113,12 @@ def augmented_batch(
     columns[mirrored] = columns[mirrored, ::-1]
     of = mirrored[split.owners]
     boxes[of] = boxes[of][:, [2, 1, 0, 3]] * [-1, 1, -1, 1] + [width, 0, width, 0]
-    colours = np.tile(np.arange(channels), (count, 1))
+    colors = np.tile(np.arange(channels), (count, 1))
     if data.recolour:
-        colours = rng.permuted(colours, axis=1)
+        colors = rng.permuted(colors, axis=1)
     at = np.arange(count)[:, None, None, None]
     images = split.images[
-        at, colours[:, :, None, None], rows[:, None, :, None], columns[:, None, None]
+        at, colors[:, :, None, None], rows[:, None, :, None], columns[:, None, None]
     ]
     inside = np.clip(boxes, 0, [width, height, width, height])
     visible = _areas(inside) >= LEAST_VISIBLE * _areas(boxes)

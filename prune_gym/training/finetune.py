@@ -21,7 +21,7 @@ from prune_gym.evaluation.evaluator import Evaluator
 from prune_gym.graph.configuration import Configuration
 from prune_gym.search_space.strategy import load_strategy
 from prune_gym.training.history import History
-from prune_gym.training.recipe import Recipe
+from prune_gym.training.recipe import TrainingRecipe
 from prune_gym.training.training import train
 
 logger = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Finetuned:
-    """The networks of a finished fine-tuning, quantised where the strategy says bits.
+    """The networks of a finished fine-tuning, quantized where the strategy says bits.
 
     Attributes:
         best: after the epoch of the highest accuracy on the search split, in eval mode.
@@ -45,7 +45,7 @@ class Finetuned:
 def finetune_candidate(
     evaluator: Evaluator,
     configuration: Configuration,
-    recipe: Recipe,
+    recipe: TrainingRecipe,
     checkpoint: Path,
     log: Path | None = None,
     on_progress: OnProgress = ignore_progress,
@@ -53,19 +53,20 @@ def finetune_candidate(
     """Train one strategy's repaired candidate on the training split.
 
     Weights that the strategy set to zero stay zero. Bits come after training: the float network is
-    trained, then quantised as the search does it. The teacher, where the recipe distils, is the
+    trained, then quantized as the search does it. The teacher, where the recipe distills, is the
     original network.
 
     Args:
         evaluator: of the original network.
-        configuration: what one strategy comes to.
+        configuration: that of one strategy.
         recipe: how to train.
         checkpoint: where training goes on after an interruption.
         log: folder for TensorBoard's file.
         on_progress: called after every step with the steps done and their total.
 
     Raises:
-        UserError: the network is a detector; the checkpoint is damaged or of another training.
+        UserError: the network is a detector; the checkpoint is damaged or belongs to another
+            training.
     """
     data = evaluator.data
     if not isinstance(data, Data):
@@ -122,7 +123,7 @@ class FinetuneReport:
 
 def finetune(
     strategy_file: Path,
-    recipe: Recipe,
+    recipe: TrainingRecipe,
     out: Path,
     on_progress: OnProgress = ignore_progress,
     *,
@@ -140,7 +141,7 @@ def finetune(
     Raises:
         MissingFileError: no such strategy.
         UserError: not a strategy, or one of another network, or of a detector; the checkpoint is
-            damaged or of another training; ``NAME.json`` is there and not of a fine-tuning.
+            damaged or belongs to another training; ``NAME.json`` is not of a fine-tuning.
     """
     strategy = load_strategy(strategy_file)
     _check_free(out.with_suffix(".json"))
@@ -176,7 +177,7 @@ def finetune(
 
 
 def _check_free(figures: Path) -> None:
-    """Refuse to overwrite what no fine-tuning wrote: a strategy of that name, say."""
+    """Refuse to overwrite what no fine-tuning wrote, such as a strategy of that name."""
     if not figures.is_file():
         return
     try:

@@ -1,4 +1,4 @@
-"""What a training keeps beside the network: every epoch's figures and the best weights."""
+"""Keep every epoch's figures and the best weights of a training."""
 
 from pathlib import Path
 from typing import Any

@@ -12,7 +12,7 @@ from prune_gym.errors import UserError
 from prune_gym.evaluation.evaluator import accuracy
 from prune_gym.models.weights_file import load_weights, save_weights
 from prune_gym.training.checkpoint import delete_checkpoint
-from prune_gym.training.recipe import Recipe
+from prune_gym.training.recipe import TrainingRecipe
 from prune_gym.training.training import train
 
 logger = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class Pretrained:
 def pretrain(
     network: str,
     data: str,
-    recipe: Recipe,
+    recipe: TrainingRecipe,
     out: Path,
     start_from: Path | None = None,
     on_progress: OnProgress = ignore_progress,

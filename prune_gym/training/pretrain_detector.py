@@ -24,7 +24,7 @@ def pretrain_detector(
     A checkpoint stands beside ``out`` until training ends; the same call goes on from it.
 
     Raises:
-        UserError: the checkpoint is damaged or of another recipe.
+        UserError: the checkpoint is damaged or belongs to another recipe.
     """
     data = digit_scenes.load()
     with torch.random.fork_rng():

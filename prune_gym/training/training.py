@@ -1,4 +1,4 @@
-"""Training a network: augmentation, cosine schedule, distillation, bfloat16, resume."""
+"""Train a classifier: augmentation, cosine schedule, distillation, bfloat16, resume."""
 
 import logging
 import time
@@ -18,7 +18,7 @@ from prune_gym.errors import UserError
 from prune_gym.evaluation.evaluator import accuracy
 from prune_gym.training.checkpoint import Training, identity
 from prune_gym.training.history import History
-from prune_gym.training.recipe import Recipe
+from prune_gym.training.recipe import TrainingRecipe
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 def train(
     network: nn.Module,
     data: Data,
-    recipe: Recipe,
+    recipe: TrainingRecipe,
     checkpoint: Path,
     *,
     teacher: nn.Module | None = None,
@@ -43,13 +43,13 @@ def train(
         data: what it is trained on; the search split chooses the best epoch.
         recipe: how.
         checkpoint: the file.
-        teacher: a network in eval mode whose answers are learned from, where the recipe distils.
+        teacher: a network in eval mode whose answers are learned from, where the recipe distills.
         history: gets every epoch's figures and the best weights.
         on_progress: called after every step with the steps done and their total.
 
     Raises:
         UserError: the checkpoint is damaged or belongs to another training; a batch is larger
-            than the training split, or the recipe distils and there is no teacher.
+            than the training split, or the recipe distills and there is no teacher.
     """
     _check(recipe, data, teacher)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -96,7 +96,7 @@ def _epoch(
     network: nn.Module,
     optimizer: torch.optim.Optimizer,
     data: Data,
-    recipe: Recipe,
+    recipe: TrainingRecipe,
     epoch: int,
     rng: np.random.Generator,
     teacher: nn.Module | None,
@@ -118,14 +118,14 @@ def _epoch(
     return {"loss": total / steps, "learning_rate": rate}
 
 
-def _check(recipe: Recipe, data: Data, teacher: nn.Module | None) -> None:
+def _check(recipe: TrainingRecipe, data: Data, teacher: nn.Module | None) -> None:
     if recipe.batch_size > len(data.train):
         raise UserError(
             f"a batch of {recipe.batch_size} is larger than the training split of "
             f"{len(data.train)} images: give a smaller batch_size"
         )
     if recipe.distillation and teacher is None:
-        raise UserError(f"the recipe distils ({recipe.distillation}): give a teacher")
+        raise UserError(f"the recipe distills ({recipe.distillation}): give a teacher")
 
 
 def augmented_batch(
@@ -155,7 +155,7 @@ def _step(
     images: torch.Tensor,
     labels: torch.Tensor,
     rate: float,
-    recipe: Recipe,
+    recipe: TrainingRecipe,
     teacher: nn.Module | None,
 ) -> float:
     """Make one step and return the loss before it."""
@@ -186,7 +186,7 @@ def divergence(logits: torch.Tensor, taught: torch.Tensor, temperature: float) -
     return kl * temperature**2
 
 
-def _learning_rate(recipe: Recipe, epoch: float) -> float:
+def _learning_rate(recipe: TrainingRecipe, epoch: float) -> float:
     if epoch < recipe.warmup_epochs:
         return recipe.learning_rate * (epoch + 0.01) / (recipe.warmup_epochs + 0.01)
     share = (epoch - recipe.warmup_epochs) / (recipe.epochs - recipe.warmup_epochs)
