@@ -200,16 +200,17 @@ def test_measure(strategy, tmp_path, capsys):
 
 
 def test_a_network_file_is_measured_like_its_strategy(strategy, quantized, tmp_path, capsys):
-    for file in (strategy, quantized):
+    pruned = save_strategy(tmp_path / "both.json", -0.3, decide=("density", "weight_bits"))
+    for file in (strategy, quantized, pruned):
         network = tmp_path / f"{file.stem}.safetensors"
         main(["apply", str(file), *OPTIONS, "--out", str(network)])
-        capsys.readouterr()
-        assert main(["measure", str(network), *OPTIONS, "--threads", "1"]) == 0
-        assert "named:trained on named:splits" in capsys.readouterr().out
         values = measure(network, None, None, 1, 1, **GIVEN).values
         expected = measure(file, None, None, 1, 1, **GIVEN).values
         for name in ("accuracy", "flops", "params", "file_bytes"):
             assert values[name] == expected[name], name
+    capsys.readouterr()
+    assert main(["measure", str(network), *OPTIONS, "--threads", "1"]) == 0
+    assert "named:trained on named:splits" in capsys.readouterr().out
     assert main(["measure", str(network), *OPTIONS, "--weights", str(tmp_path / "x")]) == 2
     assert "give --weights with a strategy" in capsys.readouterr().err
 

@@ -19,7 +19,7 @@ from prune_gym.errors import UserError
 from prune_gym.search_space.strategy import Strategy, load_strategy
 
 FUZZ = settings(
-    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200
+    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100
 )
 NESTED = json.loads("[" * 500 + "]" * 500)
 ODD = st.sampled_from(
@@ -91,7 +91,7 @@ def test_what_is_no_strategy_at_all(tmp_path, content):
         load_strategy(file)
 
 
-@settings(FUZZ, max_examples=60)
+@settings(FUZZ, max_examples=20)
 @given(data=st.data())
 def test_a_command_ends_with_a_line_or_a_verdict(plain, tmp_path, capsys, data):
     file = tmp_path / "foreign.json"
@@ -130,7 +130,7 @@ def loads_or_says(file, expected):
     assert not found.training
 
 
-@settings(FUZZ, max_examples=150)
+@settings(FUZZ, max_examples=50)
 @given(data=st.data())
 def test_networks_with_a_changed_header(network, tmp_path, data):
     header, tensors = header_of(network), load_file(network)
@@ -153,7 +153,7 @@ def test_networks_with_a_changed_header(network, tmp_path, data):
     loads_or_says(file, tensors)
 
 
-@settings(FUZZ, max_examples=150)
+@settings(FUZZ, max_examples=50)
 @given(data=st.data())
 def test_networks_with_changed_bytes(network, tmp_path, data):
     content = bytearray(network.read_bytes())
@@ -177,6 +177,8 @@ def test_networks_with_changed_bytes(network, tmp_path, data):
         ({"bits": '{"nothing": [4, 4]}'}, "no layer 'nothing' with weights"),
         ({"pads": '{"nothing": [0, 0, 0, 0, 1, 1]}'}, "no module 'nothing' that pads"),
         ({"blocks": "[true]"}, "blocks: expected"),
+        ({"density": "[0.5]"}, "density: expected 22 shares, got 1"),
+        ({"density": "[2]"}, "density in the header: expected a share per layer"),
         ({"network": "resnet2000"}, "the user's own network"),
     ],
 )

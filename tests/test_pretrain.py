@@ -144,7 +144,9 @@ def test_checkpoints_of_another_training(other, tiny_data, tmp_path):
     if other == "start":
         with torch.no_grad():
             network.classifier.bias[0] += 1.0
-    with pytest.raises(ValueError, match=f"of another training .other .*{other}.*same options"):
+    with pytest.raises(
+        ValueError, match=f"belongs to another training .other .*{other}.*same options"
+    ):
         train(network, data, recipe, checkpoint)
 
 

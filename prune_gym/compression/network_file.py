@@ -198,6 +198,19 @@ def rebuilt_table(spec: NetworkSpec, original: nn.Module) -> LayerTable:
     return trace(network.eval(), spec.input_shape)
 
 
+def kept_shares(spec: NetworkSpec, original: nn.Module) -> dict[str, float]:
+    """Return which share of each layer's weights is kept, for the layers of which that is known."""
+    if spec.density is None:
+        return {}
+    before = (
+        trace(original, spec.input_shape)
+        if spec.base is None
+        else rebuilt_table(spec.base, original)
+    )
+    names = [before.layers[index].name for index in before.weighted]
+    return dict(zip(names, spec.density, strict=True))
+
+
 def _check_fits(spec: NetworkSpec, table: LayerTable, original: nn.Module) -> None:
     """Refuse a spec that does not fit the original."""
     full = table.full
@@ -208,6 +221,8 @@ def _check_fits(spec: NetworkSpec, table: LayerTable, original: nn.Module) -> No
         )
     if spec.blocks is not None and len(spec.blocks) != len(table.blocks):
         raise UserError(f"blocks: expected {len(table.blocks)}, got {len(spec.blocks)}")
+    if spec.density is not None and len(spec.density) != len(table.weighted):
+        raise UserError(f"density: expected {len(table.weighted)} shares, got {len(spec.density)}")
     pads = channel_pads(original)
     if spec.pads is None and pads:
         raise UserError(

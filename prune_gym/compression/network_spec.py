@@ -40,6 +40,8 @@ class NetworkSpec:
         bits: name of a quantized layer -> bits of its weights and of its inputs.
         pads: name of a module that pads channels -> what it pads on six sides; None in files of an
             earlier version.
+        density: share of the weights that were kept of every layer with weights of the network
+            that was pruned; None where that is not known.
     """
 
     network: str
@@ -51,6 +53,7 @@ class NetworkSpec:
     blocks: tuple[bool, ...] | None
     bits: dict[str, tuple[int, int]]
     pads: dict[str, tuple[int, ...]] | None
+    density: tuple[float, ...] | None
 
     def as_header(self) -> dict[str, str]:
         """Return the strings that stand in the file."""
@@ -66,6 +69,7 @@ class NetworkSpec:
             "blocks": json.dumps(self.blocks),
             "bits": json.dumps(self.bits),
             "pads": json.dumps(self.pads),
+            "density": json.dumps(self.density),
         }
 
 
@@ -84,6 +88,7 @@ def network_spec(
     The weights may be any: they are not looked at.
     """
     blocks = None if configuration.blocks is None else configuration.blocks[0].tolist()
+    density = None if configuration.density is None else configuration.density[0].tolist()
     return NetworkSpec(
         network=base.network if base else name,
         base=base,
@@ -94,6 +99,7 @@ def network_spec(
         blocks=None if blocks is None else tuple(blocks),
         bits=_bits(network),
         pads={key: tuple(pad.padding) for key, pad in channel_pads(network).items()},
+        density=None if density is None else tuple(density),
     )
 
 
@@ -143,7 +149,9 @@ def _from_header(header: Any, path: str, most_bases: int) -> NetworkSpec:
             raise UserError(f"{path}: base in the header is nested too deeply")
         base = _from_header(fields.parse("base", text), path, most_bases - 1)
     blocks, bits = fields.json("blocks"), fields.json("bits")
+    # Files of earlier versions lack these.
     pads = fields.json("pads") if "pads" in header else None
+    density = fields.json("density") if "density" in header else None
     sides, channels = range(1, LONGEST_SIDE + 1), range(1, MOST_CHANNELS + 1)
     padding, numbers = range(MOST_CHANNELS + 1), (*range(1, 9), 32)
     shape = fields.json("input_shape")
@@ -160,6 +168,7 @@ def _from_header(header: Any, path: str, most_bases: int) -> NetworkSpec:
     fields.require(
         pads is None or _map(pads, padding, 6), "pads", "six numbers per padded module", pads
     )
+    fields.require(_are_shares(density), "density", "a share per layer, or null", density)
     classes = fields.json("num_classes")
     fields.require(
         _are([classes], range(1, MOST_CLASSES + 1)),
@@ -177,6 +186,7 @@ def _from_header(header: Any, path: str, most_bases: int) -> NetworkSpec:
         blocks=None if blocks is None else tuple(blocks),
         bits={name: (pair[0], pair[1]) for name, pair in bits.items()},
         pads=None if pads is None else {name: tuple(each) for name, each in pads.items()},
+        density=None if density is None else tuple(map(float, density)),
     )
 
 
@@ -217,6 +227,14 @@ def _are(value: Any, allowed: range | tuple[int, ...], count: int | None = None)
         isinstance(value, list)
         and (count is None or len(value) == count)
         and all(type(each) is int and each in allowed for each in value)
+    )
+
+
+def _are_shares(value: Any) -> bool:
+    """Whether a value is None or a list of numbers from 0 to 1."""
+    return value is None or (
+        isinstance(value, list)
+        and all(type(each) in (int, float) and 0 <= each <= 1 for each in value)
     )
 
 

@@ -19,12 +19,14 @@ from prune_gym._utils.paths import write_atomically
 from prune_gym.compression.network_file import (
     SUFFIX,
     function_in,
+    kept_shares,
     load_network,
     read_network_spec,
     rebuilt_table,
     spec_of,
 )
 from prune_gym.compression.network_spec import NetworkSpec
+from prune_gym.compression.quantize import QuantizedLayer
 from prune_gym.compression.unstructured import densities
 from prune_gym.costs import build_costs
 from prune_gym.datasets import DetectionData
@@ -38,6 +40,7 @@ from prune_gym.errors import MissingFileError, UserError
 from prune_gym.evaluation.evaluator import BATCH, Evaluator
 from prune_gym.evaluation.task import load_evaluator
 from prune_gym.graph.configuration import Configuration
+from prune_gym.graph.layer_table import LayerTable
 from prune_gym.graph.trace import trace
 from prune_gym.profiling.paired_timing import Compared, interleaved
 from prune_gym.profiling.peak_memory import STATUS, peak_memory
@@ -184,18 +187,39 @@ def _pair_of_network(file: Path, network: str | None, data: str | None) -> _Pair
     evaluator = load_evaluator(*named, "none")
     table = rebuilt_table(spec, evaluator.network)
     ends = []
-    for each, holder in ((evaluator.table, evaluator.network), (table, compressed)):
-        space = SearchSpace(each, (), densities(holder, replace(each, block_size=1)))
-        counted, configuration = build_costs(each, None), space.configure(np.zeros((1, 0)))
+    for each, density in (
+        (evaluator.table, evaluator.density),
+        (table, _density(spec, table, compressed, evaluator.network)),
+    ):
+        counted = build_costs(each, None)
+        configuration = SearchSpace(each, (), density).configure(np.zeros((1, 0)))
         ends.append([float(counted[name](configuration)[0]) for name in COUNTS])
     costs = dict(zip(COUNTS, zip(*ends, strict=True), strict=True))
     return _Pair(" on ".join(named), str(file), evaluator, compressed, costs)
+
+
+def _density(
+    spec: NetworkSpec, table: LayerTable, network: nn.Module, original: nn.Module
+) -> np.ndarray:
+    """Return the share of weights that is kept in every layer of a pruned network.
+
+    Where its file does not say, it is that of the weights that are not zero; zeros of quantized
+    layers are left out, for few bits round weights to zero.
+    """
+    known, modules = kept_shares(spec, original), dict(network.named_modules())
+    names = [table.layers[index].name for index in table.weighted]
+    found = densities(network, replace(table, block_size=1))
+    rounded = [isinstance(modules[name], QuantizedLayer) for name in names]
+    seen = dict(zip(names, np.where(rounded, 1.0, found), strict=True))
+    return np.array([known.get(name, seen[name]) for name in names])
 
 
 def _load(file: Path, expected: NetworkSpec, network: str | None) -> nn.Module:
     """Load a network and check that it is built as the strategy says."""
     found = read_network_spec(file)
     for each in fields(NetworkSpec):
+        if each.name == "density":
+            continue  # `_check_zeros` looks at the weights themselves
         ours, theirs = getattr(expected, each.name), getattr(found, each.name)
         # Files of earlier versions say no pads.
         if theirs != ours and not (each.name == "pads" and theirs is None and not ours):
