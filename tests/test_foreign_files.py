@@ -177,7 +177,7 @@ def test_networks_with_changed_bytes(network, tmp_path, data):
         ({"bits": '{"nothing": [4, 4]}'}, "no layer 'nothing' with weights"),
         ({"pads": '{"nothing": [0, 0, 0, 0, 1, 1]}'}, "no module 'nothing' that pads"),
         ({"blocks": "[true]"}, "blocks: expected"),
-        ({"density": "[0.5]"}, "density: expected 22 shares, got 1"),
+        ({"density": "[0.5]"}, "density: expected [0-9]+ shares, got 1"),
         ({"density": "[2]"}, "density in the header: expected a share per layer"),
         ({"network": "resnet2000"}, "the user's own network"),
     ],
