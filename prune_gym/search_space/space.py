@@ -105,7 +105,7 @@ class SearchSpace:
         return np.array(columns).T.reshape(values.shape)
 
     def options_at(self, index: np.ndarray) -> np.ndarray:
-        """Return the options of the decisions ``index``, padded with infinity: (m, most options)."""
+        """Return the options of the decisions ``index``, padded with infinity, (m, most)."""
         return self._options[index]
 
     def configure(self, values: np.ndarray) -> Configuration:
