@@ -43,9 +43,9 @@ def main() -> None:
     parser.add_argument("strategy", type=Path)
     parser.add_argument("--original", default="ChannelPrune-VGG16-CIFAR10-v0")
     options = parser.parse_args()
-    original: Any = gym.make(options.original).unwrapped
+    original: Any = gym.make(options.original).unwrapped.problem
     strategy = load_strategy(options.strategy)
-    small = environment_of(strategy)
+    small = environment_of(strategy).problem
     columns = (
         figures(original.evaluator, original.evaluator.table.configuration()),
         figures(small.evaluator, small.evaluator.table.configuration()),

@@ -129,8 +129,8 @@ def test_environments_share_the_memo_and_survive_pickling(task, folder):
     env = compression_env(**task, library=str(folder))
     accuracy = play(env, constant(-0.5))[2][-1]["accuracy"]
     again = pickle.loads(pickle.dumps(env))
-    assert again.evaluator.accuracy(
-        again.configure(play(env, constant(-0.5))[2][-1]["strategy"])
+    assert again.problem.evaluator.accuracy(
+        again.problem.configure(play(env, constant(-0.5))[2][-1]["strategy"])
     ) == (accuracy)
     assert play(again, constant(-0.5))[2][-1]["accuracy"] == accuracy
 

@@ -19,6 +19,7 @@ from prune_gym.compression.network_file import load_network
 from prune_gym.deployment.deployable import load_deployable
 from prune_gym.envs.arguments import KINDS
 from prune_gym.envs.compression_env import CompressionEnv
+from prune_gym.envs.make import compression_env
 from prune_gym.envs.replay import environment_named, environment_of
 from prune_gym.errors import UserError
 from prune_gym.search_space.strategy import Strategy, load_strategy
@@ -101,7 +102,7 @@ def test_the_header_of_a_network_runs_nothing(folder, network, named, capsys, mo
         with pytest.raises(UserError, match=f"{file.name} names the function"):
             load_network(file)
         with pytest.raises(UserError, match="names the function"):
-            CompressionEnv(str(file), "digits")
+            compression_env(str(file), "digits")
         for command in ("export", "measure"):
             assert main([command, str(file)]) == 2
             assert "names the function" in " ".join(capsys.readouterr().err.split())
@@ -134,7 +135,7 @@ def test_a_library_runs_nothing(folder, monkeypatch, tiny_task):
     (folder / "library.json").write_text(json.dumps(manifest))
     kwargs = {"decide": ("global_density", "weight_bits"), "granularity": 1}
     with pytest.raises(UserError, match="was made from other weights"):
-        CompressionEnv(**tiny_task | kwargs, library=str(folder))
+        compression_env(**tiny_task | kwargs, library=str(folder))
     assert not (folder / "ran").exists()
 
 

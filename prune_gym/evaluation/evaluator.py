@@ -87,7 +87,7 @@ class Evaluator:
         self.network, self.table, self.data = network, table, data
         self.calibration, self.images = calibration, calibration_images
         self.repair = repair
-        self.cache = cache or AccuracyCache()
+        self.cache = AccuracyCache() if cache is None else cache
         self.statistics = Sensitivities(network, table, calibration, calibration_images)
         self.importance = dict(importance or {})
         self._rebuild = rebuild
