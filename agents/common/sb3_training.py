@@ -1,5 +1,7 @@
 """Training Stable-Baselines3 models by episodes: initial design first, then their own search."""
 
+from typing import Any, cast
+
 import gymnasium as gym
 import numpy as np
 import torch
@@ -53,7 +55,7 @@ def fill(model: BaseAlgorithm, strategies: np.ndarray) -> None:
             done = dones[0]  # and then `following` belongs to the next episode
             after = infos[0]["terminal_observation"][None] if done else following
             if buffer is not None:
-                buffer.add(observation, after, action, reward, dones, infos)  # type: ignore[arg-type]
+                buffer.add(*cast(Any, (observation, after, action, reward, dones)), infos)
             observation = following
 
 

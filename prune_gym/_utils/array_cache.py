@@ -4,6 +4,7 @@ import io
 import zlib
 from collections.abc import Mapping, Sequence
 from tokenize import TokenError
+from typing import Any, cast
 from zipfile import BadZipFile
 
 import numpy as np
@@ -39,7 +40,7 @@ def read_arrays(file: str, names: Sequence[str]) -> dict[str, np.ndarray] | None
 def write_arrays(file: str, arrays: Mapping[str, np.ndarray]) -> None:
     """Write arrays for the next start, where the cache can be written to."""
     buffer = io.BytesIO()
-    np.savez(buffer, **arrays)  # type: ignore[arg-type]
+    np.savez(buffer, **cast(dict[str, Any], arrays))
     try:
         write_atomically(cache_home() / file, buffer.getvalue())
     except FileAccessError:

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 from safetensors.torch import save
@@ -177,7 +178,7 @@ def _rebuild(spec: NetworkSpec, original: nn.Module) -> nn.Module:
     _check_fits(spec, table, original)
     network = cut(original, table, first_channels(table, np.array(spec.widths)))
     for name, padding in (spec.pads or {}).items():
-        channel_pads(network)[name].padding = padding  # type: ignore[assignment]
+        cast(Any, channel_pads(network)[name]).padding = padding
     network = skip_blocks(network, table.skipped(spec.blocks or [True] * len(table.blocks)))
     if spec.bits:
         fold_batch_norm(network, table)

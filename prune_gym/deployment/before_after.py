@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections import Counter
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
@@ -323,7 +324,7 @@ def _latency(
         for model in models
     ]
     latency = {
-        "ONNX Runtime": interleaved(*(lambda s=s: s.run(None, feed) for s in sessions))  # type: ignore[misc]
+        "ONNX Runtime": interleaved(*(partial(session.run, None, feed) for session in sessions))
     }
     if any(each.quantized for each in networks):
         return latency  # PyTorch only simulates bits here

@@ -10,7 +10,7 @@ from torch import nn
 
 from prune_gym._utils.progress import OnProgress, ignore_progress
 from prune_gym.compression.depthwise_gradients import fast_gradients
-from prune_gym.compression.precision import fast_forward
+from prune_gym.compression.precision import fast_forward, to_channels_last
 from prune_gym.datasets.detection import DetectionData, DetectionSplit
 from prune_gym.datasets.normalize import normalize
 from prune_gym.detection.boxes import size_of
@@ -54,7 +54,7 @@ def train_detector(
         UserError: the checkpoint is damaged or belongs to another training.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    to_channels_last(network.to(device))
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=recipe.weight_decay)
     rng = np.random.Generator(np.random.PCG64(recipe.seed))
     what = identity(network, network.heads, data.name, recipe)

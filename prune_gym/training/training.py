@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import nn
 
 from prune_gym._utils.progress import OnProgress, ignore_progress
 from prune_gym.compression.depthwise_gradients import fast_gradients
-from prune_gym.compression.precision import fast_forward
+from prune_gym.compression.precision import fast_forward, to_channels_last
 from prune_gym.datasets import Data, Split
 from prune_gym.datasets.normalize import normalize
 from prune_gym.errors import UserError
@@ -54,7 +55,7 @@ def train(
     _check(recipe, data, teacher)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     for each in filter(None, (network, teacher)):
-        each.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        to_channels_last(each.to(device))
     optimizer = torch.optim.SGD(
         network.parameters(),
         lr=recipe.learning_rate,
@@ -71,16 +72,8 @@ def train(
     for epoch in range(done, recipe.epochs):
         started, before = time.perf_counter(), steps * epoch
         on_progress(before, total)
-        figures = _epoch(
-            network,
-            optimizer,
-            data,
-            recipe,
-            epoch,
-            rng,
-            teacher,
-            lambda step, before=before: on_progress(before + step, total),  # type: ignore[misc]
-        )
+        report = partial(_report, on_progress, before, total)
+        figures = _epoch(network, optimizer, data, recipe, epoch, rng, teacher, report)
         top1 = accuracy(network, data, data.search)
         seconds = time.perf_counter() - started
         logger.info(
@@ -191,3 +184,8 @@ def _learning_rate(recipe: TrainingRecipe, epoch: float) -> float:
         return recipe.learning_rate * (epoch + 0.01) / (recipe.warmup_epochs + 0.01)
     share = (epoch - recipe.warmup_epochs) / (recipe.epochs - recipe.warmup_epochs)
     return recipe.learning_rate * 0.5 * (1 + float(np.cos(np.pi * share)))
+
+
+def _report(on_progress: OnProgress, before: int, total: int, step: int) -> None:
+    """Report a step of an epoch that began after ``before`` steps."""
+    on_progress(before + step, total)
