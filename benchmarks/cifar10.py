@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from prune_gym.cli.values import pair
-from prune_gym.deployment.apply import environment_of
+from prune_gym.envs.replay import environment_of
 from prune_gym.search_space.strategy import strategy_from_dict
 
 ROOT = Path(__file__).resolve().parent.parent

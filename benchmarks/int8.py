@@ -15,7 +15,7 @@ import gymnasium as gym
 import prune_gym  # noqa: F401  (registers the ids)
 from prune_gym.costs.energy import DATAFLOWS, Energy
 from prune_gym.costs.size import CODINGS, Size
-from prune_gym.deployment.apply import environment_of
+from prune_gym.envs.replay import environment_of
 from prune_gym.evaluation.evaluator import Evaluator
 from prune_gym.graph.configuration import Configuration
 from prune_gym.search_space.strategy import load_strategy

@@ -7,10 +7,10 @@ import pytest
 import torch
 from conftest import constant, play
 from nets import make
+from prune_gym.deployment.packed_format import encode
 
 from prune_gym.compression.fold_batch_norm import fold_batch_norm
 from prune_gym.costs.size import CODINGS, Size
-from prune_gym.deployment.packed_format import encode
 from prune_gym.envs.make import compression_env
 from prune_gym.errors import UserError
 from prune_gym.search_space import KINDS, Decision, DecisionKind, register_kind

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 import torch
 from candidates import SMALL, deployed, full, images_for, network_and_table, nonzeros, strategies
+from helpers.packed_format import decode, encode
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prune_gym.costs.size import CODINGS, Size
-from prune_gym.deployment.packed_format import decode, encode
 from prune_gym.graph.configuration import FLOAT_BITS
 
 GRANULARITIES = (1, 4)

@@ -275,7 +275,7 @@ def test_saved_own_network(tiny, tmp_path):
     with torch.inference_mode():
         torch.testing.assert_close(again(images), network(images), rtol=0, atol=1e-5)
     with pytest.raises(
-        ValueError, match="of mine, a network of one's own: give load_network.path, build="
+        ValueError, match="of mine, the user's own network: give load_network.path, build="
     ):
         load_network(path)
 
@@ -306,7 +306,7 @@ def test_command_line(found, tmp_path, capsys):
     assert main(["validate", str(file)]) == 1
     assert "NOT reproduced" in capsys.readouterr().out
     assert main(["apply", str(file)]) == 2
-    assert "was found at 1 flops and comes to" in capsys.readouterr().err
+    assert "was found at 1 flops and has" in capsys.readouterr().err
 
 
 def test_command_line_errors(tmp_path, capsys):

@@ -2,7 +2,7 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -31,10 +31,9 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Print the choice, its numbers and what to do with it."""
-    from prune_gym.deployment.comparison import comparison
+    from prune_gym.cli.comparison import comparison
     from prune_gym.experiments.commands import next_commands
     from prune_gym.experiments.results import read_results
-    from prune_gym.search_space.strategy import strategy_from_dict
 
     if not (options.preference or options.knee or options.max or options.min):
         raise UserError("say what to choose by: --preference, --max, --min or --knee")
@@ -44,9 +43,9 @@ def run(options: argparse.Namespace, console: Console) -> int:
     episode = _choose(results, options)
     file = options.out or results.files.get(episode)
     if options.out:
-        strategy_from_dict(results.records[episode]["strategy"]).save(options.out)
+        results.records[episode].strategy.save(options.out)
     title = str(file or f"episode {episode + 1}")
-    columns = {"original": results.original, "chosen": _metrics(results.records[episode])}
+    columns = {"original": results.original, "chosen": results.records[episode].metrics}
     console.print(comparison(title, columns, {"accuracy": results.score}))
     if file is None:
         steps = {"The run has no file of this strategy": "write one with --out FILE.json"}
@@ -61,15 +60,15 @@ def _choose(results: "Results", options: argparse.Namespace) -> int:
     """Return the chosen episode, out of all that keep the limits."""
     import numpy as np
 
-    from prune_gym.objectives.limits import within
+    from prune_gym.objectives.limits import satisfies
     from prune_gym.objectives.objective import weights_array
     from prune_gym.objectives.pareto import non_dominated
     from prune_gym.objectives.selection import best_for, knee_point
 
     names = [objective.name for objective in results.objectives]
-    metrics = [_metrics(record) for record in results.records]
+    metrics = [record.metrics for record in results.records]
     most, least = (_limits(each, results.original) for each in (options.max, options.min))
-    kept = np.flatnonzero(within(metrics, most, least))
+    kept = np.flatnonzero(satisfies(metrics, most, least))
     kept = kept[non_dominated(results.returns[kept])]
     returns = results.returns[kept]
     if options.knee:
@@ -98,7 +97,3 @@ def _free(names: list[str], least: dict[str, float]) -> dict[str, float]:
     if "accuracy" in names and "accuracy" not in least:
         return {"accuracy": 1.0}
     return {name: 1.0 for name in names if name != "accuracy"} or {"accuracy": 1.0}
-
-
-def _metrics(record: dict[str, Any]) -> dict[str, float]:
-    return {name: value for name, value in record.items() if name != "strategy"}
