@@ -17,7 +17,9 @@ from prune_gym.costs import COSTS
 from prune_gym.envs.observation import FEATURES
 
 ROOT = Path(__file__).parent.parent
-DOCS = sorted((ROOT / "docs").glob("*.md"))
+DOCS = sorted((ROOT / "docs").rglob("*.md"))
+PAGES = [*ROOT.glob("*.md"), *DOCS]
+NAMES = [path.relative_to(ROOT / "docs").as_posix() for path in DOCS]
 
 
 def page(name: str) -> str:
@@ -48,7 +50,7 @@ def test_repairs_are_all_named() -> None:
         assert f"`{repair}`" in page("repair.md"), repair
 
 
-@pytest.mark.parametrize("path", [ROOT / "README.md", *DOCS], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_links_exist(path: Path) -> None:
     """Links and pictures, and the heading where a link names one."""
     for target in re.findall(r"\]\(([^)]+)\)", path.read_text()):
@@ -61,7 +63,7 @@ def test_links_exist(path: Path) -> None:
                 assert place in [heading.lower().replace(" ", "-") for heading in headings], target
 
 
-@pytest.mark.parametrize("name", [path.name for path in DOCS])
+@pytest.mark.parametrize("name", NAMES)
 def test_commands_parse(name: str) -> None:
     for block in re.findall(r"^```sh\n(.*?)^```$", page(name), re.S | re.M):
         for line in block.splitlines():

@@ -1,5 +1,6 @@
 """What the README shows works: every Python block runs, every command line is understood."""
 
+import argparse
 import re
 import shlex
 import subprocess
@@ -9,28 +10,22 @@ import pytest
 
 from envs_registry import ENVS, VERSION
 from prune_gym import cli
+from prune_gym.cli import train
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+TRAIN = (ROOT / "docs" / "train.md").read_text()
 PYTHON_BLOCKS = re.findall(r"^```python\n(.*?)^```$", README, re.S | re.M)
 SHELL_BLOCKS = re.findall(r"^```sh\n(.*?)^```$", README, re.S | re.M)
 COMMANDS = [line for block in SHELL_BLOCKS for line in block.splitlines() if line]
 CHEAP = (  # run for real, in this order, in an empty folder
-    "python train.py --env ChannelPrune-VGG16-v0 --agent uniform --episodes 3 --run runs/sweep",
-    "python train.py --env ChannelPrune-VGG16-v0 --agent uniform --episodes 3 --run runs/sweep "
+    "prune-gym train --env ChannelPrune-VGG16-v0 --agent uniform --episodes 3 --run runs/sweep",
+    "prune-gym train --env ChannelPrune-VGG16-v0 --agent uniform --episodes 3 --run runs/sweep "
     "--resume",
     "prune-gym envs",
     "prune-gym validate runs/sweep/front/001.json",
     "prune-gym apply runs/sweep/front/001.json --out small.safetensors",
 )
-
-
-@pytest.fixture
-def train(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.syspath_prepend(str(ROOT))
-    import train
-
-    return train
 
 
 def words_of(command: str) -> list[str]:
@@ -55,10 +50,8 @@ def test_blocks_are_found() -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_command_parses(command: str, train) -> None:
+def test_command_parses(command: str) -> None:
     match words_of(command):
-        case ["python", "train.py", *options]:
-            train._parser().parse_args(options)
         case ["prune-gym", *options]:
             cli.make_parser().parse_args(options)
         case ["make", target]:
@@ -74,13 +67,11 @@ def test_command_parses(command: str, train) -> None:
             pytest.fail(f"nothing here knows how to check {command!r}")
 
 
-def test_cheap_commands_run(train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cheap_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for command in CHEAP:
         assert command in COMMANDS, "the README no longer shows it"
         match words_of(command):
-            case ["python", "train.py", *options]:
-                assert train.main(options) == 0
             case ["prune-gym", *options]:
                 assert cli.main(options) == 0
     assert (tmp_path / "small.safetensors").is_file()
@@ -97,7 +88,9 @@ def test_table_of_ids_is_complete() -> None:
         assert any(re.fullmatch(pattern, f"{name}-{VERSION}") for name in ENVS), pattern
 
 
-def test_every_option_of_train_is_explained(train) -> None:
-    options = {name for action in train._parser()._actions for name in action.option_strings}
-    explained = re.findall(r"^\| `(--[a-z]+)` \|", README, re.M)
+def test_every_option_of_train_is_explained() -> None:
+    parser = argparse.ArgumentParser()
+    train.options(parser)
+    options = {name for action in parser._actions for name in action.option_strings}
+    explained = re.findall(r"^\| `(--[a-z]+)` \|", TRAIN, re.M)
     assert sorted(explained) == sorted(options - {"-h", "--help"})
