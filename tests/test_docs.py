@@ -38,7 +38,8 @@ def test_cost_table_names_all_costs() -> None:
 
 
 def test_agent_parameters_are_those_of_the_code() -> None:
-    rows = re.findall(r"^\| `(\w+)` \| (.+?) \| .+ \|$", page("envelope-ddpg.md"), re.M)
+    parameters = page("envelope-ddpg.md").partition("## Parameters")[2]
+    rows = re.findall(r"^\| `(\w+)` \| (.+?) \| .+ \|$", parameters, re.M)
     defaults = inspect.signature(EnvelopeDDPG.__init__).parameters
     assert rows
     for name, value in rows:
