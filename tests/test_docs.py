@@ -8,6 +8,8 @@ import shlex
 from importlib import import_module
 from pathlib import Path
 
+import gymnasium as gym
+import numpy as np
 import pytest
 
 from prune_gym import cli
@@ -15,6 +17,7 @@ from prune_gym.agents.envelope_ddpg.envelope_ddpg import EnvelopeDDPG
 from prune_gym.compression.repair import REPAIRS
 from prune_gym.costs import COSTS
 from prune_gym.envs.observation import FEATURES
+from prune_gym.search_space import kinds
 
 ROOT = Path(__file__).parent.parent
 DOCS = sorted((ROOT / "docs").rglob("*.md"))
@@ -51,6 +54,11 @@ def test_repairs_are_all_named() -> None:
         assert f"`{repair}`" in page("repair.md"), repair
 
 
+def anchor(heading: str) -> str:
+    """Return the name of a heading in links, as GitHub and the site make it."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_links_exist(path: Path) -> None:
     """Links and pictures, and the heading where a link names one."""
@@ -61,7 +69,7 @@ def test_links_exist(path: Path) -> None:
             assert linked.is_file(), target
             if place:
                 headings = re.findall(r"^#+ (.+)$", linked.read_text(), re.M)
-                assert place in [heading.lower().replace(" ", "-") for heading in headings], target
+                assert place in map(anchor, headings), target
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -77,3 +85,29 @@ def test_commands_parse(name: str) -> None:
 def test_docstring_examples_run(name: str) -> None:
     result = doctest.testmod(import_module(name))
     assert result.attempted and not result.failed
+
+
+def test_the_kind_of_decision_in_adding_is_exact() -> None:
+    """The example's zeros are those that costs count; its strategies are reproduced."""
+    section = page("adding.md").partition("## A kind of decision")[2]
+    code = re.search(r"```python\n(.*?)```", section, re.S)
+    assert code
+    before = set(kinds.KINDS)
+    exec(code[1], {"__name__": "kernel_masks"})
+    try:
+        env = gym.make("ChannelPrune-Table-v0", decide=("channels", "kernel_mask"))
+        problem, terminated = env.unwrapped.problem, False
+        env.reset(seed=0)
+        while not terminated:
+            _, _, terminated, _, info = env.step(np.array([-0.4], dtype=np.float32))
+        candidate = problem.apply(info["strategy"])
+        weights = [p for p in candidate.parameters() if p.ndim > 1]
+        table, configuration = problem.evaluator.table, problem.configure(info["strategy"])
+        assert (
+            sum(int((weight != 0).sum()) for weight in weights)
+            == table.nonzeros(configuration).sum()
+        )
+        assert set(kinds.KINDS) - before == {"kernel_mask"}
+        assert problem.validate(info["strategy"]).reproduced
+    finally:
+        del kinds.KINDS["kernel_mask"]
