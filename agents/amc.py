@@ -16,7 +16,7 @@ its own (:data:`TARGETS`), all of which start from the same warm-up. docs/agents
 """
 
 import copy
-from typing import Any
+from typing import Any, cast
 
 import gymnasium as gym
 import numpy as np
@@ -115,7 +115,7 @@ class AMC(DDPG):
 
     def _sample_action(self, learning_starts, action_noise=None, n_envs=1):
         assert self._last_obs is not None
-        mean = self.predict(self._last_obs, deterministic=True)[0]  # type: ignore[arg-type]
+        mean = self.predict(cast(np.ndarray, self._last_obs), deterministic=True)[0]
         deviation = NOISE * DECAY**self._episode_num
         low, high = (-1 - mean) / deviation, (1 - mean) / deviation
         action = truncnorm.rvs(low, high, loc=mean, scale=deviation, size=mean.shape)
@@ -124,9 +124,11 @@ class AMC(DDPG):
     def train(self, gradient_steps: int, batch_size: int = 64) -> None:
         """Update critic and actor ``gradient_steps`` times."""
         self.policy.set_training_mode(True)
+        buffer = self.replay_buffer
+        assert buffer is not None
         for _ in range(gradient_steps):
             self._n_updates += 1
-            batch = self.replay_buffer.sample(batch_size)  # type: ignore[union-attr]
+            batch = buffer.sample(batch_size)
             mean = batch.rewards.mean().item()
             self.baseline = (
                 mean

@@ -38,7 +38,8 @@ def search(env: gym.Env, settings: Settings) -> DDPG:
         UserError: the environment has discrete actions, or an unknown objective has a priority.
     """
     require_actions(env, gym.spaces.Box, "two-stage")
-    steps = len(problem_of(env).space)
+    steps, shape = len(problem_of(env).space), env.action_space.shape
+    assert shape is not None
     model = DDPG(
         "MlpPolicy",
         ScalarReward(env, settings.priorities),
@@ -48,7 +49,7 @@ def search(env: gym.Env, settings: Settings) -> DDPG:
         batch_size=64,
         tau=0.01,
         gamma=1.0,
-        action_noise=DecayingNoise(env.action_space.shape),  # type: ignore[arg-type]
+        action_noise=DecayingNoise(shape),
         policy_kwargs={"net_arch": [300, 300]},
         seed=settings.seed,
     )

@@ -3,12 +3,15 @@ import struct
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
 from prune_gym._utils.paths import data_home
 from prune_gym.compression.surgery import cut
 from prune_gym.costs import build_costs
+from prune_gym.errors import UserError
 from prune_gym.graph.configuration import Configuration
 from prune_gym.graph.residual_blocks import skip_blocks
 from prune_gym.graph.trace import trace
@@ -260,6 +263,101 @@ def test_a_pruned_network_is_written_and_read_back(tmp_path):
         torch.testing.assert_close(found, expected)
 
 
+NET = "[net]\nwidth=16\nheight=16\n"
+CONV = "[convolutional]\nbatch_normalize=1\nfilters=16\nsize=3\npad=1\nactivation=leaky\n"
+POOL = "[maxpool]\nsize=3\nstride=1\n"
+HALF = CONV.replace("filters=16", "filters=8")
+# What the branch of a block may hold besides convolutions: sections, and how far back it starts.
+BRANCHES = {
+    "pool first": (POOL + CONV, -3),
+    "pool in the middle": (HALF + POOL + CONV, -4),
+    "dropout": (HALF + "[dropout]\n" + CONV, -4),
+    "joined": (HALF + HALF + "[route]\nlayers=-1,-2\n", -4),
+    "joined and mixed": (HALF + HALF + "[route]\nlayers=-1,-2\n" + CONV, -5),
+    "spatial pyramid": (
+        HALF + POOL + "[route]\nlayers=-2\n" + POOL.replace("3", "5") + "[route]\nlayers=-1,-3\n",
+        -6,
+    ),
+    "groups": (CONV + "[route]\nlayers=-1\ngroups=2\ngroup_id=1\n" + CONV, -4),
+    "depthwise": (CONV.replace("size=3", "size=3\ngroups=16") + CONV, -3),
+    "a block": (CONV + CONV + "[shortcut]\nfrom=-2\n" + CONV, -5),
+}
+
+
+@pytest.mark.parametrize("name", BRANCHES)
+def test_whatever_a_skipped_block_holds_is_left_out(tmp_path, name):
+    branch, start = BRANCHES[name]
+    text = NET + CONV + CONV + branch + f"[shortcut]\nfrom={start}\n" + CONV + HEAD
+    network = shaken(Darknet(parse_cfg(text)))
+    table = trace(network, network.input_shape)
+    (block,) = [block for block in table.blocks if block.addition == table.blocks[-1].addition]
+    for kept in (table.blocks[:-1], []):
+        small = skip_blocks(cut(network, table, random_kept(table)), [*kept, block])
+        save_darknet(small, network, tmp_path / "small.cfg")
+        back = load_darknet(tmp_path / "small.cfg", tmp_path / "small.weights")
+        assert len(back.sections) == 6
+        for found, expected in zip(back(images(network)), small(images(network)), strict=True):
+            torch.testing.assert_close(found, expected)
+
+
+def test_a_block_that_does_not_stand_behind_its_source_is_left_out(tmp_path):
+    """The layers before the branch are read by another layer alone: a route leads past them."""
+    text = (
+        *(NET, CONV, CONV, "[route]\nlayers=0\n", CONV, "[shortcut]\nfrom=0\n", CONV),
+        *("[route]\nlayers=-1,1\n", HEAD),
+    )
+    network = shaken(Darknet(parse_cfg("".join(text))))
+    table = trace(network, network.input_shape)
+    small = skip_blocks(network, table.blocks)
+    save_darknet(small, network, tmp_path / "small.cfg")
+    back = load_darknet(tmp_path / "small.cfg", tmp_path / "small.weights")
+    for found, expected in zip(back(images(network)), small(images(network)), strict=True):
+        torch.testing.assert_close(found, expected)
+
+
+def test_what_no_cfg_says_is_refused(tmp_path):
+    text = NET + CONV + CONV + "[shortcut]\nfrom=-2\nactivation=relu\n" + HEAD
+    network = shaken(Darknet(parse_cfg(text)))
+    small = skip_blocks(network, trace(network, network.input_shape).blocks)
+    with pytest.raises(UserError, match="is skipped and its activation would be lost"):
+        save_darknet(small, network, tmp_path / "small.cfg")
+    changed = parts()
+    changed.get_submodule("conv0.activation").negative_slope = 0.3
+    with pytest.raises(UserError, match="no Darknet cfg was found that computes"):
+        save_darknet(changed, parts(), tmp_path / "small.cfg")
+    assert not list(tmp_path.iterdir())
+
+
+def test_strides_may_differ_along_height_and_width():
+    conv = CONV.replace("pad=1", "pad=1\nstride=4\nstride_x=2\nstride_y=1")
+    pool = "[maxpool]\nsize=2\nstride=2\nstride_x=1\nstride_y=2\n"
+    network = shaken(Darknet(parse_cfg(NET + conv + pool + HEAD)))
+    x = images(network)
+    layer = network.get_submodule("conv0")
+    first = F.conv2d(x, layer.conv.weight, stride=(1, 2), padding=1)
+    first = F.leaky_relu(layer.norm(first), 0.1)
+    assert first.shape[2:] == (16, 8)
+    pooled = F.max_pool2d(F.pad(first, (0, 1, 0, 1), value=-torch.inf), 2, (2, 1))
+    (found,) = network(x)
+    assert found.shape[2:] == (8, 8)
+    torch.testing.assert_close(found, network.get_submodule("conv2")(pooled))
+
+
+def test_a_route_takes_the_same_part_of_every_input():
+    """As in Darknet's route_layer.c, and not a part of all inputs side by side."""
+    text = NET + CONV + HALF + "[route]\nlayers=-1,-2\ngroups=2\ngroup_id=1\n" + HEAD
+    network = shaken(Darknet(parse_cfg(text)))
+    first = network.get_submodule("conv0")(images(network))
+    second = network.get_submodule("conv1")(first)
+    joined = torch.cat([second[:, 4:], first[:, 8:]], 1)
+    torch.testing.assert_close(network(images(network))[0], network.get_submodule("conv3")(joined))
+
+
+def test_cross_iteration_batch_norm_is_batch_norm_at_inference():
+    text = NET + CONV.replace("batch_normalize=1", "cbn=1") + HEAD
+    assert isinstance(Darknet(parse_cfg(text)).get_submodule("conv0.norm"), nn.BatchNorm2d)
+
+
 def test_a_cfg_is_written_and_read_back():
     sections = parse_cfg(yolov3_cfg(3))
     again = parse_cfg(write_cfg(sections))
@@ -318,11 +416,85 @@ def test_files_that_are_no_weights_are_refused(tmp_path, name):
         (PARTS.replace("=mish", "=mush"), "did you mean 'mish'"),
         (PARTS.replace("mask=1,0", "mask=1,2"), r"\[yolo\] mask \(1, 2\) does not fit"),
         (PARTS.split("[yolo]")[0], "no .yolo. section"),
+        (PARTS.replace("groups=4", "groups=0"), "cfg:20: .convolutional. groups= must be from 1"),
+        (PARTS.replace("filters=8", "filters=1000000000"), "filters= must be from 1 to 65,536"),
+        (PARTS.replace("width=32", "width=0"), r"\[net\] width= must be from 1 to 65,536, got 0"),
+        (PARTS.replace("size=5", "size=5\nstride_x=-2\nstride=-1"), "stride= must be from 1"),
+        (PARTS.replace("4,5, 9,9", "4,5, 9,x"), r"\[yolo\] anchors= must be numbers separated"),
+        (PARTS.replace("4,5, 9,9", "4,5, 9"), "anchors= must be pairs of positive numbers"),
+        (PARTS.replace("4,5, 9,9", "4,5, 9,inf"), "anchors= must be pairs of positive numbers"),
+        (
+            PARTS.replace("layers=-1, 5", "layers=-1, 7"),
+            r"maps of different sizes: 16x16 and 8x8",
+        ),
+        (PARTS.replace("[dropout]", "[shortcut]\nfrom=-1\nalpha=.5"), "alpha=.5 is not supported"),
+        (PARTS.replace("size=5", "size=5\nflipped=1"), "flipped=1 is not supported"),
+        (
+            PARTS.replace("size=5", "size=5\ndilation=2"),
+            "dilation=2 is not supported, only dilation",
+        ),
+        (PARTS.replace("size=5", "size=5\nshare_index=-1"), "share_index=-1 is not supported"),
+        (
+            NET + CONV + "[route]\nlayers=-1,-1\n" * 30 + HEAD,
+            r"writes 131,072x16x16 numbers: too many",
+        ),
     ],
 )
 def test_a_cfg_that_is_not_understood_is_refused_by_its_line(text, message):
     with pytest.raises(ValueError, match=message):
         Darknet(parse_cfg(text))
+
+
+def test_options_that_change_nothing_are_read():
+    text = PARTS.replace("size=1\nactivation", "size=1\ndilation=2\nstopbackward=1\nactivation")
+    text = text.replace("[upsample]\nstride=2", "[upsample]\nstride=2\nscale=1.0")
+    assert Darknet(parse_cfg("\ufeff".encode().decode("utf-8-sig") + text)).heads
+
+
+VALUES = st.sampled_from(
+    ["0", "1", "2", "-1", "-3", "1e9", "99999999999", "x", "", "nan", "inf", "1,2", "-1,-2", "0.5"]
+)
+KEYS = st.sampled_from(
+    ["width", "height", "channels", "filters", "size", "stride", "stride_x", "stride_y", "pad"]
+    + ["padding", "groups", "group_id", "layers", "from", "activation", "mask", "anchors"]
+    + ["classes", "scale_x_y", "batch_normalize", "dilation"]
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 80), KEYS, VALUES), max_size=3), st.data())
+def test_a_broken_cfg_is_read_or_named(changes, data):
+    lines = PARTS.splitlines()
+    for place, key, value in changes:
+        lines.insert(place, f"{key}={value}")
+    if data.draw(st.booleans()):
+        del lines[data.draw(st.integers(0, len(lines) - 1))]
+    try:
+        network = Darknet(parse_cfg("\n".join(lines), "broken.cfg")).eval()
+    except UserError as error:
+        assert "broken.cfg" in str(error)
+    else:
+        if np.prod(network.input_shape) < 10_000:
+            with torch.inference_mode():
+                assert len(network(images(network, 1))) == 1
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), max_size=3), st.integers(0))
+def test_broken_weights_are_read_or_named(tmp_path_factory, changes, end):
+    path = tmp_path_factory.getbasetemp() / "broken.weights"
+    network = parts()
+    save_darknet(network, network, path.with_suffix(".cfg"))
+    content = bytearray(path.read_bytes())
+    for place, value in changes:
+        content[place % len(content)] = value
+    path.write_bytes(content[: end % (2 * len(content))])
+    try:
+        load_weights(network, path)
+    except UserError as error:
+        assert "broken.weights" in str(error)
+    else:
+        assert all(torch.isfinite(value).all() for value in network.state_dict().values())
 
 
 @pytest.mark.parametrize("name", ["yolo-fastest-1.1", "yolo-fastest-1.1-xl"])

@@ -1,12 +1,17 @@
 import hashlib
+import os
+import pickle
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
 from prune_gym import datasets
 from prune_gym._utils.paths import data_home
-from prune_gym.datasets import cifar10, digits
+from prune_gym.datasets import cifar10, cifar10_python, digits
+from prune_gym.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -90,3 +95,91 @@ def test_cifar_does_not_depend_on_the_order_of_the_files(cifar, shuffled):
         np.testing.assert_array_equal(getattr(again, name).images, getattr(cifar, name).images)
         np.testing.assert_array_equal(getattr(again, name).labels, getattr(cifar, name).labels)
     assert sorted(path.name for path in shuffled.iterdir()) == before
+
+
+@pytest.fixture
+def cifar_files():
+    """The folder that the binary files are in, found before a test changes where home is."""
+    return data_home() / cifar10.FOLDER
+
+
+@pytest.fixture
+def batches(tmp_path, monkeypatch):
+    """Return a function that writes CIFAR-10's python version into an otherwise empty home."""
+    monkeypatch.setenv("PRUNE_GYM_HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = tmp_path / cifar10_python.FOLDER
+    folder.mkdir()
+
+    def write(name, content):
+        (folder / name).write_bytes(content)
+        return folder / name
+
+    return write
+
+
+def as_python(path):
+    """Turn a binary file into a pickle as torchvision's archive holds."""
+    records = np.fromfile(path, np.uint8).reshape(-1, 3073)
+    content = {
+        b"batch_label": b"training batch",
+        b"labels": records[:, 0].tolist(),
+        b"data": np.ascontiguousarray(records[:, 1:]),
+        b"filenames": [b"cat.png"],
+    }
+    return pickle.dumps(content, protocol=4)
+
+
+def test_torchvisions_files_are_read_to_the_same_splits(cifar, cifar_files, batches):
+    for name in (*cifar10_python.TRAIN_FILES, cifar10_python.TEST_FILE):
+        batches(name, as_python(cifar_files / f"{name}.bin"))
+    again = cifar10.load()
+    for name in ("train", "search", "test"):
+        np.testing.assert_array_equal(getattr(again, name).images, getattr(cifar, name).images)
+        np.testing.assert_array_equal(getattr(again, name).labels, getattr(cifar, name).labels)
+
+
+class Runs:
+    """A pickle of this calls a function when it is read."""
+
+    def __init__(self, *call):
+        self.call = call
+
+    def __reduce__(self):
+        return self.call[0], self.call[1:]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {b"data": Runs(os.mkdir, "made")},
+        {b"data": Runs(eval, "open('made', 'w')")},
+        {b"data": Runs(getattr, b"", "join"), b"labels": []},
+        Runs(np.memmap, "made", "u1", "w+", 0, (3,)),
+        {b"data": np.zeros((10_000, 3_072), object), b"labels": [0] * 10_000},
+        {b"data": np.zeros((10_000, 3_071), np.uint8), b"labels": [0] * 10_000},
+        {b"data": np.zeros((10_000, 3_072), np.int16), b"labels": [0] * 10_000},
+        {b"data": np.zeros((10_000, 3_072), np.uint8), b"labels": [0] * 9_999},
+        {b"data": np.zeros((10_000, 3_072), np.uint8), b"labels": [10] * 10_000},
+        {b"labels": [0] * 10_000},
+        [1, 2],
+    ],
+    ids=range(11),
+)
+def test_a_pickle_names_no_code(batches, content, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = batches("test_batch", pickle.dumps(content, protocol=4))
+    with pytest.raises(UserError, match="test_batch is no file of the official cifar-10-batches"):
+        cifar10_python.read(path)
+    assert not (tmp_path / "made").exists()
+
+
+@given(st.integers(0, 400), st.integers(0, 255), st.integers(0, 500))
+@settings(
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_a_damaged_pickle_is_refused(batches, place, value, end):
+    content = bytearray(pickle.dumps({b"data": np.arange(9), b"labels": [1, 2]}, protocol=4))
+    content[place % len(content)] = value
+    with pytest.raises(UserError, match="data_batch_1 is no file"):
+        cifar10_python.read(batches("data_batch_1", content[:end]))

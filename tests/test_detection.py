@@ -10,10 +10,11 @@ from prune_gym._utils.paths import data_home
 from prune_gym.datasets import digit_scenes
 from prune_gym.datasets.detection import DetectionData, DetectionSplit
 from prune_gym.datasets.yolo_folder import load_coco, load_folder
-from prune_gym.detection.boxes import Found, decode_head, detect, overlap, suppress
+from prune_gym.detection.boxes import Detections, decode_head, detect, iou, nms
 from prune_gym.detection.loss import Objects, yolo_loss
 from prune_gym.detection.metric import average_precision, mean_average_precision
 from prune_gym.envs.make import compression_env
+from prune_gym.errors import UserError
 from prune_gym.experiments.plots import front_figure
 from prune_gym.graph.residual_blocks import skip_blocks
 from prune_gym.graph.trace import trace
@@ -26,12 +27,12 @@ from prune_gym.training.detection_training import DetectorRecipe, augmented_batc
 SQUARES = ((12, 12), (16, 16), (20, 20), (24, 24), (28, 28), (32, 32))
 
 
-def split_of(boxes, classes, owners, count, side=64):
+def split_of(boxes, classes, image_ids, count, side=64):
     return DetectionSplit(
         np.zeros((count, 3, side, side), np.uint8),
         np.array(boxes, np.float32).reshape(-1, 4),
         np.array(classes, np.int64),
-        np.array(owners, np.int64),
+        np.array(image_ids, np.int64),
     )
 
 
@@ -84,12 +85,12 @@ def test_suppression_is_the_greedy_one():
     classes = torch.randint(3, (5, 60), generator=generator)
     scores = torch.rand(5, 60, generator=generator).sort(descending=True).values
     scores[:, 55:] = 0
-    found = suppress(boxes, classes, scores)
+    found = nms(boxes, classes, scores)
     for image in range(5):
         kept = []
         for i in range(55):
             rivals = [j for j in kept if classes[image, j] == classes[image, i]]
-            if all(overlap(boxes[image, i], boxes[image, j]) <= 0.45 for j in rivals):
+            if all(iou(boxes[image, i], boxes[image, j]) <= 0.45 for j in rivals):
                 kept.append(i)
         assert found[image].nonzero().flatten().tolist() == kept
 
@@ -103,7 +104,7 @@ def test_broken_maps_find_nothing_and_raise_nothing():
 
 def found_of(boxes, classes, scores):
     parts = (boxes, scores, classes)
-    return Found(*(torch.tensor(part)[None] for part in parts))
+    return Detections(*(torch.tensor(part)[None] for part in parts))
 
 
 def test_precision_of_perfect_and_of_no_boxes():
@@ -126,8 +127,8 @@ def test_precision_counts_false_boxes_by_their_rank():
 def test_splits_select_images_with_their_objects():
     split = split_of(np.arange(16), [0, 1, 2, 3], [0, 0, 1, 3], 4)
     part = split.select(np.array([3, 0]))
-    assert part.classes.tolist() == [3, 0, 1] and part.owners.tolist() == [0, 1, 1]
-    with pytest.raises(ValueError, match="owners must ascend"):
+    assert part.classes.tolist() == [3, 0, 1] and part.image_ids.tolist() == [0, 1, 1]
+    with pytest.raises(ValueError, match="image_ids must ascend"):
         split_of(np.arange(8), [0, 1], [1, 0], 4)
     with pytest.raises(ValueError, match="read-only"):
         split.boxes[0] = 0
@@ -152,7 +153,7 @@ def test_a_yolo_folder_is_read(folder):
     data = load_folder(folder, (32, 64))
     assert data.class_names == ("cat", "dog")
     assert (len(data.train), len(data.search), len(data.test)) == (2, 2, 4)
-    assert data.test.owners.tolist() == [1, 2, 2, 3, 3, 3]
+    assert data.test.image_ids.tolist() == [1, 2, 2, 3, 3, 3]
     np.testing.assert_allclose(data.test.boxes[0], [16, 8, 48, 24])
     assert len(data.train.boxes) + len(data.search.boxes) == 6
 
@@ -176,9 +177,88 @@ def test_a_broken_label_is_named_with_its_line(folder, line, message):
         load_folder(folder, (32, 32))
 
 
+def write_yolo(folder, part, name, labels):
+    """Write an image and its label file below a YOLO folder."""
+    image = folder / "images" / part / name
+    label = (folder / "labels" / part / name).with_suffix(".txt")
+    for path in (image, label):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((20, 40, 3), 99, np.uint8)).save(image)
+    label.write_text("".join(f"{each} 0.5 0.5 0.5 0.5\n" for each in labels))
+
+
+def test_rare_classes_are_searched_on_too(tmp_path):
+    """38 of 40 images are empty; of the other two one is held out."""
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    write_yolo(tmp_path, "val", "0.png", [0, 1])
+    for index in range(40):
+        write_yolo(tmp_path, "train", f"{index}.png", [0, 0, 1] if index in (7, 8) else [])
+    data = load_folder(tmp_path, (32, 32))
+    assert (len(data.train), len(data.search)) == (20, 20)
+    assert data.search.classes.tolist() == data.train.classes.tolist() == [0, 0, 1]
+    write_yolo(tmp_path, "train", "7.png", [])
+    with pytest.raises(UserError, match="search split of .* has 20 images and no object"):
+        load_folder(tmp_path, (32, 32))
+
+
+def test_every_suffix_and_sub_folder_is_read(tmp_path):
+    (tmp_path / "classes.txt").write_text("cat\n")
+    for part in ("train", "val", "search"):
+        for name in ("a.webp", "b.tif", "far/away/c.png", "far/d.JPG"):
+            write_yolo(tmp_path, part, name, [0])
+        write_yolo(tmp_path, part, ".hidden/e.png", [0])
+    data = load_folder(tmp_path, (32, 32))
+    for split in (data.train, data.search, data.test):
+        assert len(split) == 4 and split.image_ids.tolist() == [0, 1, 2, 3]
+
+
+def test_rounded_labels_and_other_encodings_are_read(folder):
+    label = folder / "labels" / "val" / "0.txt"
+    label.write_bytes(b"\xef\xbb\xbf1 0.5 0.5 1.0000001 1\n")
+    (folder / "classes.txt").write_bytes("chat\nchien gâté\n".encode("latin-1"))
+    data = load_folder(folder, (32, 64))
+    assert data.class_names == ("chat", "chien gâté")
+    np.testing.assert_allclose(data.test.boxes[0], [0, 0, 64, 32])
+    (folder / "classes.txt").write_bytes("chat\nchien gâté\n".encode("utf-8-sig"))
+    assert load_folder(folder, (32, 64)).class_names == ("chat", "chien gâté")
+    (folder / "classes.txt").write_bytes("chat\nchien\n".encode("utf-16"))
+    with pytest.raises(UserError, match=r"classes\.txt: expected text in UTF-8"):
+        load_folder(folder, (32, 64))
+    (folder / "classes.txt").write_text("cat\ndog\n")
+    label.write_bytes(b"\xff\xfe1\0")
+    with pytest.raises(UserError, match=r"0\.txt: expected a text file of numbers"):
+        load_folder(folder, (32, 64))
+
+
+@pytest.mark.parametrize("size", [64, (64,), (64.0, 64), (0, 64)])
+def test_a_size_is_height_and_width(folder, size):
+    with pytest.raises(UserError, match=r"size: expected \(height, width\) in pixels, got"):
+        load_folder(folder, size)
+
+
+def test_one_training_image_cannot_be_halved(folder):
+    for index in (0, 1, 2):
+        (folder / "images" / "train" / f"{index}.png").unlink()
+    with pytest.raises(UserError, match="at least 2 images.*got 1"):
+        load_folder(folder, (32, 32))
+
+
+def test_a_network_must_detect_the_datas_classes(squares, tiny_net):
+    with pytest.raises(UserError, match="squares holds boxes, and Tiny is no detector"):
+        CompressionEnv(tiny_net, squares, latency=None)
+    with pytest.raises(UserError, match="Darknet detects 3 classes, and squares has 2"):
+        CompressionEnv(yolov3_tiny(3, 1 / 16, 64), squares, latency=None)
+
+
+def test_a_split_without_objects_has_no_precision():
+    split = split_of([], [], [], 1)
+    with pytest.raises(UserError, match="at least one object"):
+        average_precision([found_of([[0.0, 0, 1, 1]], [0], [0.9])], split)
+
+
 def test_what_a_folder_lacks_is_named(folder):
     (folder / "images" / "val" / "0.png").write_text("no image")
-    with pytest.raises(ValueError, match=r"0\.png: not an image"):
+    with pytest.raises(ValueError, match=r"0\.png is no whole image"):
         load_folder(folder, (32, 32))
     for label in (folder / "labels" / "train").iterdir():
         label.unlink()
@@ -197,16 +277,16 @@ def test_scenes_show_what_their_boxes_say():
     for split in (data.train, data.search, data.test):
         extents = split.boxes[:, 2:] - split.boxes[:, :2]
         assert split.boxes.min() >= 0 and split.boxes.max() <= 128 and extents.min() > 4
-        assert (np.bincount(split.owners) >= 1).all()
+        assert (np.bincount(split.image_ids) >= 1).all()
         assert (np.bincount(split.classes) > len(split.classes) / 15).all()
 
 
 def test_augmentation_moves_boxes_with_their_objects(squares):
     images, objects = augmented_batch(squares, squares.train, np.random.default_rng(0))
     assert len(objects.boxes) > 16
-    for box, owner in zip(objects.boxes.int(), objects.owners, strict=True):
+    for box, image_id in zip(objects.boxes.int(), objects.image_ids, strict=True):
         left, top, right, bottom = box.tolist()
-        bright = images[owner].amax(0) > 0.5
+        bright = images[image_id].amax(0) > 0.5
         assert bright[top:bottom, left:right].float().mean() > 0.95
         bright[max(top - 13, 0) : bottom + 13, max(left - 13, 0) : right + 13] = False
         assert not bright.any()  # an edge repeated by the shift stays near its square

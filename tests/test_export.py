@@ -128,7 +128,7 @@ def test_folding_a_quantised_network_keeps_its_weights(quantized):
     assert not any(isinstance(module, QuantizedLayer) for module in network.modules())
     for name, module in given.network.named_modules():
         if isinstance(module, QuantizedLayer):
-            scale = module.scale.view(-1, *(1,) * (module.weight.ndim - 1))
+            scale = module.weight_scale.view(-1, *(1,) * (module.weight.ndim - 1))
             torch.testing.assert_close(network.get_submodule(name).weight, module.weight * scale)
 
 

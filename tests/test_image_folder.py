@@ -9,6 +9,7 @@ from PIL import Image
 
 from prune_gym import datasets, models
 from prune_gym.datasets import image_folder, imagenet
+from prune_gym.errors import UserError
 from prune_gym.models.weights_file import save_weights
 
 
@@ -86,8 +87,60 @@ def test_what_is_wrong_with_a_folder_is_said(root, tmp_path):
     with pytest.raises(ValueError, match=r"class-0.0\.png is no whole image"):
         image_folder.load(root, size=16)
     write_images(tmp_path / "few", 1, 2)
-    with pytest.raises(ValueError, match="no images for the search and the test split"):
+    with pytest.raises(ValueError, match="at least 30 labelled images .* got 2"):
         image_folder.load(tmp_path / "few", size=16)
+
+
+def test_every_class_is_in_every_split(root):
+    write_images(root / "rare", 1, 3)
+    data = image_folder.load(root, size=16)
+    for split in (data.train, data.search, data.test):
+        assert set(split.labels) == {0, 1, 2, 3}
+
+
+def test_only_folders_of_images_are_classes(root):
+    expected = image_folder.load(root, size=16)
+    for name in (".ipynb_checkpoints", "__MACOSX", "notes"):
+        (root / name).mkdir()
+    shutil.copy(root / "class-0" / "0.png", root / ".ipynb_checkpoints" / "0.png")
+    shutil.copy(root / "class-0" / "0.png", root / "__MACOSX" / "0.png")
+    shutil.copy(root / "class-0" / "0.png", root / "class-1" / "._0.png")
+    found = image_folder.load(root, size=16)
+    assert found.num_classes == 3
+    np.testing.assert_array_equal(found.train.labels, expected.train.labels)
+
+
+def test_images_in_sub_folders_are_of_their_class(root):
+    (root / "class-2" / "more" / "still more").mkdir(parents=True)
+    for index in range(10):
+        source = root / "class-2" / f"{index}.png"
+        source.rename(root / "class-2" / "more" / "still more" / source.name)
+    data = image_folder.load(root, size=16)
+    splits = data.train, data.search, data.test
+    assert sum((split.labels == 2).sum() for split in splits) == 20
+
+
+def test_folders_of_splits_are_no_classes(root, tmp_path):
+    (tmp_path / "whole").mkdir()
+    for name in ("train", "val"):
+        shutil.copytree(root, tmp_path / "whole" / name)
+    with pytest.raises(UserError, match="one folder per class, and found the splits train, val"):
+        image_folder.load(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"most": {"val": 2}}, "unknown split in most 'val'.*Known: train, search, test"),
+        ({"most": {"train": 0}}, "a number of images >= 1, got 0"),
+        ({"most": {"train": 2.5}}, "a number of images >= 1, got 2.5"),
+        ({"size": (32, 32)}, r"size: expected a number of pixels, got \(32, 32\)"),
+        ({"size": 0}, "size: expected a number of pixels, got 0"),
+    ],
+)
+def test_options_that_are_none(root, options, message):
+    with pytest.raises(UserError, match=message):
+        image_folder.load(root, **({"size": 16} | options))
 
 
 @pytest.fixture
@@ -117,8 +170,16 @@ def test_an_imagenet_id_from_images_and_weights_in_the_data_home(small_imagenet)
 
 def test_imagenet_must_be_there_and_whole(small_imagenet):
     shutil.rmtree(small_imagenet / "imagenet" / "val" / "class-2")
-    with pytest.raises(ValueError, match="the same 3 class folders.*got 3 and 2"):
+    with pytest.raises(
+        ValueError, match="the same 3 class folders.*got 3 and 2.*image_folder.load"
+    ):
         imagenet.load()
     shutil.rmtree(small_imagenet / "imagenet" / "val")
     with pytest.raises(FileNotFoundError, match="ImageNet is not in .*imagenet: expected train/"):
+        imagenet.load()
+
+
+def test_imagenet_needs_more_training_images_than_it_searches_on(small_imagenet, monkeypatch):
+    monkeypatch.setattr(imagenet, "SEARCH", 36)
+    with pytest.raises(UserError, match="more than 36 images in train.* got 36"):
         imagenet.load()

@@ -14,6 +14,7 @@ from prune_gym import models
 from prune_gym.cli import main
 from prune_gym.costs.latency import Latency, signatures
 from prune_gym.costs.latency_table import LatencyTable, LayerTimes, Streaming, load_latency_table
+from prune_gym.errors import UserError
 from prune_gym.graph.configuration import Configuration
 from prune_gym.graph.trace import trace
 from prune_gym.profiling.check_latency_table import Check, check
@@ -209,9 +210,56 @@ def test_a_batch_costs_exactly_what_its_strategies_cost_one_by_one(data):
     assert together.tolist() == [latency(configuration[row])[0] for row in range(n)]
 
 
-def test_latency_needs_every_layer():
-    with pytest.raises(ValueError, match="features.0.0.*conv 3x3 stride 1 on 8x8, 3 to 12.*profil"):
+def test_all_layers_that_a_table_lacks_are_named_at_once():
+    keys = list(dict.fromkeys(signatures(tiny_table()).values()))
+    with pytest.raises(UserError) as refused:
         Latency(tiny_table(), load_latency_table("reference-cpu"))
+    message = str(refused.value)
+    assert all(f"\n  {key}\n" in message for key in keys) and "prune-gym profile" in message
+    assert message.startswith(f"{len(keys)} of the {len(keys)} layer signatures")
+    some = {key: layer_times([1], [1], [1.0]) for key in keys[1:]}
+    with pytest.raises(UserError, match=f"^1 of the {len(keys)} .* on a phone:\n  {keys[0]}\n"):
+        Latency(tiny_table(), LatencyTable({"device": "a phone"}, some))
+
+
+def write_table(path, layers, **change):
+    path.write_text(json.dumps(FORMAT | {"device": "a phone", "layers": layers} | change))
+    return str(path)
+
+
+def test_layers_of_untimed_kinds_take_no_time(tmp_path):
+    """A device that timed convolutions only: a pool with an entry still counts."""
+    table = resnet_table()
+    keys = signatures(table)
+    conv = {keys[i]: LAYER for i in keys if table.layers[i].kind == "conv"}
+    path = tmp_path / "phone.json"
+    with pytest.raises(UserError, match="(?s)^2 of the 8 .* linear 1x1"):
+        Latency(table, load_latency_table(write_table(path, conv)))
+    latency = load_latency_table(write_table(path, conv, untimed=["linear", "pool", "batch_norm"]))
+    count = sum(layer.kind == "conv" for layer in table.layers)
+    assert one(Latency(table, latency), table.full) == pytest.approx(0.2 * count)
+    pool = {key: LAYER for index, key in keys.items() if table.layers[index].kind == "pool"}
+    latency = load_latency_table(write_table(path, conv | pool, untimed=["linear"]))
+    assert one(Latency(table, latency), table.full) == pytest.approx(0.2 * count + 0.1 * len(pool))
+
+
+def test_a_table_without_time_for_a_network_is_refused(tmp_path):
+    table, path = resnet_table(), tmp_path / "phone.json"
+    zero = LAYER | {"milliseconds": [[0], [0]]}
+    keys = signatures(table).values()
+    latency = load_latency_table(write_table(path, dict.fromkeys(keys, zero)))
+    with pytest.raises(UserError, match="table of a phone gives this network a time of 0 ms"):
+        Latency(table, latency)
+    none = load_latency_table(write_table(path, {}, untimed=["conv", "linear", "pool"]))
+    with pytest.raises(UserError, match="layer signatures of this network are not in"):
+        Latency(table, none)
+
+
+def test_the_profile_command_lists_the_signatures(capsys):
+    command = ["profile", "--network", "nets:Tiny", "--shape", "3x8x8", "--signatures"]
+    assert main(command) == 0
+    expected = list(dict.fromkeys(signatures(tiny_table()).values()))
+    assert capsys.readouterr().out.splitlines() == expected
 
 
 FORMAT = {"format": "prune-gym-latency-2"}
@@ -231,20 +279,93 @@ LAYER = {"inputs": [1, 2], "outputs": [1], "milliseconds": [[0.1], [0.2]]}
                 {"milliseconds": [[0.1]]},
                 {"milliseconds": [[0.1], [-0.2]]},
                 {"milliseconds": [[0.1], [float("nan")]]},
+                {"milliseconds": [[0.1], [float("inf")]]},
+                {"milliseconds": [[0.1], [1e308]]},
+                {"milliseconds": [[0.1], [10**400]]},
+                {"milliseconds": [[0.1], ["0.2"]]},
                 {"inputs": [2, 1]},
+                {"inputs": [1, 1]},
+                {"inputs": [1, float("nan")]},
+                {"inputs": [float("-inf"), 1]},
+                {"inputs": [[1], [2]]},
                 {"inputs": None},
+                {"inputs": []},
                 {"density": [0.5, 1.0]},
+                {"density": [2.0], "milliseconds": [[[0.1]], [[0.2]]]},
                 {"round_up": 0},
+                {"round_up": True},
+                {"round_up": 10**30},
                 {"unfilled_milliseconds": [1, 2]},
+                {"unfilled_milliseconds": [-1000]},
+                {"unfilled_milliseconds": [float("nan")]},
             )
         ),
+        json.dumps(FORMAT | {"layers": {"conv": 3}}),
+        json.dumps(FORMAT | {"layers": {}, "threads": "two"}),
+        json.dumps(FORMAT | {"layers": {}, "runtime": 1}),
+        json.dumps(FORMAT | {"layers": {}, "networks": []}),
+        json.dumps(FORMAT | {"layers": {}, "untimed": "pool"}),
+        json.dumps(FORMAT | {"layers": {}, "untimed": ["pools"]}),
+        "[" * 100_000,
+        "\udcff",
     ],
 )
 def test_damaged_latency_tables(tmp_path, content):
     path = tmp_path / "latency.json"
-    path.write_text(content)
-    with pytest.raises(ValueError, match="latency.json is not a latency table.*profile"):
+    path.write_bytes(content.encode(errors="surrogateescape"))
+    with pytest.raises(UserError, match="latency.json is not a latency table.*profile"):
         load_latency_table(str(path))
+
+
+NUMBERS = st.one_of(
+    st.integers(-2, 40),
+    st.floats(allow_nan=True, allow_infinity=True),
+    st.sampled_from((10**400, 1e308, None, "1", True)),
+)
+ANY_JSON = st.recursive(
+    NUMBERS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=6,
+)
+AXIS = st.lists(st.integers(1, 40), min_size=1, max_size=3, unique=True).map(sorted)
+
+
+@st.composite
+def tables_with_a_fault(draw):
+    """Draw the JSON of a table for Tiny in which a few values are replaced at random."""
+    layers = {}
+    for key in signatures(tiny_table()).values():
+        inputs, outputs = draw(AXIS), draw(AXIS)
+        times = draw(st.lists(st.floats(0.01, 9), min_size=9, max_size=9))
+        grid = np.resize(times, (len(inputs), len(outputs))).tolist()
+        layers[key] = {"inputs": inputs, "outputs": outputs, "milliseconds": grid}
+    content = FORMAT | {"device": "a phone", "layers": layers}
+    for _ in range(draw(st.integers(0, 2))):
+        place = draw(st.sampled_from([content, layers, *layers.values()]))
+        keys = (*place, "round_up", "unfilled_milliseconds", "streaming", "untimed", "density")
+        if isinstance(place, dict):
+            place[draw(st.sampled_from(keys))] = draw(ANY_JSON)
+    return json.dumps(content)
+
+
+@given(tables_with_a_fault())
+@settings(max_examples=150, deadline=None)
+def test_a_table_is_refused_by_name_or_gives_finite_times(tmp_path_factory, content):
+    path = tmp_path_factory.getbasetemp() / "fuzzed.json"
+    path.write_text(content)
+    try:
+        latency = load_latency_table(str(path))
+    except UserError as refused:
+        assert str(path) in str(refused)
+        return
+    try:
+        cost = Latency(tiny_table(), latency)
+    except UserError as refused:
+        assert "layer signatures" in str(refused) or "0 ms" in str(refused)
+        return
+    widths = np.array([tiny_table().full, [1, 1, 1], [5, 9, 13]])
+    times = cost(tiny_table().configuration(widths))
+    assert (np.isfinite(times) & (times >= 0)).all() and times[0] > 0
 
 
 def test_damaged_streaming(tmp_path):
@@ -344,7 +465,7 @@ def quick(monkeypatch):
     for name, value in {"PASSES": 2, "VISIT_SECONDS": 0.0, "WARM_UP_SECONDS": 0.0}.items():
         monkeypatch.setattr(f"prune_gym.profiling.timing.{name}", value)
     monkeypatch.setattr("prune_gym.profiling.profile_network.RANDOM_RUNS", 4)
-    monkeypatch.setattr("prune_gym.profiling.measured_latency.VISITS", 1)
+    monkeypatch.setattr("prune_gym.profiling.measured_latency.REPEATS", 1)
     monkeypatch.setattr("prune_gym.profiling.measured_latency.SECONDS", 0.0)
     threads = torch.get_num_threads()
     yield
@@ -416,12 +537,12 @@ def test_the_profile_command_measures_a_network_of_ones_own(quick, tmp_path, cap
     command = ["profile", "--network", "nets:Tiny", "--runtime", "torch", "--threads", "1"]
     command += ["--device", "a test", "--out", str(out)]
     assert main(command) == 2
-    assert "--shape is missing: of nets:Tiny's images" in capsys.readouterr().err
+    assert "--shape is missing: give the image shape of nets:Tiny" in capsys.readouterr().err
     built_in = ["profile", "--network", "vgg16", "--shape", "3x64x64", *command[3:]]
     assert main(built_in) == 2
-    assert "vgg16's are 3x32x32" in capsys.readouterr().err
+    assert "vgg16 takes 3x32x32" in capsys.readouterr().err
     assert main(["profile", "--check", "--latency", "reference-cpu", "--threads", "1"]) == 2
-    assert "--threads: the table that is checked is of 2, not 1" in capsys.readouterr().err
+    assert "--threads: the table was measured with 2, got 1" in capsys.readouterr().err
     assert main([*command, "--shape", "3x8x8", "--network", "resnet21"]) == 2
     assert "unknown network 'resnet21'" in capsys.readouterr().err
     assert not out.exists()  # nothing is measured before all names are known

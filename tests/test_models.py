@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 import http.server
 import threading
@@ -207,12 +208,12 @@ def test_what_cannot_be_downloaded_says_where_to_put_it(homes):
 def test_another_file_of_that_name_is_refused(published, homes):
     homes[0].mkdir(parents=True)
     (homes[0] / "net.th").write_bytes(b"something else")
-    with pytest.raises(ValueError, match="net.th: expected a SHA-256 that starts with .*, got"):
+    with pytest.raises(ValueError, match="net.th: expected the SHA-256 .*, got .*delete it"):
         load_public(models.build("resnet20", 10), published[1])
 
 
 def test_public_weights_of_another_network_are_refused(published, homes):
-    with pytest.raises(ValueError, match="tensor 'layer1.3.bn1.bias'.*another network"):
+    with pytest.raises(ValueError, match="tensor 'layer1.3.bn1.bias'.*different network"):
         load_public(models.build("resnet56", 10), published[1])
 
 
@@ -226,11 +227,39 @@ def test_weights_of_ones_own_in_the_data_home(homes):
     assert torch.equal(found.linear.weight, net.linear.weight.half().float())
 
 
+@pytest.mark.parametrize("pair", [("resnet20", "cifar10"), ("mobilenet_v2", "cifar10")])
+def test_the_users_own_weights_win_over_public_ones(homes, pair):
+    name, data = pair
+    homes[0].mkdir(parents=True)
+    (homes[0] / PUBLIC[pair].file).write_bytes(b"not looked at")
+    assert models.weights_on_disk(name, data) == homes[0] / PUBLIC[pair].file
+    net, digits = models.build(name, 10), datasets.load("digits")
+    public_data = models.normalized_for(name, dataclasses.replace(digits, name=data))
+    assert public_data.std == PUBLIC[pair].std and models.leakage_warning(name, data)
+
+    own = homes[0] / f"{name}-{data}.safetensors"
+    save_weights(net, own, {})
+    assert models.weights_on_disk(name, data) == own
+    found = models.pretrained(name, data, 10).state_dict()
+    for key, value in net.half().float().state_dict().items():
+        if not key.endswith("num_batches_tracked"):
+            assert torch.equal(found[key], value)
+    own_data = models.normalized_for(name, dataclasses.replace(digits, name=data))
+    assert own_data.std == digits.std and not models.leakage_warning(name, data)
+
+
+def test_public_weights_that_a_data_home_holds_are_whole():
+    for weights in PUBLIC.values():
+        if len(weights.sha256) == 64 and (path := public_weights.on_disk(weights)):
+            assert public_weights.find(weights) == path
+
+
 @pytest.mark.parametrize("pair", PUBLIC, ids="-".join)
 def test_every_public_file_is_of_a_network_and_named_by_its_hash(pair):
     assert pair[0] in models.NETWORKS
     weights = PUBLIC[pair]
     assert f"-{weights.sha256[:8]}." in weights.file
+    assert len(weights.sha256) == 64 or pair[0].startswith("mobilenet_v2")
 
 
 @pytest.mark.parametrize(
@@ -238,4 +267,6 @@ def test_every_public_file_is_of_a_network_and_named_by_its_hash(pair):
     [(("resnet56", "cifar10"), True), (("vgg16", "cifar10"), False), (("vgg16", "digits"), False)],
 )
 def test_weights_that_know_the_search_split_are_told(pair, told):
-    assert ("trained on the images that candidates are scored on" in models.caution(*pair)) == told
+    assert (
+        "trained on the images that candidates are scored on" in models.leakage_warning(*pair)
+    ) == told

@@ -12,10 +12,10 @@ from torch import nn
 from prune_gym.compression.fold_batch_norm import fold_batch_norm
 from prune_gym.compression.quantize import (
     QuantizedLayer,
-    activation_step,
-    quantise_weight,
+    activation_scale,
     quantize,
-    whole_numbers,
+    quantize_to_int,
+    quantize_weight,
 )
 from prune_gym.compression.unstructured import sparsify
 
@@ -31,7 +31,7 @@ def with_bits(net, table, weight_bits, activation_bits, images):
     return quantize(copy.deepcopy(net), table, *bits, images)
 
 
-def quantised_layers(net):
+def quantized_layers(net):
     return [module for module in net.modules() if isinstance(module, QuantizedLayer)]
 
 
@@ -41,37 +41,37 @@ def test_weights_are_whole_numbers_of_their_bits_per_channel(bits, seed):
     weight = torch.randn(6, 3, 3, 3, generator=torch.Generator().manual_seed(seed))
     weight *= torch.logspace(-3, 3, 6).view(-1, 1, 1, 1)
     weight[weight.abs() < 0.3 * weight.abs().mean((1, 2, 3), keepdim=True)] = 0
-    whole, scale = quantise_weight(weight, bits)
+    codes, scale = quantize_weight(weight, bits)
     high = max(2 ** (bits - 1) - 1, 1)
-    assert torch.equal(whole, whole.round()) and whole.abs().max() <= high
-    assert (whole[weight == 0] == 0).all() and scale.shape == (6,)
-    error = (whole * scale.view(-1, 1, 1, 1) - weight).square().sum((1, 2, 3))
+    assert torch.equal(codes, codes.round()) and codes.abs().max() <= high
+    assert (codes[weight == 0] == 0).all() and scale.shape == (6,)
+    error = (codes * scale.view(-1, 1, 1, 1) - weight).square().sum((1, 2, 3))
     assert (error <= weight.square().sum((1, 2, 3))).all()
     if bits == 8:
         assert (error < 1e-3 * weight.square().sum((1, 2, 3))).all()
 
 
 def test_one_bit_is_the_sign_times_the_mean_magnitude():
-    whole, scale = quantise_weight(torch.tensor([[1.0, -3.0, 0.0, 2.0]]), 1)
-    assert whole.tolist() == [[1, -1, 0, 1]] and scale.tolist() == [2.0]
+    codes, scale = quantize_weight(torch.tensor([[1.0, -3.0, 0.0, 2.0]]), 1)
+    assert codes.tolist() == [[1, -1, 0, 1]] and scale.tolist() == [2.0]
 
 
 def test_a_channel_of_zeros_stays_one():
     for bits in (1, 4, 8):
-        whole, scale = quantise_weight(torch.zeros(2, 5), bits)
-        assert not whole.any() and torch.isfinite(scale).all()
+        codes, scale = quantize_weight(torch.zeros(2, 5), bits)
+        assert not codes.any() and torch.isfinite(scale).all()
 
 
 @given(st.integers(1, 8), st.booleans())
 def test_activations_take_as_many_values_as_their_bits_allow(bits, signed):
     x = torch.linspace(-1 if signed else 0, 3, 4_000)
-    step = activation_step(x, bits)
-    assert (step < 0) == signed
-    whole = whole_numbers(x, step, bits)
-    assert torch.equal(whole, whole.round()) and len(whole.unique()) <= 2**bits
-    assert (whole >= 0).all() or signed
+    scale = activation_scale(x, bits)
+    assert (scale < 0) == signed
+    codes = quantize_to_int(x, scale, bits)
+    assert torch.equal(codes, codes.round()) and len(codes.unique()) <= 2**bits
+    assert (codes >= 0).all() or signed
     if bits == 8:
-        assert (whole * abs(step) - x).abs().max() < 0.03
+        assert (codes * abs(scale) - x).abs().max() < 0.03
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -96,10 +96,12 @@ def test_copies_pickles_and_bfloat16_compute_the_same(name, bits):
     assert torch.equal(copy.deepcopy(small)(images), expected)
     assert torch.equal(pickle.loads(pickle.dumps(small))(images), expected)
     fast = copy.deepcopy(small).to(dtype=torch.bfloat16, memory_format=torch.channels_last)
-    for exact, layer in zip(quantised_layers(small), quantised_layers(fast), strict=True):
+    for exact, layer in zip(quantized_layers(small), quantized_layers(fast), strict=True):
         assert layer.weight.dtype == torch.bfloat16
         assert torch.equal(layer.weight.float(), exact.weight)
-        assert torch.equal(layer.scale, exact.scale) and torch.equal(layer.step, exact.step)
+        assert torch.equal(layer.weight_scale, exact.weight_scale) and torch.equal(
+            layer.input_scale, exact.input_scale
+        )
     assert fast(images.bfloat16()).dtype == torch.bfloat16
 
 
@@ -107,10 +109,10 @@ def test_a_layer_multiplies_whole_numbers():
     conv = nn.Conv2d(3, 4, 3, stride=2, padding=1).requires_grad_(False)
     layer = QuantizedLayer(conv, 4, 3)
     x = torch.randn(2, 3, 8, 8)
-    layer.step.fill_(activation_step(x, 3))
-    step = float(layer.step)
-    near = whole_numbers(x, step, 3) * abs(step)
-    weight = layer.weight * layer.scale.view(-1, 1, 1, 1)
+    layer.input_scale.fill_(activation_scale(x, 3))
+    scale = float(layer.input_scale)
+    near = quantize_to_int(x, scale, 3) * abs(scale)
+    weight = layer.weight * layer.weight_scale.view(-1, 1, 1, 1)
     expected = nn.functional.conv2d(near, weight, conv.bias, stride=2, padding=1)
     torch.testing.assert_close(layer(x), expected)
 
@@ -133,5 +135,5 @@ def test_the_original_and_other_layers_are_left_alone():
     before = copy.deepcopy(net.state_dict())
     bits = np.array([32, 4, 32, 32])
     small = quantize(copy.deepcopy(net), table, bits, np.full(4, 32), images)
-    assert len(quantised_layers(small)) == 1
+    assert len(quantized_layers(small)) == 1
     assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())

@@ -31,7 +31,7 @@ class Settings:
 
 def problem_of(env: gym.Env) -> CompressionProblem:
     """Return the compression problem of an environment, wrapped or not."""
-    return env.unwrapped.problem  # type: ignore[attr-defined]
+    return env.get_wrapper_attr("problem")
 
 
 @runtime_checkable

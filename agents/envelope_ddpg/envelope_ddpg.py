@@ -30,7 +30,7 @@ next (``ehvi-envelope-ddpg``).
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import gymnasium as gym
 import numpy as np
@@ -124,11 +124,13 @@ class EnvelopeDDPG(TD3):
             {"net_arch": [128, 128]} | self.policy_kwargs | self.replay_buffer_kwargs
         )
         super()._setup_model()
-        self.action_noise = EpisodeNoise(self.action_space.shape, *self.noise)  # type: ignore[arg-type]
+        assert self.action_space.shape is not None
+        self.action_noise = EpisodeNoise(self.action_space.shape, *self.noise)
 
     def _sample_action(self, learning_starts, action_noise=None, n_envs=1):
-        several = isinstance(self.action_noise, VectorizedActionNoise)
-        noises = self.action_noise.noises if several else [self.action_noise]
+        noise = self.action_noise
+        each = noise.noises if isinstance(noise, VectorizedActionNoise) else [noise]
+        noises = cast(list[EpisodeNoise], each)
         if self.num_timesteps < learning_starts:
             action = np.stack([noise.random_action() for noise in noises])
             return action, action
@@ -195,7 +197,8 @@ class EnvelopeDDPG(TD3):
 
     def _batch(self, size: int) -> ReplayBufferSamples:
         """Return the transitions of one update."""
-        return self.replay_buffer.sample(size)  # type: ignore[union-attr]
+        assert self.replay_buffer is not None
+        return self.replay_buffer.sample(size)
 
     def _preferences(self, count: int) -> Tensor:
         drawn = np.random.dirichlet(self.concentration, count).astype(np.float32)

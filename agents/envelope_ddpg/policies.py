@@ -3,6 +3,7 @@
 from typing import Any
 
 from stable_baselines3.common.policies import ContinuousCritic
+from stable_baselines3.common.preprocessing import get_action_dim
 from stable_baselines3.common.torch_layers import create_mlp
 from stable_baselines3.td3.policies import TD3Policy
 from torch import nn
@@ -15,7 +16,7 @@ class VectorCritic(ContinuousCritic):
         """Take ``reward_dim`` beside SB3's arguments."""
         super().__init__(*args, **kwargs)
         arch, activation = kwargs["net_arch"], kwargs["activation_fn"]
-        inputs = kwargs["features_dim"] + self.action_space.shape[0]  # type: ignore[index]
+        inputs = kwargs["features_dim"] + get_action_dim(self.action_space)
         self.q_networks = []
         for index in range(self.n_critics):
             network = nn.Sequential(*create_mlp(inputs, reward_dim, arch, activation))

@@ -8,7 +8,7 @@ not gather in one region. docs/jcw.md has the departures.
 
 import gymnasium as gym
 
-from prune_gym.agents.common.api import Settings
+from prune_gym.agents.common.api import Settings, problem_of
 from prune_gym.agents.evolution.operators import evolve
 from prune_gym.agents.evolution.survival import UniformSelection
 from prune_gym.errors import UserError
@@ -22,7 +22,7 @@ def search(env: gym.Env, settings: Settings) -> None:
     Raises:
         UserError: no cost among the objectives, or discrete actions.
     """
-    names = [o.name for o in env.unwrapped.objectives]  # type: ignore[attr-defined]
+    names = [o.name for o in problem_of(env).objectives]
     costs = sorted((name for name in names if name != "accuracy"), key=lambda n: n != "latency")
     if not costs:
         raise UserError(

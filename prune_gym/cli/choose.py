@@ -61,7 +61,7 @@ def _choose(results: "Results", options: argparse.Namespace) -> int:
     """Return the chosen episode, out of all that keep the limits."""
     import numpy as np
 
-    from prune_gym.objectives.limits import within
+    from prune_gym.objectives.limits import satisfies
     from prune_gym.objectives.objective import weights_array
     from prune_gym.objectives.pareto import non_dominated
     from prune_gym.objectives.selection import best_for, knee_point
@@ -69,7 +69,7 @@ def _choose(results: "Results", options: argparse.Namespace) -> int:
     names = [objective.name for objective in results.objectives]
     metrics = [_metrics(record) for record in results.records]
     most, least = (_limits(each, results.original) for each in (options.max, options.min))
-    kept = np.flatnonzero(within(metrics, most, least))
+    kept = np.flatnonzero(satisfies(metrics, most, least))
     kept = kept[non_dominated(results.returns[kept])]
     returns = results.returns[kept]
     if options.knee:

@@ -1,4 +1,4 @@
-"""``prune-gym profile``: a latency table measured on this machine, and its check."""
+"""``prune-gym profile``: measure a latency table on this machine, or check one."""
 
 import argparse
 from pathlib import Path
@@ -21,27 +21,34 @@ HELP = "measure a latency table on this machine"
 def options(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     add = parser.add_argument
-    add("--network", action="append", help="repeatable; default: vgg16; own: module:function")
-    add("--shape", type=image_shape, help="of an own network's images: 3x32x32, say")
+    add("--network", action="append", help="repeatable; default: vgg16; your own: module:function")
+    add("--shape", type=image_shape, help="image shape of your own network, such as 3x32x32")
     add("--runtime", help=f"default: {RUNTIME}")
     add("--threads", type=positive, help=f"default: {THREADS}")
     add("--batch", type=positive, help=f"default: {BATCH}")
-    add("--device", help="what to call this machine in the table")
+    add("--device", help="name of this machine in the table")
+    add(
+        "--signatures",
+        action="store_true",
+        help="list the layers to time, measure nothing",
+    )
     add("--out", type=new_file, default=Path("latency.json"))
-    add("--check", action="store_true", help="measure random strategies and compare with a table")
+    add("--check", action="store_true", help="time random strategies and compare with a table")
     add("--latency", help="the table to check, shipped name or path; default: --out")
-    add("--seed", type=natural_number, default=0, help="of the strategies of --check")
+    add("--seed", type=natural_number, default=0, help="seed of the strategies of --check")
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
-    """Measure a table, or compare one with what is measured."""
+    """Measure a table, check one, or list signatures."""
     from prune_gym.profiling.profile_network import profile
     from prune_gym.profiling.runtimes import Setting
 
+    if options.signatures:
+        return _list_signatures(options, console)
     if options.check:
         return _check_latency(options, console)
     if not options.device:
-        raise UserError("--device is missing: what to call this machine in the table")
+        raise UserError("--device is missing: give this machine a name for the table")
     for name, network, shape in _networks(options):
         setting = Setting(options.batch or BATCH, shape, options.threads or THREADS)
         profile(
@@ -57,6 +64,17 @@ def run(options: argparse.Namespace, console: Console) -> int:
     return 0
 
 
+def _list_signatures(options: argparse.Namespace, console: Console) -> int:
+    """Print the signature of every layer that takes time, one per line, each once."""
+    from prune_gym.costs.latency import signatures
+    from prune_gym.graph.trace import trace
+
+    tables = [trace(network.eval(), shape) for _, network, shape in _networks(options)]
+    for signature in dict.fromkeys(key for each in tables for key in signatures(each).values()):
+        console.print(signature, markup=False, highlight=False, soft_wrap=True)
+    return 0
+
+
 def _check_latency(options: argparse.Namespace, console: Console) -> int:
     from prune_gym.costs.latency import load_latency_table
     from prune_gym.profiling.check_latency_table import SETTING, check, require_setting
@@ -66,7 +84,7 @@ def _check_latency(options: argparse.Namespace, console: Console) -> int:
     for name in SETTING:
         given, measured = getattr(options, name), latency.about[name]
         if given not in (None, measured):
-            raise UserError(f"--{name}: the table that is checked is of {measured}, not {given}")
+            raise UserError(f"--{name}: the table was measured with {measured}, got {given}")
     for name, network, shape in _networks(options):
         result = check(network, latency, shape, seed=options.seed)
         title = f"{name}: {latency.about['device']}, {latency.about['runtime']}"
@@ -86,9 +104,9 @@ def _check_latency(options: argparse.Namespace, console: Console) -> int:
 def _networks(
     options: argparse.Namespace,
 ) -> list[tuple[str, "nn.Module", tuple[int, int, int]]]:
-    """Return name, network and image shape (C, H, W) of what ``--network`` names.
+    """Return name, network and image shape (C, H, W) of every ``--network``.
 
-    All at once: a name that is wrong is told before minutes of measuring the others.
+    All are built first, so a wrong name is refused before minutes of measuring.
     """
     from torch import nn
 
@@ -103,11 +121,11 @@ def _networks(
             built, shape = models.build(name, 10), models.NETWORKS[name].input_shape
             if options.shape not in (None, shape) and not own_network:
                 wanted = "x".join(map(str, shape))
-                raise UserError(f"--shape is of an own network's images; {name}'s are {wanted}")
+                raise UserError(f"--shape is for your own networks only; {name} takes {wanted}")
             found.append((name, built, shape))
         elif options.shape:
             own = call_named(name, (nn.Module,), "network").eval()
             found.append((name, own, options.shape))
         else:
-            raise UserError(f"--shape is missing: of {name}'s images, 3x32x32 say")
+            raise UserError(f"--shape is missing: give the image shape of {name}, such as 3x32x32")
     return found

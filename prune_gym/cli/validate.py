@@ -22,7 +22,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
     strategy = load_strategy(options.strategy)
     env = environment_named(strategy)
-    result, score = env.problem.validate(strategy), env.problem.evaluator.data.score
+    result, score = env.problem.validate(strategy), env.problem.evaluator.data.metric_name
     table = Table("metric", "claimed", "found here", "", title=str(options.strategy))
     for claim in result.claims:
         verdict = "reproduced" if claim.reproduced else "NOT reproduced"

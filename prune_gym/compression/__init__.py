@@ -1,1 +1,1 @@
-"""What turns the original network and a configuration into a candidate."""
+"""Turn the original network and a configuration into a candidate."""

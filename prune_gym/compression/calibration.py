@@ -1,14 +1,14 @@
-"""What is measured once per network: how its channels relate, and which matter most.
+"""Measure a network once: the second moments of its channels, and the order of their importance.
 
-For every layer that reads pruned channels ("consumer") keep G, the second-moment matrix of its
-input channels over a few hundred training images. From G follow, with no further data pass:
+A "consumer" is a layer that reads pruned channels. For every consumer we keep G, the second-moment
+matrix of its input channels over a few hundred training images. G gives, without more data:
 
-- the order in which a group's channels are worth keeping. The error of keeping the set K is what
-  the consumers' outputs lose when the removed channels R are replaced by their best linear mix of
-  the kept ones, ``tr(M S_K)`` with the Schur complement ``S_K = G_RR - G_RK G_KK^-1 G_KR`` and the
-  consumer's weight Gram matrix M. Channels are chosen greedily (pivoted Cholesky weighted by M);
-- the curve of that error over the number of kept channels, an observation that says how sensitive
-  a group is before anything is evaluated;
+- the order in which the channels of a group are kept. If the set K is kept and the removed channels
+  R are replaced by their best linear mix of K, the outputs of a consumer lose the energy
+  ``tr(M S_K)``, with the Schur complement ``S_K = G_RR - G_RK G_KK^-1 G_KR`` and the Gram matrix M
+  of the weights of the consumer. Channels are chosen greedily (pivoted Cholesky weighted by M);
+- the curve of this error over the number of kept channels. It is an observation that tells how
+  sensitive a group is before any candidate is evaluated;
 - the mix itself, for repair by merging (GRAIL, Tang et al. 2026, PMLR 328).
 """
 
@@ -21,13 +21,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from prune_gym.compression.precision import fast_forward
+from prune_gym.compression.precision import fast_forward, outside_contexts
 from prune_gym.errors import UserError
 from prune_gym.graph.layer_table import Group, LayerTable
 from prune_gym.graph.layer_types import BatchNorm
 
 IMAGES = 512
-MOST_INPUTS = 8_192  # a matrix of this size takes half a gigabyte
+MAX_INPUTS = 8_192  # a matrix of this size takes half a gigabyte
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,13 @@ class Calibration:
     """Second moments and channel orders of one network.
 
     Attributes:
-        moments: consumer -> G, ``float32 (inputs, inputs)``; of a grouped convolution one for
-            each of its groups, ``(groups, inputs, inputs)``.
+        moments: consumer -> G, ``float32 (inputs, inputs)``; for a grouped convolution one matrix
+            per group, ``(groups, inputs, inputs)``.
         statistics: batch-norm layer -> mean and variance of its input over the calibration images,
             ``float32 (2, channels)``.
-        orders: per group, its channels from the most to the least worth keeping, ``int64 (size,)``.
-        errors: per group, the share of the consumers' output energy that is lost when the first k
-            channels of the order are kept, ``float32 (size + 1,)`` from 1 (k = 0) down to 0.
+        orders: per channel group, its channels from most to least important, ``int64 (size,)``.
+        errors: per channel group, the share of the output energy of the consumers that is lost when
+            the first k channels of the order are kept, ``float32 (size + 1,)`` from 1 (k = 0) to 0.
     """
 
     moments: dict[str, np.ndarray]
@@ -50,11 +50,12 @@ class Calibration:
     errors: tuple[np.ndarray, ...]
 
 
+@outside_contexts
 def calibrate(network: nn.Module, table: LayerTable, images: torch.Tensor) -> Calibration:
     """Measure ``network`` on normalized images (N, C, H, W).
 
     Raises:
-        UserError: a layer reads too many inputs.
+        UserError: a layer reads too many inputs, or its inputs are NaN or infinite.
     """
     moments = _second_moments(network, table, images)
     ranked = [_rank(network, table, group, moments) for group in table.groups]
@@ -72,10 +73,10 @@ def _second_moments(
 ) -> dict[str, torch.Tensor]:
     for name in table.consumers:
         inputs = network.get_submodule(name).get_parameter("weight").shape[1]
-        if inputs > MOST_INPUTS:
+        if inputs > MAX_INPUTS:
             raise UserError(
                 f"layer {name!r} reads {inputs:,} inputs; statistics between them are kept for at "
-                f"most {MOST_INPUTS:,}: pool the map before it is flattened"
+                f"most {MAX_INPUTS:,}: pool the map before it is flattened"
             )
     moments: dict[str, torch.Tensor] = {}
 
@@ -98,6 +99,13 @@ def _second_moments(
     finally:
         for handle in handles:
             handle.remove()
+    for name, moment in moments.items():
+        if not torch.isfinite(moment).all():
+            raise UserError(
+                f"layer {name!r} reads values that are NaN or infinite, or too large to square, on "
+                "training images: check the layers before it (a negative running variance, weights "
+                "that grew too large)"
+            )
     return moments
 
 
@@ -105,10 +113,10 @@ def _second_moments(
 def batch_statistics(
     network: nn.Module, table: LayerTable, images: torch.Tensor
 ) -> dict[str, np.ndarray]:
-    """Return per batch-norm the mean and variance of its input when all normalise by ``images``.
+    """Return mean and variance of the input of every batch-norm, ``float32 (2, channels)`` each.
 
-    The forward pass runs in the precision that candidates are scored in. The network is left as it
-    was; arrays are ``float32 (2, channels)``.
+    All batch-norms normalize by the statistics of ``images`` in this forward pass, which runs in
+    the precision that candidates are scored in. The network is not changed.
     """
     modules = dict(network.named_modules())
     norms = {
@@ -137,13 +145,13 @@ def batch_statistics(
 def _rank(
     network: nn.Module, table: LayerTable, group: Group, moments: dict[str, torch.Tensor]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Order the channels of a group greedily; return the order and the error curve."""
+    """Return the greedy order of the channels of a group, and the error curve."""
     pairs = []
     for member in group.members:
         if member.dim == "in":
             at = torch.from_numpy(member.positions)
             weight = network.get_submodule(member.module).get_parameter("weight").detach().double()
-            # A channel that stands at m positions (a flattened map) is the sum of m parts.
+            # A channel at m positions (a flattened map) contributes the sum of m parts.
             for rows, moment in by_groups(weight, moments[member.module]):
                 for column in at.T:
                     flat = rows.index_select(1, column).transpose(0, 1).flatten(1)
@@ -154,7 +162,7 @@ def _rank(
 def by_groups(
     weight: torch.Tensor, moments: torch.Tensor
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yield the weights of each of a layer's groups with the second moments of what they read."""
+    """Yield the weights and the input moments of each group of a convolution or linear layer."""
     each = moments if moments.ndim == 3 else moments[None]
     yield from zip(weight.chunk(len(each)), each, strict=True)
 
@@ -179,7 +187,7 @@ def greedy_order(
                 for s, p in zip(schur, product, strict=True)
             ]
         ).sum(0)
-        if errors[-1] <= 0:  # the rest adds nothing (fewer images than channels), or only rounding
+        if errors[-1] <= 0:  # the rest is rounding error, or adds nothing
             rest = torch.where(left, gain, -torch.inf).argsort(descending=True)[: int(left.sum())]
             order += rest.tolist()
             errors += [0.0] * len(rest)

@@ -1,4 +1,4 @@
-"""Strided depthwise convolutions whose gradients are fast on a processor."""
+"""Speed up the gradients of strided depthwise convolutions on a processor."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,11 +11,12 @@ from torch import nn
 
 @contextmanager
 def fast_gradients(network: nn.Module) -> Iterator[None]:
-    """Return a context for forward passes that are to be differentiated.
+    """Return a context for forward passes whose gradients are needed.
 
-    Strided depthwise convolutions are computed with stride 1, and what the stride skips is
-    dropped: the outputs are the same. On a processor their input gradient has no fast kernel in
-    bfloat16, at stride 1 it has (``benchmarks/training_step.py``). Elsewhere nothing is changed.
+    Inside it, strided depthwise convolutions run with stride 1 and drop the pixels that the stride
+    skips, so outputs do not change. The reason: processors have a fast bfloat16 kernel for the
+    input gradient at stride 1 only (``benchmarks/training_step.py``). On other devices the context
+    does nothing.
     """
     on_processor = all(each.device.type == "cpu" for each in network.parameters())
     changed = [module for module in network.modules() if on_processor and _is_slow(module)]

@@ -1,4 +1,4 @@
-"""What a network computes, in a few letters: files in the cache folder are named by it."""
+"""Compute a digest of a network; it names the files of the cache folder."""
 
 import hashlib
 from collections.abc import Iterable
@@ -11,10 +11,10 @@ from prune_gym.compression.precision import bfloat16_is_fast
 
 
 def fingerprint(purpose: str, network: nn.Module, arrays: Iterable[np.ndarray]) -> str:
-    """Return a digest of a network and of the arrays that it is given.
+    """Return a digest of a network and of arrays.
 
-    ``purpose`` names what is computed from them, with a version of how. Equal weights in another
-    architecture, or at another precision, come to another digest.
+    ``purpose`` names the quantity that is computed from them, with a version. Equal weights in a
+    different architecture, or at a different precision, give a different digest.
     """
     digest = hashlib.sha256(f"{purpose} {bfloat16_is_fast()} {network}".encode())
     digest.update(symbolic_trace(network).code.encode())

@@ -1,4 +1,4 @@
-"""Folding batch-norm into the layer before it, for inference."""
+"""Fold batch-norm into the layer before it, for inference."""
 
 import torch
 from torch import nn
@@ -10,9 +10,9 @@ from prune_gym.graph.layer_types import BatchNorm
 
 @torch.no_grad()
 def fold_batch_norm(network: nn.Module, table: LayerTable) -> nn.Module:
-    """Fold every batch-norm of ``network`` into the layer it follows, in place, and return it.
+    """Fold every batch-norm into the layer that it follows, in place; return ``network``.
 
-    One that was folded before, or is in a skipped block, is left alone.
+    A batch-norm that is already folded, or is in a skipped block, is ignored.
     """
     modules = dict(network.named_modules())
     for layer in table.layers:

@@ -1,13 +1,13 @@
-"""How much information a channel carries: variational pruning by information dropout.
+"""Learn how much information a channel carries: variational pruning by information dropout.
 
-Every layer's output is multiplied by log-normal noise, ``y * exp(alpha(y) * n)``, n standard
-normal, whose strength ``alpha(y) = MOST * sigmoid(slope * y + offset)`` is learned per channel and
-depends on the output itself. The loss is cross-entropy plus ``beta`` times ``-log(alpha / MOST)``,
+The output y of every layer is multiplied by log-normal noise, ``y * exp(alpha(y) * n)``, with n
+standard normal. The strength ``alpha(y) = MAX_ALPHA * sigmoid(slope * y + offset)`` is learned per
+channel and depends on y. The loss is cross-entropy plus ``beta`` times ``-log(alpha / MAX_ALPHA)``,
 the information that passes the noise in nats per element, under a log-uniform prior (Achille and
-Soatto 2018, "Information Dropout", arXiv 1611.01353, sections 4 and 5). The network's weights
-stay as they are. Where much noise does no harm, little information passes, and the weights there
-can go: the element-wise variational pruning of Zhan, Lin & Cao (arXiv 1912.02254), whose body is
-not public.
+Soatto 2018, "Information Dropout", arXiv 1611.01353, sections 4 and 5). The weights of the network
+do not change. Where strong noise does no harm, little information passes, and the weights can be
+pruned. This is the element-wise variational pruning of Zhan, Lin & Cao (arXiv 1912.02254), as far
+as the abstract tells: the body of the paper is not public.
 """
 
 from collections.abc import Mapping
@@ -18,14 +18,15 @@ from torch import nn
 from torch.nn import functional as F
 
 from prune_gym.compression.calibration import Calibration
-from prune_gym.compression.precision import fast_forward
+from prune_gym.compression.precision import fast_forward, outside_contexts
 from prune_gym.graph.layer_table import LayerTable
 
-MOST = 0.7  # the largest noise, of the paper's code
+MAX_ALPHA = 0.7  # as in the code of the information dropout paper
 BETA = 0.1
-STEPS, BATCH, LEARNING_RATE = 160, 32, 0.1
+STEPS, BATCH_SIZE, LEARNING_RATE = 160, 32, 0.1
 
 
+@outside_contexts
 def learn_information(
     network: nn.Module, table: LayerTable, images: torch.Tensor, labels: torch.Tensor, seed: int = 0
 ) -> dict[str, np.ndarray]:
@@ -36,10 +37,10 @@ def learn_information(
         table: its layer table.
         images: normalized training images (N, C, H, W).
         labels: their classes, int64 (N,).
-        seed: of the noise and the order of images.
+        seed: seed of the noise and of the order of images.
 
     Returns:
-        per layer with weights (the last one, which answers, left out), ``float32 (outputs,)``.
+        layer with weights, without the last one -> ``float32 (outputs,)``.
     """
     follows = {layer.follows: layer.name for layer in table.layers if layer.follows}
     names = noisy_layers(table)
@@ -60,29 +61,30 @@ def learn_information(
 
 
 def noisy_layers(table: LayerTable) -> list[str]:
-    """Return the layers that noise is learned for: those with weights, but the last, the answer."""
+    """Return the names of the layers with noise: all with weights except the last, the output."""
     return [table.layers[index].name for index in table.weighted][:-1]
 
 
 def importance(
     information: Mapping[str, np.ndarray], calibration: Calibration
 ) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-    """Return per layer by what its weights' magnitudes count: per output and per input channel.
+    """Return factors of the magnitudes of weights, per output and per input channel of a layer.
 
-    A weight is worth the energy that it contributes, ``w^2 E[x^2]``, times the information that its
-    output carries; these are the roots.
+    The importance of a weight is its energy ``w^2 E[x^2]`` times the information of its output
+    channel; the factors are the square roots.
     """
     factors = {}
     for name, carried in information.items():
         outputs = torch.from_numpy(carried).clamp_min(1e-6).sqrt()
-        moment = calibration.moments.get(name)  # None: it reads the images
-        inputs = torch.ones(1) if moment is None else torch.from_numpy(_sizes_of_inputs(moment))
+        moment = calibration.moments.get(name)  # None: the layer reads the images
+        sizes = np.ones(1, np.float32) if moment is None else _sizes_of_inputs(moment)
+        inputs = torch.from_numpy(sizes)
         factors[name] = (outputs, inputs)
     return factors
 
 
 def _sizes_of_inputs(moment: np.ndarray) -> np.ndarray:
-    """Return the root of the inputs' energies, ``(inputs,)``; of groups it is their mean."""
+    """Return the root of the energy of every input, ``(inputs,)``, averaged over groups."""
     energies = np.diagonal(moment, axis1=-2, axis2=-1)
     return np.sqrt(energies.reshape(-1, energies.shape[-1]).mean(0))
 
@@ -91,9 +93,9 @@ def _learn(
     network: nn.Module, noises: list["_Noise"], images: torch.Tensor, labels: torch.Tensor
 ) -> None:
     optimizer = torch.optim.Adam([p for n in noises for p in n.parameters()], LEARNING_RATE)
-    order = torch.randperm(len(images)).repeat(1 + STEPS * BATCH // len(images))
+    order = torch.randperm(len(images)).repeat(1 + STEPS * BATCH_SIZE // len(images))
     for step in range(STEPS):
-        batch = order[step * BATCH : (step + 1) * BATCH]
+        batch = order[step * BATCH_SIZE : (step + 1) * BATCH_SIZE]
         with fast_forward():
             answers = network(images[batch])
         loss = F.cross_entropy(answers.float(), labels[batch])
@@ -108,20 +110,20 @@ class _Noise(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.slope = nn.Parameter(torch.zeros(channels))
-        self.offset = nn.Parameter(torch.full((channels,), -2.0))
+        self.slope = nn.Parameter(torch.zeros(channels, dtype=torch.float32))
+        self.offset = nn.Parameter(torch.full((channels,), -2.0, dtype=torch.float32))
         self.passed = torch.zeros(())
         self._seen: list[torch.Tensor] = []
 
     def forward(self, module: nn.Module, inputs: tuple, output: torch.Tensor) -> torch.Tensor:
-        """Return the noisy output, and keep what information passed."""
+        """Return the noisy output, and record the information that passes."""
         shape = (1, -1) + (1,) * (output.ndim - 2)
         alpha = torch.sigmoid(self.slope.view(shape) * output.float() + self.offset.view(shape))
         information = -alpha.clamp_min(1e-6).log()
         self.passed = information.mean()
         per_channel = information.detach().transpose(0, 1).flatten(1).mean(1)
         self._seen = [*self._seen[-(STEPS // 4) :], per_channel]
-        return output * torch.exp(MOST * alpha * torch.randn_like(alpha)).to(output.dtype)
+        return output * torch.exp(MAX_ALPHA * alpha * torch.randn_like(alpha)).to(output.dtype)
 
     def average(self) -> torch.Tensor:
         """Return the information per channel over the last quarter of the training."""

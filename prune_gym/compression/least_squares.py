@@ -1,14 +1,13 @@
-"""Repair layer by layer: every layer is fitted to what the original layer answers.
+"""Repair layer by layer: fit every layer to the outputs of the original layer.
 
-One pass of the calibration images through the candidate. A convolution or linear layer whose inputs
-differ from the original's (channels are gone, or an earlier layer is not quite what it was) is
-fitted, before it runs, to the original's outputs Y for the inputs X that it really gets:
+The calibration images pass once through the candidate. Before a layer runs, its weights are fitted
+to the outputs Y of the original layer, given the inputs X that it receives in the candidate:
 ``W = W0 + (Y - W0 X) X^T (X X^T + ridge)^-1`` over all taps of the kernel, with the merged weights
-W0 as the prior. Thus later layers make up for what earlier ones lost (He et al. 2017,
-arXiv 1707.06168, do so for one layer at a time). A layer whose output is added to a shortcut also
-takes over what the shortcut lacks. Layers in front of the first cut stay bit for bit as they were.
+W0 as the prior. So later layers compensate the errors of earlier ones (He et al. 2017,
+arXiv 1707.06168, fit one layer at a time). A layer whose output is added to a shortcut also
+compensates the error of the shortcut. Layers in front of the first cut do not change at all.
 
-Batch-norm statistics are taken on the way and corrected by the control variate of
+Batch-norm statistics are measured in the same pass and corrected by the control variate of
 :mod:`prune_gym.compression.repair`.
 """
 
@@ -26,19 +25,19 @@ from prune_gym.graph.layer_table import LayerTable
 from prune_gym.graph.layer_types import BatchNorm
 from prune_gym.graph.residual_blocks import ADDITIONS, function_name
 
-PLACES = 16  # sampled per image and map
-MOST_UNKNOWNS = 1_152  # per output channel; a larger layer keeps its merged weights
-RIDGE = 1e-2
+PIXELS_PER_MAP = 16  # sampled of every image
+MAX_UNKNOWNS = 1_152  # per output channel; a larger layer keeps its merged weights
+RIDGE = 1e-2  # of the mean diagonal
 
 
 class Reference:
-    """What the original network answers at sampled places of the calibration images.
+    """The outputs of the layers of the original network, at sampled pixels of the images.
 
     Attributes:
-        graph: its operations.
+        graph: the operations of the network.
         sources: operation -> the operations that it reads.
         outputs: convolution or linear layer -> its outputs, ``float32 (rows, channels)``.
-        beside: the same of what is added to a layer's (normalized) outputs.
+        shortcuts: layer -> the tensor that is added to its (normalized) output, same shape.
         statistics: batch-norm layer -> mean and variance of its inputs, ``float32 (2, channels)``.
     """
 
@@ -47,14 +46,14 @@ class Reference:
         self.graph = fx.Tracer().trace(network)
         self.sources = {n.name: _sources(n) for n in self.graph.nodes}
         self.outputs: dict[str, torch.Tensor] = {}
-        self.beside: dict[str, torch.Tensor] = {}
+        self.shortcuts: dict[str, torch.Tensor] = {}
         self.statistics: dict[str, torch.Tensor] = {}
         with torch.no_grad(), fast_forward():
             _Recorder(network, self).run(images)
 
 
 class _Recorder(fx.Interpreter):
-    """Runs the original network and fills a reference."""
+    """Runs the original network and records its outputs in a reference."""
 
     def __init__(self, network: nn.Module, reference: Reference) -> None:
         super().__init__(network, graph=reference.graph)
@@ -66,9 +65,9 @@ class _Recorder(fx.Interpreter):
         if isinstance(module, nn.Conv2d | nn.Linear):
             self.reference.outputs[str(n.target)] = _sampled(result)
             other = _added(self.module, n)
-            # A number for a whole map has no place for each place of the map.
+            # One number for a whole map is left out: it has no value per pixel.
             if other in self.env and self.env[other].shape == result.shape:
-                self.reference.beside[str(n.target)] = _sampled(self.env[other])
+                self.reference.shortcuts[str(n.target)] = _sampled(self.env[other])
         elif isinstance(module, BatchNorm):
             inputs = self.env[n.all_input_nodes[0]]
             self.reference.statistics[str(n.target)] = _statistics(_sampled(inputs))
@@ -84,16 +83,16 @@ def fit(
     reference: Reference,
     images: torch.Tensor,
 ) -> None:
-    """Fit the layers of ``candidate``, whose weights are merged, in place.
+    """Fit the layers of ``candidate`` in place.
 
     Args:
-        network: the original.
-        candidate: cut, and without the blocks that go.
-        graph: the candidate's, nodes called as those of ``reference.graph`` that they are.
-        table: the original's layer table.
-        kept: per group, the sorted channels that stay.
-        reference: of ``network`` on the same images.
-        images: normalized, (N, C, H, W).
+        network: the original network.
+        candidate: the cut network, with merged weights and without its skipped blocks.
+        graph: the graph of the candidate; its nodes have their names in ``reference.graph``.
+        table: the layer table of the original network.
+        kept: per channel group, the sorted indices of the kept channels.
+        reference: the outputs of ``network`` on the same images.
+        images: normalized images (N, C, H, W).
     """
     positions = kept_positions(network, table, kept)
     fitter = _Fitter(network, candidate, graph, positions, reference)
@@ -103,7 +102,7 @@ def fit(
 
 
 class _Fitter(fx.Interpreter):
-    """Runs the candidate and fits each layer before its turn."""
+    """Runs the candidate and fits each layer before it runs."""
 
     def __init__(
         self,
@@ -145,7 +144,7 @@ class _Fitter(fx.Interpreter):
         if not _can_fit(module, inputs):
             return
         taps = module.weight if module.weight.ndim == 4 else module.weight[..., None, None]
-        weight = taps.permute(0, 2, 3, 1).flatten(1)  # as the rows are: (out, taps x inputs)
+        weight = taps.permute(0, 2, 3, 1).flatten(1)  # (out, taps x inputs), like the rows
         rows = _patches(module, inputs)
         error = self._target(node, name) - F.linear(rows, weight, module.bias)
         with torch.autocast("cpu", enabled=False):
@@ -154,19 +153,20 @@ class _Fitter(fx.Interpreter):
         module.weight.add_(change.reshape(module.weight.shape))
 
     def _target(self, node: fx.Node, name: str) -> torch.Tensor:
-        """Return the outputs that the layer should have, ``float32 (rows, outputs)``."""
+        """Return the outputs to fit the layer to, ``float32 (rows, outputs)``."""
         target = self._kept(name, self.reference.outputs[name])
         other = _added(self.module, node)
-        if other not in self.env or name not in self.reference.beside:
+        if other not in self.env or name not in self.reference.shortcuts:
             return target
-        lack = self._kept(name, self.reference.beside[name]) - _sampled(self.env[other])
+        missing = self._kept(name, self.reference.shortcuts[name]) - _sampled(self.env[other])
         user = next(iter(node.users))
         norm = _module(self.original, user)
         if not isinstance(norm, BatchNorm):
-            return target + lack
+            return target + missing
         assert norm.running_var is not None
         scale = self._kept(str(user.target), norm.weight * torch.rsqrt(norm.running_var + norm.eps))
-        return target + lack * scale / (scale.square() + 4e-4)  # a channel scaled to 0 cannot help
+        # A channel whose scale is 0 cannot compensate anything.
+        return target + missing * scale / (scale.square() + 4e-4)
 
     def _set_statistics(self, name: str, norm: BatchNorm, inputs: torch.Tensor) -> None:
         original = self.original.get_submodule(name)
@@ -179,7 +179,7 @@ class _Fitter(fx.Interpreter):
         norm.running_var = here[1] * ratio
 
     def _kept(self, name: str, values: Any) -> torch.Tensor:
-        """Select the layer's kept output channels, which stand last."""
+        """Select the kept output channels of the layer, the last dimension of ``values``."""
         keep = self.positions.get((name, "out"))
         return values if keep is None else values.index_select(-1, keep)
 
@@ -193,7 +193,7 @@ def _module(root: nn.Module, node: fx.Node) -> nn.Module | None:
 
 
 def _added(root: nn.Module, node: fx.Node) -> fx.Node | None:
-    """Return what is added to a layer's output, directly or after batch-norm; None if nothing."""
+    """Return the node that is added to the output of a layer or of its batch-norm, if any."""
     user = _only_user(node)
     if user is not None and isinstance(_module(root, user), BatchNorm):
         node, user = user, _only_user(user)
@@ -207,47 +207,49 @@ def _only_user(node: fx.Node) -> fx.Node | None:
 
 
 def _can_fit(module: nn.Conv2d | nn.Linear, inputs: torch.Tensor) -> bool:
-    if module.weight[0].numel() > MOST_UNKNOWNS:
+    if module.weight[0].numel() > MAX_UNKNOWNS:
         return False
     if isinstance(module, nn.Linear):
         return inputs.ndim == 2
-    return module.groups == 1 and module.padding_mode == "zeros" and module.padding != "same"
+    return module.groups == 1
 
 
-def _places(count: int, height: int, width: int) -> tuple[torch.Tensor, ...]:
-    """Return image, row and column of the sampled places, each ``int64 (places,)``.
+def _pixels(count: int, height: int, width: int) -> tuple[torch.Tensor, ...]:
+    """Return image, row and column of the sampled pixels, each ``int64 (pixels,)``.
 
     They are spread evenly over the map and shifted from image to image.
     """
     size = height * width
-    step = max(size // PLACES, 1)
+    step = max(size // PIXELS_PER_MAP, 1)
     first = torch.arange(count)[:, None] * 7
-    flat = (first + torch.arange(0, step * min(PLACES, size), step)) % size
+    flat = (first + torch.arange(0, step * min(PIXELS_PER_MAP, size), step)) % size
     image = torch.arange(count).repeat_interleave(flat.shape[1])
     return image, flat.flatten() // width, flat.flatten() % width
 
 
 def _sampled(values: torch.Tensor) -> torch.Tensor:
-    """Return a map's values at the sampled places: (N, C, H, W) or (N, C) -> float32 (rows, C)."""
+    """Return the values at the sampled pixels: (N, C, H, W) or (N, C) -> float32 (rows, C)."""
     if values.ndim == 4:
-        image, row, column = _places(len(values), *values.shape[2:])
+        image, row, column = _pixels(len(values), *values.shape[2:])
         values = values.permute(0, 2, 3, 1)[image, row, column]
     return values.float()
 
 
 def _patches(module: nn.Conv2d | nn.Linear, inputs: torch.Tensor) -> torch.Tensor:
-    """Return what the layer reads at the sampled places of its output: (rows, taps x inputs)."""
+    """Return the inputs of the sampled output pixels of the layer: (rows, taps x inputs)."""
     if isinstance(module, nn.Linear):
         return inputs.float()
-    (high, wide), (down, right) = module.kernel_size, (int(p) for p in module.padding)
-    padded = F.pad(inputs, (right, right, down, down)).permute(0, 2, 3, 1)
+    high, wide = module.kernel_size
+    mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
+    # Also where padding is "same" or "valid": numbers for left, right, top and bottom.
+    padded = F.pad(inputs, module._reversed_padding_repeated_twice, mode).permute(0, 2, 3, 1)
     height, width = padded.shape[1:3]
     spread = [(k - 1) * d + 1 for k, d in zip(module.kernel_size, module.dilation, strict=True)]
     out = [
         (size - over) // stride + 1
         for size, over, stride in zip((height, width), spread, module.stride, strict=True)
     ]
-    image, row, column = _places(len(inputs), *out)
+    image, row, column = _pixels(len(inputs), *out)
     first = (image * height + row * module.stride[0]) * width + column * module.stride[1]
     flat = padded.reshape(-1, padded.shape[3])
     taps = [
@@ -259,14 +261,14 @@ def _patches(module: nn.Conv2d | nn.Linear, inputs: torch.Tensor) -> torch.Tenso
 
 
 def _ridge_regression(rows: torch.Tensor, error: torch.Tensor) -> torch.Tensor:
-    """Return the weights (outputs, unknowns) that explain ``error`` (rows, outputs) best."""
+    """Return the weights (outputs, unknowns) that fit ``error`` (rows, outputs) best."""
     gram = _lower_gram(rows)
     gram.diagonal().add_(RIDGE * gram.diagonal().mean() + 1e-12)
     return torch.cholesky_solve(rows.T @ error, torch.linalg.cholesky(gram)).T
 
 
 def _lower_gram(rows: torch.Tensor) -> torch.Tensor:
-    """Return the lower triangle of ``rows^T rows``, which is all that Cholesky reads."""
+    """Return the lower triangle of ``rows^T rows``; Cholesky reads no more."""
     size = rows.shape[1]
     gram, step = rows.new_zeros(size, size), size // 4 + 1
     for start in range(0, size, step):

@@ -1,4 +1,4 @@
-"""Giving freed memory back to the system."""
+"""Return freed memory to the operating system."""
 
 import ctypes
 from collections.abc import Callable
@@ -6,10 +6,10 @@ from functools import cache
 
 
 def release_memory() -> None:
-    """Return what the allocator holds and nobody uses, where the C library can (glibc).
+    """Return the unused memory of the allocator to the system, where the C library can (glibc).
 
-    Every candidate has other sizes, so that freed blocks do not fit the next one and pile up:
-    over a megabyte for each of hundreds of strategies.
+    Every candidate has different sizes, so freed blocks do not fit the next candidate and pile up:
+    more than a megabyte for each of hundreds of strategies.
     """
     trim = _malloc_trim()
     if trim is not None:

@@ -1,10 +1,10 @@
-"""Repair instead of retraining: what a cut network needs to work again.
+"""Repair a cut network without retraining.
 
-``merge`` writes the removed input channels of every consumer as a linear mix of the kept ones,
-``B = G_KK^-1 G_KR``, and folds the mix into its weights, ``W_K += W_R B^T``; no data pass.
-``batch_norm`` estimates the statistics anew on calibration images. What a few hundred images say of
-the original network differs a little from its own statistics; the same difference is taken off the
-candidate's (a control variate), so that a network that loses nothing is left as it is.
+``merge`` approximates the removed input channels of every consumer by a linear mix of the kept
+ones, ``B = G_KK^-1 G_KR``, and folds the mix into the weights, ``W_K += W_R B^T``, without data.
+``batch_norm`` estimates the running statistics on calibration images. A few hundred images give
+slightly wrong statistics. The error is known for the original network and is subtracted for the
+candidate (a control variate), so a network that loses no channel does not change.
 ``least_squares`` merges and then fits layer after layer
 (:mod:`prune_gym.compression.least_squares`).
 """
@@ -18,21 +18,23 @@ from torch import fx, nn
 
 from prune_gym.compression.calibration import Calibration, batch_statistics, by_groups
 from prune_gym.compression.least_squares import Reference, fit
+from prune_gym.compression.precision import outside_contexts
 from prune_gym.compression.surgery import cut, kept_positions
 from prune_gym.errors import UserError, unknown
 from prune_gym.graph.layer_table import Block, LayerTable
 from prune_gym.graph.residual_blocks import skip_blocks
 
 REPAIRS = ("none", "batch_norm", "merge", "merge+batch_norm", "least_squares")
-RIDGE = 1e-3
+RIDGE = 1e-3  # of the mean diagonal
 
 
 def check_repair(repair: str) -> None:
-    """Raise ``ValueError`` where there is no such repair."""
+    """Raise ``UserError`` where ``repair`` is not in :data:`REPAIRS`."""
     if repair not in REPAIRS:
         raise UserError(unknown("repair", repair, REPAIRS))
 
 
+@outside_contexts
 def cut_and_repair(
     network: nn.Module,
     table: LayerTable,
@@ -48,15 +50,15 @@ def cut_and_repair(
     """Return the smaller network, repaired as ``repair`` says (one of :data:`REPAIRS`).
 
     Args:
-        network: the original; it is not changed.
+        network: the original network; it is not changed.
         table: its layer table.
-        kept: per group, the sorted channels that stay.
+        kept: per channel group, the sorted indices of the kept channels.
         repair: one of :data:`REPAIRS`.
-        calibration: of the original.
+        calibration: the calibration of the original network.
         images: normalized calibration images (N, C, H, W).
-        reference: what least squares fits to; made anew where it is None.
-        skipped: residual blocks that go.
-        sparsify: sets weights of the candidate to zero, in place, once its weights are repaired.
+        reference: the outputs that least squares fits to; None computes them.
+        skipped: the residual blocks that are left out.
+        sparsify: function that sets weights of the repaired candidate to zero, in place.
     """
     candidate = cut(network, table, kept)
     if repair.startswith("merge") or repair == "least_squares":

@@ -1,4 +1,4 @@
-"""Weights pruned one by one: the smallest are set to zero, whole masks at a time."""
+"""Prune single weights or blocks of them: set those of least magnitude to zero."""
 
 from collections.abc import Iterator, Mapping
 
@@ -8,7 +8,7 @@ from torch import nn
 
 from prune_gym.graph.layer_table import LayerTable, kept_masks
 
-CHANCE_ZEROS = 0.01  # share of a layer's weights; fewer zeros are chance and not a mask
+CHANCE_ZEROS = 0.01  # share of the weights of a layer; fewer zeros occur by chance
 
 
 @torch.no_grad()
@@ -18,17 +18,20 @@ def sparsify(
     density: np.ndarray,
     importance: Mapping[str, tuple[torch.Tensor, torch.Tensor]] | None = None,
 ) -> nn.Module:
-    """Keep the share ``density`` of every layer's weights by L1 norm, in place; return ``network``.
+    """Keep the share ``density`` of the weights of every layer by L1 norm, in place.
 
-    Consecutive output channels share masks as ``table.block_size`` says (4: JCW, arXiv
-    2110.08013; 1: element-wise). As many weights stay as :meth:`LayerTable.nonzeros` counts.
+    ``table.block_size`` consecutive output channels share a mask (4: JCW, arXiv 2110.08013; 1:
+    element-wise). The number of kept weights is that of :meth:`LayerTable.nonzeros`.
 
     Args:
-        network: a candidate: cut, with skipped blocks left out, batch-norm folded or not.
-        table: the original network's layer table.
-        density: share per layer with weights, in (0, 1], ``float (layers,)``.
-        importance: layer -> factors by which its weights' magnitudes count, per output channel
-            (outputs,) and per input channel (inputs,); 1 where a layer is not named.
+        network: a candidate: cut, without its skipped blocks, with or without folded batch-norm.
+        table: the layer table of the original network.
+        density: share of kept weights per layer with weights, in (0, 1], ``float (layers,)``.
+        importance: layer -> factors of the magnitudes of its weights, per output channel
+            (outputs,) and per input channel (inputs,); a layer that is not named has factors of 1.
+
+    Returns:
+        ``network``.
     """
     importance = importance or {}
     modules = dict(network.named_modules())
@@ -42,13 +45,13 @@ def sparsify(
                 outputs, inputs = importance[name]
                 scale = outputs[:, None] * inputs[None]
                 magnitude = magnitude * scale.view(*scale.shape, *(1,) * (weight.ndim - 2))
-            together = int(table.mask_sizes(np.array(len(weight))))
-            weight.mul_(_mask(magnitude, together, float(share)))
+            block_size = int(table.mask_sizes(np.array(len(weight))))
+            weight.mul_(_mask(magnitude, block_size, float(share)))
     return network
 
 
 def zeros_fill_masks(network: nn.Module, table: LayerTable) -> bool:
-    """Return whether the zeros of sparse layers come in whole masks, as the table has them."""
+    """Return whether the zeros of sparse layers fill whole masks of ``table.block_size``."""
     for masks in _masks(network, table):
         if 1 - masks.float().mean() >= CHANCE_ZEROS:
             mixed = masks.any(1) & ~masks.all(1)
@@ -58,16 +61,16 @@ def zeros_fill_masks(network: nn.Module, table: LayerTable) -> bool:
 
 
 def densities(network: nn.Module, table: LayerTable) -> np.ndarray:
-    """Return the share of every layer's masks that hold a weight, ``float64 (layers,)``.
+    """Return the share of masks that are not all zero, ``float64 (layers,)``.
 
-    1 where there are so few zeros that they are chance.
+    It is 1 for a layer with so few zeros that they occur by chance.
     """
     shares = np.array([float(masks.any(1).double().mean()) for masks in _masks(network, table)])
     return np.where(shares > 1 - CHANCE_ZEROS, 1.0, shares)
 
 
 def _masks(network: nn.Module, table: LayerTable) -> Iterator[torch.Tensor]:
-    """Yield which weights of each layer are not zero, (output channels, in a mask, weights)."""
+    """Yield which weights of each layer are not zero, (masks, channels per mask, weights)."""
     for index in table.weighted:
         weight = network.get_submodule(table.layers[index].name).get_parameter("weight")
         yield (weight != 0).view(
@@ -76,9 +79,9 @@ def _masks(network: nn.Module, table: LayerTable) -> Iterator[torch.Tensor]:
 
 
 def keep_zeros(network: nn.Module) -> None:
-    """Keep the weights that are zero at zero from now on, in layers that were made sparse.
+    """Keep the zero weights of sparse layers at zero during training.
 
-    Their gradients are set to zero; momentum and weight decay then leave them where they are.
+    Their gradients are set to zero; momentum and weight decay then do not move them.
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
@@ -87,9 +90,9 @@ def keep_zeros(network: nn.Module) -> None:
                 module.weight.register_hook(lambda grad, mask=mask: grad * mask.to(grad.device))
 
 
-def _mask(magnitude: torch.Tensor, together: int, density: float) -> torch.Tensor:
-    """Return the 0/1 mask of weights (outputs, ...); ``together`` output channels share it."""
-    groups = magnitude.contiguous().view(-1, together, magnitude[0].numel())
+def _mask(magnitude: torch.Tensor, block_size: int, density: float) -> torch.Tensor:
+    """Return the 0/1 mask of weights (outputs, ...); ``block_size`` output channels share it."""
+    groups = magnitude.contiguous().view(-1, block_size, magnitude[0].numel())
     norms = groups.sum(1).flatten().numpy()
     kept = int(kept_masks(density, norms.size))
     mask = np.zeros(norms.size, dtype=np.float32)

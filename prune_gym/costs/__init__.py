@@ -1,7 +1,7 @@
-"""What a strategy costs: one file a cost, one signature, exact and vectorised.
+"""Compute what strategies cost: one file per cost, one signature, exact and vectorized.
 
-A cost is made from a layer table and called with the decisions of n strategies; it
-returns ``float64 (n,)`` in its unit.
+A cost is made from a layer table and is called with the configurations of n strategies; it returns
+``float64 (n,)`` in its unit.
 """
 
 from typing import Protocol
@@ -9,15 +9,17 @@ from typing import Protocol
 import numpy as np
 
 from prune_gym.costs.energy import Energy
+from prune_gym.costs.energy_emomc import EmomcEnergy
 from prune_gym.costs.flops import Flops
 from prune_gym.costs.latency import Latency, LatencyTable
 from prune_gym.costs.memory import Memory
 from prune_gym.costs.params import Params
 from prune_gym.costs.size import Size
+from prune_gym.errors import UserError, unknown
 from prune_gym.graph.configuration import Configuration
 from prune_gym.graph.layer_table import LayerTable
 
-__all__ = ["COSTS", "Cost", "build_costs"]
+__all__ = ["COSTS", "ENERGIES", "Cost", "build_costs"]
 
 
 class Cost(Protocol):
@@ -25,10 +27,10 @@ class Cost(Protocol):
 
     Attributes:
         name: the objective's and the budget's name.
-        metric: the name with the unit, as it stands in infos and files.
-        unit: the unit, for people.
-        deterministic: the same strategy always costs the same.
-        platform_dependent: another machine gives other values.
+        metric: the name with its unit, the key in infos and files.
+        unit: the unit for people.
+        deterministic: whether the same strategy always costs the same.
+        platform_dependent: whether the value depends on the machine.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Cost(Protocol):
 
 
 COSTS = ("flops", "params", "memory", "latency", "energy", "size")
+ENERGIES: dict[str, type[Energy]] = {"adders": Energy, "emomc": EmomcEnergy}
 
 
 def build_costs(
@@ -51,6 +54,7 @@ def build_costs(
     *,
     dataflow: str = "X:Y",
     coding: str = "csr",
+    energy: str = "adders",
 ) -> dict[str, Cost]:
     """Return the costs of one network by name; latency only where there is a table for it.
 
@@ -58,13 +62,18 @@ def build_costs(
         table: the network's layer table.
         latency: measured times of its layers.
         dataflow: which loops energy unrolls in space, one of ``prune_gym.costs.energy.DATAFLOWS``.
-        coding: how size stores weights, one of ``prune_gym.costs.size.CODINGS``.
+        coding: how size stores weights, one of ``CODINGS`` or ``EMOMC_CODINGS`` of
+            ``prune_gym.costs.size``.
+        energy: how energy is counted, one of :data:`ENERGIES`: by one-bit adders and bits that
+            move, or as the released code of EMOMC does.
 
     Raises:
-        UserError: no such dataflow or coding, or the latency table lacks a layer of the network.
+        UserError: no such dataflow, coding or energy, or the latency table lacks a layer.
     """
+    if energy not in ENERGIES:
+        raise UserError(unknown("energy", energy, ENERGIES))
     costs: list[Cost] = [Flops(table), Params(table), Memory(table)]
     if latency is not None:
         costs.append(Latency(table, latency))
-    costs += [Energy(table, dataflow), Size(table, coding)]
+    costs += [ENERGIES[energy](table, dataflow), Size(table, coding)]
     return {cost.name: cost for cost in costs}

@@ -1,4 +1,4 @@
-"""Energy of inference on one image, after EMOMC (docs/costs.md has the derivation)."""
+"""Compute the energy of inference on one image, after EMOMC (docs/costs.md derives it)."""
 
 import numpy as np
 
@@ -26,7 +26,7 @@ DATAFLOWS = ("X:Y", "FX:FY", "X:FX", "CI:CO")
 def sharing(dataflow: str, d: Dimensions) -> tuple:
     """Return how many multiply-adds share one access to (an input, a weight, a sum).
 
-    ``dataflow`` names the loops that are unrolled in space, ``d`` the bounds of all loops.
+    ``dataflow`` names the loops that are unrolled in space; ``d`` has the bounds of all loops.
     """
     if dataflow == "X:Y":
         return 1.0, d["X"] * d["Y"], d["FX"] * d["FY"] * d["CI"]
@@ -38,7 +38,7 @@ def sharing(dataflow: str, d: Dimensions) -> tuple:
 
 
 class Energy:
-    """Multiplying, adding and moving bits, one image; pruned weights are skipped.
+    """The energy to multiply, add and move bits for one image; pruned weights are skipped.
 
     A multiplier of M x N bits (M >= N) is made of (M - 1) N one-bit adders.
     """
@@ -72,12 +72,7 @@ class Energy:
         rows, columns = table.weight_shapes(configuration.widths)
         weights, nonzeros = table.weights(configuration), table.nonzeros(configuration)
         density = None if configuration.is_dense else nonzeros / np.maximum(weights, 1)
-        d = self._sizes | {
-            "CI": columns / (self._sizes["FX"] * self._sizes["FY"]),
-            # A depthwise layer loses groups; what each of them writes stays.
-            "CO": np.where(self._depthwise, self._full_rows, rows) / self._groups,
-        }
-        by_input, by_weight, by_sum = sharing(self._dataflow, d)
+        by_input, by_weight, by_sum = sharing(self._dataflow, self._loops(rows, columns))
         weight_bits, activation_bits = (
             np.int64(FLOAT_BITS) if untouched else bits
             for untouched, bits in (
@@ -90,16 +85,24 @@ class Energy:
         picojoules = ADDER_PJ * adders * nonzeros
         picojoules += READ_PJ / by_weight * weight_bits * nonzeros
         picojoules += READ_PJ * activation_bits * weights / by_input * _needed(density, by_input)
-        # An output is written when it is begun; every later visit reads and writes it.
+        # The first visit writes an output; every later visit reads and writes it.
         begun = rows * (weights > 0)
         visits = (weights / by_sum - begun) * _needed(density, by_sum)
         picojoules += sum_bits * (WRITE_PJ * begun + (READ_PJ + WRITE_PJ) * visits)
         # Not a product of matrices: that sums one strategy in another order than a batch of them.
         return np.ascontiguousarray(picojoules * pixels).sum(axis=1) * MILLIJOULES
 
+    def _loops(self, rows: np.ndarray, columns: np.ndarray) -> Dimensions:
+        """Return the bounds of the loops of weight matrices with these rows and columns."""
+        return self._sizes | {
+            "CI": columns / (self._sizes["FX"] * self._sizes["FY"]),
+            # A cut depthwise layer has fewer groups; the outputs of each group do not change.
+            "CO": np.where(self._depthwise, self._full_rows, rows) / self._groups,
+        }
+
 
 def _needed(density: np.ndarray | None, sharers: np.ndarray | float) -> np.ndarray | float:
-    """Return the share of accesses that one of ``sharers`` random weights needs, not pruned."""
+    """Return the share of accesses that at least one of ``sharers`` random weights needs."""
     if density is None:
         return 1.0
     return 1.0 - (1.0 - density) ** sharers
@@ -110,7 +113,7 @@ def _arithmetic(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return one-bit adders per multiply-add and bits of its sum, (n, layers) each.
 
-    A sum of integers has the bits that it needs, at most 32; one with a float operand is a float32.
+    A sum of integers has as many bits as it needs, at most 32; a sum of floats is a float32.
     """
     a, b = MANTISSA[weight_bits], MANTISSA[activation_bits]
     is_float = (weight_bits >= 16) | (activation_bits >= 16)

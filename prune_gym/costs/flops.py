@@ -1,4 +1,4 @@
-"""Multiply-adds of one image."""
+"""Count the multiply-adds of one image."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from prune_gym.graph.layer_table import LayerTable
 class Flops:
     """Multiply-adds of convolutions and linear layers (half of ``torch.utils.flop_counter``).
 
-    Weights that are pruned away one by one are not multiplied.
+    Single pruned weights are not counted.
     """
 
     name = "flops"

@@ -1,4 +1,4 @@
-"""Latency from a table measured on a named device."""
+"""Compute latency from a table that was measured on a named device."""
 
 from collections.abc import Sequence
 
@@ -19,11 +19,11 @@ __all__ = [
 ]
 
 TIMED = ("conv", "depthwise", "linear", "pool")
-AT_ONCE = 20_000  # strategies; bounds the memory of a call
+MAX_BATCH = 20_000  # strategies; bounds the memory of a call
 
 
 def signature(layer: Layer, inputs: int, outputs: int) -> str:
-    """Return the key of a layer in a table; ``inputs`` and ``outputs`` are the uncut channels.
+    """Return the key of a layer in a latency table, for its original numbers of channels.
 
     Example: ``"conv 3x3 stride 1 on 32x32, 64 to 128"``.
     """
@@ -35,7 +35,7 @@ def signature(layer: Layer, inputs: int, outputs: int) -> str:
 
 
 def signatures(table: LayerTable) -> dict[int, str]:
-    """Return the keys of the layers that take time, by their index in ``table.layers``."""
+    """Return the keys of the layers that a table times, by their index in ``table.layers``."""
     inputs, outputs = (f(table.full[None])[0].astype(int) for f in (table.inputs, table.outputs))
     return {
         index: signature(layer, inputs[index], outputs[index])
@@ -50,11 +50,27 @@ def weight_megabytes(table: LayerTable, configuration: Configuration) -> np.ndar
     return np.ascontiguousarray(weights).sum(axis=1) * FLOAT_BITS / 8e6
 
 
-class Latency:
-    """Sum over the layers that run of the table's time, interpolated linearly along every axis.
+def _timed_layers(table: LayerTable, latency: LatencyTable) -> dict[int, str]:
+    """Return the keys of the layers that have an entry, by their index in ``table.layers``."""
+    keys = signatures(table)
+    kinds = {key: table.layers[index].kind for index, key in keys.items()}
+    missing = [k for k in kinds if k not in latency.layers and kinds[k] not in latency.untimed]
+    if missing or not any(key in latency.layers for key in kinds):
+        listed = "".join(f"\n  {key}" for key in missing or kinds)
+        raise UserError(
+            f"{len(missing or kinds)} of the {len(kinds)} layer signatures of this network are not "
+            f"in the latency table measured on {latency.about.get('device')}:{listed}\nMeasure "
+            "this network with `prune-gym profile`, add the entries (docs/latency.md), or do "
+            "without latency (latency=None)"
+        )
+    return {index: key for index, key in keys.items() if key in latency.layers}
 
-    Counts and bits are whole numbers, so where they stand in the grid is looked up once per number
-    at construction; a call is then a handful of array look-ups for all layers at once.
+
+class Latency:
+    """Sum of the times of the layers that run, interpolated linearly along every axis of the table.
+
+    Channels and bits are integers, so the constructor computes the grid position of every possible
+    value. A call is then a few array look-ups for all layers at once.
     """
 
     name = "latency"
@@ -67,17 +83,10 @@ class Latency:
         """Look up the layers of ``table`` in ``latency``.
 
         Raises:
-            UserError: a layer was not measured.
+            UserError: layers of the network are not in the latency table, or all its times are 0.
         """
         self._table, self._streaming = table, latency.streaming
-        keys = signatures(table)
-        for index, key in keys.items():
-            if key not in latency.layers:
-                raise UserError(
-                    f"layer {table.layers[index].name!r} ({key}) is not in the latency table "
-                    f"measured on {latency.about.get('device')}; measure this network with "
-                    "`prune-gym profile`, or do without latency (latency=None)"
-                )
+        keys = _timed_layers(table, latency)
         layers = [latency.layers[key] for key in keys.values()]
         self._timed = np.array(list(keys), dtype=np.intp)
         (self._in_map, self._in_constant), (self._out_map, self._out_constant) = table.channel_maps(
@@ -98,14 +107,19 @@ class Latency:
             if any(len(layer.axes[at]) > 1 for layer in layers)
         }
         self._unfilled = _Unfilled(layers, largest["outputs"])
+        if self(table.configuration())[0] == 0:
+            raise UserError(
+                f"the latency table of {latency.about.get('device')} gives this network a time of "
+                "0 ms; measure the network with `prune-gym profile`"
+            )
 
     def __call__(self, configuration: Configuration) -> np.ndarray:
         """Return milliseconds of n strategies, float64 (n,)."""
-        if len(configuration) <= AT_ONCE:
+        if len(configuration) <= MAX_BATCH:
             return self._sum(configuration)
-        starts = range(0, len(configuration), AT_ONCE)
+        starts = range(0, len(configuration), MAX_BATCH)
         return np.concatenate(
-            [self._sum(configuration[start : start + AT_ONCE]) for start in starts]
+            [self._sum(configuration[start : start + MAX_BATCH]) for start in starts]
         )
 
     def _sum(self, configuration: Configuration) -> np.ndarray:
@@ -122,7 +136,7 @@ class Latency:
         return np.ascontiguousarray(times).sum(axis=1) + beyond
 
     def _values(self, axis: str, configuration: Configuration) -> np.ndarray:
-        """Return where n strategies stand on an axis, (n or 1, layers)."""
+        """Return the values of n strategies on an axis, (n or 1, layers)."""
         if axis == "inputs":
             return configuration.widths @ self._in_map + self._in_constant
         if axis == "outputs":
@@ -145,19 +159,19 @@ class Latency:
         return near + position * (far - near)
 
 
-# Offsets of the two grid points around a value, and where between them it stands, in [0, 1].
+# Offsets of the two grid points around a value, and its position between them, in [0, 1].
 _Place = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def _place(points: np.ndarray, stride: int, values: np.ndarray) -> _Place:
-    """Find values in a grid; outside of it the nearest point counts."""
+    """Locate values in a grid; outside of it, take the nearest point."""
     index = np.interp(values, points, np.arange(len(points)))
     low = np.minimum(index.astype(np.intp), max(len(points) - 2, 0))
     return low * stride, np.minimum(low + 1, len(points) - 1) * stride, index - low
 
 
 def rounded_up(counts: np.ndarray, block: int) -> np.ndarray:
-    """Return channel counts rounded up to whole blocks; less than a block stays as it is."""
+    """Return channel counts rounded up to whole blocks; counts below a block do not change."""
     return np.where(counts <= block, counts, -(-counts // block) * block)
 
 
@@ -166,7 +180,7 @@ def _stride(layer: LayerTimes, axis: int) -> int:
 
 
 class _Numbers:
-    """An axis of whole numbers (channels, bits): every possible place is looked up beforehand."""
+    """An axis of integers (channels, bits); the place of every possible value is precomputed."""
 
     def __init__(self, layers: Sequence[LayerTimes], axis: int, largest: np.ndarray) -> None:
         places = []
@@ -186,7 +200,7 @@ class _Numbers:
 
 
 class _Unfilled:
-    """What outputs that do not fill the runtime's blocks cost on top."""
+    """The extra time of outputs that do not fill the blocks of the runtime."""
 
     def __init__(self, layers: Sequence[LayerTimes], largest: np.ndarray) -> None:
         extras = []

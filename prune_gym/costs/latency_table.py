@@ -1,18 +1,23 @@
-"""Latency tables: times of layers measured on a named device, and their files."""
+"""Read latency tables: files with times of layers, measured on a named device."""
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from prune_gym.errors import UserError, unknown
+from prune_gym.graph.configuration import FLOAT_BITS
+from prune_gym.graph.layer_table import Kind
 
 FORMAT = "prune-gym-latency-2"
 SHIPPED = Path(__file__).parent / "latency_tables"
 AXES = ("inputs", "outputs", "density", "weight_bits")
+LARGEST = {"inputs": 1e9, "outputs": 1e9, "density": 1.0, "weight_bits": FLOAT_BITS}  # on an axis
+MAX_MS = 1e9  # a larger time is not one; sums of such times stay finite
+MAX_ROUND_UP = 4_096  # channels
 
 
 @dataclass(frozen=True)
@@ -20,13 +25,13 @@ class LayerTimes:
     """The measured times of one layer.
 
     Attributes:
-        axes: for each of :data:`AXES` the ascending points of the grid; one point where the time
-            does not depend on it.
+        axes: for each of :data:`AXES` the ascending points of the grid; a single point where the
+            time does not depend on the axis.
         milliseconds: ``float64``, one dimension per axis.
-        round_up: channel counts above this are rounded up to a multiple of it before they are
-            looked up, as the runtime itself rounds them up.
-        unfilled: ms that come on top where the outputs are no multiple of ``round_up``, for each
-            point of the axis of outputs.
+        round_up: block size of the runtime: larger channel counts are rounded up to a multiple of
+            it before the look-up.
+        unfilled: extra ms where the outputs are not a multiple of ``round_up``, for each point of
+            the axis of outputs.
     """
 
     axes: tuple[np.ndarray, ...]
@@ -37,12 +42,12 @@ class LayerTimes:
 
 @dataclass(frozen=True)
 class Streaming:
-    """What weights cost on top when a network's weights no longer fit the device's caches.
+    """The extra time of networks whose weights do not fit into the caches of the device.
 
     Attributes:
-        from_mb: megabytes of float32 weights (10**6 bytes) of the whole network that still fit.
-        to_mb: megabytes from which on all weights come from memory.
-        ms_per_mb: ms on top for a megabyte that comes from memory.
+        from_mb: megabytes (10**6 bytes) of float32 weights of a whole network that still fit.
+        to_mb: megabytes above which all weights are read from memory.
+        ms_per_mb: extra ms for a megabyte that is read from memory.
     """
 
     from_mb: float
@@ -50,7 +55,7 @@ class Streaming:
     ms_per_mb: float
 
     def milliseconds(self, megabytes: np.ndarray) -> np.ndarray:
-        """Return the ms on top for networks of so many megabytes, (n,) -> (n,)."""
+        """Return the extra ms for networks with ``megabytes`` of weights, (n,) -> (n,)."""
         share = np.clip((megabytes - self.from_mb) / (self.to_mb - self.from_mb), 0.0, 1.0)
         return megabytes * share * self.ms_per_mb
 
@@ -64,20 +69,22 @@ class LatencyTable:
 
     Attributes:
         about: device, runtime, version, threads, batch, networks and so on.
-        layers: :func:`signature` -> times.
-        streaming: what large networks take beyond the sum of their layers.
+        layers: :func:`prune_gym.costs.latency.signature` -> times.
+        streaming: the extra time of large networks.
+        untimed: kinds of layers that take no time where ``layers`` has no entry for them.
     """
 
     about: Mapping[str, Any]
     layers: Mapping[str, LayerTimes]
     streaming: Streaming = NO_STREAMING
+    untimed: tuple[str, ...] = ()
 
 
 def load_latency_table(name: str) -> LatencyTable:
     """Read a latency table by the name of a shipped one or by path.
 
     Raises:
-        UserError: no such table, or the file is not a latency table.
+        UserError: there is no such table, or the file is not a latency table.
     """
     path = SHIPPED / f"{name}.json"
     if not path.is_file():
@@ -86,43 +93,94 @@ def load_latency_table(name: str) -> LatencyTable:
             shipped = sorted(each.stem for each in SHIPPED.glob("*.json"))
             raise UserError(unknown("latency table (shipped name or path)", name, shipped))
     try:
-        content = json.loads(path.read_text())
-        if content["format"] != FORMAT:
-            raise UserError(f"format {content['format']!r}; measure the device again")
-        layers = {key: _layer_times(key, entry) for key, entry in content["layers"].items()}
-        streaming = _streaming(content)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return _table(json.loads(path.read_text()))
+    except (ValueError, RecursionError) as error:
         raise UserError(
-            f"{path} is not a latency table of format {FORMAT!r} ({error!r}); make one with "
+            f"{path} is not a latency table of format {FORMAT!r} ({error}); make one with "
             "`prune-gym profile`"
         ) from error
-    return LatencyTable({k: v for k, v in content.items() if k != "layers"}, layers, streaming)
+
+
+def _table(content: Any) -> LatencyTable:
+    content = _mapping("the file", content)
+    if content.get("format") != FORMAT:
+        raise UserError(f"format {content.get('format')!r}; measure the device again")
+    layers = {
+        key: _layer_times(key, _mapping(key, entry))
+        for key, entry in _mapping("layers", content.get("layers")).items()
+    }
+    for key in ("threads", "batch"):
+        if key in content:
+            _whole_number(key, content[key], 1_000_000)
+    for key in ("device", "runtime"):
+        if not isinstance(content.get(key, ""), str):
+            raise UserError(f"{key}: expected a text, got {content[key]!r}")
+    _mapping("networks", content.get("networks", {}))
+    about = {key: value for key, value in content.items() if key != "layers"}
+    return LatencyTable(about, layers, _streaming(content), _untimed(content))
+
+
+def _mapping(name: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise UserError(f"{name}: expected a JSON object, got {type(value).__name__}")
+    return value
+
+
+def _whole_number(name: str, value: Any, largest: int) -> int:
+    if type(value) is not int or not 1 <= value <= largest:
+        raise UserError(f"{name}: expected a whole number from 1 to {largest:,}, got {value!r}")
+    return value
+
+
+def _numbers(name: str, value: Any, largest: float) -> np.ndarray:
+    """Return an array of numbers in [0, largest]."""
+    array = np.array(value)
+    if array.dtype.kind not in "iuf":
+        raise UserError(f"{name}: expected numbers")
+    if not ((array >= 0) & (array <= largest)).all():  # false for NaN
+        raise UserError(f"{name}: expected numbers from 0 to {largest:g}")
+    return array.astype(np.float64)
+
+
+def _untimed(content: Mapping[str, Any]) -> tuple[str, ...]:
+    kinds = content.get("untimed", [])
+    if not isinstance(kinds, list):
+        raise UserError(f"untimed: expected a list of kinds of layers, got {kinds!r}")
+    for kind in kinds:
+        if kind not in get_args(Kind):
+            raise UserError(unknown("kind of untimed layers", str(kind), get_args(Kind)))
+    return tuple(kinds)
 
 
 def _streaming(content: Mapping[str, Any]) -> Streaming:
     if "streaming" not in content:
         return NO_STREAMING
-    streaming = Streaming(**{key: float(value) for key, value in content["streaming"].items()})
-    if not (0 <= streaming.from_mb < streaming.to_mb and streaming.ms_per_mb >= 0):
-        raise UserError(f"streaming is {streaming}")
+    entry, keys = _mapping("streaming", content["streaming"]), ("from_mb", "to_mb", "ms_per_mb")
+    if set(entry) != set(keys):
+        raise UserError(f"streaming: expected the keys {', '.join(keys)}, got {', '.join(entry)}")
+    streaming = Streaming(*_numbers("streaming", [entry[key] for key in keys], MAX_MS).tolist())
+    if streaming.from_mb >= streaming.to_mb:
+        raise UserError("streaming: from_mb must be less than to_mb")
     return streaming
 
 
 def _layer_times(key: str, entry: Mapping[str, Any]) -> LayerTimes:
     named = [axis for axis in AXES if axis in entry or axis in ("inputs", "outputs")]
-    points = {axis: np.array(entry[axis], dtype=np.float64) for axis in named}
-    times = np.array(entry["milliseconds"], dtype=np.float64)
-    if times.shape != tuple(len(points[axis]) for axis in named) or not times.size:
-        raise UserError(f"{key}: times are {times.shape}")
-    if not (np.isfinite(times).all() and (times >= 0).all()):
-        raise UserError(f"{key}: a time is negative or not finite")
-    if any((np.diff(each) <= 0).any() for each in points.values()):
-        raise UserError(f"{key}: the points of an axis must ascend")
-    round_up = entry.get("round_up", 1)
-    if not isinstance(round_up, int) or round_up < 1:
-        raise UserError(f"{key}: round_up is {round_up!r}")
+    points = {axis: _numbers(f"{key}: {axis}", entry.get(axis), LARGEST[axis]) for axis in named}
+    for axis, each in points.items():
+        if each.ndim != 1 or not each.size or (np.diff(each) <= 0).any():
+            raise UserError(f"{key}: {axis} must be a list of numbers that ascend")
+    times = _numbers(f"{key}: milliseconds", entry.get("milliseconds"), MAX_MS)
+    shape = tuple(len(each) for each in points.values())
+    if times.shape != shape:
+        raise UserError(
+            f"{key}: milliseconds have the shape {times.shape}, and {', '.join(named)} ask for "
+            f"{shape}"
+        )
+    round_up = _whole_number(f"{key}: round_up", entry.get("round_up", 1), MAX_ROUND_UP)
     axes = tuple(points.get(axis, np.ones(1)) for axis in AXES)
-    unfilled = np.array(entry.get("unfilled_milliseconds", np.zeros(len(axes[1]))), np.float64)
-    if unfilled.shape != axes[1].shape or not np.isfinite(unfilled).all():
-        raise UserError(f"{key}: unfilled_milliseconds are {unfilled}")
+    name = f"{key}: unfilled_milliseconds"
+    unfilled = _numbers(name, entry.get("unfilled_milliseconds", [0.0] * len(axes[1])), MAX_MS)
+    if unfilled.shape != axes[1].shape:
+        raise UserError(f"{name} must have a number for each of outputs")
     return LayerTimes(axes, times.reshape([len(axis) for axis in axes]), round_up, unfilled)

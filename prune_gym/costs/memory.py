@@ -1,4 +1,4 @@
-"""Peak memory of inference on one image."""
+"""Compute the peak memory of inference on one image."""
 
 import numpy as np
 
@@ -7,11 +7,11 @@ from prune_gym.graph.layer_table import LayerTable
 
 
 class Memory:
-    """Weights plus the largest sum of live activations, batch 1, each in its bits.
+    """Weights plus the largest sum of live activations, for batch size 1, each in its bits.
 
-    An activation lives from the layer that writes it to the last one that reads it. Batch-norm is
-    folded and activation functions work in place, so neither holds a buffer of its own. Weights
-    that are pruned away one by one still take their place: what that saves on disk is in ``size``.
+    An activation is live from the layer that writes it to the last layer that reads it. Batch-norm
+    is folded and activation functions work in place, so they hold no additional buffer. Single
+    pruned weights still take memory; what they save on disk is in the cost ``size``.
     """
 
     name = "memory"
@@ -23,12 +23,14 @@ class Memory:
     def __init__(self, table: LayerTable) -> None:
         """Take the activations of ``table``."""
         self._table = table
-        self._vectors = np.array([layer.vectors for layer in table.layers], dtype=np.float64)
+        self._params_per_channel = np.array(
+            [layer.params_per_channel for layer in table.layers], dtype=np.float64
+        )
         self._pixels = np.array([a.pixels for a in table.activations], dtype=np.float64)
-        steps = np.array(sorted({a.born for a in table.activations}))
-        born = np.array([[a.born] for a in table.activations])
-        dies = np.array([[a.dies] for a in table.activations])
-        self._alive = (born <= steps) & (steps <= dies)
+        steps = np.array(sorted({a.live_from for a in table.activations}))
+        live_from = np.array([[a.live_from] for a in table.activations])
+        live_until = np.array([[a.live_until] for a in table.activations])
+        self._alive = (live_from <= steps) & (steps <= live_until)
         self._counts = self._alive.astype(np.float64)
         self._in_block = np.array(
             [(steps >= block.steps[0]) & (steps <= block.steps[1]) for block in table.blocks],
@@ -42,7 +44,7 @@ class Memory:
         return self.weights(configuration) + self.activations(configuration)
 
     def weights(self, configuration: Configuration) -> np.ndarray:
-        """Return the bytes of weights and vectors, float64 (n,)."""
+        """Return the bytes of weights, biases, scales and slopes, float64 (n,)."""
         table = self._table
         outputs = table.outputs(configuration.widths)
         if not configuration.keeps_all_blocks:
@@ -50,7 +52,7 @@ class Memory:
         weights = table.weights(configuration)
         return (
             (weights * configuration.weight_bits).sum(axis=1)
-            + FLOAT_BITS * (outputs @ self._vectors)
+            + FLOAT_BITS * (outputs @ self._params_per_channel)
         ) / 8
 
     def activations(self, configuration: Configuration) -> np.ndarray:
@@ -61,14 +63,15 @@ class Memory:
         if not configuration.keeps_all_blocks:
             if self._read_later:
                 live -= self._held_as_x(configuration.blocks, numbers)
-            # The steps of a skipped block are never made.
+            # The steps of a skipped block do not run.
             live *= ((~configuration.blocks) @ self._in_block) == 0
         return live.max(axis=1) / 8
 
     def _held_as_x(self, blocks: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-        """Return what sums of skipped blocks add while their x, the same tensor, is still there.
+        """Return the sums of skipped blocks that ``live`` counts twice, (n, steps).
 
-        ``numbers`` are those that each activation holds, (n, activations); returns (n, steps).
+        The sum of a skipped block and its x are one tensor, so the sum takes no memory while x is
+        live. ``numbers`` are the bits of each activation, (n, activations).
         """
         twice = np.zeros((len(numbers), self._alive.shape[1]))
         alive: dict[int, np.ndarray] = {}  # (n, steps), of sums: also where their x is

@@ -1,4 +1,4 @@
-"""Trainable parameters."""
+"""Count the trainable parameters."""
 
 import numpy as np
 
@@ -7,9 +7,9 @@ from prune_gym.graph.layer_table import LayerTable
 
 
 class Params:
-    """Weights, biases, scales, shifts and slopes, as ``net.parameters()`` counts them.
+    """Weights, biases, scales, shifts and slopes, as ``network.parameters()`` counts them.
 
-    Weights that are pruned away one by one are not counted.
+    Single pruned weights are not counted.
     """
 
     name = "params"
@@ -21,11 +21,13 @@ class Params:
     def __init__(self, table: LayerTable) -> None:
         """Take the layers of ``table``."""
         self._table = table
-        self._vectors = np.array([layer.vectors for layer in table.layers], dtype=np.float64)
+        self._params_per_channel = np.array(
+            [layer.params_per_channel for layer in table.layers], dtype=np.float64
+        )
 
     def __call__(self, configuration: Configuration) -> np.ndarray:
         """Return parameters of n strategies, float64 (n,)."""
         outputs = self._table.outputs(configuration.widths)
         if not configuration.keeps_all_blocks:
             outputs *= self._table.runs(configuration)
-        return self._table.nonzeros(configuration).sum(axis=1) + outputs @ self._vectors
+        return self._table.nonzeros(configuration).sum(axis=1) + outputs @ self._params_per_channel

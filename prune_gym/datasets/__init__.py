@@ -1,6 +1,6 @@
-"""Data sets by name: "digits" is built offline, "cifar10" is read or downloaded.
+"""Load data sets by name: "digits" is built offline, "cifar10" is read or downloaded.
 
-"imagenet" is read from the data home, and ``package.module:function`` is data of one's own.
+"imagenet" is read from the data home, and ``package.module:function`` names the user's own data.
 """
 
 from collections.abc import Callable

@@ -1,15 +1,18 @@
-"""Real CIFAR-10 (Krizhevsky 2009) in its official binary layout.
+"""Read CIFAR-10 (Krizhevsky 2009) in its official binary layout, or in torchvision's.
 
-Each of the six files holds 10,000 records of 1 label byte and 3,072 pixel bytes (channel-major).
+Each of the six binary files holds 10,000 records of 1 label byte and 3,072 pixel bytes
+(channel-major). The "python version" has the same images in the same order.
 """
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pooch
 
 from prune_gym._utils.paths import cache_home, data_home, writable_home
+from prune_gym.datasets import cifar10_python
 from prune_gym.datasets.classification import Data, Split
 from prune_gym.errors import MissingFileError, UserError
 
@@ -34,8 +37,8 @@ def load() -> Data:
         MissingFileError: not on disk and no network; names the folder and the offline way.
         UserError: a file is not what the official archive holds.
     """
-    folder = _find_or_download()
-    parts = [_read(folder / name) for name in TRAIN_FILES]
+    folder, train_files, test_file, read = _find_or_download()
+    parts = [read(folder / name) for name in train_files]
     images = np.concatenate([part[0] for part in parts])
     labels = np.concatenate([part[1] for part in parts])
     if not np.array_equal(np.bincount(labels, minlength=10), np.full(10, 5_000)):
@@ -49,7 +52,7 @@ def load() -> Data:
         num_classes=10,
         train=Split(images[train], labels[train]),
         search=Split(images[search], labels[search]),
-        test=Split(*_read(folder / TEST_FILE)),
+        test=Split(*read(folder / test_file)),
         mean=(0.4914, 0.4822, 0.4465),
         std=(0.2470, 0.2435, 0.2616),
         flip=True,
@@ -79,11 +82,20 @@ def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return records[:, 1:].reshape(-1, 3, 32, 32).copy(), records[:, 0].astype(np.int64)
 
 
-def _find_or_download() -> Path:
+Layout = tuple[Path, tuple[str, ...], str, Callable[[Path], tuple[np.ndarray, np.ndarray]]]
+
+
+def _find_or_download() -> Layout:
+    """Return the folder, its training files and its test file, and what reads one of them."""
     home = data_home()
+    python = cifar10_python.TRAIN_FILES, cifar10_python.TEST_FILE, cifar10_python.read
     for base in (home, cache_home()):
-        if all((base / FOLDER / name).is_file() for name in (*TRAIN_FILES, TEST_FILE)):
-            return base / FOLDER
+        for folder, (train, test, read) in (
+            (base / FOLDER, (TRAIN_FILES, TEST_FILE, _read)),
+            (base / cifar10_python.FOLDER, python),
+        ):
+            if all((folder / name).is_file() for name in (*train, test)):
+                return folder, train, test, read
     target = writable_home()
     try:
         pooch.retrieve(
@@ -95,6 +107,6 @@ def _find_or_download() -> Path:
             f"({type(error).__name__}). Offline: get {URL} (162 MB, MD5 {MD5[4:]}) on another "
             "machine and unpack it so that "
             f"{home / FOLDER / TEST_FILE} exists, or set PRUNE_GYM_HOME to the folder that holds "
-            f"{FOLDER}/."
+            f"{FOLDER}/ (or torchvision's {cifar10_python.FOLDER}/)."
         ) from None
-    return target / FOLDER
+    return target / FOLDER, TRAIN_FILES, TEST_FILE, _read

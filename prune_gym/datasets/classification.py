@@ -1,10 +1,19 @@
-"""What a data set is: three splits of images and how they are normalized."""
+"""Describe a classification data set: three splits of images and how they are normalized."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
+from prune_gym.datasets.checks import (
+    check_classes,
+    check_images,
+    check_labels,
+    check_normalization,
+    check_shapes,
+)
 from prune_gym.errors import UserError
+
+SPLITS = ("train", "search", "test")
 
 
 @dataclass(frozen=True)
@@ -15,15 +24,15 @@ class Split:
     labels: np.ndarray
 
     def __post_init__(self) -> None:
-        """Check the arrays and make them read-only, as every environment shares them."""
-        images, labels = self.images, self.labels
-        if images.dtype != np.uint8 or images.ndim != 4 or len(images) != len(labels):
-            raise UserError(
-                "a split needs uint8 images (N, C, H, W) and N labels; got "
-                f"{images.dtype} {images.shape} and {len(labels)} labels"
-            )
-        images.setflags(write=False)
-        labels.setflags(write=False)
+        """Check the arrays and make them read-only, as every environment shares them.
+
+        Raises:
+            UserError: an array has a wrong type or shape, or there is no image.
+        """
+        images = check_images(self.images)
+        object.__setattr__(self, "labels", check_labels(self.labels, len(images)))
+        self.images.setflags(write=False)
+        self.labels.setflags(write=False)
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -54,12 +63,28 @@ class Data:
     std: tuple[float, ...]
     flip: bool
 
+    def __post_init__(self) -> None:
+        """Check that splits, classes and normalization fit together.
+
+        Raises:
+            UserError: a label is not below ``num_classes``, or a shape does not fit.
+        """
+        if not isinstance(self.num_classes, int | np.integer) or self.num_classes < 1:
+            raise UserError(f"num_classes: expected an integer >= 1, got {self.num_classes!r}")
+        splits = {name: getattr(self, name) for name in SPLITS}
+        check_shapes([split.images for split in splits.values()])
+        for name, split in splits.items():
+            check_classes(split.labels, self.num_classes, name)
+        mean, std = check_normalization(self.mean, self.std, self.train.images.shape[1])
+        object.__setattr__(self, "mean", mean)
+        object.__setattr__(self, "std", std)
+
     @property
     def chance(self) -> float:
         """Accuracy of a guess; the reference point of the accuracy objective."""
         return 1.0 / self.num_classes
 
     @property
-    def score(self) -> str:
+    def metric_name(self) -> str:
         """What the accuracy objective is called for people."""
         return "accuracy"

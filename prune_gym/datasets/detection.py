@@ -1,9 +1,17 @@
-"""What a detection data set is: three splits of images with boxes."""
+"""Describe a detection data set: three splits of images with boxes."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
+from prune_gym.datasets.checks import (
+    check_classes,
+    check_images,
+    check_labels,
+    check_normalization,
+    check_shapes,
+)
+from prune_gym.datasets.classification import SPLITS
 from prune_gym.errors import UserError
 
 
@@ -15,35 +23,37 @@ class DetectionSplit:
         images: ``uint8 (N, C, H, W)``.
         boxes: left, top, right and bottom of every object in pixels, ``float32 (M, 4)``.
         classes: of every object, ``int64 (M,)``.
-        owners: the index of the image that every object is in, ascending, ``int64 (M,)``.
+        image_ids: the index of the image that every object is in, ascending, ``int64 (M,)``.
     """
 
     images: np.ndarray
     boxes: np.ndarray
     classes: np.ndarray
-    owners: np.ndarray
+    image_ids: np.ndarray
 
     def __post_init__(self) -> None:
-        """Check the arrays and make them read-only, as every environment shares them."""
-        if self.images.dtype != np.uint8 or self.images.ndim != 4:
-            raise UserError(
-                "a split needs uint8 images (N, C, H, W); got "
-                f"{self.images.dtype} {self.images.shape}"
-            )
+        """Check the arrays and make them read-only, as every environment shares them.
+
+        Raises:
+            UserError: an array has a wrong type or shape, or there is no image.
+        """
+        check_images(self.images)
+        if not isinstance(self.boxes, np.ndarray):
+            raise UserError(f"boxes: expected a NumPy array, got {type(self.boxes).__name__}")
         objects = len(self.boxes)
-        if self.boxes.shape != (objects, 4) or {self.classes.shape, self.owners.shape} != {
-            (objects,)
-        }:
+        if self.boxes.shape != (objects, 4) or not np.isfinite(self.boxes).all():
             raise UserError(
-                "a split needs boxes (M, 4), classes (M,) and owners (M,); got "
-                f"{self.boxes.shape}, {self.classes.shape} and {self.owners.shape}"
+                "boxes: expected finite numbers (M, 4): left, top, right and bottom in pixels; got "
+                f"{self.boxes.dtype} {self.boxes.shape}"
             )
-        if objects and (np.diff(self.owners, append=len(self.images) - 1) < 0).any():
+        for name in ("classes", "image_ids"):
+            object.__setattr__(self, name, check_labels(getattr(self, name), objects))
+        if objects and (np.diff(self.image_ids, append=len(self.images) - 1) < 0).any():
             raise UserError(
-                f"owners must ascend and name one of the {len(self.images)} images; got "
-                f"{self.owners.min()} to {self.owners.max()}"
+                f"image_ids must ascend and name one of the {len(self.images)} images; got "
+                f"{self.image_ids.min()} to {self.image_ids.max()}"
             )
-        for array in (self.images, self.boxes, self.classes, self.owners):
+        for array in (self.images, self.boxes, self.classes, self.image_ids):
             array.setflags(write=False)
 
     def __len__(self) -> int:
@@ -54,11 +64,11 @@ class DetectionSplit:
         """Return the images ``chosen`` (indices, each at most once), in that order."""
         place = np.full(len(self), -1)
         place[chosen] = np.arange(len(chosen))
-        owners = place[self.owners]
-        order = np.argsort(owners, kind="stable")
-        order = order[owners[order] >= 0]
+        image_ids = place[self.image_ids]
+        order = np.argsort(image_ids, kind="stable")
+        order = order[image_ids[order] >= 0]
         return DetectionSplit(
-            self.images[chosen], self.boxes[order], self.classes[order], owners[order]
+            self.images[chosen], self.boxes[order], self.classes[order], image_ids[order]
         )
 
 
@@ -73,7 +83,7 @@ class DetectionData:
         search: held out of the training images; rewards see only this split.
         test: for reports, never for a search.
         flip: whether a mirrored image still shows the same classes.
-        recolour: whether an image in other colours still shows the same classes.
+        permute_colors: whether an image in other colors still shows the same classes.
         mean: per channel, of pixels scaled to [0, 1].
         std: per channel, likewise.
         chance: mean average precision of a guess.
@@ -85,10 +95,30 @@ class DetectionData:
     search: DetectionSplit
     test: DetectionSplit
     flip: bool
-    recolour: bool = False
+    permute_colors: bool = False
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
     chance: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check that splits, classes and normalization fit together.
+
+        Raises:
+            UserError: a class has no name, a shape does not fit, or the search or the test split
+                holds no object, so that it has no mean average precision.
+        """
+        splits = {name: getattr(self, name) for name in SPLITS}
+        check_shapes([split.images for split in splits.values()])
+        for name, split in splits.items():
+            check_classes(split.classes, self.num_classes, name)
+            if name != "train" and not len(split.classes):
+                raise UserError(
+                    f"the {name} split of {self.name} has {len(split)} images and no object in "
+                    "them, so detectors cannot be scored on it; label objects in more images"
+                )
+        mean, std = check_normalization(self.mean, self.std, self.train.images.shape[1])
+        object.__setattr__(self, "mean", mean)
+        object.__setattr__(self, "std", std)
 
     @property
     def num_classes(self) -> int:
@@ -96,6 +126,6 @@ class DetectionData:
         return len(self.class_names)
 
     @property
-    def score(self) -> str:
+    def metric_name(self) -> str:
         """What the accuracy objective is called for people."""
         return "mAP@0.5"

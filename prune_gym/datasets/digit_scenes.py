@@ -1,7 +1,7 @@
-"""Embedded detection data: the real hand-written digits of scikit-learn, pasted on scenes.
+"""Make embedded detection data: scikit-learn's real hand-written digits, pasted on scenes.
 
-Every 128x128 RGB image shows one to five digits, scaled, sheared and in any colour, on a
-background of blended colours, stripes, bars that look like strokes, and pixel noise. A digit's
+Every 128x128 RGB image shows one to five digits, scaled, sheared and in any color, on a
+background of blended colors, stripes, bars that look like strokes, and pixel noise. A digit's
 writer sample (an 8x8 original) belongs to one split only.
 """
 
@@ -15,14 +15,14 @@ SIDE = 128
 SIZES = {"train": 2_500, "search": 500, "test": 500}
 MOST_DIGITS, TRIES = 5, 8
 CELL = (2.5, 6.5)  # pixels that a cell of the 8x8 original covers
-FIELDS = ("images", "boxes", "classes", "owners")
+FIELDS = ("images", "boxes", "classes", "image_ids")
 CACHE = "digit-scenes-v1.npz"
 # Of all pixels and boxes: an id means the same task on every machine.
 SHA256 = "b6e70136b3b93f3dcd500dae9eb4ed70d1202fbe0576384736dbfc5df561f668"
 
 
 def load() -> DetectionData:
-    """Return the scenes, from the user's cache or built anew in seconds.
+    """Return the scenes, from the user's cache or built in seconds.
 
     Raises:
         UserError: what was built is not what the ids were made with, so results would not be
@@ -31,11 +31,13 @@ def load() -> DetectionData:
     splits = cached_or_built("scenes", CACHE, FIELDS, SHA256, build)
     train, search, test = (DetectionSplit(*splits[name]) for name in SIZES)
     names = tuple("0123456789")
-    return DetectionData("digit-scenes", names, train, search, test, flip=False, recolour=True)
+    return DetectionData(
+        "digit-scenes", names, train, search, test, flip=False, permute_colors=True
+    )
 
 
 def build() -> Splits:
-    """Make all splits from the fixed seed: name -> images, boxes, classes, owners."""
+    """Make all splits from the fixed seed: name -> images, boxes, classes, image_ids."""
     from sklearn.datasets import load_digits  # takes most of a second; the cache needs none of it
 
     digits = load_digits()
@@ -50,7 +52,7 @@ def build() -> Splits:
 def _split(
     originals: np.ndarray, labels: np.ndarray, size: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, ...]:
-    images, boxes, classes, owners = [], [], [], []
+    images, boxes, classes, image_ids = [], [], [], []
     for index in range(size):
         canvas = _background(rng)
         placed: list[np.ndarray] = []
@@ -60,12 +62,12 @@ def _split(
             if box is not None:
                 placed.append(box)
                 classes.append(labels[chosen])
-                owners.append(index)
+                image_ids.append(index)
         boxes += placed
         canvas += 0.1 * (rng.random(canvas.shape) - 0.5)
         images.append(np.floor(255 * np.clip(canvas, 0, 1) + 0.5).astype(np.uint8))
     arrays = (np.stack(images), np.array(boxes, dtype=np.float32))
-    return *arrays, np.array(classes, dtype=np.int64), np.array(owners, dtype=np.int64)
+    return *arrays, np.array(classes, dtype=np.int64), np.array(image_ids, dtype=np.int64)
 
 
 def _background(rng: np.random.Generator) -> np.ndarray:
@@ -109,8 +111,8 @@ def _paste(
             area = canvas[:, top : top + height, left : left + width]
             mean = area.mean(axis=(1, 2), keepdims=True)
             step = 0.4 + 0.3 * rng.random((3, 1, 1))  # the ink stands off its background
-            colour = np.where(mean < 0.5, mean + step, mean - step)
-            area += ink * (colour - area)
+            color = np.where(mean < 0.5, mean + step, mean - step)
+            area += ink * (color - area)
             return box
     return None
 

@@ -1,4 +1,4 @@
-"""Embedded data: the real hand-written digits of scikit-learn, made hard enough to search on.
+"""Make embedded data: scikit-learn's real hand-written digits, hard enough to search on.
 
 Every 32x32 RGB image shows one digit, scaled, rotated and shifted, over a textured background with
 smaller digits as clutter and with pixel noise. The label is the large digit's. A digit's writer
@@ -19,11 +19,11 @@ SHA256 = "4ad229a4b9b6e7d74a17e67dff10e80194c4d97e2804a08e257ea0e7931e5f81"
 
 
 def load() -> Data:
-    """Return the digits, from the user's cache or built anew in seconds.
+    """Return the digits, from the user's cache or built in seconds.
 
     Raises:
-        UserError: what was built is not what the ids were made with (another scikit-learn data
-            set, say), so results would not be comparable.
+        UserError: what was built is not what the ids were made with, so results would
+            not be comparable.
     """
     splits = cached_or_built("digits", CACHE, ("images", "labels"), SHA256, build)
     return Data(
@@ -59,7 +59,7 @@ def _render(
     n = len(chosen)
     canvas = _background(n, rng)
     for column in clutter.T:
-        # Small digits, anywhere, in half-transparent ink of any colour.
+        # Small digits, anywhere, in half-transparent ink of any color.
         mask = _place(originals[column], rng, cell=(1.0, 1.7), shift=14.0, degrees=180.0)
         canvas = _ink(canvas, 0.6 * mask, rng.random((n, 3)))
     mask = _place(originals[chosen], rng, cell=(2.0, 3.2), shift=5.0, degrees=20.0)
@@ -72,16 +72,16 @@ def _render(
 
 
 def _background(n: int, rng: np.random.Generator) -> np.ndarray:
-    """Blend a 4x4 grid of random colours smoothly over the image."""
+    """Blend a 4x4 grid of random colors smoothly over the image."""
     knots = 0.2 + 0.6 * rng.random((n, 3, 1, 1)) + 0.4 * (rng.random((n, 3, 4, 4)) - 0.5)
     at = np.linspace(0, 3, 32)
     weights = np.maximum(0, 1 - np.abs(at[:, None] - np.arange(4)))
     return np.einsum("ncij,yi,xj->ncyx", knots, weights, weights)
 
 
-def _ink(canvas: np.ndarray, mask: np.ndarray, colour: np.ndarray) -> np.ndarray:
+def _ink(canvas: np.ndarray, mask: np.ndarray, color: np.ndarray) -> np.ndarray:
     mask = mask[:, None]
-    return canvas * (1 - mask) + mask * colour[:, :, None, None]
+    return canvas * (1 - mask) + mask * color[:, :, None, None]
 
 
 def _place(

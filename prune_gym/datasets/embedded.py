@@ -1,4 +1,4 @@
-"""What the data sets made of scikit-learn's digits share: who is in which split, and the cache."""
+"""Divide scikit-learn's digits among splits, and keep the data made of them in a cache."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -23,7 +23,7 @@ def divide(count: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
 def cached_or_built(
     what: str, file: str, fields: Sequence[str], sha256: str, build: Callable[[], Splits]
 ) -> Splits:
-    """Return the splits, name -> one array per field, from the user's cache or built anew.
+    """Return the splits, name -> one array per field, from the user's cache, or build them.
 
     Raises:
         UserError: the SHA-256 of what was built is not the expected one; ``what`` says what it is.

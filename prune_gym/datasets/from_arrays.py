@@ -1,6 +1,6 @@
-"""What people have as labelled images, as :class:`Data`: arrays, torch data sets and loaders."""
+"""Turn labelled images into :class:`Data`: arrays, torch data sets and loaders."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,11 +8,12 @@ import torch
 from torch.utils.data import DataLoader
 
 from prune_gym.datasets import Data, Split
+from prune_gym.datasets.checks import check_labels
+from prune_gym.datasets.stratify import split_by_class
 from prune_gym.errors import UserError, UserTypeError
 
 CHANNELS = (1, 3)
-SEARCH = TEST = 0.1  # shares held out
-LEAST = 30  # images
+MAX_CLASSES = 1_000_000
 OWN_FLOATS = "own-floats"  # name of data whose images came as the network takes them
 EXPECTED = (
     "expected a Data, a pair of arrays (images, labels), or a torch Dataset or DataLoader of "
@@ -21,7 +22,7 @@ EXPECTED = (
 
 
 def as_data(given: Any, seed: int = 0) -> Data:
-    """Return data in three splits: 80 % to train, 10 % to search and 10 % to test.
+    """Return data in three splits: of every class 80 % to train, 10 % to search and 10 % to test.
 
     Args:
         given: a ``Data``, which is returned as it is; ``(images, labels)``; or a data set or loader
@@ -37,26 +38,21 @@ def as_data(given: Any, seed: int = 0) -> Data:
     if isinstance(given, Data):
         return given
     images, labels = _arrays(given)
-    if images.ndim != 4 or len(images) != len(labels) or labels.ndim != 1:
-        raise UserError(
-            f"expected images (N, C, H, W) and N labels, got {images.shape} and {labels.shape}"
-        )
-    if not np.issubdtype(labels.dtype, np.integer):
-        raise UserError(f"expected whole numbers as labels, got {labels.dtype}")
-    if len(labels) < LEAST or labels.min() < 0:
-        least = int(labels.min()) if len(labels) else "none"
-        raise UserError(
-            f"expected at least {LEAST} labels from 0 on, got {len(labels)}, the least {least}"
-        )
-    pixels, mean, std = _as_bytes(images)
+    if images.ndim != 4:
+        raise UserError(f"expected images (N, C, H, W), got {images.dtype} {images.shape}")
+    labels = check_labels(labels, len(images))
+    num_classes = int(labels.max(initial=0)) + 1
+    if num_classes > MAX_CLASSES:
+        raise UserError(f"labels: expected at most {MAX_CLASSES:,} classes, got {labels.max()}")
     order = np.random.default_rng(seed).permutation(len(labels))
-    search, test = int(SEARCH * len(order)), int((SEARCH + TEST) * len(order))
-    train, held, rest = (
-        Split(pixels[part], labels[part].astype(np.int64))
-        for part in map(np.sort, (order[test:], order[:search], order[search:test]))
+    parts = split_by_class(labels[order], [str(each) for each in range(num_classes)])
+    pixels, mean, std = _as_bytes(images)
+    train, search, test = (
+        Split(pixels[chosen], labels[chosen])
+        for chosen in (np.sort(order[positions]) for positions in parts)
     )
     name = "own" if images.dtype == np.uint8 else OWN_FLOATS
-    return Data(name, int(labels.max()) + 1, train, held, rest, mean, std, flip=False)
+    return Data(name, num_classes, train, search, test, mean, std, flip=False)
 
 
 def _arrays(given: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -75,7 +71,19 @@ def _arrays(given: Any) -> tuple[np.ndarray, np.ndarray]:
     if not pairs:
         raise UserError(f"{EXPECTED}; this {type(given).__name__} is empty")
     join = np.concatenate if isinstance(given, DataLoader) else np.stack
-    return join([image for image, _ in pairs]), join([label for _, label in pairs])
+    images, labels = zip(*pairs, strict=True)
+    return _joined(join, images, "images"), _joined(join, labels, "labels")
+
+
+def _joined(join: Callable, arrays: Sequence[np.ndarray], what: str) -> np.ndarray:
+    try:
+        return join(arrays)
+    except ValueError as error:
+        shapes = sorted({array.shape for array in arrays}, key=str)
+        raise UserError(
+            f"{what}: expected one shape, got {shapes[0]} and {shapes[-1]}; let the data set's "
+            "transform make them equal, such as by resizing"
+        ) from error
 
 
 def _pairs(given: Any) -> Iterator[tuple[Any, Any]]:

@@ -1,7 +1,8 @@
-"""A folder of images, one sub-folder a class: ``root/CLASS/IMAGE``.
+"""Read a folder of images, one sub-folder per class: ``root/CLASS/IMAGE``.
 
+A class's own sub-folders belong to it; hidden folders and folders without images are no classes.
 Images are read once, scaled so that the shorter side has 8/7 of the wanted size (256 for 224, as
-is usual for ImageNet), and cut out at the centre. They stay in memory as bytes.
+is usual for ImageNet), and cut out at the center. They stay in memory as bytes.
 """
 
 import hashlib
@@ -9,15 +10,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-from prune_gym.datasets.classification import Data, Split
-from prune_gym.errors import MissingFileError, UserError
+from prune_gym.datasets.classification import SPLITS, Data, Split
+from prune_gym.datasets.images import (
+    SUFFIXES,
+    check_memory,
+    check_pixels,
+    image_files,
+    is_hidden,
+    read_rgb,
+)
+from prune_gym.datasets.stratify import first_of_every_class, split_by_class
+from prune_gym.errors import MissingFileError, UserError, unknown
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
-SHARE = 0.1  # of the images for search, as much for tests
-MOST_BYTES = 4 * 2**30
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+NO_CLASSES = {"train", "val", "valid", "validation", "test"}  # names of splits
 Files = Sequence[tuple[Path, int]]
 
 
@@ -30,28 +38,43 @@ def load(
     std: tuple[float, float, float] = STD,
     flip: bool = True,
 ) -> Data:
-    """Return the images below ``root``, 80 % for training, 10 % for search and 10 % for tests.
+    """Return the images below ``root``: of every class 80 % to train, 10 % to search, 10 % to test.
 
-    Which image is in which split follows from the SHA-256 of its class and file name alone, so it
+    Which image is in which split follows from the SHA-256 of the file names below ``root``, so it
     depends neither on the order nor on the place of the files.
 
     Args:
         root: the folder that holds a folder of images per class.
         size: height and width of the images, in pixels.
-        most: split -> the most images to read of it; those with the smallest SHA-256 are taken.
+        most: split -> the most images to read of it, of every class the same share; those with
+            the smallest SHA-256 are taken.
         mean: per channel, of pixels scaled to [0, 1], that the network was trained with.
         std: per channel, likewise.
         flip: whether a mirrored image is still of its class.
 
     Raises:
         MissingFileError: no such folder, or no images in it.
-        UserError: a file is no image, a split is empty, or the images do not fit in memory.
+        UserError: a file is no image, there are fewer than 30, or they do not fit in memory.
     """
-    names, files = find_images(Path(root))
-    search, test = (round(SHARE * len(files)), round(2 * SHARE * len(files)))
-    parts = {"train": files[test:], "search": files[:search], "test": files[search:test]}
-    splits = read_splits(parts, size, most or {})
-    return Data(Path(root).name, len(names), **splits, mean=mean, std=std, flip=flip)
+    root, limits = Path(root), _checked(size, most or {})
+    names, files = find_images(root)
+    labels = np.array([label for _, label in files])
+    parts = {}
+    for name, positions in zip(SPLITS, split_by_class(labels, names), strict=True):
+        chosen = first_of_every_class(labels[positions], limits.get(name, len(positions)))
+        parts[name] = [files[position] for position in positions[chosen]]
+    return Data(root.name, len(names), **read_splits(parts, size), mean=mean, std=std, flip=flip)
+
+
+def _checked(size: int, most: Mapping[str, int]) -> Mapping[str, int]:
+    if not isinstance(size, int) or size < 1:
+        raise UserError(f"size: expected a number of pixels, got {size!r}")
+    for name, count in most.items():
+        if name not in SPLITS:
+            raise UserError(unknown("split in most", name, SPLITS))
+        if not isinstance(count, int) or count < 1:
+            raise UserError(f"most[{name!r}]: expected a number of images >= 1, got {count!r}")
+    return most
 
 
 def find_images(root: Path) -> tuple[list[str], Files]:
@@ -59,45 +82,41 @@ def find_images(root: Path) -> tuple[list[str], Files]:
 
     Raises:
         MissingFileError: no such folder, or no images in it.
+        UserError: the folders are splits and no classes.
     """
     if not root.is_dir():
         raise MissingFileError(f"{root}: no such folder; expected one folder of images per class")
-    folders = sorted(folder for folder in root.iterdir() if folder.is_dir())
-    files = [
-        (path, label)
-        for label, folder in enumerate(folders)
-        for path in folder.iterdir()
-        if path.suffix.lower() in SUFFIXES
-    ]
-    if not files:
+    folders = sorted(each for each in root.iterdir() if each.is_dir() and not is_hidden(each.name))
+    found = {folder.name: images for folder in folders if (images := image_files(folder))}
+    if not found:
         raise MissingFileError(
             f"{root}: no images; expected CLASS/IMAGE below it, with endings {', '.join(SUFFIXES)}"
         )
-    return [folder.name for folder in folders], sorted(files, key=lambda file: _digest(file[0]))
+    if found.keys() <= NO_CLASSES:
+        raise UserError(
+            f"{root}: expected one folder per class, and found the splits {', '.join(found)}; give "
+            f"one of them, such as {root / next(iter(found))}"
+        )
+    files = [(path, label) for label, images in enumerate(found.values()) for path in images]
+    return list(found), sorted(files, key=lambda file: _digest(file[0].relative_to(root)))
 
 
 def _digest(path: Path) -> bytes:
-    return hashlib.sha256(f"{path.parent.name}/{path.name}".encode()).digest()
+    return hashlib.sha256(path.as_posix().encode(errors="surrogateescape")).digest()
 
 
-def read_splits(files: Mapping[str, Files], size: int, most: Mapping[str, int]) -> dict[str, Split]:
-    """Read the first ``most[name]`` images of every split, all where none is given.
+def read_splits(files: Mapping[str, Files], size: int) -> dict[str, Split]:
+    """Read the images of every split.
 
     Raises:
-        UserError: a file is no image, a split is empty, or the images do not fit in memory.
+        UserError: a file is no image, or the images do not fit in memory.
     """
-    chosen = {name: of_split[: most.get(name)] for name, of_split in files.items()}
-    empty = [name for name, of_split in chosen.items() if not of_split]
-    if empty:
-        raise UserError(f"no images for the {' and the '.join(empty)} split: give more images")
-    total = sum(len(of_split) for of_split in chosen.values()) * 3 * size * size
-    if total > MOST_BYTES:
-        raise UserError(
-            f"the images take {total / 2**30:.1f} GiB in memory at {size}x{size}, more than "
-            f"{MOST_BYTES / 2**30:.0f} GiB; take fewer of them, such as "
-            'most={"train": 2000, "search": 2000, "test": 5000}, or a smaller size'
-        )
-    return {name: _read(of_split, size) for name, of_split in chosen.items()}
+    advice = (
+        'take fewer of them, such as most={"train": 2000, "search": 2000, "test": 5000}, or a '
+        "smaller size"
+    )
+    check_memory(sum(map(len, files.values())), (size, size), advice)
+    return {name: _read(of_split, size) for name, of_split in files.items()}
 
 
 def _read(files: Files, size: int) -> Split:
@@ -111,15 +130,12 @@ def read_image(path: Path, size: int) -> np.ndarray:
     """Return the middle of an image, ``uint8 (size, size, 3)``.
 
     Raises:
-        UserError: the file is no image, or damaged.
+        UserError: the file is no image, damaged, too large or too long for its width.
     """
-    try:
-        with Image.open(path) as image:
-            rgb = ImageOps.exif_transpose(image).convert("RGB")
-    except OSError as error:
-        raise UserError(f"{path} is no whole image ({error})") from None
+    rgb = read_rgb(path)
     scale = round(size * 8 / 7) / min(rgb.size)
     width, height = (max(round(scale * side), size) for side in rgb.size)
+    check_pixels(width, height, path)
     rgb = rgb.resize((width, height), Image.Resampling.BILINEAR)
     left, top = (width - size) // 2, (height - size) // 2
     return np.asarray(rgb.crop((left, top, left + size, top + size)))

@@ -1,4 +1,4 @@
-"""Images on their way into a network."""
+"""Normalize images for a network."""
 
 import numpy as np
 import torch
@@ -12,7 +12,9 @@ def normalize(images: np.ndarray, data: Data | DetectionData) -> torch.Tensor:
 
     ``data`` gives the mean and the standard deviation of pixels scaled to [0, 1].
     """
-    scale = torch.tensor([1 / (255 * std) for std in data.std]).view(1, -1, 1, 1)
-    shift = torch.tensor([m / s for m, s in zip(data.mean, data.std, strict=True)])
+    scales = [1 / (255 * std) for std in data.std]
+    shifts = [m / s for m, s in zip(data.mean, data.std, strict=True)]
+    scale = torch.tensor(scales, dtype=torch.float32).view(1, -1, 1, 1)
+    shift = torch.tensor(shifts, dtype=torch.float32)
     pixels = torch.tensor(images).contiguous(memory_format=torch.channels_last)
     return pixels.float().mul_(scale).sub_(shift.view(1, -1, 1, 1))

@@ -112,7 +112,7 @@ def apply(strategy_file: Path, out: Path, console: Console) -> None:
         "before": before | {"accuracy": evaluator.original_score(test)},
         "after": after | {"accuracy": evaluator.score(network, test)},
     }
-    labels = {"accuracy": f"{evaluator.data.score}, test split"}
+    labels = {"accuracy": f"{evaluator.data.metric_name}, test split"}
     console.print(comparison(f"{strategy.env_id}, no retraining", columns, labels))
     console.print(f"Wrote {out} ({out.stat().st_size / 1e6:.2f} MB)", highlight=False)
     console.print(

@@ -112,7 +112,7 @@ def measure(
     about = {
         "strategy": str(strategy_file),
         "env_id": strategy.env_id,
-        "score": evaluator.data.score,
+        "score": evaluator.data.metric_name,
         "network": str(network_file or onnx_file or "repaired, not fine-tuned"),
         "onnx": str(onnx_file or ("exported, int8" if after.quantized else "exported, float32")),
         "threads": threads,

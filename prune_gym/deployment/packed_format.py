@@ -116,9 +116,9 @@ def _stored_bits(shape: _Shape, coding: str) -> int:
 
 def _vectors(module: nn.Module) -> list[torch.Tensor]:
     """Return the float32 tensors of a layer beside its weight."""
-    tensors = [getattr(module, name, None) for name in ("bias", "scale")]
+    tensors = [getattr(module, name, None) for name in ("bias", "weight_scale")]
     if isinstance(module, QuantizedLayer) and module.activation_bits < FLOAT_BITS:
-        tensors.append(module.step)
+        tensors.append(module.input_scale)
     return [tensor.detach() for tensor in tensors if tensor is not None]
 
 

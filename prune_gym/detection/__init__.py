@@ -1,1 +1,1 @@
-"""From a detector's raw maps to boxes, their mean average precision, and the training loss."""
+"""Find boxes in a detector's raw maps, score them, and compute the loss to train with."""

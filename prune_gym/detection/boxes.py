@@ -1,4 +1,4 @@
-"""From raw maps to boxes: YOLO's decoding and non-maximum suppression, vectorised over images.
+"""Turn raw maps into boxes: YOLO's decoding and non-maximum suppression, many images at once.
 
 The encoding is that of YOLOv3 (Redmon and Farhadi 2018, arXiv:1804.02767, section 2.1).
 """
@@ -7,17 +7,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
+from prune_gym.datasets.detection import DetectionData
+from prune_gym.errors import UserError
 from prune_gym.models.darknet.network import Head
 
-LEAST_SCORE = 0.005
-MOST_OVERLAP = 0.45
+SCORE_THRESHOLD = 0.005
+NMS_IOU_THRESHOLD = 0.45
 CANDIDATES = 500  # per image, the best before suppression
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a detector found in n images, the best first; absent ones have score 0.
+class Detections:
+    """Boxes that a detector found in n images, the best first; a score of 0 means no box.
 
     Attributes:
         boxes: left, top, right, bottom in pixels of the input, ``float32 (n, k, 4)``.
@@ -30,8 +33,29 @@ class Found:
     classes: torch.Tensor
 
 
+def check_heads(network: nn.Module, data: DetectionData) -> None:
+    """Refuse a network that is no detector of the data's classes.
+
+    Raises:
+        UserError: it does not say how its outputs are read, or has another number of classes.
+    """
+    heads = getattr(network, "heads", ())
+    if not (isinstance(heads, Sequence) and heads and all(isinstance(h, Head) for h in heads)):
+        raise UserError(
+            f"{data.name} holds boxes, and {type(network).__name__} is no detector: expected an "
+            "attribute heads, one prune_gym.models.darknet.network.Head per raw map that the "
+            "network returns"
+        )
+    for head in heads:
+        if head.classes != data.num_classes:
+            raise UserError(
+                f"{type(network).__name__} detects {head.classes} classes, and {data.name} has "
+                f"{data.num_classes}: take a network for {data.num_classes} classes"
+            )
+
+
 def decode_head(raw: torch.Tensor, head: Head, size: tuple[int, int]) -> torch.Tensor:
-    """Return the centres and sizes in pixels, objectness and class logits of a head's boxes.
+    """Return the centers and sizes in pixels, objectness and class logits of a head's boxes.
 
     Args:
         raw: a head's map, ``(n, anchors * (5 + classes), h, w)``.
@@ -53,7 +77,9 @@ def decode_head(raw: torch.Tensor, head: Head, size: tuple[int, int]) -> torch.T
     return torch.cat([(corner + offset) * stride, extent, values[..., 4:]], dim=-1)
 
 
-def detect(maps: Sequence[torch.Tensor], heads: Sequence[Head], size: tuple[int, int]) -> Found:
+def detect(
+    maps: Sequence[torch.Tensor], heads: Sequence[Head], size: tuple[int, int]
+) -> Detections:
     """Return the boxes in a network's raw maps; a box may be found once per class.
 
     Args:
@@ -68,12 +94,14 @@ def detect(maps: Sequence[torch.Tensor], heads: Sequence[Head], size: tuple[int,
     scores = every[..., 4:5].sigmoid() * every[..., 5:].sigmoid()
     classes = scores.shape[2]
     scores = scores.flatten(1).nan_to_num(0)
-    scores *= scores > LEAST_SCORE
+    scores *= scores > SCORE_THRESHOLD
     most = int((scores > 0).sum(1).max())
     best, at = scores.topk(min(CANDIDATES, most))
-    boxes = corners(every[..., :4].gather(1, (at // classes)[..., None].expand(-1, -1, 4)))
-    kept = suppress(boxes, at % classes, best)
-    return Found(boxes, best * kept, at % classes)
+    boxes = box_cxcywh_to_xyxy(
+        every[..., :4].gather(1, (at // classes)[..., None].expand(-1, -1, 4))
+    )
+    kept = nms(boxes, at % classes, best)
+    return Detections(boxes, best * kept, at % classes)
 
 
 def size_of(images: torch.Tensor) -> tuple[int, int]:
@@ -81,13 +109,13 @@ def size_of(images: torch.Tensor) -> tuple[int, int]:
     return images.shape[2], images.shape[3]
 
 
-def corners(boxes: torch.Tensor) -> torch.Tensor:
-    """Turn centre x, y, width and height into left, top, right and bottom, (..., 4)."""
+def box_cxcywh_to_xyxy(boxes: torch.Tensor) -> torch.Tensor:
+    """Turn center x, y, width and height into left, top, right and bottom, (..., 4)."""
     half = boxes[..., 2:] / 2
     return torch.cat([boxes[..., :2] - half, boxes[..., :2] + half], dim=-1)
 
 
-def overlap(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+def iou(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     """Return the intersection over union of boxes (..., 4) that broadcast, (...)."""
     lower = torch.maximum(left[..., :2], right[..., :2])
     upper = torch.minimum(left[..., 2:], right[..., 2:])
@@ -96,11 +124,11 @@ def overlap(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     return shared / (areas[0] + areas[1] - shared).clamp_min(1e-9)
 
 
-def suppress(boxes: torch.Tensor, classes: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-    """Return which boxes greedy suppression within a class keeps, ``bool (n, k)``.
+def nms(boxes: torch.Tensor, classes: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+    """Return which boxes greedy non-maximum suppression keeps, ``bool (n, k)``.
 
-    A box goes where a kept one of its class with a higher score overlaps it by more than 0.45. The
-    ranks are gone through one by one for all images at once, which stays within the caches.
+    A kept box removes those of its class with a lower score and an IoU above 0.45 with it.
+    The loop runs over ranks, for all images at once, so that its arrays stay in the caches.
 
     Args:
         boxes: left, top, right, bottom, ``(n, k, 4)``, by falling score.
@@ -117,7 +145,7 @@ def suppress(boxes: torch.Tensor, classes: torch.Tensor, scores: torch.Tensor) -
         height = torch.minimum(bottom[:, here], bottom[:, rest])
         height -= torch.maximum(top[:, here], top[:, rest])
         shared = width.clamp_min_(0) * height.clamp_min_(0)
-        beaten = shared > MOST_OVERLAP * (areas[:, here] + areas[:, rest] - shared)
+        beaten = shared > NMS_IOU_THRESHOLD * (areas[:, here] + areas[:, rest] - shared)
         beaten &= (classes[:, here] == classes[:, rest]) & kept[:, here]
         kept[:, rest] &= ~beaten
     return kept

@@ -1,4 +1,4 @@
-"""Mean average precision at 50 % overlap, computed by COCO's own code (pycocotools)."""
+"""Compute the mean average precision at an IoU of 0.5 by COCO's own code (pycocotools)."""
 
 import contextlib
 import io
@@ -11,13 +11,13 @@ from torch import nn
 
 from prune_gym.datasets.detection import DetectionData, DetectionSplit
 from prune_gym.datasets.normalize import normalize
-from prune_gym.detection.boxes import Found, detect, size_of
-from prune_gym.errors import MissingExtraError
+from prune_gym.detection.boxes import Detections, detect, size_of
+from prune_gym.errors import MissingExtraError, UserError
 from prune_gym.models.darknet.network import Head
 
 BATCH = 64
-OVERLAP = 0.5
-MOST_BOXES = 100  # per image, COCO's rule
+MATCH_IOU = 0.5
+MAX_DETECTIONS = 100  # per image, COCO's rule
 
 
 @torch.inference_mode()
@@ -45,8 +45,8 @@ def mean_average_precision(
     return average_precision([detect(network(x), known, size_of(x)) for x in batches], split)
 
 
-def average_precision(found: Sequence[Found], split: DetectionSplit) -> float:
-    """Return the mean over classes of the average precision at 50 % overlap, in [0, 1].
+def average_precision(found: Sequence[Detections], split: DetectionSplit) -> float:
+    """Return the mean over classes of the average precision at an IoU of 0.5, in [0, 1].
 
     101-point interpolation, at most 100 boxes an image; classes without an object do not count.
 
@@ -56,7 +56,10 @@ def average_precision(found: Sequence[Found], split: DetectionSplit) -> float:
 
     Raises:
         MissingExtraError: pycocotools is not installed; says how to.
+        UserError: the split holds no object.
     """
+    if not len(split.boxes):
+        raise UserError("mean average precision needs a split with at least one object, got none")
     try:
         from pycocotools.coco import COCO
         from pycocotools.cocoeval import COCOeval
@@ -72,17 +75,17 @@ def average_precision(found: Sequence[Found], split: DetectionSplit) -> float:
         truth.dataset = _truth(split)
         truth.createIndex()
         evaluation = COCOeval(truth, truth.loadRes(results), "bbox")
-        evaluation.params.iouThrs = np.array([OVERLAP])
+        evaluation.params.iouThrs = np.array([MATCH_IOU])
         evaluation.params.areaRng = [[0, 1e10]]
         evaluation.params.areaRngLbl = ["all"]
-        evaluation.params.maxDets = [MOST_BOXES]
+        evaluation.params.maxDets = [MAX_DETECTIONS]
         evaluation.evaluate()
         evaluation.accumulate()
     precision = evaluation.eval["precision"]
     return float(precision[precision > -1].mean())
 
 
-def _results(found: Sequence[Found]) -> np.ndarray:
+def _results(found: Sequence[Detections]) -> np.ndarray:
     """Return one row a box: image, left, top, width, height, score, class; float64 (boxes, 7)."""
     rows, first = [], 0
     for batch in found:
@@ -103,19 +106,19 @@ def _results(found: Sequence[Found]) -> np.ndarray:
 def _truth(split: DetectionSplit) -> dict:
     boxes = split.boxes.astype(np.float64)
     extents = boxes[:, 2:] - boxes[:, :2]
-    objects = zip(boxes, extents, split.classes, split.owners, strict=True)
+    objects = zip(boxes, extents, split.classes, split.image_ids, strict=True)
     return {
         "images": [{"id": index} for index in range(len(split))],
         "categories": [{"id": int(each)} for each in np.unique(split.classes)],
         "annotations": [
             {
                 "id": index + 1,
-                "image_id": int(owner),
+                "image_id": int(image_id),
                 "category_id": int(kind),
                 "bbox": [*box[:2].tolist(), *extent.tolist()],
                 "area": float(extent.prod()),
                 "iscrowd": 0,
             }
-            for index, (box, extent, kind, owner) in enumerate(objects)
+            for index, (box, extent, kind, image_id) in enumerate(objects)
         ],
     }

@@ -43,7 +43,7 @@ class ScalarReward(gym.Wrapper, RecordConstructorArgs):
             self, weights=dict(weights) if isinstance(weights, Mapping) else weights
         )
         gym.Wrapper.__init__(self, env)
-        names = [objective.name for objective in env.unwrapped.objectives]  # type: ignore[attr-defined]
+        names = [objective.name for objective in env.get_wrapper_attr("objectives")]
         self._weights = weights_array(balanced(names) if weights is None else weights, names)
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:  # type: ignore[override]
@@ -55,7 +55,7 @@ class ScalarReward(gym.Wrapper, RecordConstructorArgs):
 
     def action_masks(self) -> np.ndarray:
         """Return the discrete actions that the budgets allow (for MaskablePPO)."""
-        return self.env.unwrapped.action_masks()  # type: ignore[attr-defined]
+        return self.env.get_wrapper_attr("action_masks")()
 
 
 class PreferenceConditioned(gym.Wrapper, RecordConstructorArgs):
@@ -81,7 +81,7 @@ class PreferenceConditioned(gym.Wrapper, RecordConstructorArgs):
         _require_vector(env)
         RecordConstructorArgs.__init__(self, priorities=dict(priorities) if priorities else None)
         gym.Wrapper.__init__(self, env)
-        self.names = [o.name for o in env.unwrapped.objectives]  # type: ignore[attr-defined]
+        self.names = [o.name for o in env.get_wrapper_attr("objectives")]
         self.concentration = concentration(self.names, priorities)
         inner = env.observation_space
         assert isinstance(inner, spaces.Box) and len(inner.shape) == 1
@@ -120,7 +120,7 @@ class PreferenceConditioned(gym.Wrapper, RecordConstructorArgs):
 
     def action_masks(self) -> np.ndarray:
         """Return the discrete actions that the budgets allow (for MaskablePPO)."""
-        return self.env.unwrapped.action_masks()  # type: ignore[attr-defined]
+        return self.env.get_wrapper_attr("action_masks")()
 
     def _extend(self, obs: np.ndarray) -> np.ndarray:
         return np.append(obs, self._preference).astype(np.float32)

@@ -15,7 +15,7 @@ from prune_gym.compression.fingerprint import fingerprint
 from prune_gym.compression.fold_batch_norm import fold_batch_norm
 from prune_gym.compression.least_squares import Reference
 from prune_gym.compression.malloc import release_memory
-from prune_gym.compression.precision import bfloat16_is_fast
+from prune_gym.compression.precision import bfloat16_is_fast, outside_contexts
 from prune_gym.compression.quantize import quantize
 from prune_gym.compression.repair import check_repair, cut_and_repair
 from prune_gym.compression.sensitivity import Sensitivities
@@ -211,6 +211,7 @@ class Evaluator:
         folded = fold_batch_norm(copy.deepcopy(network).eval(), self.table)
         return folded.to(dtype=self._dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
+    @outside_contexts
     @torch.inference_mode()
     def score(self, network: nn.Module, split: Split | DetectionSplit) -> float:
         """Return a candidate's accuracy on a split, computed by its fast copy, in [0, 1].

@@ -59,7 +59,7 @@ class CompressionProblem:
         self.evaluator, self.space, self.costs = evaluator, space, dict(costs)
         if objectives is None:
             objectives = [name for name in DEFAULT if name == "accuracy" or name in costs]
-        self.objectives = make_objectives(objectives, self.costs, evaluator.data.score)
+        self.objectives = make_objectives(objectives, self.costs, evaluator.data.metric_name)
         self.budgets = Budgets(budgets or {}, self.costs, space)
 
     @property

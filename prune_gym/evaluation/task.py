@@ -18,12 +18,15 @@ from prune_gym._utils.plugins import call_named
 from prune_gym.compression import calibration as calibrating
 from prune_gym.compression.calibration import Calibration
 from prune_gym.compression.fingerprint import fingerprint
+from prune_gym.compression.finite import check_finite
 from prune_gym.compression.information_dropout import importance, learn_information, noisy_layers
 from prune_gym.compression.network_file import SUFFIX, load_network, read_recipe
+from prune_gym.compression.precision import outside_contexts
 from prune_gym.compression.unstructured import zeros_fill_masks
 from prune_gym.compression.verify import check_cut, count_classes
 from prune_gym.datasets import Data, DetectionData
 from prune_gym.datasets.normalize import normalize
+from prune_gym.detection.boxes import check_heads
 from prune_gym.errors import UserError, UserTypeError, first_line
 from prune_gym.evaluation.evaluator import Evaluator
 from prune_gym.graph.layer_table import BLOCK_SIZE, LayerTable
@@ -111,6 +114,7 @@ def _loaded(
     return make_evaluator(net, loaded, repair, block_size, by_information, rebuild, shipped)
 
 
+@outside_contexts
 def make_evaluator(
     network: nn.Module,
     data: Data | DetectionData,
@@ -125,9 +129,12 @@ def make_evaluator(
     So is the information that its channels carry, unless the file ``shipped`` has it already.
 
     Raises:
-        UserError: an operation of the network is not understood; the message names the layer.
+        UserError: an operation of the network is not understood, or a parameter or buffer holds
+            NaN or infinite values; the message names it.
     """
     network = _copied(network)
+    if isinstance(data, DetectionData):
+        check_heads(network, data)
     if block_size < 1:
         raise UserError(f"granularity: expected a number of channels >= 1, got {block_size!r}")
     table = trace(network, data.train.images.shape[1:])
@@ -135,6 +142,7 @@ def make_evaluator(
     if not zeros_fill_masks(network, table):  # it was pruned weight by weight
         table = dataclasses.replace(table, block_size=1)
     images = normalize(calibration_images(data), data)
+    check_finite(network, images)
     calibration = _cached_calibration(network, table, images, data)
     factors = None
     if by_information:

@@ -45,7 +45,7 @@ def train_command(results: Results) -> str:
 def next_commands(strategy: Path, score: str) -> dict[str, str]:
     """Return what can be done with a strategy's file: purpose -> command.
 
-    ``score`` is what accuracy is called there (``Data.score``): only classifiers are trained on.
+    ``score`` is ``Data.metric_name``, what accuracy is called there: only classifiers are trained.
     """
     train = {"Fine-tune it": "finetune"} if score == "accuracy" else {}
     purposes = {

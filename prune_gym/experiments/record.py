@@ -124,7 +124,7 @@ class RecordRun(gym.Wrapper):
         for objective, value in zip(self.problem.objectives, self._episodes[-1][1], strict=True):
             add(f"reward/{objective.label}", value, episode)
         for metric, value in info.items():
-            name = self.problem.evaluator.data.score if metric == "accuracy" else metric
+            name = self.problem.evaluator.data.metric_name if metric == "accuracy" else metric
             if metric != "strategy":
                 add(f"metrics/{name}", value, episode)
         add("front/hypervolume", self.hypervolume, episode)

@@ -15,7 +15,7 @@ from prune_gym.envs.compression_env import CompressionEnv
 from prune_gym.errors import MissingFileError, RunError, UserError
 from prune_gym.experiments.folder import CONFIG, CONFIGURATION, JOURNAL, TASK
 from prune_gym.experiments.journal import read_journal
-from prune_gym.models import caution
+from prune_gym.models import leakage_warning
 from prune_gym.objectives.objective import Objective, episode_return
 from prune_gym.objectives.pareto import non_dominated
 from prune_gym.search_space.strategy import load_strategy
@@ -96,7 +96,7 @@ def versions() -> dict[str, str]:
 def caution_of(env: CompressionEnv) -> str:
     """Return what to keep in mind with an environment's accuracies, "" where nothing."""
     asked = env.spec.kwargs if env.spec else {}
-    return caution(asked.get("network", ""), asked.get("data", ""))
+    return leakage_warning(asked.get("network", ""), asked.get("data", ""))
 
 
 def write_task(folder: Path, env: CompressionEnv) -> None:

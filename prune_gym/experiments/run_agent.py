@@ -6,7 +6,7 @@ from typing import Any
 import gymnasium as gym
 from stable_baselines3.common.logger import KVWriter, Logger
 
-import prune_gym
+from prune_gym._utils.version import __version__
 from prune_gym.agents import Settings, Trained, find_agent
 from prune_gym.errors import RunError, UserFunctionTypeError
 from prune_gym.experiments.record import RecordRun
@@ -29,7 +29,7 @@ def configuration(
         "episodes": episodes,
         "seed": seed,
         "preference": preference,
-        "version": prune_gym.__version__,
+        "version": __version__,
     }
 
 

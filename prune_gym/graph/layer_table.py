@@ -35,8 +35,8 @@ class Layer:
         stride: of the kernel, along the height.
         in_size: height and width of its input.
         out_size: height and width of its output.
-        vectors: parameters per output channel beside the weight (bias; a norm's scale and shift;
-            PReLU's slope).
+        params_per_channel: parameters per output channel beside the weight (bias; scale and shift
+            of a norm; slope of PReLU).
         inputs: channels that each output channel reads (1 for depthwise).
         outputs: output channels.
         follows: for batch-norm, the layer whose output it normalises ("" where there is none).
@@ -49,7 +49,7 @@ class Layer:
     stride: int
     in_size: tuple[int, int]
     out_size: tuple[int, int]
-    vectors: int
+    params_per_channel: int
     inputs: Affine
     outputs: Affine
     follows: str = ""
@@ -107,8 +107,8 @@ class Activation:
     Attributes:
         channels: its channels.
         pixels: its height times width.
-        born: the step of the forward pass that writes it.
-        dies: the last step that reads it.
+        live_from: the step of the forward pass that writes it.
+        live_until: the last step that reads it.
         readers: the layers with weights that read it.
         made_of: the indices of the activations whose numbers it passes on: of what an addition, a
             concatenation, a pool or an activation function that does not work in place read.
@@ -116,8 +116,8 @@ class Activation:
 
     channels: Affine
     pixels: int
-    born: int
-    dies: int
+    live_from: int
+    live_until: int
     readers: tuple[str, ...] = ()
     made_of: tuple[int, ...] = ()
 
@@ -235,15 +235,30 @@ class LayerTable:
             widths: kept channels per group, ``int (n, groups)``; None: one strategy, all channels.
             **parts: other fields of :class:`Configuration`.
         """
-        widths = self.full[None] if widths is None else widths
-        n, layers = len(widths), len(self.weighted)
-        untouched = {
-            "density": np.broadcast_to(1.0, (n, layers)),
-            "weight_bits": np.broadcast_to(np.int64(FLOAT_BITS), (n, layers)),
-            "activation_bits": np.broadcast_to(np.int64(FLOAT_BITS), (n, layers)),
-            "blocks": np.broadcast_to(True, (n, len(self.blocks))),
-        }
-        return Configuration(widths, **{**untouched, **parts})  # type: ignore[arg-type]
+        count = 1 if widths is None else len(widths)
+        given = parts if widths is None else {"widths": widths, **parts}
+        return Configuration(**{**self.untouched(count), **given})  # type: ignore[arg-type]
+
+    def untouched(self, count: int) -> dict[str, np.ndarray]:
+        """Return the untouched value of every part of a configuration, ``count`` equal rows.
+
+        The arrays are read-only and take no memory of their own.
+        """
+        if count not in self._untouched:
+            layers = (count, len(self.weighted))
+            bits = np.broadcast_to(np.int64(FLOAT_BITS), layers)
+            self._untouched[count] = {
+                "widths": np.broadcast_to(self.full, (count, len(self.full))),
+                "density": np.broadcast_to(1.0, layers),
+                "weight_bits": bits,
+                "activation_bits": bits,
+                "blocks": np.broadcast_to(True, (count, len(self.blocks))),
+            }
+        return self._untouched[count]
+
+    @cached_property
+    def _untouched(self) -> dict[int, dict[str, np.ndarray]]:
+        return {}
 
     def skipped(self, kept: Sequence[bool] | np.ndarray) -> list[Block]:
         """Return the blocks that are skipped, given which are kept."""

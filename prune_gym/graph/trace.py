@@ -59,8 +59,8 @@ class _Buffer:
 
     units: np.ndarray
     pixels: int
-    born: int
-    dies: int
+    live_from: int
+    live_until: int
     parts: tuple[int, ...]  # the buffers whose numbers it passes on
     readers: set[str] = field(default_factory=set)
 
@@ -85,7 +85,7 @@ def trace(network: nn.Module, input_shape: tuple[int, int, int]) -> LayerTable:
     graph.eval()
     try:
         with torch.inference_mode():
-            tracer.run(torch.zeros(1, *input_shape))
+            tracer.run(torch.zeros(1, *input_shape, dtype=torch.float32))
     except UnsupportedLayerError:
         raise
     except Exception as error:  # whatever its forward raises on such images
@@ -130,7 +130,7 @@ class _Tracer(fx.Interpreter):
             raise UnsupportedLayerError(node.name, f"{function_name(node) or node.target}: several")
         for source in node.all_input_nodes:
             if source in self.values:
-                self.buffers[self.values[source].buffer].dies = self.step
+                self.buffers[self.values[source].buffer].live_until = self.step
         return result
 
     def _follow(self, node: fx.Node, result: torch.Tensor) -> _Tensor:
@@ -215,9 +215,9 @@ class _Tracer(fx.Interpreter):
             writes = self._tied(writes, groups)
         kernel = _pair(module.kernel_size) if isinstance(module, nn.Conv2d) else (1, 1)
         stride = _pair(module.stride)[0] if isinstance(module, nn.Conv2d) else 1
-        vectors = int(module.bias is not None)
+        params_per_channel = int(module.bias is not None)
         read = replace(source, units=reads)
-        self._layer(name, kind, read, result, writes, vectors, kernel, stride, groups)
+        self._layer(name, kind, read, result, writes, params_per_channel, kernel, stride, groups)
         self.buffers[source.buffer].readers.add(name)
         return replace(self._new(writes, _size(result)), writer=name)
 
@@ -372,7 +372,7 @@ class _Tracer(fx.Interpreter):
         source: _Tensor,
         result: torch.Tensor,
         units: np.ndarray,
-        vectors: int,
+        params_per_channel: int,
         kernel: tuple[int, int] = (1, 1),
         stride: int = 1,
         groups: int = 1,
@@ -383,7 +383,16 @@ class _Tracer(fx.Interpreter):
         follows = source.writer if kind == "batch_norm" else ""
         sizes = (source.size, _size(result))
         layer = Layer(
-            name, kind, kernel, stride, *sizes, vectors, nothing, nothing, follows, groups
+            name,
+            kind,
+            kernel,
+            stride,
+            *sizes,
+            params_per_channel,
+            nothing,
+            nothing,
+            follows,
+            groups,
         )
         reads = source.units if kind in ("conv", "linear") else None
         self.layers.append((layer, reads, units))
@@ -426,7 +435,14 @@ class _Tracer(fx.Interpreter):
             for layer, reads, units in self.layers
         )
         activations = tuple(
-            Activation(count(b.units), b.pixels, b.born, b.dies, tuple(sorted(b.readers)), b.parts)
+            Activation(
+                count(b.units),
+                b.pixels,
+                b.live_from,
+                b.live_until,
+                tuple(sorted(b.readers)),
+                b.parts,
+            )
             for b in self.buffers
         )
         holders = {node: tensor.buffer for node, tensor in self.values.items()}

@@ -1,4 +1,4 @@
-"""Networks by name and the weights that ship with the package."""
+"""Build networks by name, and find the weights for them."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,7 +22,7 @@ from prune_gym.models import (
 )
 from prune_gym.models.darknet import weights as darknet_weights
 from prune_gym.models.darknet.network import Darknet
-from prune_gym.models.public_weights import PUBLIC, load_public, on_disk
+from prune_gym.models.public_weights import PUBLIC, PublicWeights, load_public, on_disk
 from prune_gym.models.weights_file import load_weights
 
 __all__ = [
@@ -86,19 +86,25 @@ def weights_path(name: str, data: str) -> Path:
 def weights_on_disk(name: str, data: str) -> Path | None:
     """Return the file that :func:`pretrained` loads, or None where it would have to download it.
 
-    The first of: the shipped weights, public ones, one's own in the data home.
+    The first of: the shipped weights, the user's own in the data home, public ones.
     """
-    shipped = weights_path(name, data)
-    if shipped.is_file():
-        return shipped
-    if (name, data) in PUBLIC:
-        return on_disk(PUBLIC[name, data])
-    own = yolo_fastest.weights_file() if (name, data) == YOLO_FASTEST else _own_path(name, data)
-    return own if own.is_file() else None
+    files = [weights_path(name, data), _own_path(name, data)]
+    if (name, data) == YOLO_FASTEST:
+        files.append(yolo_fastest.weights_file())
+    found = next((file for file in files if file.is_file()), None)
+    public = _public_weights(name, data)
+    return on_disk(public) if public is not None else found
 
 
 def _own_path(name: str, data: str) -> Path:
     return data_home() / "weights" / f"{name}-{data}.safetensors"
+
+
+def _public_weights(name: str, data: str) -> PublicWeights | None:
+    """Return the public weights of a pair, None where there are others that go first."""
+    if weights_path(name, data).is_file() or _own_path(name, data).is_file():
+        return None
+    return PUBLIC.get((name, data))
 
 
 def pretrained(name: str, data: str, num_classes: int) -> nn.Module:
@@ -109,13 +115,13 @@ def pretrained(name: str, data: str, num_classes: int) -> nn.Module:
         MissingFileError: there are no weights for this pair, or no way to download them.
     """
     network = build(name, num_classes)
-    path = weights_on_disk(name, data)
-    if path is not None and path.suffix == ".safetensors":
+    path, public = weights_on_disk(name, data), _public_weights(name, data)
+    if public is not None:
+        load_public(network, public)
+    elif path is not None and path.suffix == ".safetensors":
         load_weights(network, path)
     elif path is not None and isinstance(network, Darknet):
         darknet_weights.load_weights(network, path)
-    elif (name, data) in PUBLIC:
-        load_public(network, PUBLIC[name, data])
     else:
         raise MissingFileError(
             f"no weights ship for {name} on {data} ({weights_path(name, data)} is missing) and "
@@ -125,13 +131,13 @@ def pretrained(name: str, data: str, num_classes: int) -> nn.Module:
     return network.eval()
 
 
-def caution(name: str, data: str) -> str:
-    """Return what to keep in mind where the weights were trained on the search split, else "".
+def leakage_warning(name: str, data: str) -> str:
+    """Return the warning that the weights were trained on the search split, "" where they were not.
 
     The public CIFAR-10 networks saw all 50,000 training images: their accuracy on the search split
     says nothing about new images, and only differences between candidates count.
     """
-    if data != "cifar10" or (name, data) not in PUBLIC or weights_path(name, data).is_file():
+    if data != "cifar10" or _public_weights(name, data) is None:
         return ""
     return (
         "The original's public weights were trained on the images that candidates are scored on: "
@@ -141,7 +147,7 @@ def caution(name: str, data: str) -> str:
 
 def normalized_for(name: str, data: Data | DetectionData) -> Data | DetectionData:
     """Return ``data`` with the mean and deviation that the network's weights were trained with."""
-    if weights_path(name, data.name).is_file() or (name, data.name) not in PUBLIC:
+    weights = _public_weights(name, data.name)
+    if weights is None:
         return data
-    weights = PUBLIC[name, data.name]
     return replace(data, mean=weights.mean, std=weights.std)

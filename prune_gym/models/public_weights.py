@@ -1,7 +1,7 @@
-"""Public weights: which files, where from, and how their networks were trained.
+"""List public weights: which files, where from, and how their networks were trained.
 
-A file's name carries the start of its SHA-256, as its authors published it; nothing that does not
-match is loaded. ``module.`` before a key is what training on several GPUs leaves.
+A file is loaded only where its SHA-256 is right. Of MobileNetV2's files only the first eight digits
+are published, in their names. ``module.`` before a key is what training on several GPUs leaves.
 """
 
 from collections.abc import Mapping
@@ -47,13 +47,21 @@ PUBLIC: Mapping[tuple[str, str], PublicWeights] = {
         AKAMASTER,
         "12fca82f0bebc4135bf1f32f6e3710e61d5108578464b84fd6d7f5c1b04036c8",
     ),
-    ("resnet32", "cifar10"): PublicWeights("resnet32-d509ac18.th", AKAMASTER, "d509ac18"),
+    ("resnet32", "cifar10"): PublicWeights(
+        "resnet32-d509ac18.th",
+        AKAMASTER,
+        "d509ac1820d7f25398913559d7e81a13229b1e7adc5648e3bfa5e22dc137f850",
+    ),
     ("resnet56", "cifar10"): PublicWeights(
         "resnet56-4bfd9763.th",
         AKAMASTER,
         "4bfd97631478d6b638d2764fd2baff3edb1d7d82252d54439343b6596b9b5367",
     ),
-    ("resnet110", "cifar10"): PublicWeights("resnet110-1d1ed7c2.th", AKAMASTER, "1d1ed7c2"),
+    ("resnet110", "cifar10"): PublicWeights(
+        "resnet110-1d1ed7c2.th",
+        AKAMASTER,
+        "1d1ed7c27571399c1fef66969bc4df68d6a92c8e6c41170f444e120e5354e3bc",
+    ),
     ("mobilenet_v2", "cifar10"): PublicWeights(
         "cifar10_mobilenetv2_x1_0-fe6a5b48.pt",
         CHENYAOFO,
@@ -61,8 +69,16 @@ PUBLIC: Mapping[tuple[str, str], PublicWeights] = {
         mean=(0.4914, 0.4822, 0.4465),
         std=(0.2023, 0.1994, 0.2010),
     ),
-    ("resnet18", "imagenet"): PublicWeights("resnet18-f37072fd.pth", TORCHVISION, "f37072fd"),
-    ("resnet50", "imagenet"): PublicWeights("resnet50-0676ba61.pth", TORCHVISION, "0676ba61"),
+    ("resnet18", "imagenet"): PublicWeights(
+        "resnet18-f37072fd.pth",
+        TORCHVISION,
+        "f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec",
+    ),
+    ("resnet50", "imagenet"): PublicWeights(
+        "resnet50-0676ba61.pth",
+        TORCHVISION,
+        "0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a",
+    ),
     ("mobilenet_v2_imagenet", "imagenet"): PublicWeights(
         "mobilenet_v2-b0353104.pth", TORCHVISION, "b0353104"
     ),
@@ -86,8 +102,8 @@ def find(weights: PublicWeights) -> Path:
     digest = pooch.file_hash(str(path))
     if not digest.startswith(weights.sha256):
         raise UserError(
-            f"{path}: expected a SHA-256 that starts with {weights.sha256[:8]}, got {digest}; the "
-            f"file is damaged or another one: fetch {weights.source}{weights.file} again"
+            f"{path}: expected the SHA-256 {weights.sha256}, got {digest}; the file is damaged or "
+            f"not the published one: delete it and fetch {weights.source}{weights.file} again"
         )
     return path
 
@@ -110,7 +126,7 @@ def load_public(network: nn.Module, weights: PublicWeights) -> None:
 
     Raises:
         MissingFileError: neither on disk nor to be downloaded.
-        UserError: the file is not the published one, or of another network.
+        UserError: the file is not the published one, or belongs to a different network.
     """
     path = find(weights)
     content = torch.load(path, map_location="cpu", weights_only=True)

@@ -1,4 +1,4 @@
-"""Weights on disk: safetensors, fp16, with what they were measured at in the header."""
+"""Read and write weights: safetensors, fp16, with their measured accuracy in the header."""
 
 import hashlib
 from collections.abc import Mapping
@@ -61,7 +61,7 @@ def fill(network: nn.Module, state: Mapping[str, torch.Tensor], path: Path) -> N
         if wants != has:
             raise UserError(
                 f"{path}: tensor {key!r}: {type(network).__name__} expects {wants}, the file has "
-                f"{has}; these weights are of another network"
+                f"{has}; these weights belong to a different network"
             )
         if key in state and not torch.isfinite(state[key]).all():
             raise UserError(f"{path}: tensor {key!r} holds NaN or infinite values; fetch it again")

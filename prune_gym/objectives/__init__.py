@@ -1,1 +1,1 @@
-"""What is optimised: objectives, preferences, Pareto fronts, and picking one strategy."""
+"""Objectives, preferences, Pareto fronts, and the choice of one strategy."""

@@ -1,4 +1,4 @@
-"""Objectives: what the entries of the reward vector are."""
+"""Define objectives: the entries of the reward vector."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,13 +17,13 @@ class Objective:
     """A named quantity of a candidate.
 
     Attributes:
-        name: as in ``objectives=(...)`` and in the reward's order.
-        metric: the key of its natural value in infos and files.
-        unit: of the natural value.
-        label: the name for people; "mAP@0.5" where a detector's accuracy is that.
+        name: its name in ``objectives=(...)``.
+        metric: the key of its value in infos and files.
+        unit: the unit of the metric.
+        label: the name for people, such as "mAP@0.5" for the accuracy of a detector.
         direction: +1 where more is better (accuracy), -1 where less is better (costs).
-        deterministic: the same strategy always gives the same value.
-        platform_dependent: another machine gives other values.
+        deterministic: whether the same strategy always gives the same value.
+        platform_dependent: whether the value depends on the machine.
     """
 
     name: str
@@ -40,7 +40,7 @@ def make_objectives(
 ) -> tuple[Objective, ...]:
     """Return the named objectives in the given order.
 
-    ``score`` is what accuracy is called on the data (``Data.score``).
+    ``score`` is what accuracy is called on the data (``Data.metric_name``).
 
     Raises:
         UserError: an unknown name, a name given twice, or none at all.
@@ -95,9 +95,9 @@ def saving(cost, original):
 def episode_return(
     metrics: Mapping[str, float], original: Mapping[str, float], objectives: Sequence[Objective]
 ) -> np.ndarray:
-    """Return an episode's undiscounted return from its metrics, float64 ``(k,)``.
+    """Return the undiscounted return of an episode from its metrics, float64 ``(k,)``.
 
-    It is the accuracy, and the share of the original's that was saved of every cost.
+    The entries are the accuracy, and for every cost the saved share of the original cost.
     """
     return np.array(
         [

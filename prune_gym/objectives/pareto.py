@@ -1,11 +1,11 @@
-"""Fronts and the hypervolume, everywhere the same."""
+"""Compute Pareto fronts and the hypervolume."""
 
 import moocore
 import numpy as np
 
 
 def non_dominated(returns: np.ndarray) -> np.ndarray:
-    """Return which of the episode returns (n, k) no other dominates, ``bool (n,)``.
+    """Return which of the episode returns (n, k) are not dominated, ``bool (n,)``.
 
     Higher is better in every entry; of equal rows the first is kept.
     """
@@ -15,10 +15,11 @@ def non_dominated(returns: np.ndarray) -> np.ndarray:
 
 
 def hypervolume(returns: np.ndarray, reference: np.ndarray) -> float:
-    """Return the hypervolume of episode returns (n, k) as a share of the whole, in [0, 1].
+    """Return the normalized hypervolume of episode returns (n, k), in [0, 1].
 
-    It is measured from ``reference`` (k,) (chance accuracy, and 0 for every saving) and divided by
-    the volume to the ideal point (1, ..., 1). Returns below the reference add nothing.
+    The reference point ``reference`` (k,) is the chance accuracy, and 0 for every saving. The
+    volume is divided by the volume between ``reference`` and the ideal point (1, ..., 1). Returns
+    below the reference point add nothing.
     """
     reference = np.asarray(reference, dtype=np.float64)
     points = np.asarray(returns, dtype=np.float64).reshape(-1, len(reference))

@@ -1,4 +1,4 @@
-"""Preferences: how much each objective counts."""
+"""Define preferences: how much each objective counts."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,7 +8,7 @@ from prune_gym.objectives.objective import weights_array
 
 
 def balanced(names: Sequence[str]) -> dict[str, float]:
-    """Return default weights: accuracy as much as all costs together."""
+    """Return the default weights: accuracy counts as much as all costs together."""
     costs = max(len(names) - 1, 1)
     return {name: float(costs) if name == "accuracy" else 1.0 for name in names}
 
@@ -16,8 +16,8 @@ def balanced(names: Sequence[str]) -> dict[str, float]:
 def concentration(names: Sequence[str], priorities: Mapping[str, float] | None) -> np.ndarray:
     """Return the Dirichlet parameters ``(k,)`` whose mean preference are the priorities.
 
-    They sum to ``2 (k - 1)``, so that with the default priorities each cost's parameter is 1 (flat)
-    and accuracy's is ``k - 1``. An objective of priority 0 still gets a sliver of weight.
+    They sum to ``2 (k - 1)``. With the default priorities the parameter of every cost is 1 (flat)
+    and that of accuracy is ``k - 1``. An objective of priority 0 still gets a small weight.
 
     Raises:
         UserError: an unknown objective, a negative priority, or all zero.

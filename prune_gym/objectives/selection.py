@@ -1,4 +1,4 @@
-"""Choosing one strategy out of many: the knee of the front, or the best for a preference."""
+"""Choose one of many strategies: the knee of the front, or the best for a preference."""
 
 from collections.abc import Sequence
 
@@ -11,20 +11,20 @@ from prune_gym.objectives.preferences import balanced
 
 
 def knee_point(returns: np.ndarray, names: Sequence[str]) -> int:
-    """Return the index of the knee: beyond it, a little more of one costs much of the others.
+    """Return the index of the knee, where more of one objective starts to cost much of the others.
 
-    It is the non-dominated point farthest from the plane through the ends of the front, each
-    objective scaled to [0, 1] over the front (Das 1999, "On characterizing the knee of the Pareto
-    curve"). Costs rise and fall together, and accuracy would be outvoted by them: it counts as much
-    as all of them (:func:`prune_gym.objectives.preferences.balanced`). Of equally far points it is
-    the first.
+    The knee is the non-dominated point farthest from the plane through the ends of the front, with
+    each objective scaled to [0, 1] over the front (Das 1999, "On characterizing the knee of the
+    Pareto curve"). Costs rise and fall together and would outvote accuracy, so accuracy counts as
+    much as all costs (:func:`prune_gym.objectives.preferences.balanced`). Of equally far points the
+    first is returned.
 
     Args:
         returns: episode returns, higher is better in every entry, ``(n, k)``.
-        names: of the k objectives.
+        names: names of the k objectives.
 
     Raises:
-        UserError: there is none to choose from.
+        UserError: ``returns`` is empty.
     """
     returns = np.asarray(returns, dtype=np.float64)
     if len(returns) == 0:
@@ -40,7 +40,7 @@ def best_for(returns: np.ndarray, weights: np.ndarray) -> int:
     """Return the index of the largest weighted sum of returns ``(n, k)``; weights ``(k,)``.
 
     Raises:
-        UserError: there is none to choose from.
+        UserError: ``returns`` is empty.
     """
     if len(returns) == 0:
         raise UserError("best_for: expected at least one strategy, got none")

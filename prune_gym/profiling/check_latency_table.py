@@ -1,21 +1,22 @@
-"""Checking a latency table: what it predicts beside what whole networks take."""
+"""Check a latency table: compare its predictions with the times of whole networks."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from rich.progress import track
+from scipy.stats import spearmanr
 from torch import nn
 
 from prune_gym.costs.latency import Latency, LatencyTable
 from prune_gym.errors import UserError
 from prune_gym.graph.trace import trace
 from prune_gym.profiling.design_of_experiments import random_strategies
-from prune_gym.profiling.profile_network import steady
+from prune_gym.profiling.profile_network import drift_corrected
 from prune_gym.profiling.runtimes import Setting, share_threads
 from prune_gym.profiling.timing import loader, timed
 
-SETTING = ("runtime", "threads", "batch", "device")  # what a table says of how it was measured
-DRIFT = 0.2  # of the original's own time; on a quiet machine it was at most 0.15
+SETTING = ("runtime", "threads", "batch", "device")  # how a table was measured
+MAX_DRIFT = 0.2  # of the time of the original; on a quiet machine it was at most 0.15
 
 
 @dataclass(frozen=True)
@@ -34,20 +35,19 @@ class Check:
 
     @property
     def relative_errors(self) -> np.ndarray:
-        """The same, of times as shares of the original network's, float64 (n,)."""
+        """Errors of the times as shares of the time of the original network, float64 (n,)."""
         return (self.errors + 1) * self.measured_original / self.predicted_original - 1
 
     @property
     def rank_correlation(self) -> float:
-        """Spearman's, of predicted and measured."""
-        ranks = np.stack([self.predicted, self.measured]).argsort(axis=1).argsort(axis=1)
-        return float(np.asarray(np.corrcoef(ranks))[0, 1])
+        """Spearman rank correlation of predicted and measured times."""
+        return float(spearmanr(self.predicted, self.measured).statistic)
 
     @property
     def warning(self) -> str:
-        """What to mind where the original itself took another time than predicted, else ""."""
+        """A warning where the original network ran much slower or faster than predicted, or ""."""
         drift = self.measured_original / self.predicted_original - 1
-        if abs(drift) <= DRIFT:
+        if abs(drift) <= MAX_DRIFT:
             return ""
         return (
             f"the original network itself ran {abs(drift):.0%} "
@@ -66,7 +66,7 @@ class Check:
 
 
 def require_setting(latency: LatencyTable) -> None:
-    """Raise ``ValueError`` where a table does not say how it was measured."""
+    """Raise ``UserError`` where a table does not say how it was measured."""
     if missing := [name for name in SETTING if name not in latency.about]:
         raise UserError(
             f"the table does not say its {', '.join(missing)}: what it predicts cannot be compared "
@@ -102,7 +102,7 @@ def check(
     )
     return Check(
         cost(table.configuration(np.stack(strategies))),
-        np.array([each.milliseconds for each in steady(pairs)]),
+        np.array([each.milliseconds for each in drift_corrected(pairs)]),
         float(cost(table.configuration())[0]),
         min(original.milliseconds for _, original in pairs),
     )

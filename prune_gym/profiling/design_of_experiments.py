@@ -1,4 +1,4 @@
-"""Which widths are measured: a lattice over every layer's inputs and outputs, and random ones."""
+"""Choose the widths to measure: a lattice over inputs and outputs of layers, and random ones."""
 
 import math
 
@@ -7,25 +7,25 @@ import numpy as np
 from prune_gym.graph.layer_table import LayerTable
 
 ROUND_TO = 8
-LEAST_KEPT = 0.125
-STEPS = (8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
+MIN_KEEP = 0.125
+GRID_WIDTHS = (8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
 PRIMES = (2, 3, 5, 7, 11, 13, 17, 19)
-NOISE = 0.3  # of a group's ratio about the strategy's, in units of actions in [-1, 1]
+ACTION_NOISE = 0.3  # of the groups of a strategy, standard deviation of actions in [-1, 1]
 
 
 def grid(size: int, each: int = 1) -> list[int]:
-    """Return the widths at which a group of ``size`` channels is measured, ascending.
+    """Return the ascending widths at which a group of ``size`` channels is measured.
 
-    One of them stands for ``each`` output channels.
+    One channel of the group stands for ``each`` output channels.
     """
     least = _least(size, each)
-    steps = (-(-step // each) for step in STEPS)
+    steps = (-(-step // each) for step in GRID_WIDTHS)
     return sorted({least, size, *(step for step in steps if least < step < size)})
 
 
 def _least(size: int, each: int) -> int:
     step = _step(each)
-    return min(size, int(-(-size * LEAST_KEPT // step)) * step)
+    return min(size, int(-(-size * MIN_KEEP // step)) * step)
 
 
 def _step(each: int) -> int:
@@ -33,10 +33,10 @@ def _step(each: int) -> int:
 
 
 def lattice(table: LayerTable) -> list[np.ndarray]:
-    """Return strategies in which every layer sees all pairs of its groups' grid widths.
+    """Return strategies in which every layer sees all pairs of the grid widths of its groups.
 
-    In run (u, v) group g takes the width with index ``u + slope_g * v`` modulo a prime p, and
-    groups that share a layer have different slopes: over the p * p runs each pair comes up once.
+    In run (u, v), group g takes the width with index ``u + slope_g * v`` modulo a prime p. Groups
+    that share a layer have different slopes, so each pair occurs once in the p * p runs.
     """
     grids = [grid(group.size, group.channels_each) for group in table.groups]
     most = max((len(widths) for widths in grids), default=1)
@@ -55,7 +55,7 @@ def lattice(table: LayerTable) -> list[np.ndarray]:
 
 
 def _slopes(table: LayerTable, prime: int) -> list[int]:
-    """Colour the groups so that those which share a layer differ, as far as p colours allow."""
+    """Color the groups so that groups of one layer differ, as far as p colors allow."""
     shared: list[set[int]] = [set() for _ in table.groups]
     for layer in table.layers:
         counts = np.add(layer.inputs.per_group, layer.outputs.per_group)
@@ -71,9 +71,9 @@ def _slopes(table: LayerTable, prime: int) -> list[int]:
 
 
 def random_strategies(table: LayerTable, count: int, seed: int) -> list[np.ndarray]:
-    """Return strategies around random overall ratios, as the agent ``random-ratio`` plays them.
+    """Return strategies around random overall ratios, like those of the agent ``random-ratio``.
 
-    They leave multiples of eight channels from an eighth of them on, ``int (groups,)`` each.
+    Each is ``int (groups,)`` and keeps multiples of eight channels, at least an eighth of them.
     """
     rng = np.random.default_rng(seed)
     full = table.full
@@ -81,7 +81,7 @@ def random_strategies(table: LayerTable, count: int, seed: int) -> list[np.ndarr
     step = np.array([_step(group.channels_each) for group in table.groups])
     strategies = []
     for _ in range(count):
-        noise = rng.normal(0.0, NOISE, size=len(full))
+        noise = rng.normal(0.0, ACTION_NOISE, size=len(full))
         actions = np.clip(rng.uniform(-1.0, 1.0) + noise, -1.0, 1.0)
         widths = least + (full - least) * (actions + 1) / 2
         rounded = step * np.rint(widths / step)

@@ -1,29 +1,36 @@
-"""From measured runs to a latency table: one grid of times for every kind of layer."""
+"""Fit a latency table to measured runs: one grid of times per kind of layer."""
 
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.linalg import block_diag
 
 from prune_gym.costs.latency import Latency, rounded_up, signatures, weight_megabytes
 from prune_gym.costs.latency_table import AXES, NO_STREAMING, LatencyTable, LayerTimes, Streaming
 from prune_gym.graph.configuration import Configuration
 from prune_gym.graph.layer_table import Affine, LayerTable
 from prune_gym.profiling.design_of_experiments import grid
-from prune_gym.profiling.grid_regression import hats, off_line, off_plane, robust
+from prune_gym.profiling.grid_regression import (
+    fit_irls,
+    grid_second_differences,
+    hat_functions,
+    second_differences,
+)
 from prune_gym.profiling.timing import Timed
 
-ROUND_UP = (1, 8, 16, 32)  # channels that runtimes are known to work in blocks of
-CACHES_MB, CACHE_RAMP = (6, 8, 12, 16, 20, 24, 32, 48), 1.3
+CHANNEL_BLOCKS = (1, 8, 16, 32)  # channels per block in known runtimes
+CACHE_SIZES_MB = (6, 8, 12, 16, 20, 24, 32, 48)
+CACHE_RAMP = 1.3  # of the size of the cache, where all weights come from memory
 MEMORY_MS_PER_MB = (0.01, 0.02, 0.035)
-LEAST_MS = 1e-4  # of a node
-SMALL_MS = 0.002  # errors count relative to a time and this, so that tiny layers weigh little
+MIN_NODE_MS = 1e-4
+ERROR_OFFSET_MS = 0.002  # errors are relative to a time plus this, so tiny layers weigh little
 
 
 @dataclass(frozen=True)
 class Run:
-    """One measured network: kept channels per group, int (groups,), and what was timed."""
+    """One measured network: kept channels per group, int (groups,), and its times."""
 
     widths: np.ndarray
     timed: Timed
@@ -31,7 +38,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Point:
-    """A layer's time in one run: channels read and written, ms and interquartile range."""
+    """The time of a layer in one run: channels read and written, ms, interquartile range."""
 
     inputs: float
     outputs: float
@@ -44,13 +51,15 @@ def fit(
 ) -> tuple[LatencyTable, dict[str, np.ndarray]]:
     """Return the table that fits the runs best, and the spreads of its times by layer.
 
-    The runs are fitted with every number that runtimes may round channels up to, and then, where
-    the network is large, with caches of several sizes and memories of several speeds; what tells
-    the whole networks' times best is kept. A network that fits keeps the ``known`` streaming.
+    The fit tries every block size of channels. For a large network it then tries several cache
+    sizes and memory speeds. The candidate that predicts the times of whole networks best wins. A
+    network that fits into the caches keeps the ``known`` streaming.
     """
-    best = min((_fitted(table, runs, block, known) for block in ROUND_UP), key=lambda f: f.error)
+    best = min(
+        (_fitted(table, runs, block, known) for block in CHANNEL_BLOCKS), key=lambda f: f.error
+    )
     largest = float(_megabytes(table, runs).max())
-    for size in CACHES_MB if largest > known.to_mb else ():
+    for size in CACHE_SIZES_MB if largest > known.to_mb else ():
         if size * CACHE_RAMP < largest:
             for speed in MEMORY_MS_PER_MB:
                 streaming = Streaming(size, size * CACHE_RAMP, speed)
@@ -72,7 +81,7 @@ def _fitted(table: LayerTable, runs: Sequence[Run], round_up: int, streaming: St
     for key, (inputs, outputs, points) in layer_points(table, runs, streaming).items():
         layers[key], spreads[key] = _layer(inputs, outputs, points, round_up)
     latency = LatencyTable({}, layers, streaming)
-    # The root of the mean square would follow a few disturbed runs.
+    # The mean square would follow a few disturbed runs.
     error = float(np.mean(np.abs(run_errors(table, latency, runs))))
     return _Fitted(latency, spreads, round_up, error)
 
@@ -96,7 +105,7 @@ def layer_points(
 ) -> dict[str, tuple[list[float], list[float], list[Point]]]:
     """Return for every layer key the grid's inputs and outputs and the measured points.
 
-    What streaming explains of a layer's time is taken off.
+    The time that streaming explains is subtracted.
     """
     keys = {table.layers[index].name: (index, key) for index, key in signatures(table).items()}
     configuration = _configuration(table, runs)
@@ -124,9 +133,9 @@ def layer_points(
 
 
 def profiler_bias(timed: Sequence[Timed]) -> float:
-    """Return the ms by which the profiler lengthens every node, less what a call takes beyond them.
+    """Return the ms that the profiler adds to a node, minus the time of a call beyond its nodes.
 
-    The quicker half of the networks tells it, where it is the largest share of the time.
+    It is measured on the quicker half of the networks, where it is the largest share of the time.
     """
     quicker = sorted(timed, key=lambda each: each.milliseconds)[: (len(timed) + 1) // 2]
     beyond = [(each.nodes.sum() - each.milliseconds) / len(each.nodes) for each in quicker]
@@ -134,8 +143,8 @@ def profiler_bias(timed: Sequence[Timed]) -> float:
 
 
 def _by_layer(timed: Timed, offset: float) -> tuple[dict, dict]:
-    """Return ms and spread of each layer, in all the time of the network unprofiled."""
-    nodes = np.maximum(timed.nodes - offset, LEAST_MS)
+    """Return ms and spread of each layer, scaled to the time of the network without profiler."""
+    nodes = np.maximum(timed.nodes - offset, MIN_NODE_MS)
     scale = timed.milliseconds / nodes.sum()
     times: dict[str, float] = defaultdict(float)
     spreads: dict[str, float] = defaultdict(float)
@@ -146,7 +155,7 @@ def _by_layer(timed: Timed, offset: float) -> tuple[dict, dict]:
 
 
 def _channels(table: LayerTable, count: Affine) -> list[float]:
-    """Return the grid of a channel count: that of its groups, all cut alike."""
+    """Return the grid of a channel count, with all of its groups cut alike."""
     groups = [(n, group) for n, group in zip(count.per_group, table.groups, strict=True) if n]
     if not groups:
         return [float(count.constant)]
@@ -161,16 +170,17 @@ def _channels(table: LayerTable, count: Affine) -> list[float]:
 def _layer(
     inputs: list[float], outputs: list[float], points: list[Point], round_up: int
 ) -> tuple[LayerTimes, np.ndarray]:
-    """Fit a bilinear function on a grid, and what outputs that do not fill a block add."""
+    """Fit a bilinear function on a grid, and an extra time for outputs that do not fill a block."""
     measured = np.array([[p.inputs, p.outputs, p.milliseconds, p.spread] for p in points])
     axes = [_rounded(np.array(axis), round_up) for axis in (inputs, outputs)]
-    near = [hats(rounded_up(measured[:, at], round_up), axes[at]) for at in (0, 1)]
+    near = [hat_functions(rounded_up(measured[:, at], round_up), axes[at]) for at in (0, 1)]
     grid_shares = (near[0][:, :, None] * near[1][:, None, :]).reshape(len(points), -1)
     unfilled = near[1] * (measured[:, 1:2] % round_up != 0)
     design = np.concatenate([grid_shares, unfilled], axis=1)
-    bends = _block_diagonal(off_plane(*axes), off_line(axes[1]))
+    bends = block_diag(grid_second_differences(*axes), second_differences(axes[1]))
     times, spreads = (
-        robust(design, measured[:, at], lambda fitted: fitted + SMALL_MS, bends) for at in (2, 3)
+        fit_irls(design, measured[:, at], lambda fitted: fitted + ERROR_OFFSET_MS, bends)
+        for at in (2, 3)
     )
     shape, cells = tuple(map(len, axes)), grid_shares.shape[1]
     rest = [np.ones(1)] * (len(AXES) - 2)
@@ -181,9 +191,3 @@ def _layer(
 
 def _rounded(axis: np.ndarray, step: int) -> np.ndarray:
     return np.unique(rounded_up(axis, step)) if len(axis) > 1 else axis
-
-
-def _block_diagonal(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    right = np.zeros((len(first), second.shape[1]))
-    below = np.zeros((len(second), first.shape[1]))
-    return np.block([[first, right], [below, second]])

@@ -1,4 +1,4 @@
-"""Latency by the clock: every strategy's network is built and timed on this machine."""
+"""Measure latency: build the network of every strategy and time it on this machine."""
 
 import numpy as np
 import torch
@@ -7,18 +7,17 @@ from torch import nn
 from prune_gym.graph.configuration import Configuration
 from prune_gym.graph.layer_table import LayerTable
 from prune_gym.profiling.runtimes import Setting
-from prune_gym.profiling.timing import loader, quiet, visit
+from prune_gym.profiling.timing import loader, lowest_quartile_mean, time_calls
 
-VISITS, SECONDS = 5, 0.05
+REPEATS, SECONDS = 5, 0.05
 
 
 class MeasuredLatency:
-    """The time of a whole pruned network on this machine, in float32.
+    """The measured time of the whole pruned network on this machine, in float32.
 
-    For those who want the truth at every episode's end; it takes about half a second a strategy.
-    The same strategy measured again gives another time, so results cannot be reproduced, and what
-    else runs on the machine counts. Densities and bits do not change the time: the runtimes known
-    here gain nothing from them.
+    One strategy takes about half a second. A second measurement of the same strategy gives a
+    different time, so results cannot be reproduced, and other programs on the machine disturb it.
+    Densities and bits do not change the time: the known runtimes gain nothing from them.
     """
 
     name = "latency"
@@ -37,7 +36,7 @@ class MeasuredLatency:
         threads: int = 2,
         batch: int = 1,
     ) -> None:
-        """Measure cut copies of ``network``, which itself is left as it is.
+        """Prepare to measure pruned copies of ``network``, which is not changed.
 
         Raises:
             UserError: no such runtime.
@@ -59,7 +58,7 @@ class MeasuredLatency:
         threads = torch.get_num_threads()
         try:
             session = self._load(strategy)
-            times = [time for _ in range(VISITS) for time in visit(session.run, SECONDS)]
+            times = [time for _ in range(REPEATS) for time in time_calls(session.run, SECONDS)]
         finally:
             torch.set_num_threads(threads)
-        return quiet(np.array(times))
+        return lowest_quartile_mean(np.array(times))

@@ -1,4 +1,4 @@
-"""Networks as ONNX models to be measured, and which of their nodes belong to which layer."""
+"""Export networks to ONNX to measure them, and assign the nodes of the model to layers."""
 
 import io
 import warnings
@@ -27,10 +27,10 @@ def to_onnx(network: nn.Module, input_shape: tuple[int, int, int], batch: int) -
     """Return a network in eval mode as an ONNX model for ``batch`` images of (C, H, W)."""
     file = io.BytesIO()
     with warnings.catch_warnings():
-        # The exporter that is to replace this one needs a further package and takes ten times as
-        # long, which counts when some hundred networks are measured.
+        # The newer exporter needs another package and takes ten times as long, too long for the
+        # hundred networks of a profile.
         warnings.simplefilter("ignore")
-        images = torch.zeros(batch, *input_shape)
+        images = torch.zeros(batch, *input_shape, dtype=torch.float32)
         torch.onnx.export(network, (images,), file, dynamo=False)  # type: ignore[arg-type]
     return file.getvalue()
 

@@ -1,4 +1,4 @@
-"""Two networks timed in turn, so that a machine whose speed drifts favours neither."""
+"""Time two networks in turns, so that a drift in the speed of the machine favors neither."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from prune_gym.profiling.timing import visit
+from prune_gym.profiling.timing import time_calls
 
 PASSES, SECONDS = 30, 0.04
 
@@ -21,16 +21,16 @@ class Spread:
 
     @classmethod
     def of(cls, values: np.ndarray) -> "Spread":
-        """Return those of some numbers, any shape."""
+        """Return the median and quartiles of ``values`` (any shape)."""
         low, median, high = (float(each) for each in np.percentile(values, [25, 50, 75]))
         return cls(low, median, high)
 
 
 @dataclass(frozen=True)
 class Compared:
-    """What two networks took: ms of all calls, and how many times quicker the second was.
+    """The ms of all calls of two networks, and how many times quicker the second is.
 
-    The factor is taken pass by pass, of the medians of the calls of a pass.
+    The factor is the ratio of the medians of each pass.
     """
 
     before: Spread
@@ -43,9 +43,9 @@ class Compared:
 
 
 def interleaved(before: Callable[[], object], after: Callable[[], object]) -> Compared:
-    """Call two networks in turn, 30 passes of 40 ms each after a warm-up."""
+    """Time two networks in turns: 30 passes of 40 ms each, after a warm-up."""
     calls: list[tuple[list[float], list[float]]] = [
-        (visit(before, SECONDS), visit(after, SECONDS)) for _ in range(PASSES)
+        (time_calls(before, SECONDS), time_calls(after, SECONDS)) for _ in range(PASSES)
     ]
     ratios = [float(np.median(first) / np.median(second)) for first, second in calls]
     firsts, seconds = (np.concatenate(each) for each in zip(*calls, strict=True))

@@ -1,7 +1,9 @@
-"""``python -m prune_gym.profiling.peak_memory MODEL.onnx BATCH``: bytes that a model needs to run.
+"""Measure the peak memory of an ONNX model, in a process that runs nothing else.
 
-Printed is by how much the peak of the process's resident memory rises over what it is with ONNX
-Runtime imported and nothing loaded, as the kernel tells it (``/proc``, so on Linux alone).
+``python -m prune_gym.profiling.peak_memory MODEL.onnx BATCH`` is that process.
+
+It prints the rise of the resident memory of the process, in bytes: the peak while the model runs,
+minus what ONNX Runtime takes before a model is loaded. Linux only, because it reads ``/proc``.
 """
 
 import re
@@ -14,7 +16,7 @@ STATUS = Path("/proc/self/status")
 
 
 def peak_memory(model: Path, batch: int) -> int:
-    """Return the bytes that ``model`` needs, measured in a process of its own.
+    """Return the bytes that ``model`` needs to run, measured in a new process.
 
     Raises:
         RuntimeError: the process failed.

@@ -1,9 +1,9 @@
-"""Measuring a latency table: layers timed inside whole networks of designed widths.
+"""Measure a latency table: time layers inside whole networks of designed widths.
 
-Networks are cut to the widths of a design, folded and loaded into the runtime as they are
-deployed. The runtime's profiler gives the time of every node, and every node is counted to the
-layer it belongs to, so that fused activations, additions, conversions of layout and warm caches are
-all where they are in use. The sums are scaled to the times of the same networks unprofiled.
+Networks are cut to the widths of an experimental design, folded, and loaded into the runtime as
+they are deployed. The profiler of the runtime gives the time of every node. Each node counts to the
+layer that it belongs to, so fused activations, additions, conversions of layout and warm caches are
+measured as they occur in use. The sums are scaled to the time of the same network without profiler.
 """
 
 import datetime
@@ -23,10 +23,8 @@ from torch import nn
 from prune_gym._utils.paths import write_atomically
 from prune_gym.costs.latency_table import (
     FORMAT,
-    NO_STREAMING,
     LatencyTable,
     LayerTimes,
-    Streaming,
     load_latency_table,
 )
 from prune_gym.errors import UserError
@@ -35,11 +33,11 @@ from prune_gym.graph.trace import trace
 from prune_gym.profiling.design_of_experiments import lattice, random_strategies
 from prune_gym.profiling.fit_latency_table import Run, fit, run_errors
 from prune_gym.profiling.runtimes import Setting, runtime_named, share_threads
-from prune_gym.profiling.timing import DISTURBED, PASSES, Timed, loader, timed
+from prune_gym.profiling.timing import DISTURBED_RATIO, PASSES, Timed, loader, timed
 
 LATTICE_RUNS, RANDOM_RUNS = 60, 90
 DESIGN_SEED = 1  # not the seed of a check
-SAME = ("device", "processor", "runtime", "version", "threads", "batch")
+FIXED_PER_FILE = ("device", "processor", "runtime", "version", "threads", "batch")
 
 
 def profile(
@@ -51,19 +49,19 @@ def profile(
     setting: Setting,
     out: Path,
 ) -> None:
-    """Measure a network and write its layers' times to ``out``, beside those that are there.
+    """Measure a network and add the times of its layers to the file ``out``.
 
     Args:
         network: the network, uncut; its weights do not matter.
-        name: what it is called in the file.
-        device: what the machine is called in the file.
+        name: name of the network in the file.
+        device: name of the machine in the file.
         runtime: "onnxruntime" or "torch".
         setting: batch, image shape and threads.
-        out: the JSON file; layers that it has already are replaced.
+        out: the JSON file; entries of the same layers are replaced.
 
     Raises:
-        UserError: no such runtime; ``out`` is no latency table, or one of another device,
-            runtime or setting.
+        UserError: no such runtime; or ``out`` is not a latency table, or is the table of a
+            different device, runtime or setting.
         MissingExtraError: the runtime is not installed.
         OSError: ``out`` cannot be written.
     """
@@ -78,8 +76,8 @@ def profile(
     content = _content(out, about)
     table = trace(network, setting.input_shape)
     runs = measure(network, table, runtime, setting, f"{name} in {runtime}")
-    known = Streaming(**content["streaming"]) if "streaming" in content else NO_STREAMING
-    latency, spreads = fit(table, runs, known)
+    known = load_latency_table(str(out)) if out.exists() else LatencyTable({}, {})
+    latency, spreads = fit(table, runs, known.streaming)
     errors = np.abs(run_errors(table, latency, runs))
     content["networks"][name] = {
         "input_shape": list(setting.input_shape),
@@ -96,9 +94,9 @@ def profile(
 def measure(
     network: nn.Module, table: LayerTable, runtime: str, setting: Setting, title: str
 ) -> list[Run]:
-    """Time the networks of the design, in random order so that drift favours no width.
+    """Time the networks of the design in random order, so that drift favors no width.
 
-    Runs that were disturbed all along are left out.
+    Runs that stayed disturbed are left out.
     """
     share_threads(runtime, setting.threads)
     rng = np.random.default_rng(DESIGN_SEED)
@@ -111,13 +109,15 @@ def measure(
     best = min(original.milliseconds for _, original in measured)
     return [
         Run(widths, each)
-        for widths, each, (_, original) in zip(shuffled, steady(measured), measured, strict=True)
-        if original.milliseconds <= DISTURBED * best
+        for widths, each, (_, original) in zip(
+            shuffled, drift_corrected(measured), measured, strict=True
+        )
+        if original.milliseconds <= DISTURBED_RATIO * best
     ]
 
 
-def steady(pairs: Sequence[tuple[Timed, Timed]]) -> list[Timed]:
-    """Return what was timed as if the original network had taken its best time all along."""
+def drift_corrected(pairs: Sequence[tuple[Timed, Timed]]) -> list[Timed]:
+    """Return times corrected for drift: scaled to the best time of the original network."""
     usual = min(original.milliseconds for _, original in pairs)
     return [_scaled(each, usual / original.milliseconds) for each, original in pairs]
 
@@ -133,11 +133,11 @@ def _scaled(each: Timed, factor: float) -> Timed:
 
 
 def _content(out: Path, about: dict[str, Any]) -> dict[str, Any]:
-    """Return the file's content, or that of a new file.
+    """Return the content of the file, or the content of a new file.
 
     Raises:
-        UserError: the file is no latency table, or one of something else.
-        OSError: it cannot be written; better now than after minutes of measuring.
+        UserError: the file is not a latency table, or is that of a different setting.
+        OSError: it cannot be written; better to know before minutes of measuring.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     if not os.access(out if out.exists() else out.parent, os.W_OK):
@@ -147,7 +147,7 @@ def _content(out: Path, about: dict[str, Any]) -> dict[str, Any]:
         return {"format": FORMAT, **about, **versions, "networks": {}, "layers": {}}
     load_latency_table(str(out))
     content = json.loads(out.read_text())
-    for key in SAME:
+    for key in FIXED_PER_FILE:
         if content.get(key) != about[key]:
             raise UserError(
                 f"{out} has {key} {content.get(key)!r} and this measurement {about[key]!r}; "
@@ -175,7 +175,7 @@ def _entry(layer: LayerTimes, spread: np.ndarray) -> dict[str, Any]:
 
 
 def processor() -> str:
-    """Return the processor's name as the system gives it."""
+    """Return the name of the processor."""
     info = Path("/proc/cpuinfo")
     if info.is_file():
         for line in info.read_text().splitlines():

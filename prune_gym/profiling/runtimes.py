@@ -1,4 +1,4 @@
-"""The runtimes that latency is measured with: whole networks as they are deployed."""
+"""Load and time whole networks in a runtime, as they are deployed."""
 
 import json
 import tempfile
@@ -26,16 +26,16 @@ class Session(Protocol):
         ...
 
     def run_profiled(self) -> object:
-        """Call the network once and note the time of every node."""
+        """Call the network once and record the time of every node."""
         ...
 
     def node_times(self) -> tuple[list[str], np.ndarray]:
-        """Return what was noted: the layer of each node, and ms as float64 (calls, nodes)."""
+        """Return the layer of each node, and the recorded ms as float64 (calls, nodes)."""
         ...
 
 
 class Setting(NamedTuple):
-    """How networks are called: images at once, their shape (C, H, W), and processor threads."""
+    """How networks are called: batch size, image shape (C, H, W), and processor threads."""
 
     batch: int
     input_shape: tuple[int, int, int]
@@ -82,7 +82,7 @@ class TorchSession:
 
 
 class _Clock(fx.Interpreter):
-    """Runs a graph and notes the milliseconds of every node that computes."""
+    """Runs a graph and records the milliseconds of every node that computes."""
 
     def __init__(self, graph: fx.GraphModule) -> None:
         super().__init__(graph)
@@ -101,7 +101,7 @@ def _computes(node: fx.Node) -> bool:
 
 
 def _inherit(names: list[str]) -> list[str]:
-    """Give each nameless node ("") the layer before it, and the first ones the first layer."""
+    """Assign each node without a layer ("") to the layer before it, or else to the first layer."""
     last, result = next(name for name in names if name), []
     for name in names:
         last = name or last
@@ -164,9 +164,9 @@ class OnnxRuntimeSession:
 
 
 def session_options(threads: int | None = None) -> Any:
-    """Return ONNX Runtime's options for sessions of so many threads; None: as many as there are.
+    """Return the options of ONNX Runtime for a number of threads; None takes all processors.
 
-    Once the process shares threads, all its sessions use them: ONNX Runtime allows no others.
+    Once the process shares threads, all sessions use them: ONNX Runtime allows no others.
     """
     options = import_onnxruntime().SessionOptions()
     options.log_severity_level = 3
@@ -178,7 +178,7 @@ def session_options(threads: int | None = None) -> Any:
 
 
 def import_onnxruntime(*others: str) -> Any:
-    """Return the module onnxruntime; ``others`` are what is needed beside it.
+    """Return the module onnxruntime; ``others`` are the modules that are needed with it.
 
     Raises:
         MissingExtraError: one of them is not installed.
@@ -195,13 +195,13 @@ def import_onnxruntime(*others: str) -> Any:
 
 
 def share_threads(runtime: str, threads: int) -> None:
-    """Let all sessions of this process use the same threads, where the runtime allows it.
+    """Let all sessions of this process share their threads, where the runtime allows it.
 
-    A session's own threads go on spinning for tens of milliseconds after a call and slow down the
-    session that is called next, which spoils interleaved measurements.
+    The private threads of a session spin for tens of milliseconds after a call and slow down the
+    next session, which disturbs interleaved measurements.
 
     Raises:
-        UserError: the process shares another number of threads already.
+        UserError: the process already shares a different number of threads.
     """
     if runtime != "onnxruntime":
         return
@@ -215,7 +215,7 @@ def share_threads(runtime: str, threads: int) -> None:
         _POOL.append(threads)
 
 
-_POOL: list[int] = []  # threads of the process's shared pool, which can be made but once
+_POOL: list[int] = []  # threads of the shared pool of the process, which can be made only once
 
 
 def _shared_pool() -> int | None:

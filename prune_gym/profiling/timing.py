@@ -1,4 +1,4 @@
-"""Timing many networks side by side on a machine whose speed drifts."""
+"""Time many networks side by side on a machine whose speed drifts."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,22 +17,23 @@ from prune_gym.profiling.runtimes import Session, Setting, runtime_named
 PASSES = 6
 WARM_UP_SECONDS, VISIT_SECONDS = 0.003, 0.008
 PROFILED_WARM_UP, PROFILED_CALLS = 2, 6
-ATTEMPTS, DISTURBED = 3, 1.2
-AT_ONCE = 16  # networks that are held in memory together
+MAX_ATTEMPTS = 3
+DISTURBED_RATIO = 1.2  # of the best time of the original network; above it, time again
+NETWORKS_AT_ONCE = 16  # held in memory together
 
 Loader = Callable[[Configuration], Session]  # loads the network of one strategy
 
 
 @dataclass(frozen=True)
 class Timed:
-    """What was measured of one network, in ms.
+    """The measured times of one network, in ms.
 
     Attributes:
-        milliseconds: of a call.
+        milliseconds: time of one call.
         spread: interquartile range of the calls.
-        layers: of each node, the layer it belongs to; empty where nodes were not timed.
-        nodes: of each node, as the runtime's profiler gives them, ``float64 (nodes,)``.
-        node_spread: interquartile range, ``float64 (nodes,)``.
+        layers: layer that each node belongs to; empty where nodes were not timed.
+        nodes: time of each node by the profiler of the runtime, ``float64 (nodes,)``.
+        node_spread: interquartile range of each node, ``float64 (nodes,)``.
     """
 
     milliseconds: float
@@ -42,23 +43,23 @@ class Timed:
     node_spread: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
 
-def quiet(times: np.ndarray) -> float:
-    """Return the mean of the lowest quarter of some calls' times.
+def lowest_quartile_mean(times: np.ndarray) -> float:
+    """Return the mean of the lowest quarter of the times.
 
-    What disturbs a measurement adds time and never takes any away, so these are nearest to the
-    truth; a mean resolves more than a quantile of whole microseconds.
+    A disturbance can only add time, so the lowest times are nearest to the truth. Their mean has a
+    finer resolution than a quantile, because clocks count whole microseconds.
     """
-    return float(times[_quietest(times)].mean())
+    return float(times[_lowest_quartile(times)].mean())
 
 
-def _quietest(times: np.ndarray) -> np.ndarray:
+def _lowest_quartile(times: np.ndarray) -> np.ndarray:
     return np.argsort(times)[: (len(times) + 3) // 4]
 
 
 def deployed(network: nn.Module, table: LayerTable, configuration: Configuration) -> nn.Module:
-    """Return the network of one strategy (a batch of one) as it is deployed, float32.
+    """Return the network of one strategy (a batch of one) as it is deployed, in float32.
 
-    Its weights are the first channels' and not repaired: time does not depend on their values.
+    It keeps the first channels and is not repaired: time does not depend on the values of weights.
     """
     candidate = cut(network, table, first_channels(table, configuration.widths[0])).eval()
     fold_batch_norm(candidate, table)
@@ -76,8 +77,8 @@ def loader(network: nn.Module, table: LayerTable, runtime: str, setting: Setting
     return lambda configuration: load(deployed(network, table, configuration), table, setting)
 
 
-def visit(run: Callable[[], object], seconds: float = VISIT_SECONDS) -> list[float]:
-    """Call again and again for some time, after a warm-up, and return ms of each call."""
+def time_calls(run: Callable[[], object], seconds: float = VISIT_SECONDS) -> list[float]:
+    """Call ``run`` repeatedly for some seconds, after a warm-up; return the ms of each call."""
     end = time.perf_counter() + WARM_UP_SECONDS
     run()
     while time.perf_counter() < end:
@@ -94,48 +95,48 @@ def visit(run: Callable[[], object], seconds: float = VISIT_SECONDS) -> list[flo
 def timed(
     load: Loader, table: LayerTable, strategies: Sequence[np.ndarray], *, nodes: bool
 ) -> Iterator[tuple[Timed, Timed]]:
-    """Time strategies (each int (groups,)) and yield (strategy, original network) for each.
+    """Time strategies (int (groups,)) and yield a pair (strategy, original network) for each.
 
-    Groups of networks are visited in turn, several times, together with the original network,
-    whose time in the same turns says how fast the machine was. Where it was much slower than at its
-    best, something else was running, and the turns are repeated.
+    Several networks and the original take turns. The time of the original in the same turns tells
+    how fast the machine was. Where it was much slower than its best, another program was running,
+    and the turns are repeated.
     """
     reference, best = load(table.configuration()), np.inf
-    for start in range(0, len(strategies), AT_ONCE):
-        some = strategies[start : start + AT_ONCE]
+    for start in range(0, len(strategies), NETWORKS_AT_ONCE):
+        some = strategies[start : start + NETWORKS_AT_ONCE]
         sessions = [load(table.configuration(widths[None])) for widths in some]
         calls: list[list[float]] = [[] for _ in range(len(some) + 1)]
-        for _ in range(ATTEMPTS):
-            _visit_in_turn([*sessions, reference], calls, nodes)
-            best = min(best, quiet(np.array(calls[-1])))
-            if quiet(np.array(calls[-1])) <= DISTURBED * best:
+        for _ in range(MAX_ATTEMPTS):
+            _time_in_turns([*sessions, reference], calls, nodes)
+            best = min(best, lowest_quartile_mean(np.array(calls[-1])))
+            if lowest_quartile_mean(np.array(calls[-1])) <= DISTURBED_RATIO * best:
                 break
         original = _timed(reference, calls[-1], nodes=False)
         for session, times in zip(sessions, calls, strict=False):
             yield _timed(session, times, nodes), original
 
 
-def _visit_in_turn(sessions: Sequence[Session], calls: list[list[float]], nodes: bool) -> None:
-    """Visit sessions, the original network's last, and add to each one's times."""
+def _time_in_turns(sessions: Sequence[Session], calls: list[list[float]], nodes: bool) -> None:
+    """Call the sessions in turns, that of the original last, and append their times."""
     for _ in range(PASSES):
         for session, times in zip(sessions, calls, strict=True):
-            times += visit(session.run)
+            times += time_calls(session.run)
             if nodes and session is not sessions[-1]:
                 for _ in range(PROFILED_WARM_UP + PROFILED_CALLS):
                     session.run_profiled()
 
 
 def _timed(session: Session, calls: list[float], nodes: bool) -> Timed:
-    milliseconds, spread = quiet(np.array(calls)), float(_spread(np.array(calls)))
+    milliseconds, spread = lowest_quartile_mean(np.array(calls)), float(_spread(np.array(calls)))
     if not nodes:
         return Timed(milliseconds, spread)
     layers, times = session.node_times()
     warm = times.reshape(-1, PROFILED_WARM_UP + PROFILED_CALLS, len(layers))[
         :, PROFILED_WARM_UP:
     ].reshape(-1, len(layers))
-    # The quietest calls, not the quietest times of each node, which never come together.
-    calm = warm[_quietest(warm.sum(axis=1))].mean(axis=0)
-    return Timed(milliseconds, spread, tuple(layers), calm, _spread(warm))
+    # The quickest whole calls: the quickest times of single nodes do not occur together.
+    quickest = warm[_lowest_quartile(warm.sum(axis=1))].mean(axis=0)
+    return Timed(milliseconds, spread, tuple(layers), quickest, _spread(warm))
 
 
 def _spread(times: np.ndarray) -> np.ndarray:

@@ -110,10 +110,10 @@ class SearchSpace:
 
     def configure(self, values: np.ndarray) -> Configuration:
         """Return the configurations of n strategies, given as values ``(n, decisions)``."""
-        n, untouched = len(values), self._table.configuration(self._table.full[None])
-        parts: dict[str, np.ndarray] = {
-            name: np.repeat(getattr(untouched, name), n, axis=0) for name in self._written
-        }
+        n = len(values)
+        parts = dict(self._table.untouched(n))
+        for name in self._written:
+            parts[name] = parts[name].copy()
         for name, (sources, targets) in self._kinds.items():
             kind = KINDS[name]
             if kind.field not in FIELDS:
@@ -122,10 +122,7 @@ class SearchSpace:
         if self._density is not None:  # weights that are zero already stay so
             parts["density"] = np.minimum(parts["density"], self._density)
         extra = {name: parts.pop(name) for name in [*parts] if name not in FIELDS}
-        widths = parts.pop("widths", None)
-        if widths is None:
-            widths = np.broadcast_to(self._table.full, (n, len(self._table.full)))
-        return self._table.configuration(widths, extra=extra, **parts)
+        return Configuration(**parts, extra=extra)
 
     def is_active(self, index: int, values: np.ndarray) -> bool:
         """Return whether a decision is made, given the values before it: not in a skipped block."""

@@ -103,13 +103,13 @@ def augmented_batch(
     shift = rng.integers(-SHIFT, SHIFT + 1, size=(count, 2))
     rows = np.clip(np.arange(height) + shift[:, 1:], 0, height - 1)
     columns = np.clip(np.arange(width) + shift[:, :1], 0, width - 1)
-    boxes = split.boxes - np.tile(shift[split.owners], 2)
+    boxes = split.boxes - np.tile(shift[split.image_ids], 2)
     mirrored = np.logical_and(data.flip, rng.random(count) < 0.5)
     columns[mirrored] = columns[mirrored, ::-1]
-    of = mirrored[split.owners]
+    of = mirrored[split.image_ids]
     boxes[of] = boxes[of][:, [2, 1, 0, 3]] * [-1, 1, -1, 1] + [width, 0, width, 0]
     colours = np.tile(np.arange(channels), (count, 1))
-    if data.recolour:
+    if data.permute_colors:
         colours = rng.permuted(colours, axis=1)
     at = np.arange(count)[:, None, None, None]
     images = split.images[
@@ -120,7 +120,7 @@ def augmented_batch(
     objects = Objects(
         torch.from_numpy(inside[visible].astype(np.float32)),
         torch.from_numpy(split.classes[visible]),
-        torch.from_numpy(split.owners[visible]),
+        torch.from_numpy(split.image_ids[visible]),
     )
     return normalize(images, data), objects
 

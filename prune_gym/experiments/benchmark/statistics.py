@@ -8,6 +8,7 @@ is known; the mean of the middle half does neither.
 from typing import NamedTuple
 
 import numpy as np
+from scipy.stats import trim_mean
 
 from prune_gym.errors import UserError
 
@@ -33,9 +34,7 @@ def interquartile_mean(values: np.ndarray) -> np.ndarray:
     Of n values ``n // 4`` are left out at each end: of five the lowest and the highest, of three
     none.
     """
-    ordered = np.sort(values, axis=0)
-    cut = len(ordered) // 4
-    return ordered[cut : len(ordered) - cut].mean(axis=0)
+    return np.asarray(trim_mean(values, 0.25, axis=0))
 
 
 def bootstrap(values: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

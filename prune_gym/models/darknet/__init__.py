@@ -1,1 +1,1 @@
-"""Detectors in Darknet's form: the network, its cfg and its weights file."""
+"""Read, build and write detectors in Darknet's form: cfg, network and weights file."""

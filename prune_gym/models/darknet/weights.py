@@ -1,11 +1,11 @@
-"""Darknet's `.weights` files: read into a network, and a pruned network written back.
+"""Read Darknet's `.weights` files into a network, and write a pruned network back.
 
 A file is a header (three int32 of the format's version and the number of images seen, 32 or 64 bit)
 and float32 numbers: per convolution its biases, or batch-norm's shifts, scales, means and
 variances, and then its weights.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +14,13 @@ from torch import nn
 
 from prune_gym._utils.paths import write_atomically
 from prune_gym.errors import MissingFileError, UserError
-from prune_gym.models.darknet.cfg import Section, read_cfg, write_cfg
-from prune_gym.models.darknet.network import IMAGES, Darknet, layer_name
+from prune_gym.models.darknet.cfg import parse_cfg, read_cfg, write_cfg
+from prune_gym.models.darknet.network import Darknet
+from prune_gym.models.darknet.pruned import pruned_sections
 
 VERSION = (0, 2, 5)  # what Darknet itself writes
 NORM = ("bias", "weight", "running_mean", "running_var")
-LINEAR = (None, "linear")  # activations of a shortcut that can be left out
+SAME = 1e-3  # by how much of the largest output a written network may differ
 
 
 def load_darknet(cfg: str | Path, weights: str | Path) -> Darknet:
@@ -29,7 +30,8 @@ def load_darknet(cfg: str | Path, weights: str | Path) -> Darknet:
         MissingFileError: one of the files is missing.
         UserError: the cfg is not understood, or the weights are not of this cfg.
     """
-    network = Darknet(read_cfg(cfg))
+    with torch.random.fork_rng(devices=[]):  # fresh weights leave the caller's random state alone
+        network = Darknet(read_cfg(cfg))
     load_weights(network, weights)
     return network.eval()
 
@@ -51,7 +53,7 @@ def load_weights(network: Darknet, path: str | Path) -> None:
     if len(values) != expected:
         raise UserError(
             f"{path}: expected {expected:,} numbers for this cfg, got {len(values):,}; the weights "
-            "are of another cfg, or the file is cut off"
+            "belong to a different cfg, or the file is cut off"
         )
     if not np.isfinite(values).all():
         raise UserError(f"{path}: holds NaN or infinite numbers; fetch it again")
@@ -88,49 +90,51 @@ def _tensors(network: nn.Module) -> Iterator[torch.Tensor]:
         yield conv.get_parameter("weight")
 
 
+@torch.inference_mode()
 def save_darknet(candidate: nn.Module, original: Darknet, path: Path) -> None:
     """Write a pruned ``candidate`` of ``original`` as ``path`` (.cfg) and its .weights beside it.
 
-    Layers of skipped blocks are left out and the numbers of the others follow. The candidate's
-    batch-norms must not have been folded.
+    Layers of skipped blocks are left out and the numbers of the others follow. The candidate is in
+    eval mode, and its batch-norms must not have been folded.
+
+    Raises:
+        UserError: no cfg says what the candidate computes.
     """
     path = Path(path)
-    sections = _pruned(candidate, original)
+    text = write_cfg(pruned_sections(candidate, original))
+    tensors = list(_tensors(candidate))
+    _check_written(text, tensors, candidate, original)
     header = np.array(VERSION, "<i4").tobytes() + np.zeros(1, "<u8").tobytes()
-    numbers = b"".join(t.detach().numpy().astype("<f4").tobytes() for t in _tensors(candidate))
+    numbers = b"".join(tensor.detach().numpy().astype("<f4").tobytes() for tensor in tensors)
     write_atomically(path.with_suffix(".weights"), header + numbers)
-    write_atomically(path.with_suffix(".cfg"), write_cfg(sections).encode())
+    write_atomically(path.with_suffix(".cfg"), text.encode())
 
 
-def _pruned(candidate: nn.Module, original: Darknet) -> tuple[Section, ...]:
-    """Return the cfg of a candidate: new numbers of filters, without the skipped layers."""
-    modules = dict(candidate.named_modules())
-    kept = [original.sections[0]]
-    number = {IMAGES: IMAGES}  # of each original layer, what stands for it now
-    gone = False  # the layer before belongs to a skipped branch
-    for index, section in enumerate(original.sections[1:]):
-        conv = modules.get(f"{layer_name(index, section)}.conv")
-        starts = section.kind in ("convolutional", "route")
-        gone = (section.kind == "convolutional" and conv is None) or (gone and not starts)
-        if gone:
-            if section.kind == "shortcut" and section.options.get("activation") not in LINEAR:
-                raise section.wrong("its block is skipped and its activation would be lost")
-            number[index] = number[index - 1]
-            gone = section.kind != "shortcut"  # the addition ends the branch
-            continue
-        kept.append(_renumbered(section, original.sources[index], number, conv))
-        number[index] = len(kept) - 2
-    return tuple(kept)
+def _check_written(
+    text: str, tensors: Sequence[torch.Tensor], candidate: nn.Module, original: Darknet
+) -> None:
+    """Refuse a cfg that is not the candidate's: both must compute the same.
 
-
-def _renumbered(
-    section: Section, sources: tuple[int, ...], number: dict[int, int], conv: nn.Module | None
-) -> Section:
-    if isinstance(conv, nn.Conv2d):
-        groups = {"groups": conv.groups} if conv.groups > 1 else {}
-        return section.changed(filters=conv.out_channels, **groups)
-    if section.kind == "route":
-        return section.changed(layers=",".join(str(number[each]) for each in sources))
-    if section.kind == "shortcut":
-        return section.changed(**{"from": number[sources[1]]})
-    return section
+    Raises:
+        UserError: they do not.
+    """
+    wrong = UserError(
+        "no Darknet cfg was found that computes what this candidate does in eval mode; save it "
+        "with prune_gym.compression.network_file.save_network"
+    )
+    try:
+        with torch.random.fork_rng(devices=[]):
+            written = Darknet(parse_cfg(text)).eval()
+    except UserError as error:
+        raise wrong from error
+    places = list(_tensors(written))
+    if [place.shape for place in places] != [tensor.shape for tensor in tensors]:
+        raise wrong
+    for place, tensor in zip(places, tensors, strict=True):
+        place.copy_(tensor)
+    images = torch.rand(1, *original.input_shape, generator=torch.Generator().manual_seed(0))
+    for found, expected in zip(written(images), candidate(images), strict=True):
+        if found.shape != expected.shape:
+            raise wrong
+        if not (found - expected).abs().max() <= SAME * expected.abs().max():
+            raise wrong

@@ -1,0 +1,26 @@
+"""Refuse networks and images with NaN or infinite values before they spoil a search."""
+
+import torch
+from torch import nn
+
+from prune_gym.errors import UserError
+
+
+def check_finite(network: nn.Module, images: torch.Tensor) -> None:
+    """Check the parameters and buffers of a network, and its normalized images (N, C, H, W).
+
+    Raises:
+        UserError: one of them holds NaN or infinite values; the message names it.
+    """
+    kind = type(network).__name__
+    for name, tensor in (*network.named_parameters(), *network.named_buffers()):
+        if not torch.isfinite(tensor).all():
+            raise UserError(
+                f"{kind}: {name!r} holds NaN or infinite values; load the weights again, or train "
+                "the network again"
+            )
+    if not torch.isfinite(images).all():
+        raise UserError(
+            "the normalized images hold NaN or infinite values: check the mean and the standard "
+            "deviation of the data"
+        )
