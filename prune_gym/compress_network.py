@@ -242,20 +242,21 @@ def _search(
     The budgets say how small; what is left to look for is accuracy, where an agent can be told so.
     """
     from prune_gym.agents import takes_priorities
-    from prune_gym.experiments.run_agent import configuration, play
+    from prune_gym.experiments.run_agent import run_agent
+    from prune_gym.experiments.run_config import RunConfig
 
     priorities = {"accuracy": 1.0} if takes_priorities(agent) else None
-    config = configuration("", agent, evaluations, seed, preference=priorities)
+    config = RunConfig("", agent, evaluations, seed, preference=priorities)
     recorded = RecordRun(env, RunFolder(folder, config, resume=False))
     try:
         with progress_bar(figures="best accuracy {task.fields[best]:.1%}") as progress:
             task = progress.add_task("evaluations", total=evaluations, best=0.0)
 
             def finished() -> None:
-                best = max(record["accuracy"] for record in recorded.records)
+                best = max(record.metrics["accuracy"] for record in recorded.records)
                 progress.update(task, completed=recorded.episode, best=best)
 
-            play(recorded, config, finished)
-        return recorded.front()
+            run_agent(recorded, finished)
+        return [record.as_dict() for record in recorded.front()]
     finally:
         recorded.close()

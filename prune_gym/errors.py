@@ -3,7 +3,8 @@
 import difflib
 from collections.abc import Iterable
 
-SHOWN = 20  # of a longer table the nearest names
+LONG = 20  # names; a longer table is not listed whole
+NEAREST = 5  # names that are shown of it
 
 
 def unknown(kind: str, given: object, known: Iterable[str]) -> str:
@@ -17,11 +18,11 @@ def unknown(kind: str, given: object, known: Iterable[str]) -> str:
     """
     names = list(known)
     lower = {name.lower(): name for name in names}
-    near = difflib.get_close_matches(str(given).lower(), lower, n=SHOWN, cutoff=0.4)
+    near = difflib.get_close_matches(str(given).lower(), lower, n=NEAREST, cutoff=0.4)
     hint = f" did you mean {lower[near[0]]!r}?" if near else ""
     listed = ", ".join(names)
-    if len(names) > SHOWN:
-        nearest = [lower[name] for name in near] or names[:SHOWN]
+    if len(names) > LONG:
+        nearest = [lower[name] for name in near] or names[:NEAREST]
         listed = f"{', '.join(nearest)} and {len(names) - len(nearest)} more"
     return f"unknown {kind} {given!r};{hint} Known: {listed}"
 

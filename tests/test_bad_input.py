@@ -422,7 +422,7 @@ def test_an_interrupted_command_is_no_traceback(capsys, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("prune_gym.experiments.results.read_results", stops)
-    assert main(["report", "run"]) == 2
+    assert main(["report", "run"]) == 130
     assert "error: interrupted; what was finished is kept" in capsys.readouterr().err
 
 

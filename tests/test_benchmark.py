@@ -106,6 +106,23 @@ def test_other_evaluations_are_refused(finished, capsys):
     assert "holds cells of 6 evaluations" in words(capsys.readouterr().err)
 
 
+def test_arguments_of_the_environments(tmp_path, capsys):
+    one = {"agents": ("uniform",), "evaluations": 3}
+    assert cli.main(arguments(tmp_path, "--set", "min_keep=0.5", **one)) == 0
+    (cell,) = find_cells(tmp_path)
+    assert cell.env_kwargs == {"min_keep": 0.5}
+    about = json.loads((tmp_path / "about.json").read_text())
+    assert about["env_kwargs"] == {"min_keep": 0.5} and about["threads"] == "1"
+    assert cli.main(["benchmark-report", str(tmp_path)]) == 0
+    text = (tmp_path / "benchmark.md").read_text()
+    assert "--evaluations 3 --set min_keep=0.5 --out DIR`" in text and "threads 1" in text
+    assert cli.main(arguments(tmp_path, **one)) == 2
+    assert "were made with {'min_keep': 0.5}" in words(capsys.readouterr().err)
+    assert cli.main(arguments(tmp_path / "new", "--set", "min_kep=1", **one)) == 2
+    assert "did you mean 'min_keep'" in words(capsys.readouterr().err)
+    assert not (tmp_path / "new").exists()
+
+
 def test_jobs_change_no_result(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", f"{TESTS.parent}{os.pathsep}{TESTS}")
     for jobs in ("1", "2"):
@@ -171,7 +188,7 @@ def test_a_table_of_other_decisions_has_no_true_front(tmp_path):
 
 def test_a_failing_cell_stops_no_other(tmp_path, capsys):
     assert cli.main(arguments(tmp_path, agents=("sb3:DQN", "uniform"), seeds=1)) == 1
-    assert "sb3:DQN seed 0: ValueError: sb3:DQN needs discrete" in words(capsys.readouterr().out)
+    assert "sb3:DQN seed 0: UserError: sb3:DQN needs discrete" in words(capsys.readouterr().out)
     assert {cell.agent for cell in find_cells(tmp_path)} == {"uniform"}
     (error,) = (tmp_path / "runs").glob("*/sb3-DQN/*/error.txt")
     assert "Traceback" in error.read_text()
@@ -188,7 +205,7 @@ def test_a_failing_cell_stops_no_other(tmp_path, capsys):
             {"envs": ("tiny_envs:CartPole-v1",)},
             "is a CartPoleEnv, not a prune_gym.envs.compression_env.Compre",
         ),
-        ({"agents": ("envelop-ddpg",)}, "did you mean 'ehvi-envelope-ddpg'"),
+        ({"agents": ("envelop-ddpg",)}, "did you mean 'envelope-ddpg'"),
     ],
 )
 def test_wrong_names_are_explained_before_anything_runs(options, message, tmp_path, capsys):

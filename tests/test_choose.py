@@ -13,11 +13,11 @@ from prune_gym.experiments.commands import next_commands
 from prune_gym.experiments.folder import RunFolder
 from prune_gym.experiments.record import RecordRun
 from prune_gym.experiments.results import read_results
-from prune_gym.experiments.run_agent import configuration
+from prune_gym.experiments.run_config import RunConfig
 from prune_gym.objectives.pareto import non_dominated
 from prune_gym.search_space.strategy import load_strategy
 
-CONFIG = configuration("ChannelPrune-v0", "random", 20, 0)
+CONFIG = RunConfig("ChannelPrune-v0", "random", 20, 0)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def test_the_weighted_return_decides(folder, tmp_path):
     weights = np.array([0.2, 0.0, 0.0, 0.8])  # of accuracy, flops, params, memory
     best = results.records[int(np.argmax(results.returns @ weights))]
     metrics = chosen(folder, tmp_path / "s.json", "--preference", "memory=0.8,accuracy=0.2")
-    assert metrics == best["strategy"]["metrics"]
+    assert metrics == best.strategy.metrics
 
 
 def test_other_priorities_give_another_strategy(folder, tmp_path):
@@ -68,10 +68,10 @@ def test_other_priorities_give_another_strategy(folder, tmp_path):
 
 
 def test_a_limit_on_a_cost_gives_the_most_accurate_within(folder, records, tmp_path):
-    limit = float(np.median([record["flops"] for record in records]))
+    limit = float(np.median([record.metrics["flops"] for record in records]))
     metrics = chosen(folder, tmp_path / "s.json", "--max", f"flops={limit!r}")
-    within = [record for record in records if record["flops"] <= limit]
-    assert metrics["accuracy"] == max(record["accuracy"] for record in within)
+    within = [record for record in records if record.metrics["flops"] <= limit]
+    assert metrics["accuracy"] == max(record.metrics["accuracy"] for record in within)
     assert metrics["flops"] <= limit
 
 
@@ -83,40 +83,40 @@ def test_a_limit_in_percent(folder, tmp_path):
 
 
 def test_a_limit_on_what_is_no_objective(folder, records, tmp_path):
-    limit = float(np.median([record["size_bytes"] for record in records]))
+    limit = float(np.median([record.metrics["size_bytes"] for record in records]))
     metrics = chosen(folder, tmp_path / "s.json", "--max", f"size_bytes={limit!r}")
-    within = [record for record in records if record["size_bytes"] <= limit]
-    assert metrics["accuracy"] == max(record["accuracy"] for record in within)
+    within = [record for record in records if record.metrics["size_bytes"] <= limit]
+    assert metrics["accuracy"] == max(record.metrics["accuracy"] for record in within)
 
 
 def test_a_limit_on_accuracy_gives_what_saves_most(folder, records, tmp_path):
     results = read_results(folder)
-    limit = float(np.median([record["accuracy"] for record in records]))
+    limit = float(np.median([record.metrics["accuracy"] for record in records]))
     metrics = chosen(folder, tmp_path / "s.json", "--min", f"accuracy={limit!r}")
     savings = [
         returns[1:].sum()
         for record, returns in zip(records, results.returns, strict=True)
-        if record["accuracy"] >= limit
+        if record.metrics["accuracy"] >= limit
     ]
-    found = [r["strategy"]["metrics"] for r in records].index(metrics)
+    found = [r.strategy.metrics for r in records].index(metrics)
     assert results.returns[found][1:].sum() == pytest.approx(max(savings))
     assert metrics["accuracy"] >= limit
 
 
 def test_limits_and_priorities_together(folder, records, tmp_path):
-    limit = float(np.median([record["flops"] for record in records]))
+    limit = float(np.median([record.metrics["flops"] for record in records]))
     words = ["--max", f"flops={limit!r}", "--preference", "memory=1"]
     metrics = chosen(folder, tmp_path / "s.json", *words)
-    within = [record for record in records if record["flops"] <= limit]
-    assert metrics["memory_bytes"] == min(record["memory_bytes"] for record in within)
+    within = [record for record in records if record.metrics["flops"] <= limit]
+    assert metrics["memory_bytes"] == min(record.metrics["memory_bytes"] for record in within)
 
 
 def test_the_knee_is_no_end_of_the_front(folder, tmp_path):
     results = read_results(folder)
     metrics = chosen(folder, tmp_path / "s.json", "--knee")
-    found = [r["strategy"]["metrics"] for r in results.records].index(metrics)
+    found = [r.strategy.metrics for r in results.records].index(metrics)
     assert non_dominated(results.returns)[found]
-    front = [results.records[i]["accuracy"] for i in results.front]
+    front = [results.records[i].metrics["accuracy"] for i in results.front]
     assert min(front) < metrics["accuracy"] < max(front)
 
 
@@ -140,9 +140,9 @@ def test_an_unfinished_run_has_no_file_yet(folder, tmp_path, capsys):
 
 def test_limits_out_of_reach_name_what_is_reached(folder, records, capsys):
     message = refused(folder, capsys, "--max", "flops=1", "--min", "accuracy=0.3")
-    least = min(record["flops"] for record in records)
-    most = max(record["accuracy"] for record in records)
-    beside = min(record["flops"] for record in records if record["accuracy"] >= 0.3)
+    least = min(record.metrics["flops"] for record in records)
+    most = max(record.metrics["accuracy"] for record in records)
+    beside = min(record.metrics["flops"] for record in records if record.metrics["accuracy"] >= 0.3)
     assert "none of the 20 strategies keeps the limits" in message
     assert (
         f"flops at most 1: {least!r} is reached, with the other limits kept {beside!r}" in message
@@ -151,7 +151,7 @@ def test_limits_out_of_reach_name_what_is_reached(folder, records, capsys):
 
 
 def test_what_is_reached_can_be_asked_for(folder, records, tmp_path):
-    least = min(record["memory_bytes"] for record in records)
+    least = min(record.metrics["memory_bytes"] for record in records)
     words = ["--max", f"memory_bytes={least!r}"]
     assert chosen(folder, tmp_path / "s.json", *words)["memory_bytes"] == least
 
@@ -215,3 +215,11 @@ def test_only_classifiers_are_trained_on():
 )
 def test_numbers_for_people(value, metric, printed):
     assert format_metric(value, metric) == printed
+
+
+@pytest.mark.parametrize("limit", ["accuracy=90", "accuracy=101%"])
+def test_an_accuracy_that_nothing_has_is_refused(limit, folder, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["choose", str(folder), "--max", limit])
+    assert stopped.value.code == 2
+    assert "such as accuracy=0.9 or accuracy=90%" in " ".join(capsys.readouterr().err.split())

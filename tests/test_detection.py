@@ -245,9 +245,9 @@ def test_one_training_image_cannot_be_halved(folder):
 
 def test_a_network_must_detect_the_datas_classes(squares, tiny_net):
     with pytest.raises(UserError, match="squares holds boxes, and Tiny is no detector"):
-        CompressionEnv(tiny_net, squares, latency=None)
+        compression_env(tiny_net, squares, latency=None)
     with pytest.raises(UserError, match="Darknet detects 3 classes, and squares has 2"):
-        CompressionEnv(yolov3_tiny(3, 1 / 16, 64), squares, latency=None)
+        compression_env(yolov3_tiny(3, 1 / 16, 64), squares, latency=None)
 
 
 def test_a_split_without_objects_has_no_precision():

@@ -16,7 +16,7 @@ from prune_gym.envs.make import compression_env
 from prune_gym.evaluation.evaluator import accuracy
 from prune_gym.experiments.folder import RunFolder
 from prune_gym.experiments.record import RecordRun
-from prune_gym.experiments.run_agent import configuration
+from prune_gym.experiments.run_config import RunConfig
 from prune_gym.training import training
 from prune_gym.training.finetune import finetune_candidate
 from prune_gym.training.history import History
@@ -252,8 +252,8 @@ def test_files_are_named_after_the_strategy_and_strategies_are_not_overwritten(
 
 def test_a_run_whose_strategy_was_trained_on_is_still_read(tiny_task, tmp_path, capsys):
     env = RecordRun(
-        compression_env(**tiny_task),
-        RunFolder(tmp_path / "run", configuration("", "random", 2, 0), resume=False),
+        CompressionEnv(**tiny_task),
+        RunFolder(tmp_path / "run", RunConfig("", "random", 2, 0), resume=False),
     )
     play(env)
     env.write_front()

@@ -13,7 +13,6 @@ import pytest
 from conftest import constant, play
 from own_module import SPLITS
 
-import train
 from prune_gym import cli
 
 ROOT = Path(__file__).parents[1]
@@ -68,7 +67,7 @@ def test_named_functions_on_the_command_line(own, tmp_path, capsys):
     run = tmp_path / "run"
     named = ["--network", own["network"], "--data", own["data"]]
     options = ["--env", "ChannelPrune-v0", *named, "--agent", "random", "--episodes", "2"]
-    assert train.main([*options, "--run", str(run)]) == 0
+    assert cli.main(["train", *options, "--run", str(run)]) == 0
     assert cli.main(["apply", str(run / "front/000.json")]) == 0
     assert (run / "front/000.safetensors").is_file()
 
@@ -76,7 +75,7 @@ def test_named_functions_on_the_command_line(own, tmp_path, capsys):
 @pytest.mark.parametrize("env_id", ["ChannelPrune-v0", "json:ChannelPrune-v0"])
 def test_an_error_in_ones_own_module_says_where(env_id, package, tmp_path, capsys):
     options = ["--env", env_id, "--data", f"{package}:broken", "--run", str(tmp_path / "run")]
-    assert train.main(options) == 2
+    assert cli.main(["train", *options]) == 2
     line = 1 + MODULE.splitlines().index('    return int("seven")  # here')
     message = capsys.readouterr().err.strip()
     assert message.startswith("error: invalid literal for int()")
@@ -140,7 +139,7 @@ def test_an_id_of_ones_own_on_the_command_line(tmp_path):
     ],
 )
 def test_ids_that_nobody_searches(env_id, message, tmp_path, capsys):
-    assert train.main(["--env", env_id, "--run", str(tmp_path / "run")]) == 2
+    assert cli.main(["train", "--env", env_id, "--run", str(tmp_path / "run")]) == 2
     assert re.search(message, " ".join(capsys.readouterr().err.split()))
     assert not (tmp_path / "run").exists()
 

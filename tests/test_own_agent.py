@@ -11,7 +11,6 @@ from joblib.externals.loky import get_reusable_executor
 from stable_baselines3 import SAC
 from tiny_envs import TINY
 
-import train
 from prune_gym import cli
 from prune_gym.experiments.results import read_results
 
@@ -54,9 +53,8 @@ def module(tmp_path, monkeypatch):
 
 
 def search(agent, run, *more, episodes=6):
-    return train.main(
-        ["--env", TINY, "--agent", agent, "--episodes", str(episodes), "--run", str(run), *more]
-    )
+    options = ["--env", TINY, "--agent", agent, "--episodes", str(episodes), "--run", str(run)]
+    return cli.main(["train", *options, *more])
 
 
 def test_it_searches_and_goes_on(module, tmp_path):
@@ -64,7 +62,7 @@ def test_it_searches_and_goes_on(module, tmp_path):
     options = ("--preference", "accuracy=1,flops=1")
     assert search(agent, run, *options, episodes=20) == 0
     records = read_results(run).records
-    values = [tuple(d["value"] for d in r["strategy"]["decisions"]) for r in records]
+    values = [tuple(r.strategy.values.values()) for r in records]
     assert len(values) == 20 and len(set(values)) > 10
     journal = run / "evaluations.jsonl"
     whole = journal.read_text()
@@ -78,7 +76,7 @@ def test_it_starts_from_the_same_strategies_as_others(module, tmp_path):
     assert [search(agent, tmp_path / agent, episodes=20) for agent in agents] == [0, 0]
     own, other = (read_results(tmp_path / agent).records[:2] for agent in agents)
     for left, right in zip(own, other, strict=True):
-        assert left["strategy"]["decisions"] == right["strategy"]["decisions"]
+        assert left.strategy.decisions == right.strategy.decisions
 
 
 def test_what_it_has_learned_is_saved(module, tmp_path):

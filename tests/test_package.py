@@ -5,7 +5,7 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-OWN = {"prune_gym", "agents", "envs_registry", "train"}
+OWN = {"prune_gym", "agents", "envs_registry", "prune_gym_start", "train"}
 NAMES = {"PIL": "pillow", "sklearn": "scikit-learn", "stable_baselines3": "stable-baselines3"}
 # torch.utils.tensorboard needs the one, pooch's progress bar the other.
 INDIRECT = {"tensorboard", "tqdm"}
@@ -13,7 +13,7 @@ INDIRECT = {"tensorboard", "tqdm"}
 
 def imported():
     """Return the distributions that the package's own files import."""
-    files = [ROOT / "train.py", ROOT / "envs_registry.py"]
+    files = [ROOT / "train.py", ROOT / "envs_registry.py", ROOT / "prune_gym_start.py"]
     files += [*(ROOT / "prune_gym").rglob("*.py"), *(ROOT / "agents").glob("*.py")]
     found = set()
     for file in files:

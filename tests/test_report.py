@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 from nets import make
 
-import train
 from prune_gym import cli
-from prune_gym.envs.make import compression_env
+from prune_gym.cli.train import run_config
+from prune_gym.envs.compression_env import CompressionEnv
 from prune_gym.experiments.commands import commands_of, train_command
 from prune_gym.experiments.folder import RunFolder
+from prune_gym.experiments.provenance import PACKAGES, about
 from prune_gym.experiments.record import RecordRun
 from prune_gym.experiments.report.page import page_data, report_page
-from prune_gym.experiments.results import PACKAGES, read_results
+from prune_gym.experiments.results import read_results
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking")
@@ -68,10 +69,15 @@ parent.document.getElementById("found").textContent += JSON.stringify(found) + "
 """
 
 
+def parsed(words):
+    """Return what `prune-gym train` makes of its options."""
+    return cli.make_parser().parse_args(["train", *words])
+
+
 def record(folder, task, options=(), *, seed=0, finished=True):
     """Record a run of random strategies of the tiny network as train.py would."""
-    arguments = train._parser().parse_args([*OPTIONS, "--agent", "random", *options])
-    env = RecordRun(compression_env(**task), RunFolder(folder, train._config(arguments), False))
+    arguments = parsed([*OPTIONS, "--agent", "random", *options])
+    env = RecordRun(CompressionEnv(**task), RunFolder(folder, run_config(arguments), False))
     rng = np.random.default_rng(seed)
     for _ in range(arguments.episodes if finished else 5):
         env.reset()
@@ -159,7 +165,7 @@ def test_a_point_is_seen_by_hovering_and_kept_by_a_click(visited, folder, unfini
         assert each["hovered"] == each["clicked"] == name
         assert each["left"] == each["start"]
         assert each["take"] == list(commands_of(results, results.front[-1]).values())
-        decisions = results.records[results.front[-1]]["strategy"]["decisions"]
+        decisions = results.records[results.front[-1]].strategy.decisions
         wanted = [f"{d['name']}{d['value']} of {d['of']}" for d in decisions]
         assert each["bars"] == wanted
 
@@ -177,7 +183,7 @@ def test_axes_are_chosen(visited):
 
 def test_versions_and_progress(visited):
     each = visited[0]
-    assert [row[0] for row in each["versions"]] == ["version of", "python", *PACKAGES]
+    assert [row[0] for row in each["versions"]] == ["made with", "python", *PACKAGES, *about()]
     assert each["versions"][0][-1] == "this page"
     assert "12 strategies evaluated" in each["runs"]
     assert "5 of 12 strategies evaluated so far" in each["runs"]
@@ -190,22 +196,31 @@ def test_versions_and_progress(visited):
         ["--budget", "flops=0.5", "--budget", "memory=0.3333333333"],
         ["--agent", "abcp", "--preference", "flops=1"],
         ["--network", "nets:make", "--data", "nets:data", "--seed", "7"],
+        ["--set", "bits=[2, 3]", "--set", "repair=merge", "--set", "latency=null"],
+        ["--latency", "my table.json", "--threads", "1"],
     ],
 )
 def test_the_command_gives_the_same_run(options, folder, tiny_task, tmp_path):
     results = read_results(record(tmp_path / "a run", tiny_task, options, finished=False))
-    python, script, *words = shlex.split(train_command(results))
-    assert (python, script) == ("python", "train.py")
-    parsed = train._parser().parse_args(words)
-    assert train._config(parsed) == results.config and parsed.run == results.path
+    program, name, *words = shlex.split(train_command(results))
+    assert (program, name) == ("prune-gym", "train")
+    again = parsed(words)
+    assert run_config(again) == results.config and again.run == results.path
 
 
-def test_a_run_that_train_has_no_options_for_says_so(folder):
-    results = read_results(folder)
-    results.config["env_kwargs"] = {"bits": [2, 3], "repair": "merge"}
-    said = train_command(results)
-    assert said.startswith("# train.py has no option for bits, repair;")
-    assert "seed 0, on gym.make('ChannelPrune-VGG16-v0', **{'bits': [2, 3]" in said
+@pytest.mark.parametrize("smuggled", ["agent", "env_kwargs"])
+def test_no_name_in_a_run_smuggles_a_command(smuggled, folder, tmp_path):
+    """A pasted newline ends a line, and Ctrl-U (\\x15) deletes what stands before it."""
+    other = shutil.copytree(folder, tmp_path / "other")
+    config = json.loads((other / "config.json").read_text())
+    evil = "it's\n\x15touch pwned #\n"
+    config[smuggled] = evil if smuggled == "agent" else {evil: 1, "data": evil}
+    (other / "config.json").write_text(json.dumps(config))
+    line = train_command(read_results(other))
+    assert line.isprintable() and evil not in line
+    shown = ["bash", "-c", f"prune-gym() {{ printf '%s\\0' \"$@\"; }}; {line}"]
+    said = subprocess.run(shown, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert (evil in said.split("\0")) and not (tmp_path / "pwned").exists()
 
 
 def test_the_command_of_a_point_takes_that_point(folder, unfinished, tmp_path, monkeypatch):
@@ -217,7 +232,7 @@ def test_the_command_of_a_point_takes_that_point(folder, unfinished, tmp_path, m
         assert [command for _, command, _ in words] == ["apply", "finetune", "export"]
         (file,) = {file for _, _, file in words}
         strategy = json.loads(Path(file).read_text())
-        assert strategy == written.records[episode]["strategy"]
+        assert strategy == written.records[episode].strategy.as_dict()
     monkeypatch.chdir(tmp_path)
     half = read_results(unfinished)
     for episode in half.front:
@@ -225,7 +240,7 @@ def test_the_command_of_a_point_takes_that_point(folder, unfinished, tmp_path, m
         assert cli.main(shlex.split(first)[1:]) == 0
         assert all(command.endswith(" strategy.json") for command in rest)
         strategy = json.loads((tmp_path / "strategy.json").read_text())
-        assert strategy == half.records[episode]["strategy"]
+        assert strategy == half.records[episode].strategy.as_dict()
 
 
 def test_the_front_is_the_one_that_the_run_wrote(folder):
@@ -257,8 +272,8 @@ def test_names_cannot_end_the_script(tiny_task, tmp_path):
 
 def test_a_skipped_block_and_one_objective(tiny_data, tmp_path):
     task = {"network": make("padded shortcut"), "data": tiny_data, "latency": None}
-    env = compression_env(**task, objectives=["flops"], decide=("block", "channels"))
-    config = train._config(train._parser().parse_args(["--agent", "uniform"]))
+    env = CompressionEnv(**task, objectives=["flops"], decide=("block", "channels"))
+    config = run_config(parsed(["--agent", "uniform"]))
     run = RecordRun(env, RunFolder(tmp_path, config, False))
     for action in (1.0, -1.0):
         run.reset()

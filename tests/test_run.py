@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import json
 import os
 import re
@@ -16,19 +17,26 @@ import pytest
 import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tiny_envs import TINY
 
-import train
+import prune_gym
 from prune_gym import cli
 from prune_gym.agents import AGENTS, takes_priorities
 from prune_gym.compression.network_file import save_network
+from prune_gym.datasets import Split
+from prune_gym.envs.compression_env import CompressionEnv
 from prune_gym.evaluation.evaluator import Evaluator
 from prune_gym.evaluation.task import load_evaluator
+from prune_gym.experiments import run_agent as running
 from prune_gym.experiments.folder import RunFolder
 from prune_gym.experiments.journal import Journal, journal_line, read_journal
-from prune_gym.experiments.run_agent import configuration
+from prune_gym.experiments.provenance import differing, provenance
+from prune_gym.experiments.results import read_results
+from prune_gym.experiments.run_config import RunConfig
 from prune_gym.objectives.objective import episode_return
 from prune_gym.search_space.strategy import load_strategy, strategy_from_dict
 
+ROOT = Path(__file__).parents[1]
 # Small networks and small candidates are quick ones.
 ENV = "ChannelPrune-ResNet20-v0"
 SMALL = ["--env", ENV, "--budget", "flops=0.2", "--seed", "3"]
@@ -36,7 +44,7 @@ SMALL = ["--env", ENV, "--budget", "flops=0.2", "--seed", "3"]
 
 def run(folder, *more, agent="random", episodes=4):
     arguments = ["--agent", agent, "--episodes", str(episodes), "--run", str(folder)]
-    return train.main([*arguments, *SMALL, *more])
+    return cli.main(["train", *arguments, *SMALL, *more])
 
 
 def run_warned(folder, *more):
@@ -119,6 +127,15 @@ def test_what_a_run_leaves(finished):
     assert len(list((finished / "front").iterdir())) == len(rows)
     assert Image.open(finished / "front.png").size > (300, 300)
     assert (finished / "agent.zip").stat().st_size > 10_000
+    about = json.loads((finished / "about.json").read_text())
+    assert about["threads"] == "1" and about["number format"] in ("bfloat16", "float32")
+    assert about["processor"] and about["versions"]["torch"] == torch.__version__
+    task = json.loads((finished / "task.json").read_text())
+    assert task["provenance"]["weights"] == task["weights"]
+    assert task["provenance"]["repair"] == "least_squares" and task["provenance"]["data"]
+    log = (finished / "train.log").read_text().splitlines()
+    assert "started: ehvi-envelope-ddpg" in log[0] and log[-1].endswith("finished")
+    assert re.search(r"6 of 6 episodes in \d+ s, hypervolume 0\.\d+, front \d", log[-2])
     accuracies = [float(row["accuracy"]) for row in rows]
     assert accuracies == sorted(accuracies, reverse=True)
 
@@ -140,6 +157,11 @@ def test_what_tensorboard_shows(finished):
     assert {f"reward/{name}" for name in ("accuracy", "flops", "latency", "memory")} <= scalars
     assert {"metrics/accuracy", "metrics/latency_ms", "front/hypervolume", "front/size"} <= scalars
     assert any(name.startswith("train/") and "loss" in name for name in scalars)
+    assert board.PluginTagToContent("hparams")
+    names, weights = ("accuracy", "flops", "latency", "memory"), np.array([3, 1, 1, 1]) / 6
+    returns = [[event.value for event in board.Scalars(f"reward/{name}")] for name in names]
+    mean = board.Scalars("rollout/ep_rew_mean")[-1].value
+    assert mean == pytest.approx(float(weights @ np.mean(returns, axis=1)), abs=1e-5)
     assert [event.step for event in board.Scalars("reward/accuracy")] == [1, 2, 3, 4, 5, 6]
     volumes = [event.value for event in board.Scalars("front/hypervolume")]
     assert volumes == sorted(volumes) and volumes[-1] > 0
@@ -165,7 +187,7 @@ def test_resume_after_kill_9_gives_the_same(agent, finished, tmp_path, subproces
     killed = tmp_path / "killed"
     process = subprocess.Popen(
         command(killed, agent=agent, episodes=6),
-        cwd=Path(train.__file__).parent,
+        cwd=ROOT,
         env=subprocess_env,
         stdout=subprocess.DEVNULL,
     )
@@ -296,18 +318,19 @@ def test_an_interrupted_replay_changes_nothing(tmp_path, capsys, monkeypatch):
     kept = ("front.png", board.name)
     before = contents(folder) | {name: (folder / name).read_bytes() for name in kept}
     capsys.readouterr()
-    play = train.play
+    run_agent = running.run_agent
 
-    def interrupted(env, config, finished):
+    def interrupted(env, finished):
         def stop():
             finished()
             raise KeyboardInterrupt
 
-        return play(env, config, stop)
+        return run_agent(env, stop)
 
-    monkeypatch.setattr(train, "play", interrupted)
-    assert run(folder, "--resume") == 0
-    assert "Interrupted; 4 finished episodes are kept" in words(capsys.readouterr().out)
+    monkeypatch.setattr(running, "run_agent", interrupted)
+    assert run(folder, "--resume") == 130
+    printed = words(capsys.readouterr().out)
+    assert "Interrupted: unfinished, 4 of 4 strategies are evaluated; " in printed
     assert contents(folder) | {name: (folder / name).read_bytes() for name in kept} == before
     assert [board] == list(folder.glob("events.out.tfevents.*"))
     monkeypatch.undo()
@@ -325,8 +348,10 @@ def test_an_interruption_as_an_episode_ends_still_writes_the_front(tmp_path, cap
         return episode_return(*arguments)
 
     monkeypatch.setattr("prune_gym.experiments.record.episode_return", interrupted)
-    assert run(tmp_path / "run") == 0
-    assert "Interrupted; 2 finished episodes are kept" in words(capsys.readouterr().out)
+    assert run(tmp_path / "run") == 130
+    printed = words(capsys.readouterr().out)
+    assert "Interrupted: unfinished, 2 of 4 strategies are evaluated; " in printed
+    assert "keeps them and --resume goes on" in printed and "The front" not in printed
     assert (tmp_path / "run/front.png").is_file() and (tmp_path / "run/front/000.json").is_file()
     assert len(read_journal(tmp_path / "run/evaluations.jsonl")[0]) == 3
 
@@ -335,9 +360,11 @@ def test_an_interruption_of_the_report_says_how_to_go_on(tmp_path, capsys, monke
     def interrupted(env, trained):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(train, "keep", interrupted)
-    assert run(tmp_path / "run") == 2
-    assert "run keeps what was finished, and --resume goes on" in words(capsys.readouterr().err)
+    monkeypatch.setattr(running, "save_results", interrupted)
+    assert run(tmp_path / "run") == 130
+    assert re.search(
+        "Interrupted; --resume finishes what .*run lacks", words(capsys.readouterr().out)
+    )
 
 
 def test_other_weights_under_the_same_name_are_another_run(tmp_path, capsys):
@@ -349,14 +376,14 @@ def test_other_weights_under_the_same_name_are_another_run(tmp_path, capsys):
     configuration = small.problem.space.configure(least[None])
     save_network(network, file, configuration=configuration, **kept)
     env = ["--env", "Quantize-ResNet20-v0", "--network", str(file)]
-    search = [*env, "--agent", "random", "--episodes", "1", "--run", str(folder)]
-    assert train.main(search) == 0
-    assert train.main([*search, "--resume"]) == 0
+    search = ["train", *env, "--agent", "random", "--episodes", "1", "--run", str(folder)]
+    assert cli.main(search) == 0
+    assert cli.main([*search, "--resume"]) == 0
     with torch.no_grad():
         next(network.parameters()).mul_(1.01)
     save_network(network, file, configuration=configuration, **kept)
-    assert train.main([*search, "--resume"]) == 2
-    assert "other weights under the same name" in words(capsys.readouterr().err)
+    assert cli.main([*search, "--resume"]) == 2
+    assert "was started with other weights (" in words(capsys.readouterr().err)
 
 
 @pytest.mark.parametrize(
@@ -384,10 +411,13 @@ def test_other_settings_are_refused(finished, capsys):
     assert re.search(r"other settings \(episodes 6 -> 7\)", words(capsys.readouterr().err))
     assert run(finished, "--resume", agent="random", episodes=6) == 2
     assert "agent 'ehvi-envelope-ddpg' -> 'random'" in words(capsys.readouterr().err)
+    threads = ("--resume", "--threads", "2")
+    assert run(finished, *threads, agent="ehvi-envelope-ddpg", episodes=6) == 2
+    assert "other settings (threads 1 -> 2)" in words(capsys.readouterr().err)
 
 
 def test_two_runs_into_one_folder(tmp_path, capsys):
-    other = configuration(ENV, "random", 3, 0)
+    other = RunConfig(ENV, "random", 3, 0)
     folder = RunFolder(tmp_path / "run", other, resume=False)
     assert run(tmp_path / "run") == 2
     assert "in use by another run; give another --run" in words(capsys.readouterr().err)
@@ -405,7 +435,7 @@ def test_a_full_disk_loses_no_finished_episode(share, reason, tmp_path, subproce
     limit = len(lines[0]) + len(lines[1]) + int(share * len(lines[2]))
     process = subprocess.run(
         command(folder),
-        cwd=Path(train.__file__).parent,
+        cwd=ROOT,
         env=subprocess_env,
         capture_output=True,
         text=True,
@@ -465,7 +495,7 @@ def test_a_run_folder_that_cannot_be_made(tmp_path, capsys):
 
 
 def test_a_folder_without_a_finished_episode_is_free(tmp_path, capsys):
-    stopped = configuration(ENV, "random", 3, 0)
+    stopped = RunConfig(ENV, "random", 3, 0)
     RunFolder(tmp_path / "run", stopped, resume=False).close()
     assert run(tmp_path / "run", episodes=1) == 0
 
@@ -480,7 +510,7 @@ def test_a_misspelt_preference_is_refused_by_every_agent(agent, tmp_path, capsys
 
 def test_a_preference_for_what_is_no_objective_is_refused(tmp_path, capsys):
     env = ["--env", "ChannelPrune-Table-v0", "--preference", "latency=1,accuracy=1"]
-    assert train.main([*env, "--agent", "abcp", "--run", str(tmp_path / "run")]) == 2
+    assert cli.main(["train", *env, "--agent", "abcp", "--run", str(tmp_path / "run")]) == 2
     assert "unknown objective 'latency'" in words(capsys.readouterr().err)
     assert not (tmp_path / "run").exists()
 
@@ -505,6 +535,7 @@ def test_an_agent_of_other_actions_leaves_the_folder_free(
     assert run(tmp_path / "run", "--env", env_id, agent=agent) == 2
     error = words(capsys.readouterr().err)
     assert re.search(message, error) and env_id in error
+    assert not (tmp_path / "run").exists()
     assert run(tmp_path / "run", "--env", env_id, agent="uniform", episodes=1) == 0
 
 
@@ -513,21 +544,230 @@ def test_an_agent_of_other_actions_leaves_the_folder_free(
     [
         (["--env", "ChannelPrune-VGG-v0"], "did you mean 'ChannelPrune-VGG16-v0'"),
         (["--env", "ChannelPrune-VGG16-Scalar-v0"], "search its id without -Scalar"),
-        (["--agent", "envelop-ddpg"], "did you mean 'ehvi-envelope-ddpg'"),
+        (["--agent", "envelop-ddpg"], "did you mean 'envelope-ddpg'"),
         (["--agent", "sb3:SACK"], "did you mean 'SAC'"),
         (["--objectives", "accuracy,flop"], "did you mean 'flops'"),
         (["--budget", "memori=0.5"], "did you mean 'memory'"),
         (["--budget", "flops=0.0001"], "the least that can be reached"),
         (["--budget", "flops=0.5", "--budget", "flops=0.4"], "one --budget per cost, got flops"),
+        (["--budget", "flops=0.01%"], "the least that can be reached"),
+        (["--set", "min_kep=0.5"], "did you mean 'min_keep'"),
+        (["--set", "min_keep=wide"], "--set min_keep: expected a number, got 'wide'"),
+        (["--set", "bits=4"], "--set bits: expected a list such as [2, 4, 8], got 4"),
+        (["--set", "discrete=true"], "expected a whole number or null, got True"),
+        (["--set", "data=digits", "--data", "digits"], "expected this argument once"),
     ],
 )
 def test_wrong_arguments_are_explained(arguments, message, tmp_path, capsys):
-    assert train.main(["--run", str(tmp_path / "run"), "--episodes", "1", *arguments]) == 2
+    assert cli.main(["train", "--run", str(tmp_path / "run"), "--episodes", "1", *arguments]) == 2
     assert message in words(capsys.readouterr().err)
 
 
-@pytest.mark.parametrize("arguments", [["--episodes", "0"], ["--budget", "flops"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--episodes", "0"], ["--budget", "flops"], ["--set", "bits"], ["--set", "bits=[2"]],
+)
 def test_wrong_forms_are_refused(arguments, capsys):
     with pytest.raises(SystemExit) as stop:
-        train.main(arguments)
+        cli.main(["train", *arguments])
     assert stop.value.code == 2 and "expected" in capsys.readouterr().err
+
+
+def test_a_wrong_id_lists_the_nearest_five(capsys):
+    assert cli.main(["train", "--env", "ChannelPrune-VGG-v0"]) == 2
+    listed = words(capsys.readouterr().err).partition("Known: ")[2]
+    assert len(listed.partition(" and ")[0].split(", ")) == 5
+
+
+def test_the_version_is_told(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["--version"])
+    assert stopped.value.code == 0
+    assert capsys.readouterr().out == f"prune-gym {prune_gym.__version__}\n"
+
+
+def small(folder, *more, episodes=4):
+    """Search the tiny network, which takes no time."""
+    options = ["--env", TINY, "--episodes", str(episodes), "--run", str(folder)]
+    return cli.main(["train", "--agent", "random", *options, *more])
+
+
+def test_any_argument_of_the_environment_can_be_set(tmp_path):
+    given = ("--set", "min_keep=0.5", "--set", "repair=merge", "--budget", "flops=75%")
+    assert small(tmp_path / "run", *given) == 0
+    config = json.loads((tmp_path / "run/config.json").read_text())
+    assert config["env_kwargs"] == {"budgets": {"flops": 0.75}, "min_keep": 0.5, "repair": "merge"}
+    for record in read_journal(tmp_path / "run/evaluations.jsonl")[0]:
+        assert all(d["value"] >= d["of"] / 2 for d in record["strategy"]["decisions"])
+
+
+def test_a_run_of_an_older_version_goes_on(tmp_path):
+    """It recorded neither threads nor what decides the accuracies."""
+    folder = tmp_path / "run"
+    assert small(folder) == 0
+    before = (folder / "evaluations.jsonl").read_bytes()
+    for name, new in (("config.json", "threads"), ("task.json", "provenance")):
+        content = json.loads((folder / name).read_text())
+        del content[new]
+        (folder / name).write_text(json.dumps(content))
+    (folder / "about.json").unlink()
+    assert read_results(folder).about == {}
+    assert small(folder, "--resume") == 0
+    assert (folder / "evaluations.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("key", "named"), [("data", "data"), ("repair", "repair"), ("number_format", "number format")]
+)
+def test_what_decides_accuracies_is_checked(key, named, tmp_path, capsys):
+    folder = tmp_path / "run"
+    assert small(folder, episodes=1) == 0
+    task = json.loads((folder / "task.json").read_text())
+    task["provenance"][key] = "another"
+    (folder / "task.json").write_text(json.dumps(task))
+    assert small(folder, "--resume", episodes=1) == 2
+    said = words(capsys.readouterr().err)
+    assert f"was started with other {named} (another then, " in said and "another --run" in said
+
+
+def test_other_labels_are_other_data(tiny_task):
+    evaluator = CompressionEnv(**tiny_task).evaluator
+    data = evaluator.data
+    labels = np.roll(data.search.labels, 1)
+    other = dataclasses.replace(data, search=Split(data.search.images, labels))
+    changed = differing(
+        provenance(evaluator), CompressionEnv(**tiny_task | {"data": other}).evaluator
+    )
+    assert len(changed) == 1 and changed[0].startswith("data (")
+
+
+@pytest.mark.parametrize("content", ["", "[]"])
+def test_a_damaged_task_is_told_and_written_again(content, tmp_path, capsys):
+    folder = tmp_path / "run"
+    assert small(folder, episodes=1) == 0
+    whole = (folder / "task.json").read_text()
+    (folder / "task.json").write_text(content)
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        assert small(folder, "--resume", episodes=1) == 0
+    assert "task.json is damaged" in (said := words(capsys.readouterr().out))
+    assert "it is written again" in said
+    assert (folder / "task.json").read_text() == whole
+
+
+def test_jobs_compute_with_the_threads_of_the_run(tmp_path, subprocess_env):
+    """In processes of their own: this one has evaluated with one thread already."""
+    folders = [tmp_path / jobs for jobs in ("1", "2")]
+    for folder in folders:
+        more = ("--jobs", folder.name, "--threads", "2")
+        search = command(folder, *more, agent="nsga2")
+        subprocess.run(search, cwd=ROOT, env=subprocess_env, check=True, timeout=600)
+    assert contents(folders[0]) == contents(folders[1])
+
+
+def test_resuming_takes_the_threads_of_the_run(tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    assert small(folder, "--threads", "1", episodes=1) == 0
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 64)  # on another machine
+    assert small(folder, "--resume", episodes=1) == 0
+    assert json.loads((folder / "config.json").read_text())["threads"] == 1
+
+
+def test_ctrl_c_says_that_the_search_is_unfinished(tmp_path, subprocess_env):
+    folder = tmp_path / "run"
+    options = ["--env", "ChannelPrune-Table-v0", "--agent", "random", "--episodes", "100000"]
+    process = subprocess.Popen(
+        [sys.executable, "train.py", *options, "--run", str(folder)],
+        cwd=ROOT,
+        env=subprocess_env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    journal, end = folder / "evaluations.jsonl", time.monotonic() + 240
+    while not journal.is_file() or journal.read_bytes().count(b"\n") < 3:
+        assert process.poll() is None and time.monotonic() < end
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    printed, errors = process.communicate(timeout=120)
+    assert process.returncode == 130 and "Traceback" not in errors
+    assert re.search(r"Interrupted: unfinished, \d+ of 100000 strategies are evaluated", printed)
+    assert (folder / "front.csv").is_file()
+    assert "unfinished" in (folder / "train.log").read_text().splitlines()[-1]
+
+
+@pytest.mark.parametrize("module", ["gymnasium", "torch"])
+def test_ctrl_c_while_modules_are_imported_is_one_line(module, tmp_path, subprocess_env):
+    code = f"""
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+import prune_gym_start
+
+class CtrlC:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, CtrlC())
+sys.exit(prune_gym_start.main(["train", "--run", {str(tmp_path / "run")!r}]))
+"""
+    process = subprocess.run(
+        [sys.executable, "-c", code],
+        env=subprocess_env,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert process.returncode == 130
+    assert process.stderr == "error: interrupted; what was finished is kept\n"
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_second_ctrl_c_ends_at_once(subprocess_env):
+    code = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from rich.console import Console
+from prune_gym.cli.guard import guarded
+
+def run():
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+    except KeyboardInterrupt:
+        os.kill(os.getpid(), signal.SIGINT)
+    print("never")
+
+guarded(run, Console())
+"""
+    process = subprocess.run(
+        [sys.executable, "-c", code],
+        env=subprocess_env,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert process.returncode == 130 and process.stdout == ""
+    assert process.stderr == "error: interrupted; what was finished is kept\n"
+
+
+def test_partial_files_of_a_killed_process_are_removed(tmp_path):
+    folder = tmp_path / "run"
+    assert small(folder, episodes=1) == 0
+    partial = folder / "front" / ".000.json.123.tmp"
+    partial.write_text("{")
+    assert small(folder, "--resume", episodes=1) == 0
+    assert not partial.exists()
+
+
+def test_validate_looks_at_the_run_of_a_strategy(tmp_path, capsys):
+    folder = tmp_path / "run"
+    options = ["--env", "ChannelPrune-Table-v0", "--agent", "random", "--episodes", "1"]
+    assert cli.main(["train", *options, "--run", str(folder)]) == 0
+    assert cli.main(["validate", str(folder / "front/000.json")]) == 0
+    task = json.loads((folder / "task.json").read_text())
+    task["provenance"]["preprocessing"] = "none"
+    (folder / "task.json").write_text(json.dumps(task))
+    assert cli.main(["validate", str(folder / "front/000.json")]) == 1
+    said = words(capsys.readouterr().out)
+    assert "NOT reproduced: the run had other normalization of the images (none then, " in said

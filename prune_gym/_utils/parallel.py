@@ -109,12 +109,12 @@ def _call(func: Callable[[], Any]) -> Any:
 
 
 @contextmanager
-def single_threaded() -> Iterator[None]:
-    """Compute with one thread: sums of several come in another order and give other last digits."""
+def limit_threads(threads: int) -> Iterator[None]:
+    """Compute with so many threads: with another number sums have other last digits."""
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(threads)
     try:
-        with threadpool_limits(1):
+        with threadpool_limits(threads):
             yield
     finally:
         torch.set_num_threads(before)

@@ -10,11 +10,13 @@ from pathlib import Path
 
 from rich.console import Console
 
+from prune_gym import __version__
 from prune_gym.cli.guard import guarded
 from prune_gym.errors import UserError
 
 # name -> module
 COMMANDS = {
+    "train": "prune_gym.cli.train",
     "envs": "prune_gym.cli.envs",
     "apply": "prune_gym.cli.apply",
     "validate": "prune_gym.cli.validate",
@@ -34,12 +36,15 @@ COMMANDS = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one subcommand; returns the exit status (0, 1: not reproduced, 2: an error)."""
+    """Run one subcommand; returns the exit status.
+
+    It is 0, 1 where something is not reproduced, 2 after an error, and 130 after Ctrl-C.
+    """
     options, console = make_parser().parse_args(arguments), Console()
 
     def run() -> int:
         _check_out(options)
-        return options.run(options, console)
+        return options.command(options, console)
 
     return guarded(run, console)
 
@@ -59,10 +64,11 @@ def make_parser() -> argparse.ArgumentParser:
         description="Environments, strategies and weights of prune-gym.",
         allow_abbrev=False,
     )
+    parser.add_argument("--version", action="version", version=f"prune-gym {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, module in COMMANDS.items():
         command = import_module(module)
         subparser = commands.add_parser(name, help=command.HELP, allow_abbrev=False)
         command.options(subparser)
-        subparser.set_defaults(run=command.run)
+        subparser.set_defaults(command=command.run)
     return parser

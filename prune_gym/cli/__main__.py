@@ -2,6 +2,6 @@
 
 import sys
 
-from prune_gym.cli import main
+from prune_gym_start import main
 
 sys.exit(main())

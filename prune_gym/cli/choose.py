@@ -2,7 +2,7 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -34,7 +34,6 @@ def run(options: argparse.Namespace, console: Console) -> int:
     from prune_gym.deployment.comparison import comparison
     from prune_gym.experiments.commands import next_commands
     from prune_gym.experiments.results import read_results
-    from prune_gym.search_space.strategy import strategy_from_dict
 
     if not (options.preference or options.knee or options.max or options.min):
         raise UserError("say what to choose by: --preference, --max, --min or --knee")
@@ -44,9 +43,9 @@ def run(options: argparse.Namespace, console: Console) -> int:
     episode = _choose(results, options)
     file = options.out or results.files.get(episode)
     if options.out:
-        strategy_from_dict(results.records[episode]["strategy"]).save(options.out)
+        results.records[episode].strategy.save(options.out)
     title = str(file or f"episode {episode + 1}")
-    columns = {"original": results.original, "chosen": _metrics(results.records[episode])}
+    columns = {"original": results.original, "chosen": results.records[episode].metrics}
     console.print(comparison(title, columns, {"accuracy": results.score}))
     if file is None:
         steps = {"The run has no file of this strategy": "write one with --out FILE.json"}
@@ -67,7 +66,7 @@ def _choose(results: "Results", options: argparse.Namespace) -> int:
     from prune_gym.objectives.selection import best_for, knee_point
 
     names = [objective.name for objective in results.objectives]
-    metrics = [_metrics(record) for record in results.records]
+    metrics = [record.metrics for record in results.records]
     most, least = (_limits(each, results.original) for each in (options.max, options.min))
     kept = np.flatnonzero(satisfies(metrics, most, least))
     kept = kept[non_dominated(results.returns[kept])]
@@ -98,7 +97,3 @@ def _free(names: list[str], least: dict[str, float]) -> dict[str, float]:
     if "accuracy" in names and "accuracy" not in least:
         return {"accuracy": 1.0}
     return {name: 1.0 for name in names if name != "accuracy"} or {"accuracy": 1.0}
-
-
-def _metrics(record: dict[str, Any]) -> dict[str, float]:
-    return {name: value for name, value in record.items() if name != "strategy"}

@@ -18,6 +18,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     """Print every claim and what was found; 1 where one is not reproduced."""
     from prune_gym._utils.formatting import format_metric
     from prune_gym.deployment.apply import environment_named
+    from prune_gym.experiments.results import changed_since_run
     from prune_gym.search_space.strategy import load_strategy
 
     strategy = load_strategy(options.strategy)
@@ -32,4 +33,8 @@ def run(options: argparse.Namespace, console: Console) -> int:
     console.print(table)
     if not result.same_weights:
         console.print("NOT reproduced: the strategy was found on other weights", style="yellow")
-    return 0 if result.reproduced else 1
+    changed = changed_since_run(options.strategy, env.problem.evaluator)
+    if changed:
+        said = f"NOT reproduced: the run had other {' and other '.join(changed)}"
+        console.print(said, style="yellow", markup=False, highlight=False, soft_wrap=True)
+    return 0 if result.reproduced and not changed else 1

@@ -1,10 +1,21 @@
 """What options on the command line take; each function is a parser's ``type``."""
 
+import json
 import os
 from argparse import ArgumentTypeError
 from pathlib import Path
+from typing import Any
 
-OF_A_RUN = ("config.json", "task.json", "evaluations.jsonl", "agent.zip", "front.csv", "front.png")
+OF_A_RUN = (
+    "config.json",
+    "task.json",
+    "about.json",
+    "evaluations.jsonl",
+    "train.log",
+    "agent.zip",
+    "front.csv",
+    "front.png",
+)
 
 
 def positive(text: str) -> int:
@@ -33,9 +44,37 @@ def pair(text: str) -> tuple[str, float]:
 def limit(text: str) -> tuple[str, float, bool]:
     """Read ``NAME=NUMBER`` or ``NAME=PERCENT%``; returns also whether it was a percentage."""
     try:
-        return *pair(text.removesuffix("%")), text.endswith("%")
+        name, value = pair(text.removesuffix("%"))
     except ArgumentTypeError:
         raise ArgumentTypeError(f"expected NAME=NUMBER or NAME=PERCENT%, got {text!r}") from None
+    percent = text.endswith("%")
+    if name.endswith("accuracy") and not 0 <= value <= (100 if percent else 1):
+        raise ArgumentTypeError(
+            f"expected {name} as a share from 0 to 1 or as a percentage, such as {name}=0.9 or "
+            f"{name}=90%, got {text!r}"
+        )
+    return name, value, percent
+
+
+def share(text: str) -> tuple[str, float]:
+    """Read ``NAME=SHARE`` or ``NAME=PERCENT%``; returns the share."""
+    name, value, percent = limit(text)
+    return name, value / 100 if percent else value
+
+
+def setting(text: str) -> tuple[str, Any]:
+    """Read ``NAME=JSON``; a bare word is a string."""
+    name, equals, value = text.partition("=")
+    if not equals or not name.isidentifier():
+        raise ArgumentTypeError(f"expected NAME=JSON, got {text!r}")
+    try:
+        return name, json.loads(value)
+    except ValueError as error:
+        if value[:1] in ("[", "{", '"'):
+            raise ArgumentTypeError(
+                f"expected JSON after {name}=, got {value!r} ({error})"
+            ) from None
+        return name, value
 
 
 def pairs(text: str) -> dict[str, float]:

@@ -9,10 +9,11 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import torch
 from joblib import Parallel, delayed, effective_n_jobs
 from torch import nn
 
-from prune_gym._utils.parallel import single_threaded
+from prune_gym._utils.parallel import limit_threads
 from prune_gym.costs import Cost
 from prune_gym.errors import UserError, UserTypeError
 from prune_gym.evaluation.evaluator import Evaluator
@@ -133,7 +134,8 @@ class CompressionProblem:
         # A worker is sent the evaluator (its name, or the user's own network and data) once.
         shares = [share for worker in range(jobs) if (share := unknown[worker::jobs])]
         measured = Parallel(n_jobs=given, batch_size=1)(
-            delayed(_measure)(self.evaluator, [each[key] for key in share]) for share in shares
+            delayed(_measure)(self.evaluator, [each[key] for key in share], torch.get_num_threads())
+            for share in shares
         )
         for share, accuracies in zip(shares, measured, strict=True):
             for key, accuracy in zip(share, accuracies, strict=True):
@@ -194,8 +196,11 @@ class CompressionProblem:
         return compare(claimed, found, len(search), same_weights)
 
 
-def _measure(evaluator: Evaluator, configurations: Sequence[Configuration]) -> list[float]:
-    with single_threaded():
+def _measure(
+    evaluator: Evaluator, configurations: Sequence[Configuration], threads: int
+) -> list[float]:
+    """Measure in a worker, with the threads of the process that asks: the numbers are the same."""
+    with limit_threads(threads):
         return [evaluator.accuracy(one) for one in configurations]
 
 

@@ -1,45 +1,65 @@
 """Command lines for people: the one of a run, and what to do with a strategy."""
 
+import json
 import shlex
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from prune_gym.experiments.results import Results
 
-# Arguments of the environment that are options of train.py; the first take one name.
-NAMED = ("network", "data", "library")
-OPTIONS = {"objectives", "budgets", *NAMED}
+# Arguments of the environment that have an option of their own; the others are given by --set.
+NAMED = ("network", "data", "library", "latency")
+
+
+def shell_line(words: Iterable[str]) -> str:
+    """Return words as one line for a shell, quoted where they need it.
+
+    A character that a terminal takes for a key (a newline ends the command) is written as an
+    escape sequence, in the ``$'...'`` of bash and zsh.
+    """
+    return " ".join(shlex.quote(word) if word.isprintable() else _escaped(word) for word in words)
+
+
+def _escaped(word: str) -> str:
+    return "$'" + word.encode("unicode_escape").decode().replace("'", "\\'") + "'"
 
 
 def train_command(results: Results) -> str:
-    """Return the ``python train.py`` line that gives the run's configuration.
-
-    Where an argument of the environment is no option of ``train.py``, that is what it says instead.
-    """
+    """Return the ``prune-gym train`` line that gives the run's configuration."""
     config = results.config
-    kwargs = config["env_kwargs"]
-    if others := sorted(kwargs.keys() - OPTIONS):
-        return (
-            f"# train.py has no option for {', '.join(others)}; {config['agent']}, "
-            f"{config['episodes']} episodes, seed {config['seed']}, on "
-            f"gym.make({config['env']!r}, **{kwargs!r})"
-        )
     options: dict[str, Any] = {
-        "env": config["env"],
-        "agent": config["agent"],
-        "episodes": config["episodes"],
-        "seed": config["seed"],
-        "objectives": ",".join(kwargs.get("objectives", ())),
-        **{name: kwargs.get(name, "") for name in NAMED},
-        "preference": _pairs(config["preference"] or {}),
+        "env": config.env,
+        "agent": config.agent,
+        "episodes": config.episodes,
+        "seed": config.seed,
+        "preference": _pairs(config.preference or {}),
+        "threads": config.threads or "",
     }
-    budgets = [f"{name}={share!r}" for name, share in kwargs.get("budgets", {}).items()]
-    words = ["python", "train.py"]
+    words = ["prune-gym", "train"]
     for name, value in options.items():
         words += [f"--{name}", str(value)] if value != "" else []
-    for budget in budgets:
-        words += ["--budget", budget]
-    return shlex.join([*words, "--run", str(results.path)])
+    return shell_line([*words, *env_words(config.env_kwargs), "--run", str(results.path)])
+
+
+def env_words(env_kwargs: Mapping[str, Any]) -> list[str]:
+    """Return the options of ``prune-gym train`` for arguments of the environment."""
+    words, rest = [], dict(env_kwargs)
+    for name in NAMED:
+        if isinstance(rest.get(name), str):
+            words += [f"--{name}", rest.pop(name)]
+    if _is_names(rest.get("objectives")):
+        words += ["--objectives", ",".join(rest.pop("objectives"))]
+    if isinstance(rest.get("budgets"), dict):
+        for name, share in rest.pop("budgets").items():
+            words += ["--budget", f"{name}={share!r}"]
+    for name, value in rest.items():
+        words += ["--set", f"{name}={json.dumps(value)}"]
+    return words
+
+
+def _is_names(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
 
 def next_commands(strategy: Path, score: str) -> dict[str, str]:
@@ -54,7 +74,7 @@ def next_commands(strategy: Path, score: str) -> dict[str, str]:
         "Export it as ONNX": "export",
     }
     words = {purpose: ["prune-gym", name, str(strategy)] for purpose, name in purposes.items()}
-    return {purpose: shlex.join(each) for purpose, each in words.items()}
+    return {purpose: shell_line(each) for purpose, each in words.items()}
 
 
 def commands_of(results: Results, episode: int) -> dict[str, str]:
@@ -67,14 +87,14 @@ def commands_of(results: Results, episode: int) -> dict[str, str]:
         return next_commands(file, results.score)
     words = ["prune-gym", "choose", str(results.path)]
     for objective in results.objectives:
-        value = results.records[episode][objective.metric]
+        value = results.records[episode].metrics[objective.metric]
         limit = "--min" if objective.direction > 0 else "--max"
         words += [limit, f"{objective.metric}={value!r}"]
-    write = shlex.join([*words, "--out", "strategy.json"])
+    write = shell_line([*words, "--out", "strategy.json"])
     return {"Write the strategy to a file": write} | next_commands(
         Path("strategy.json"), results.score
     )
 
 
-def _pairs(values: dict[str, float]) -> str:
+def _pairs(values: Mapping[str, float]) -> str:
     return ",".join(f"{name}={value!r}" for name, value in values.items())

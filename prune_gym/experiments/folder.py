@@ -2,23 +2,26 @@
 
 ``evaluations.jsonl`` is the checkpoint: one line per finished episode. A run is a deterministic
 function of its configuration and of the accuracies it is told, so ``--resume`` plays it again from
-the start with the recorded accuracies in the memo: a finished episode costs the agent's own
+the start and takes the recorded accuracies: a finished episode costs the agent's own
 computing and no evaluation, and what follows is what an uninterrupted run does. One mechanism
 serves every agent, and no agent has to know of it.
 """
 
 import fcntl
 import json
+import shutil
 from pathlib import Path
-from typing import Any
 
 from prune_gym._utils.paths import write_atomically
 from prune_gym.errors import RunError
 from prune_gym.experiments.journal import Journal
+from prune_gym.experiments.run_config import REQUIRED, RunConfig
 
 CONFIG, JOURNAL, LOCK, TASK = "config.json", "evaluations.jsonl", "lock", "task.json"
-CONFIGURATION = ("env", "env_kwargs", "agent", "episodes", "seed", "preference")  # at least
-WRITTEN = (CONFIG, JOURNAL, TASK, "front", "front.csv", "front.png", "events.out.tfevents.*")
+ABOUT, LOG, AGENT = "about.json", "train.log", "agent.zip"
+FRONT = ("front", "front.csv", "front.png")
+EVENTS = "events.out.tfevents.*"
+WRITTEN = (CONFIG, JOURNAL, TASK, ABOUT, LOG, AGENT, *FRONT, EVENTS)
 
 
 class InUseError(RunError):
@@ -30,10 +33,11 @@ class RunFolder:
 
     Attributes:
         path: the folder.
+        config: what determines the run.
         journal: its finished episodes.
     """
 
-    def __init__(self, path: Path, config: dict[str, Any], resume: bool) -> None:
+    def __init__(self, path: Path, config: RunConfig, resume: bool) -> None:
         """Open the folder for a new run, or for going on with the one in it.
 
         Raises:
@@ -41,7 +45,8 @@ class RunFolder:
             RunError: it holds a run and ``resume`` is False, or none and
                 it is True; or it holds a run with another configuration, or what no run wrote.
         """
-        self.path = path
+        self.path, self.config = path, config
+        self._is_new = not path.exists()
         if resume and not self._has(CONFIG) and not self._has(JOURNAL):
             raise RunError(f"{path} holds no run to resume; leave --resume out to start one")
         self._check_ours()
@@ -53,7 +58,9 @@ class RunFolder:
             self._lock.close()
             raise InUseError(f"{path} is in use by another run; give another --run") from None
         try:
-            self._adopt(config, resume)
+            self._adopt(resume)
+            for partial in path.rglob(".*.tmp"):  # of a process that was killed while it wrote
+                partial.unlink()
             self.journal = Journal(path / JOURNAL)
         except BaseException:
             self._lock.close()
@@ -71,31 +78,34 @@ class RunFolder:
             content = json.loads((self.path / CONFIG).read_text())
         except (OSError, ValueError):
             content = None
-        if not isinstance(content, dict) or not content.keys() >= set(CONFIGURATION):
+        if not isinstance(content, dict) or not content.keys() >= set(REQUIRED):
             raise RunError(
                 f"{self.path} has {found[0]}, but no {CONFIG} of a run (it is missing, damaged or "
                 "something else's); give another --run"
             )
 
-    def _adopt(self, config: dict[str, Any], resume: bool) -> None:
+    def _adopt(self, resume: bool) -> None:
         file, journal = self.path / CONFIG, self.path / JOURNAL
         if not (journal.is_file() and journal.stat().st_size):
             # No episode was finished: nothing can be lost.
-            write_atomically(file, (json.dumps(config, indent=2) + "\n").encode())
+            write_atomically(file, (json.dumps(self.config.as_dict(), indent=2) + "\n").encode())
             return
         if not resume:
             raise RunError(
                 f"{self.path} already holds a run; go on with it with --resume, or give another "
                 "--run"
             )
-        before = json.loads(file.read_text())
-        changed = sorted(k for k in before.keys() | config.keys() if before.get(k) != config.get(k))
-        if changed:
-            differences = ", ".join(f"{k} {before.get(k)!r} -> {config.get(k)!r}" for k in changed)
+        if changed := self.config.differences(json.loads(file.read_text())):
             raise RunError(
-                f"{self.path} was started with other settings ({differences}); resume with the "
-                "same ones, or give another --run"
+                f"{self.path} was started with other settings ({', '.join(changed)}); resume with "
+                "the same ones, or give another --run"
             )
+
+    def discard(self) -> None:
+        """Remove the folder again, after a start that evaluated nothing, where it is new."""
+        self.close()
+        if self._is_new:
+            shutil.rmtree(self.path, ignore_errors=True)
 
     def close(self) -> None:
         """Close the journal and let others use the folder."""

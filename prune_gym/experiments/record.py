@@ -6,54 +6,73 @@ import io
 import json
 import time
 import warnings
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, cast
 
 import gymnasium as gym
 import numpy as np
 from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
 
 from prune_gym._utils.paths import write_atomically
 from prune_gym.envs.compression_env import CompressionEnv
-from prune_gym.experiments.folder import RunFolder
+from prune_gym.experiments.evaluated_strategy import EvaluatedStrategy, evaluated_from_dict
+from prune_gym.experiments.folder import EVENTS, RunFolder
 from prune_gym.experiments.plots import front_figure
-from prune_gym.experiments.results import check_weights, front_files, write_task
-from prune_gym.objectives.objective import episode_return
+from prune_gym.experiments.results import check_task, front_files, write_task
+from prune_gym.experiments.run_config import RunConfig
+from prune_gym.objectives.objective import episode_return, weights_array
 from prune_gym.objectives.pareto import hypervolume, non_dominated
+from prune_gym.objectives.preferences import balanced
 from prune_gym.objectives.selection import knee_point
-from prune_gym.search_space.strategy import strategy_from_dict
 
-# What makes a search take another course than the recorded one.
+# Why a search takes another course than the recorded one.
 OTHERWISE = (
     "another version, processor or number of threads, or a cost that is measured by the clock"
 )
-EVENTS = "events.out.tfevents.*"
+LAST = 100  # episodes that the mean reward is over, as Stable-Baselines3 has it
 
 
 class RecordRun(gym.Wrapper):
-    """Keeps every finished episode: journal, TensorBoard, front; wraps the vector environment."""
+    """Record every finished episode of a vector environment: journal, TensorBoard and front."""
 
     def __init__(self, env: gym.Env, folder: RunFolder, image_every: int = 25) -> None:
-        """Record into ``folder``; accuracies that it already holds are not measured again."""
+        """Record into ``folder``; accuracies that its journal holds are not evaluated again.
+
+        Raises:
+            RunError: the folder's run is of other weights or data.
+            UserError: its journal holds something else than evaluated strategies.
+        """
         super().__init__(env)
         self.core = cast(CompressionEnv, env.unwrapped)
         self.problem = self.core.problem
         self.folder, self._image_every = folder, image_every
-        self._recorded = folder.journal.records
+        self._recorded = _typed(folder.journal.records, folder.journal.path)
         if self._recorded:
-            check_weights(folder.path, self.core)
-        for record in [*folder.journal.earlier(), *self._recorded]:
-            try:
-                key = self.problem.configure(record["strategy"]).key()
-            except ValueError:
-                continue  # of another course of the run: it is told when its turn comes
-            self.problem.evaluator.cache.put(key, record["accuracy"])
+            check_task(folder.path, self.core)
+        earlier = _typed(folder.journal.earlier(), folder.journal.path)
+        self._know([*earlier, *self._recorded])
         # TensorBoard's file is written again as the run is played again, and replaces these then.
         self._stale = list(folder.path.glob(EVENTS))
+        names = [objective.name for objective in self.problem.objectives]
+        self._weights = weights_array(folder.config.preference or balanced(names), names)
         self.writer = SummaryWriter(str(folder.path))
-        self._episodes: list[tuple[dict[str, Any], np.ndarray]] = []
+        self._add_hparams(folder.config)
+        self._episodes: list[tuple[EvaluatedStrategy, np.ndarray]] = []
+        self._on_front = np.zeros(0, dtype=bool)
         self.hypervolume = 0.0
         self._started = time.perf_counter()
         write_task(folder.path, self.core)
+
+    def _know(self, evaluated: Iterable[EvaluatedStrategy]) -> None:
+        """Give the evaluator the accuracies that are recorded."""
+        for each in evaluated:
+            try:
+                key = self.problem.configure(each.strategy).key()
+            except ValueError:
+                continue  # of another course of the run: it is told when its turn comes
+            self.problem.evaluator.cache.put(key, each.metrics["accuracy"])
 
     @property
     def replaying(self) -> bool:
@@ -66,8 +85,8 @@ class RecordRun(gym.Wrapper):
         return len(self._episodes)
 
     @property
-    def records(self) -> list[dict[str, Any]]:
-        """What the finished episodes came to: metrics in natural units, and the strategy."""
+    def records(self) -> list[EvaluatedStrategy]:
+        """The strategies of the finished episodes."""
         return [record for record, _ in self._episodes]
 
     @property
@@ -88,50 +107,61 @@ class RecordRun(gym.Wrapper):
         return obs, reward, terminated, truncated, info
 
     def _finish(self, info: dict[str, Any]) -> None:
-        self._keep(info)
-        returned = episode_return(info, self.problem.original, self.problem.objectives)
-        # Others write into their infos, SB3's Monitor, say. Ctrl-C may come between any two lines.
-        self._episodes.append((dict(info), returned))
-        front = np.array(self.returns)[self.on_front()]
-        self.hypervolume = hypervolume(front, self.problem.reference_point)
+        # Now, as others write into their infos, such as SB3's Monitor.
+        record = evaluated_from_dict(info, "info of the last step")
+        self._keep(record)
+        returned = episode_return(record.metrics, self.problem.original, self.problem.objectives)
+        self._episodes.append((record, returned))  # Ctrl-C may come between any two lines
+        self.hypervolume = hypervolume(
+            np.array(self.returns)[self.on_front()], self.problem.reference_point
+        )
         try:
-            self._log(info)
+            self._log(record)
         except OSError as error:
             warnings.warn(f"TensorBoard's file cannot be written ({error})", stacklevel=2)
         while self._stale and not self.replaying:
             self._stale.pop().unlink()
 
-    def _keep(self, info: dict[str, Any]) -> None:
+    def _keep(self, record: EvaluatedStrategy) -> None:
         """Put a finished episode into the journal, unless it is played again from there."""
         if self.replaying:
-            # As the journal holds it: JSON has no tuples.
-            if self._recorded[self.episode]["strategy"] == json.loads(json.dumps(info["strategy"])):
+            if self._recorded[self.episode].strategy == record.strategy:
                 return
             self._recorded = []
             journal = self.folder.journal
             why = "lines of it are damaged" if journal.warning else OTHERWISE
-            previous = journal.start_anew(self.records)
+            previous = journal.start_anew([each.as_dict() for each in self.records])
             warnings.warn(
                 f"from episode {self.episode + 1} on this run differs from the recorded one ({why})"
                 "; recorded accuracies are still "
                 f"used where the same strategy comes up, and the record is kept in {previous}",
                 stacklevel=2,
             )
-        self.folder.journal.append(info)
+        self.folder.journal.append(record.as_dict())
 
-    def _log(self, info: dict[str, Any]) -> None:
+    def _add_hparams(self, config: RunConfig) -> None:
+        """Write the configuration for TensorBoard's table of hyperparameters."""
+        values = {
+            name: value if isinstance(value, int | str) else json.dumps(value)
+            for name, value in config.as_dict().items()
+        }
+        assert self.writer.file_writer is not None
+        for summary in hparams(values, {"front/hypervolume": 0.0}):
+            self.writer.file_writer.add_summary(summary)
+
+    def _log(self, record: EvaluatedStrategy) -> None:
         episode, add = self.episode, self.writer.add_scalar
         for objective, value in zip(self.problem.objectives, self._episodes[-1][1], strict=True):
             add(f"reward/{objective.label}", value, episode)
-        for metric, value in info.items():
+        for metric, value in record.metrics.items():
             name = self.problem.evaluator.data.metric_name if metric == "accuracy" else metric
-            if metric != "strategy":
-                add(f"metrics/{name}", value, episode)
+            add(f"metrics/{name}", value, episode)
+        add("rollout/ep_rew_mean", np.mean(self.returns[-LAST:], axis=0) @ self._weights, episode)
         add("front/hypervolume", self.hypervolume, episode)
         add("front/size", int(self.on_front().sum()), episode)
         add("time/seconds_per_episode", time.perf_counter() - self._started, episode)
         shares: dict[str, list[float]] = {}
-        for decision in info["strategy"]["decisions"]:
+        for decision in record.strategy.decisions:
             share = decision["value"] / decision["of"]
             shares.setdefault(decision["kind"], []).append(share)
             add(f"strategy/{decision['kind']}/{decision['name']}", share, episode)
@@ -142,25 +172,27 @@ class RecordRun(gym.Wrapper):
 
     def on_front(self) -> np.ndarray:
         """Return which finished episodes are on the front, ``bool (episodes,)``."""
-        return non_dominated(np.array(self.returns))
+        if len(self._on_front) != self.episode:
+            self._on_front = non_dominated(np.array(self.returns))
+        return self._on_front
 
     def figure(self):
         """Draw everything evaluated and the front."""
         metrics = [objective.metric for objective in self.problem.objectives]
-        points = np.array([[record[metric] for metric in metrics] for record in self.records])
+        points = np.array([[each.metrics[metric] for metric in metrics] for each in self.records])
         spec = self.core.spec
         title = f"{spec.id if spec else 'search'}: {self.episode} strategies evaluated"
         objectives, original = self.problem.objectives, self.problem.original
         return front_figure(title, objectives, points, self.on_front(), original)
 
-    def front(self) -> list[dict[str, Any]]:
-        """Return the records on the front, most of the first objective first."""
+    def front(self) -> list[EvaluatedStrategy]:
+        """Return the strategies on the front, most of the first objective first."""
         first = self.problem.objectives[0]
         chosen = [record for record, on in zip(self.records, self.on_front(), strict=True) if on]
-        return sorted(chosen, key=lambda record: -first.direction * record[first.metric])
+        return sorted(chosen, key=lambda record: -first.direction * record.metrics[first.metric])
 
-    def knee(self) -> dict[str, Any]:
-        """Return the record of the front's best-balanced strategy."""
+    def knee(self) -> EvaluatedStrategy:
+        """Return the front's best-balanced strategy."""
         names = [objective.name for objective in self.problem.objectives]
         return self.records[knee_point(np.array(self.returns), names)]
 
@@ -170,7 +202,7 @@ class RecordRun(gym.Wrapper):
         path, table = self.folder.path, io.StringIO()
         if not front:
             return
-        metrics = [name for name in front[0] if name != "strategy"]
+        metrics = list(front[0].metrics)
         keys = [(decision.kind, decision.name) for decision in self.problem.decisions]
         rows = csv.writer(table)
         rows.writerow(["strategy", *metrics, *(" ".join(key) for key in keys)])
@@ -178,10 +210,9 @@ class RecordRun(gym.Wrapper):
             stale.unlink()
         for number, record in enumerate(front):
             name = f"front/{number:03d}.json"
-            strategy = strategy_from_dict(record["strategy"])
-            strategy.save(path / name)
-            values = [strategy.values.get(key, "") for key in keys]  # "" in a skipped block
-            rows.writerow([name, *(record[metric] for metric in metrics), *values])
+            record.strategy.save(path / name)
+            values = [record.strategy.values.get(key, "") for key in keys]  # "" in a skipped block
+            rows.writerow([name, *(record.metrics[metric] for metric in metrics), *values])
         write_atomically(path / "front.csv", table.getvalue().encode())
         figure, image = self.figure(), io.BytesIO()
         figure.savefig(image, format="png", dpi=120)
@@ -197,3 +228,7 @@ class RecordRun(gym.Wrapper):
             for partial in {*self.folder.path.glob(EVENTS)} - {*self._stale}:
                 partial.unlink()
         super().close()
+
+
+def _typed(records: list[dict[str, Any]], journal: Path) -> list[EvaluatedStrategy]:
+    return [evaluated_from_dict(record, str(journal)) for record in records]

@@ -2,9 +2,8 @@
 
 import dataclasses
 import json
-import platform
+import warnings
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +12,16 @@ import numpy as np
 from prune_gym._utils.paths import write_atomically
 from prune_gym.envs.compression_env import CompressionEnv
 from prune_gym.errors import MissingFileError, RunError, UserError
-from prune_gym.experiments.folder import CONFIG, CONFIGURATION, JOURNAL, TASK
+from prune_gym.evaluation.evaluator import Evaluator
+from prune_gym.experiments.evaluated_strategy import EvaluatedStrategy, evaluated_from_dict
+from prune_gym.experiments.folder import ABOUT, CONFIG, JOURNAL, TASK
 from prune_gym.experiments.journal import read_journal
+from prune_gym.experiments.provenance import about, differing, provenance, versions
+from prune_gym.experiments.run_config import RunConfig, read_config
 from prune_gym.models import leakage_warning
 from prune_gym.objectives.objective import Objective, episode_return
 from prune_gym.objectives.pareto import non_dominated
-from prune_gym.search_space.strategy import load_strategy
-
-PACKAGES = ("prune-gym", "torch", "numpy", "gymnasium", "stable-baselines3")
+from prune_gym.search_space.strategy import Strategy, load_strategy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,26 +30,29 @@ class Results:
 
     Attributes:
         path: its folder.
-        config: what determined it: environment, agent, episodes, seed.
+        config: what determined it: environment, agent, episodes, seed, ...
         objectives: of the reward, k of them.
         original: natural values of the original network by metric.
         reference: the episode return that hypervolume is measured from, ``(k,)``.
         versions: of the packages that the run last went on with.
+        about: commit, processor, threads and number format that it last went on with; empty where
+            an older version wrote it.
         weights: checksum of what candidates are made from; "" where an older version wrote it.
         caution: what to keep in mind with its accuracies, "" where nothing.
-        records: one per finished episode: natural values by metric, and the strategy.
+        records: the strategies of the finished episodes.
         warning: what is damaged in its journal, "" where nothing is.
     """
 
     path: Path
-    config: dict[str, Any]
+    config: RunConfig
     objectives: tuple[Objective, ...]
     original: dict[str, float]
     reference: np.ndarray
     versions: dict[str, str]
+    about: dict[str, str]
     weights: str
     caution: str
-    records: list[dict[str, Any]]
+    records: list[EvaluatedStrategy]
     warning: str
 
     @property
@@ -60,15 +64,15 @@ class Results:
     @cached_property
     def returns(self) -> np.ndarray:
         """The episode returns, ``(n, k)``."""
-        rows = [episode_return(record, self.original, self.objectives) for record in self.records]
-        return np.array(rows)
+        metrics = (record.metrics for record in self.records)
+        return np.array([episode_return(m, self.original, self.objectives) for m in metrics])
 
     @cached_property
     def front(self) -> list[int]:
         """The episodes on the front, most of the first objective first."""
         first = self.objectives[0]
         found = np.flatnonzero(non_dominated(self.returns)).tolist()
-        return sorted(found, key=lambda i: -first.direction * self.records[i][first.metric])
+        return sorted(found, key=lambda i: -first.direction * self.records[i].metrics[first.metric])
 
     @cached_property
     def files(self) -> dict[int, Path]:
@@ -77,20 +81,16 @@ class Results:
         Raises:
             UserError: one of them is damaged.
         """
-        episodes = {_content(r["strategy"]): i for i, r in reversed([*enumerate(self.records)])}
+        found = reversed([*enumerate(self.records)])
+        episodes = {_content(record.strategy): i for i, record in found}
         paths = front_files(self.path)
-        contents = [_content(load_strategy(path).as_dict()) for path in paths]
+        contents = [_content(load_strategy(path)) for path in paths]
         return {episodes[c]: p for c, p in zip(contents, paths, strict=True) if c in episodes}
 
 
 def front_files(folder: Path) -> list[Path]:
     """Return the strategy files that a run has written; others in ``front/`` are people's own."""
     return sorted(p for p in (folder / "front").glob("*.json") if p.stem.isdecimal())
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that results depend on."""
-    return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
 
 
 def caution_of(env: CompressionEnv) -> str:
@@ -100,7 +100,7 @@ def caution_of(env: CompressionEnv) -> str:
 
 
 def write_task(folder: Path, env: CompressionEnv) -> None:
-    """Write what readers of a run folder would else have to make the environment for.
+    """Write what readers of a run folder need, so that they need not make the environment.
 
     Raises:
         OSError: the folder cannot be written.
@@ -112,24 +112,55 @@ def write_task(folder: Path, env: CompressionEnv) -> None:
         "versions": versions(),
         "weights": env.problem.evaluator.checksum,
         "caution": caution_of(env),
+        "provenance": provenance(env.problem.evaluator),
     }
     write_atomically(folder / TASK, (json.dumps(task, indent=2) + "\n").encode())
+    made_by = {"versions": versions(), **about()}
+    write_atomically(folder / ABOUT, (json.dumps(made_by, indent=2) + "\n").encode())
 
 
-def check_weights(folder: Path, env: CompressionEnv) -> None:
-    """Refuse to go on with other weights: the same name may stand for another file tomorrow.
+def check_task(folder: Path, env: CompressionEnv) -> None:
+    """Refuse to go on where accuracies are others now: a name may stand for another file tomorrow.
+
+    A damaged ``task.json`` is told and written again: the journal has all that is evaluated.
 
     Raises:
-        RunError: the run in the folder is of candidates that are made from other weights.
+        RunError: the run in the folder was started on other weights or data, another repair or
+            another number format.
     """
     if not (folder / TASK).is_file():
         return
-    before = _read(folder / TASK).get("weights", env.problem.evaluator.checksum)
-    if before != env.problem.evaluator.checksum:
-        raise RunError(
-            f"{folder} was started with other weights under the same name (checksum {before[:8]}, "
-            f"now {env.problem.evaluator.checksum[:8]}); give another folder"
+    try:
+        task = _read(folder / TASK)
+    except UserError as error:
+        warnings.warn(
+            f"{error}; it is written again, but whether weights and data are still those of the "
+            "recorded episodes cannot be checked",
+            stacklevel=2,
         )
+        return
+    before = {"weights": task["weights"]} if "weights" in task else {}
+    before |= task.get("provenance", {})
+    if changed := differing(before, env.problem.evaluator):
+        raise RunError(
+            f"{folder} was started with other {' and other '.join(changed)} under the same name, "
+            "so its accuracies are not comparable with new ones; restore what it was, or give "
+            "another --run"
+        )
+
+
+def changed_since_run(strategy_file: Path, evaluator: Evaluator) -> list[str]:
+    """Return what decides accuracies and is not as it was in the run that wrote a strategy's file.
+
+    The weights are left out, which a strategy names itself, and the number format, for which the
+    comparison of accuracies has a tolerance. Of a file in no run folder nothing is known.
+    """
+    front = strategy_file.absolute().parent
+    if front.name != "front" or not (front.parent / TASK).is_file():
+        return []
+    recorded = _read(front.parent / TASK).get("provenance", {})
+    checked = ("data", "preprocessing", "repair")
+    return differing({name: recorded[name] for name in checked if name in recorded}, evaluator)
 
 
 def read_results(folder: Path) -> Results:
@@ -143,15 +174,13 @@ def read_results(folder: Path) -> Results:
         raise MissingFileError(f"{folder} is no run folder: it has no {CONFIG}")
     if not (folder / TASK).is_file():
         raise MissingFileError(
-            f"{folder} has no {TASK}, which older versions did not write; train.py with the run's "
-            "options and --resume adds it and evaluates nothing again"
+            f"{folder} has no {TASK}, which older versions did not write; `prune-gym train` with "
+            "the run's options and --resume adds it and evaluates nothing again"
         )
-    config, task = _read(folder / CONFIG), _read(folder / TASK)
-    if missing := [key for key in CONFIGURATION if key not in config]:
-        raise UserError(f"{folder / CONFIG} is damaged: it lacks {', '.join(missing)}")
-    if not isinstance(config["env_kwargs"], dict):
-        raise UserError(f"{folder / CONFIG} is damaged: env_kwargs is {config['env_kwargs']!r}")
-    records, warning = read_journal(folder / JOURNAL)
+    config, task = read_config(folder / CONFIG), _read(folder / TASK)
+    made_by = _read(folder / ABOUT) if (folder / ABOUT).is_file() else {}
+    lines, warning = read_journal(folder / JOURNAL)
+    records = [evaluated_from_dict(line, str(folder / JOURNAL)) for line in lines]
     if not records:
         raise UserError(f"{folder}: no episode is finished yet; {warning or 'wait for the first'}")
     try:
@@ -162,6 +191,7 @@ def read_results(folder: Path) -> Results:
             dict(task["original"]),
             np.array(task["reference_point"], dtype=np.float64),
             dict(task["versions"]),
+            {str(k): str(value) for k, value in made_by.items() if k != "versions" and value},
             str(task.get("weights", "")),
             str(task.get("caution", "")),
             records,
@@ -171,7 +201,7 @@ def read_results(folder: Path) -> Results:
         return results
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
-            f"{folder / TASK} is damaged at {error!r}; train.py with --resume writes it again"
+            f"{folder / TASK} is damaged at {error!r}; `prune-gym train --resume` writes it again"
         ) from error
 
 
@@ -185,5 +215,5 @@ def _read(path: Path) -> dict[str, Any]:
     return content
 
 
-def _content(strategy: dict[str, Any]) -> str:
-    return json.dumps(strategy, sort_keys=True)
+def _content(strategy: Strategy) -> str:
+    return json.dumps(strategy.as_dict(), sort_keys=True)

@@ -16,10 +16,12 @@ from prune_gym.deployment.apply import save_of
 from prune_gym.deployment.comparison import comparison
 from prune_gym.envs.compression_env import CompressionEnv
 from prune_gym.errors import UserError
+from prune_gym.experiments.evaluated_strategy import EvaluatedStrategy
 from prune_gym.experiments.folder import CONFIG, RunFolder
 from prune_gym.experiments.record import RecordRun
-from prune_gym.experiments.run_agent import configuration, keep, play
-from prune_gym.search_space.strategy import Strategy, strategy_from_dict
+from prune_gym.experiments.run_agent import run_agent, save_results
+from prune_gym.experiments.run_config import RunConfig
+from prune_gym.search_space.strategy import Strategy
 
 AGENT = "two-stage"
 SPACES = ("TwoStagePrune", "Quantize")
@@ -70,17 +72,16 @@ def two_stage(
         RunError: the folder holds another run, or is in use.
     """
     env_id, kwargs = _task(SPACES[0], network, data)
-    config = configuration(env_id, AGENT, episodes, seed, env_kwargs=kwargs)
+    config = RunConfig(env_id, AGENT, episodes, seed, kwargs)
     env = _make(config)
-    strategy, core = _search(env, _folder(run / "stage-1", config), config, pick, console)
+    strategy, core = _search(env, _folder(run / "stage-1", config), pick, console)
     pruned = run / "pruned"
     env_id, kwargs = _task(SPACES[1], network, data)
     kwargs["network"] = str(pruned.with_suffix(".safetensors").absolute())
-    config = configuration(env_id, AGENT, episodes, seed, env_kwargs=kwargs)
-    config["start"] = _digest(strategy)
+    config = RunConfig(env_id, AGENT, episodes, seed, kwargs, start=_digest(strategy))
     folder = _folder(run / "stage-2", config)  # refuses another start while its files are whole
     first = _write(strategy, core, pruned)
-    second = _write(*_search(_make(config), folder, config, None, console), run / "quantised")
+    second = _write(*_search(_make(config), folder, None, console), run / "quantised")
     console.print(_table(first, second))
     console.print(
         f"Networks: {first.network} and {second.network}", highlight=False, soft_wrap=True
@@ -101,30 +102,30 @@ def _digest(strategy: Strategy) -> str:
     return hashlib.sha256(json.dumps(strategy.decisions).encode()).hexdigest()[:16]
 
 
-def _folder(path: Path, config: dict[str, Any]) -> RunFolder:
+def _folder(path: Path, config: RunConfig) -> RunFolder:
     return RunFolder(path, config, resume=(path / CONFIG).is_file())
 
 
-def _make(config: dict[str, Any]) -> gym.Env:
-    return gym.make(config["env"], **config["env_kwargs"])
+def _make(config: RunConfig) -> gym.Env:
+    return gym.make(config.env, **config.env_kwargs)
 
 
 def _search(
-    env: gym.Env, folder: RunFolder, config: dict[str, Any], pick: int | None, console: Console
+    env: gym.Env, folder: RunFolder, pick: int | None, console: Console
 ) -> tuple[Strategy, CompressionEnv]:
     """Search one stage and return the strategy that is taken, and its environment."""
-    name = folder.path.name
-    console.print(f"{name}: {config['env']}, {config['episodes']} strategies", highlight=False)
+    name, config = folder.path.name, folder.config
+    console.print(f"{name}: {config.env}, {config.episodes} strategies", highlight=False)
     recorded = RecordRun(env, folder)
     try:
         with progress_bar(console) as progress:
-            task = progress.add_task(name, total=config["episodes"])
-            trained = play(recorded, config, lambda: progress.advance(task))
-        keep(recorded, trained)
-        record = _taken(recorded, pick)
+            task = progress.add_task(name, total=config.episodes)
+            trained = run_agent(recorded, lambda: progress.advance(task))
+        save_results(recorded, trained)
+        taken = _taken(recorded, pick)
     finally:
         recorded.close()
-    return strategy_from_dict(record["strategy"]), recorded.core
+    return taken.strategy, recorded.core
 
 
 def _write(strategy: Strategy, core: CompressionEnv, taken: Path) -> Stage:
@@ -138,8 +139,8 @@ def _write(strategy: Strategy, core: CompressionEnv, taken: Path) -> Stage:
     return Stage(original, found, out, strategy)
 
 
-def _taken(recorded: RecordRun, pick: int | None) -> dict[str, Any]:
-    """Return the record of the knee, or of ``front/PICK.json``."""
+def _taken(recorded: RecordRun, pick: int | None) -> EvaluatedStrategy:
+    """Return the knee, or the strategy of ``front/PICK.json``."""
     if pick is None:
         return recorded.knee()
     front = recorded.front()

@@ -5,15 +5,15 @@ import json
 import os
 import time
 import traceback
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 
-from prune_gym._utils.parallel import single_threaded
+from prune_gym._utils.parallel import limit_threads
 from prune_gym._utils.paths import write_atomically
 from prune_gym.agents import find_agent
 from prune_gym.agents.common.api import problem_of
@@ -26,10 +26,12 @@ from prune_gym.evaluation.task import load_evaluator
 from prune_gym.experiments.benchmark.preferences import preference_grid, proposals
 from prune_gym.experiments.folder import CONFIG, JOURNAL, InUseError, RunFolder
 from prune_gym.experiments.record import RecordRun
-from prune_gym.experiments.run_agent import configuration, keep, play
+from prune_gym.experiments.run_agent import run_agent, save_results
+from prune_gym.experiments.run_config import RunConfig, read_config
 
 RUNS, MEMO, FINISHED, ERROR = "runs", "memo", "cell.json", "error.txt"
 PATIENCE = 60.0  # seconds, for another process to leave a run folder
+THREADS = 1  # of a cell: many run side by side
 SEEDLESS = ("uniform",)  # agents without randomness: one seed says it all
 
 
@@ -43,6 +45,7 @@ class Cell:
         seed: of all randomness.
         evaluations: strategies that the agent may evaluate.
         root: the benchmark's folder.
+        env_kwargs: arguments of the environment beside its id, as plain data.
     """
 
     env: str
@@ -50,6 +53,7 @@ class Cell:
     seed: int
     evaluations: int
     root: Path
+    env_kwargs: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __str__(self) -> str:
         """Return what people call it."""
@@ -75,31 +79,46 @@ class Cell:
         return journal.read_bytes().count(b"\n") if journal.is_file() else 0
 
     @property
-    def config(self) -> dict[str, Any]:
+    def config(self) -> RunConfig:
         """What determines the run."""
-        return configuration(self.env, self.agent, self.evaluations, self.seed)
+        return RunConfig(
+            self.env, self.agent, self.evaluations, self.seed, self.env_kwargs, threads=THREADS
+        )
 
 
 def make_cells(
-    root: Path, envs: Sequence[str], agents: Sequence[str], seeds: int, evaluations: int
+    root: Path,
+    envs: Sequence[str],
+    agents: Sequence[str],
+    seeds: int,
+    evaluations: int,
+    env_kwargs: Mapping[str, Any] | None = None,
 ) -> list[Cell]:
     """Return all cells, seeds first: those that run side by side share no warm-up to wait for.
 
-    An id ``module:ID`` of one's own is registered by importing ``module``, as Gymnasium does it.
+    An id ``module:ID`` is registered by importing ``module``, as Gymnasium does it.
     Cells name their folder from the root of the file system: other processes run elsewhere.
 
+    Args:
+        root: the benchmark's folder.
+        envs: environment ids.
+        agents: names of agents.
+        seeds: how many, per environment and agent.
+        evaluations: strategies that each cell evaluates.
+        env_kwargs: arguments of all environments beside their ids, as plain data.
+
     Raises:
-        UserError: no such module; an unknown environment or agent, or an id without a vector
-            reward.
+        UserError: no such module; an unknown environment or agent, an id without a vector
+            reward, or arguments that an environment does not take.
     """
     for env in envs:
         require_env(env)
-        if ":" in env:  # the shipped ones are ours
-            make_env(env)
+        if ":" in env or env_kwargs:  # the shipped ones can be made
+            make_env(env, **(env_kwargs or {}))
     for agent in agents:
         find_agent(agent)
     return [
-        Cell(env, agent, seed, evaluations, root.absolute())
+        Cell(env, agent, seed, evaluations, root.absolute(), env_kwargs or {})
         for env in dict.fromkeys(envs)
         for agent in dict.fromkeys(agents)
         for seed in range(1 if agent in SEEDLESS else seeds)
@@ -115,13 +134,8 @@ def find_cells(root: Path) -> list[Cell]:
     """
     cells = []
     for file in sorted((root / RUNS).glob(f"*/*/*/{FINISHED}")):
-        try:
-            config = json.loads((file.parent / CONFIG).read_text())
-        except ValueError as error:
-            raise UserError(f"{file.parent / CONFIG} is damaged ({error})") from None
-        names = ("env", "agent", "seed", "episodes")
-        env, agent, seed, evaluations = (config[name] for name in names)
-        cells.append(Cell(env, agent, seed, evaluations, root))
+        c = read_config(file.parent / CONFIG)
+        cells.append(Cell(c.env, c.agent, c.seed, c.episodes, root, c.env_kwargs))
     if not cells:
         raise MissingFileError(f"{root} holds no finished cell of `prune-gym benchmark`")
     return cells
@@ -139,7 +153,7 @@ def run_cell(cell: Cell, benchmark: int | None) -> str:
             None on a cluster, which ends the tasks of a benchmark that was killed.
     """
     try:
-        with single_threaded():
+        with limit_threads(THREADS):
             _run(cell, _unless_killed(benchmark))
     except Exception as error:
         write_atomically(cell.folder / ERROR, traceback.format_exc().encode())
@@ -150,12 +164,12 @@ def run_cell(cell: Cell, benchmark: int | None) -> str:
 
 def _run(cell: Cell, check: Callable[[], None]) -> None:
     check()
-    made = gym.make(cell.env)
+    made = gym.make(cell.env, **cell.env_kwargs)
     _share_accuracies(problem_of(made).evaluator, cell.root / MEMO)
     env = RecordRun(made, _open(cell))
     try:
-        trained = play(env, cell.config, check)
-        keep(env, trained)
+        trained = run_agent(env, check)
+        save_results(env, trained)
         if env.episode < cell.evaluations:
             raise UserError(f"it stopped after {env.episode} of {cell.evaluations} strategies")
         write_atomically(cell.folder / FINISHED, json.dumps(_outcome(env, trained)).encode())

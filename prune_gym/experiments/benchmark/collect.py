@@ -46,6 +46,8 @@ def collect(root: Path) -> None:
     """
     tables: dict[str, list[dict[str, Any]]] = {RESULTS: [], EVALUATIONS: [], PROPOSALS: []}
     used: dict[str, set[str]] = {}
+    about: dict[str, set[str]] = {}
+    arguments: dict[str, Any] = {}
     weights: dict[str, str] = {}
     for cell in find_cells(root):
         results, outcome = read_results(cell.folder), _outcome(cell)
@@ -59,10 +61,19 @@ def collect(root: Path) -> None:
         tables[PROPOSALS] += _proposal_rows(cell, results, outcome)
         for name, version in results.versions.items():
             used.setdefault(name, set()).add(version)
-    versions = {name: " and ".join(sorted(found)) for name, found in used.items()}
-    write_atomically(root / ABOUT, (json.dumps({"versions": versions}, indent=2) + "\n").encode())
+        for name, value in results.about.items():
+            about.setdefault(name, set()).add(value)
+        arguments |= cell.env_kwargs
+    made_by: dict[str, Any] = {"versions": _joined(used), **_joined(about)}
+    if arguments:
+        made_by["env_kwargs"] = arguments
+    write_atomically(root / ABOUT, (json.dumps(made_by, indent=2) + "\n").encode())
     for file, columns in ((RESULTS, RESULT), (EVALUATIONS, EVALUATION), (PROPOSALS, PROPOSAL)):
         _write(root / file, columns, tables[file])
+
+
+def _joined(found: dict[str, set[str]]) -> dict[str, str]:
+    return {name: " and ".join(sorted(values)) for name, values in found.items()}
 
 
 def _outcome(cell: Cell) -> dict[str, Any]:

@@ -2,10 +2,13 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from prune_gym.experiments.benchmark.statistics import Interval, interval
 from prune_gym.experiments.benchmark.summary import Summary, best_rival
+from prune_gym.experiments.commands import env_words, shell_line
 
+MADE_BY = ("commit", "processor", "threads", "number format")
 COLUMNS = (
     "agent",
     "seeds",
@@ -23,23 +26,28 @@ after the search: its learned policy, or (archive) the best it has evaluated. *E
 best rival*: after how many the agent has the final hypervolume of the best other agent."""
 
 
-def markdown(summaries: Mapping[str, Sequence[Summary]], versions: Mapping[str, str]) -> str:
-    """Return the tables of all environments, with the command and the versions on top."""
-    used = ", ".join(f"{name} {version}" for name, version in versions.items())
-    made = f"Made with `{command(summaries)}`" + (f"\n({used})." if used else "")
+def markdown(summaries: Mapping[str, Sequence[Summary]], about: Mapping[str, Any]) -> str:
+    """Return the tables of all environments, with the command and what made them on top.
+
+    ``about`` is the content of ``about.json``, empty where there is none.
+    """
+    used = [f"{name} {version}" for name, version in about.get("versions", {}).items()]
+    used += [f"{name} {about[name]}" for name in MADE_BY if name in about]
+    made = f"Made with `{command(summaries, about.get('env_kwargs', {}))}`"
+    made += f"\n({', '.join(used)})." if used else ""
     head = f"{made}\n\n{EXPLAINED}"
     return "\n\n".join([head, *(_section(env, list(s)) for env, s in summaries.items())]) + "\n"
 
 
-def command(summaries: Mapping[str, Sequence[Summary]]) -> str:
+def command(summaries: Mapping[str, Sequence[Summary]], env_kwargs: Mapping[str, Any]) -> str:
     """Return the command that makes these results."""
     everything = [summary for agents in summaries.values() for summary in agents]
     agents = dict.fromkeys(summary.agent for summary in everything)
     seeds = max(len(summary.curve.volumes) for summary in everything)
-    return (
-        f"prune-gym benchmark --envs {' '.join(summaries)} --agents {' '.join(agents)} "
-        f"--seeds {seeds} --evaluations {everything[0].curve.evaluations[-1]} --out DIR"
-    )
+    evaluations = everything[0].curve.evaluations[-1]
+    words = ["prune-gym", "benchmark", "--envs", *summaries, "--agents", *agents]
+    words += ["--seeds", str(seeds), "--evaluations", str(evaluations), *env_words(env_kwargs)]
+    return shell_line([*words, "--out", "DIR"])
 
 
 def _section(env: str, agents: list[Summary]) -> str:

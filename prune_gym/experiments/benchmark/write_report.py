@@ -28,8 +28,8 @@ def write_report(folder: Path) -> str:
     try:
         summaries = read_summaries(folder)
         about = folder / ABOUT
-        versions = json.loads(about.read_text())["versions"] if about.is_file() else {}
-        text = markdown(summaries, versions)
+        made_by = json.loads(about.read_text()) if about.is_file() else {}
+        text = markdown(summaries, made_by)
     except (ValueError, LookupError, TypeError) as error:
         raise UserError(
             f"the results in {folder} are damaged ({error}); the same `prune-gym benchmark` "

@@ -157,8 +157,8 @@ function fillOnce() {
   fillTable("all", ["strategy", ...data.metrics], [
     row(["original", ...data.original.text]), ...points.map((point) => row([point.full, ...point.text]))]);
   find("commands").append(...data.runs.flatMap((run) => copied(data.runs.length > 1 ? run.name : "The run", run.command)));
-  fillTable("versions", ["version of", ...data.runs.map((run) => data.runs.length > 1 ? run.name : "this run"), "this page"],
-    Object.keys(data.versions).map((name) => row([name, ...data.runs.map((run) => run.versions[name] ?? "not recorded"), data.versions[name]])));
+  fillTable("versions", ["made with", ...data.runs.map((run) => data.runs.length > 1 ? run.name : "this run"), "this page"],
+    Object.keys(data.versions).map((name) => row([name, ...data.runs.map((run) => run.versions[name] || "not recorded"), data.versions[name]])));
 }
 
 function names() {

@@ -11,12 +11,12 @@ import numpy as np
 from prune_gym._utils.formatting import format_change, format_metric, unit_of
 from prune_gym.errors import UserError
 from prune_gym.experiments.commands import commands_of, train_command
-from prune_gym.experiments.results import Results, versions
+from prune_gym.experiments.provenance import about, versions
+from prune_gym.experiments.results import Results
 from prune_gym.objectives.objective import Objective, weights_array
 from prune_gym.objectives.pareto import hypervolume
 from prune_gym.objectives.preferences import balanced
 from prune_gym.objectives.selection import knee_point
-from prune_gym.search_space.strategy import strategy_from_dict
 
 LABELS = {
     "flops": "multiply-adds (flops)",
@@ -36,7 +36,7 @@ def report_page(runs: Sequence[Results]) -> str:
         UserError: the runs searched different tasks, or one of their files is damaged.
     """
     _require_one_task(runs)
-    title = f"{runs[0].config['env']}: what the search found"
+    title = f"{runs[0].config.env}: what the search found"
     parts = {
         "TITLE": html.escape(title),
         "STYLE": _asset("style.css"),
@@ -54,9 +54,9 @@ def page_data(runs: Sequence[Results]) -> dict[str, Any]:
     """Return what the page shows, as plain data."""
     first = runs[0]
     names = [objective.name for objective in first.objectives]
-    weights = weights_array(first.config["preference"] or balanced(names), names)
+    weights = weights_array(first.config.preference or balanced(names), names)
     start = knee_point(first.returns, names)
-    metrics = [name for name in first.records[0] if name != "strategy"]
+    metrics = list(first.records[0].metrics)
     labels = LABELS | {"accuracy": first.score}
     return {
         "objectives": [
@@ -73,7 +73,7 @@ def page_data(runs: Sequence[Results]) -> dict[str, Any]:
         ),
         "start": first.front.index(start),
         "runs": [_run(run, metrics, weights) for run in runs],
-        "versions": versions(),
+        "versions": versions() | about(),
     }
 
 
@@ -81,9 +81,9 @@ def _require_one_task(runs: Sequence[Results]) -> None:
     first = runs[0]
     for run in runs[1:]:
         for what, mine, other in (
-            ("environment", run.config["env"], first.config["env"]),
+            ("environment", run.config.env, first.config.env),
             *(
-                (name, *(r.config["env_kwargs"].get(name, "the id's") for r in (run, first)))
+                (name, *(r.config.env_kwargs.get(name, "the id's") for r in (run, first)))
                 for name in ("network", "data")
             ),
             ("objectives", *([o.name for o in r.objectives] for r in (run, first))),
@@ -113,21 +113,21 @@ def _axis(objective: Objective, original: dict[str, float]) -> dict[str, Any]:
 def _run(run: Results, metrics: list[str], weights: np.ndarray) -> dict[str, Any]:
     keys = {
         (d["kind"], d["name"]): d["of"]
-        for record in sorted(run.records, key=lambda r: -len(r["strategy"]["decisions"]))
-        for d in record["strategy"]["decisions"]
+        for record in sorted(run.records, key=lambda r: -len(r.strategy.decisions))
+        for d in record.strategy.decisions
     }
     on_front = set(run.front)
     rest = [record for i, record in enumerate(run.records) if i not in on_front]
     return {
         "name": str(run.path),
-        "agent": run.config["agent"],
+        "agent": run.config.agent,
         "command": train_command(run),
         "episodes": len(run.records),
-        "planned": run.config["episodes"],
+        "planned": run.config.episodes,
         "warnings": [text for text in (run.warning, run.caution) if text],
-        "versions": run.versions,
+        "versions": run.versions | run.about,
         "decisions": [[kind, name, of] for (kind, name), of in keys.items()],
-        "evaluated": [[record[o.metric] for o in run.objectives] for record in rest],
+        "evaluated": [[each.metrics[o.metric] for o in run.objectives] for each in rest],
         "front": [_point(run, episode, metrics, list(keys)) for episode in run.front],
         "hypervolume": _volumes(run),
         "reward": np.maximum.accumulate(run.returns @ weights).tolist(),
@@ -138,13 +138,14 @@ def _point(
     run: Results, episode: int, metrics: list[str], keys: list[tuple[str, str]]
 ) -> dict[str, Any]:
     record, file = run.records[episode], run.files.get(episode)
-    values = strategy_from_dict(record["strategy"]).values
+    values = record.strategy.values
     return {
         "name": f"front/{file.name}" if file else f"episode {episode + 1}",
-        "values": [record[objective.metric] for objective in run.objectives],
-        "text": [format_metric(record[metric], metric) for metric in metrics],
+        "values": [record.metrics[objective.metric] for objective in run.objectives],
+        "text": [format_metric(record.metrics[metric], metric) for metric in metrics],
         "change": [
-            format_change(run.original[metric], record[metric], metric) for metric in metrics
+            format_change(run.original[metric], record.metrics[metric], metric)
+            for metric in metrics
         ],
         "decisions": [values.get(key) for key in keys],
         "commands": list(commands_of(run, episode).items()),
