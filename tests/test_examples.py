@@ -44,7 +44,7 @@ def test_own_agent_searches_from_small_to_large(tmp_path, monkeypatch):
     run = tmp_path / "run"
     assert cli.main(["train", *options, "--budget", "memory=0.5", "--run", str(run)]) == 0
     found = read_results(run)
-    flops = [record["flops"] / found.original["flops"] for record in found.records]
+    flops = [record.metrics["flops"] / found.original["flops"] for record in found.records]
     assert len(flops) == 8 and min(flops) < 0.25 and max(flops) > 0.5
 
 
