@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from prune_gym.cli.values import pair
-from prune_gym.deployment.apply import environment_of
+from prune_gym.envs.replay import environment_of
 from prune_gym.search_space.strategy import strategy_from_dict
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -107,7 +107,7 @@ def collect(folder: Path, out: Path) -> None:
 def _figures(tuned: dict[str, Any]) -> dict[str, Any]:
     """Return what ``prune-gym finetune`` wrote, as shares of the original's."""
     strategy, scores = strategy_from_dict(tuned["strategy"]), tuned["accuracy"]
-    original = environment_of(strategy).original_metrics
+    original = environment_of(strategy).problem.original
     row: dict[str, Any] = {
         f"{cost}_share": f"{strategy.metrics[metric] / original[metric]:.4f}"
         for cost, metric in METRICS.items()

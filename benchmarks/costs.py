@@ -12,7 +12,6 @@ from prune_gym.costs import build_costs
 from prune_gym.costs.energy import DATAFLOWS
 from prune_gym.costs.latency import load_latency_table
 from prune_gym.costs.size import CODINGS
-from prune_gym.graph.configuration import Configuration
 from prune_gym.graph.trace import trace
 
 STRATEGIES = 100_000
@@ -23,8 +22,9 @@ def main() -> None:
     table = trace(models.build("vgg16", 10).eval(), (3, 32, 32))
     rng, shape = np.random.default_rng(0), (STRATEGIES, len(table.weighted))
     widths = rng.integers(1, table.full + 1, (STRATEGIES, len(table.full)))
-    bits = [rng.integers(1, 9, shape) for _ in range(2)]
-    given = (Configuration(widths), Configuration(widths, rng.uniform(0.05, 1, shape), *bits))
+    bits = {part: rng.integers(1, 9, shape) for part in ("weight_bits", "activation_bits")}
+    density = rng.uniform(0.05, 1, shape)
+    given = (table.configuration(widths), table.configuration(widths, density=density, **bits))
     latency = load_latency_table("reference-cpu")
     costs = build_costs(table, latency)
     costs |= {f"energy {d}": build_costs(table, None, dataflow=d)["energy"] for d in DATAFLOWS}

@@ -15,9 +15,8 @@ import torch
 from joblib import Parallel, delayed
 from tqdm import tqdm
 
-from prune_gym.envs.make import compression_env
-from prune_gym.envs.tabulated import save_table, table_path
-from prune_gym.search_space.strategy import Strategy
+from prune_gym.envs.make import compression_problem
+from prune_gym.evaluation.table_evaluator import save_table, table_path
 
 CHUNK = 32  # strategies a call of a worker
 PARTIAL = Path("decision_space.npy")
@@ -32,8 +31,8 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1)
     options = parser.parse_args()
     task = {"network": options.network, "data": options.data, "round_to": options.round_to}
-    env = compression_env(**task, latency=None)
-    values = np.array(list(product(*(decision.options for decision in env.problem.decisions))))
+    problem = compression_problem(**task, latency=None)
+    values = np.array(list(product(*(decision.options for decision in problem.decisions))))
     done = np.load(PARTIAL) if PARTIAL.is_file() else np.zeros(0)
     with Parallel(options.jobs) as workers, tqdm(total=len(values), initial=len(done)) as progress:
         while len(done) < len(values):
@@ -44,7 +43,7 @@ def main() -> None:
             np.save(PARTIAL, done)
             progress.update(len(ahead))
     path = table_path(f"{options.network}-{options.data}")
-    save_table(path, values, done, len(env.problem.evaluator.data.search))
+    save_table(path, values, done, len(problem.evaluator.data.search))
     PARTIAL.unlink()
     print(f"Wrote {path}: {len(values)} strategies")
 
@@ -52,15 +51,7 @@ def main() -> None:
 def accuracies(task: dict, rows: np.ndarray) -> list[float]:
     """Return the accuracies of strategies given as values of decisions ``(n, decisions)``."""
     torch.set_num_threads(1)
-    env = compression_env(**task, latency=None)
-    found = []
-    for row in rows:
-        decided = zip(env.problem.decisions, row, strict=True)
-        plain = tuple(decision.as_plain_data(float(value)) for decision, value in decided)
-        found.append(
-            env.problem.evaluator.accuracy(env.problem.configure(Strategy("", {}, plain, {})))
-        )
-    return found
+    return compression_problem(**task, latency=None).accuracies(rows, jobs=1).tolist()
 
 
 if __name__ == "__main__":

@@ -40,20 +40,22 @@ def baseline(rows: tuple[tuple[float, float], ...]) -> tuple[float, float]:
 
 def variants(table: LayerTable) -> dict[str, Configuration]:
     """Return the networks that are compared."""
-    full, layers = table.full[None], len(table.weighted)
-    cut = full.copy()
+    cut, layers = table.full[None].copy(), len(table.weighted)
     cut[0, list(HALVED)] //= 2
     zeroed = np.ones((1, layers))
     zeroed[0, list(HALVED)] = 0.5
 
     def uniform(density: float, weight_bits: int, activation_bits: int) -> Configuration:
-        bits = (np.full((1, layers), each) for each in (weight_bits, activation_bits))
-        return Configuration(full, np.full((1, layers), density), *bits)
+        return table.configuration(
+            density=np.full((1, layers), density),
+            weight_bits=np.full((1, layers), weight_bits),
+            activation_bits=np.full((1, layers), activation_bits),
+        )
 
     return {
-        "full, float32": Configuration(full),
-        "filters cut (Li 2017)": Configuration(cut),
-        "filters zeroed": Configuration(full, zeroed),
+        "full, float32": table.configuration(),
+        "filters cut (Li 2017)": table.configuration(cut),
+        "filters zeroed": table.configuration(density=zeroed),
         "density 0.5, 8/16 bits": uniform(0.5, 8, 16),
         "density 0.2, 8/16 bits": uniform(0.2, 8, 16),
         "density 0.2, 4/16 bits": uniform(0.2, 4, 16),

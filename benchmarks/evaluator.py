@@ -14,8 +14,8 @@ it, which a good kernel leaves out, so it can exceed 100 %; ``inner`` leaves the
 
 ``steps``: environment steps a second when all accuracies are known, and the resident memory over
 10,000 episodes of known strategies and over some new ones. An episode can leave something behind in
-the environment, in the memo (a line for a new strategy) or in a candidate that is not released: the
-first is seen over many known episodes, the others over new ones.
+the environment, in the cache (a line for a new strategy) or in a candidate that is not released:
+the first is seen over many known episodes, the others over new ones.
 
 ``amc``: the same strategies in the manner of AMC's published environment: the full-size network
 with removed channels set to zero, float32, PyTorch's defaults, batches of 50. Interleaved.
@@ -35,7 +35,6 @@ import prune_gym  # noqa: F401  (registers the ids)
 from prune_gym.compression.precision import bfloat16_is_fast
 from prune_gym.compression.surgery import cut, kept_positions
 from prune_gym.datasets.normalize import normalize
-from prune_gym.graph.configuration import Configuration
 from prune_gym.graph.layer_table import Layer
 
 RATIOS = (1.0, 0.75, 0.5, 0.25)
@@ -83,7 +82,7 @@ def flops_per_image(table, widths: np.ndarray) -> tuple[float, float]:
 
 def parts(evaluator, widths: np.ndarray) -> tuple[float, float, float]:
     """Return the seconds of cut, repair and scoring of one candidate."""
-    kept, strategy = evaluator.kept(widths), Configuration(widths[None])
+    kept, strategy = evaluator.kept(widths), evaluator.table.configuration(widths[None])
     cutting = seconds(lambda: cut(evaluator.network, evaluator.table, kept))
     start = time.perf_counter()
     candidate = evaluator.candidate(strategy)
@@ -183,7 +182,7 @@ def amc(env, strategies: int) -> None:
     labels = torch.tensor(search.labels)
     half = np.maximum(table.full // 2, 1)
     random = [warm_up_widths(table.full, rng) for _ in range(strategies)]
-    evaluator.candidate(Configuration(half[None]))  # makes what all candidates share
+    evaluator.candidate(table.configuration(half[None]))  # makes what all candidates share
     theirs, ours = [], []
     for number, widths in enumerate([half, *random]):
         start = time.perf_counter()

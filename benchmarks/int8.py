@@ -15,7 +15,7 @@ import gymnasium as gym
 import prune_gym  # noqa: F401  (registers the ids)
 from prune_gym.costs.energy import DATAFLOWS, Energy
 from prune_gym.costs.size import CODINGS, Size
-from prune_gym.deployment.apply import environment_of
+from prune_gym.envs.replay import environment_of
 from prune_gym.evaluation.evaluator import Evaluator
 from prune_gym.graph.configuration import Configuration
 from prune_gym.search_space.strategy import load_strategy
@@ -43,9 +43,9 @@ def main() -> None:
     parser.add_argument("strategy", type=Path)
     parser.add_argument("--original", default="ChannelPrune-VGG16-CIFAR10-v0")
     options = parser.parse_args()
-    original: Any = gym.make(options.original).unwrapped
+    original: Any = gym.make(options.original).unwrapped.problem
     strategy = load_strategy(options.strategy)
-    small = environment_of(strategy)
+    small = environment_of(strategy).problem
     columns = (
         figures(original.evaluator, original.evaluator.table.configuration()),
         figures(small.evaluator, small.evaluator.table.configuration()),

@@ -10,7 +10,6 @@ import numpy as np
 
 import prune_gym  # noqa: F401  (registers the ids)
 from prune_gym.agents.common.rollout import play
-from prune_gym.agents.evolution.operators import Grid
 
 DENSITIES = (1.0, 0.5, 0.3, 0.2, 0.1, 0.05)
 
@@ -39,15 +38,10 @@ def main() -> None:
 
 def accuracies(env: gym.Env, bits: int) -> list[float]:
     """Return the accuracy at every density, with the same bits in every layer."""
-    decisions = env.unwrapped.problem.decisions
-    grid, found = Grid(decisions), []
+    space, found = env.unwrapped.problem.space, []
     for density in DENSITIES:
-        asked = [
-            {"kind": d.kind, "name": d.name, "value": bits if "bits" in d.kind else density}
-            for d in decisions
-        ]
-        actions = grid.configuration(np.zeros(len(grid)), {"decisions": asked})
-        found.append(play(env, actions)[1]["accuracy"])
+        values = np.array([bits if "bits" in d.kind else density for d in space.decisions])
+        found.append(play(env, space.encode(values))[1]["accuracy"])
     return found
 
 

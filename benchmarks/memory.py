@@ -26,7 +26,6 @@ from prune_gym import models
 from prune_gym.compression.fold_batch_norm import fold_batch_norm
 from prune_gym.compression.surgery import cut, first_channels
 from prune_gym.costs.memory import Memory
-from prune_gym.graph.configuration import Configuration
 from prune_gym.graph.layer_table import LayerTable
 from prune_gym.graph.trace import trace
 from prune_gym.models.resnet import resnet56
@@ -115,7 +114,7 @@ def compare(name: str, count: int, batches: list[int]) -> None:
     for _ in range(count):
         widths = random_widths(table, rng)
         small = fold_batch_norm(cut(network, table, first_channels(table, widths)), table)
-        configuration = Configuration(widths[None])
+        configuration = table.configuration(widths[None])
         weights, activations = cost.weights(configuration)[0], cost.activations(configuration)[0]
         expected = [weights + batch * activations for batch in batches]
         held = [torch_peak(in_place(small), torch.zeros(batch, *shape)) for batch in batches]

@@ -47,7 +47,7 @@ def strategy(evaluator: Evaluator, ratio: float) -> Configuration:
     """Return the widths at a keep ratio; groups of residual streams stay whole."""
     table = evaluator.table
     inner = [sum(member.dim == "out" for member in group.members) == 2 for group in table.groups]
-    return Configuration(
+    return table.configuration(
         np.where(inner, np.round(ratio * table.full), table.full).astype(int)[None]
     )
 

@@ -60,7 +60,9 @@ def measure(options: argparse.Namespace, envs: dict[str, CompressionEnv]) -> lis
         configuration = env.problem.space.configure(values[None])
         row: dict[str, Any] = {"strategy": number, "epochs": options.epochs}
         row["flops"] = float(env.problem.costs["flops"](configuration)[0])
-        row |= {repair: each.evaluator.accuracy(configuration) for repair, each in envs.items()}
+        row |= {
+            repair: each.problem.evaluator.accuracy(configuration) for repair, each in envs.items()
+        }
         checkpoint = file.with_name(f"{file.stem}-{number}.checkpoint")
         network = finetune_candidate(env.problem.evaluator, configuration, recipe, checkpoint).last
         data = env.problem.evaluator.data

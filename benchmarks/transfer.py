@@ -5,7 +5,7 @@
 The envelope-DDPG agent learns on ``--source`` and, separately, on ``--target``. Both policies then
 answer for a fixed grid of preferences on the target, an episode each. Beside them: as many random
 ratios, and a uniform sweep of as many. The figure is the hypervolume of those strategies alone, not
-of what was evaluated while learning. All of it runs in one process and shares the memo of
+of what was evaluated while learning. All of it runs in one process and shares the accuracies of
 evaluated strategies.
 """
 

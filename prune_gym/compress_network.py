@@ -1,7 +1,8 @@
-"""Compressing a network of one's own in one call: search, choose, fine-tune."""
+"""Compress the user's own network in one call: search, choose, fine-tune."""
 
 import copy
 import hashlib
+import logging
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -9,19 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from torch import nn
 
 from prune_gym._utils.formatting import format_change, format_metric
 from prune_gym._utils.paths import cache_home
-from prune_gym._utils.progress import progress_bar
+from prune_gym._utils.progress import OnProgress, ignore_progress
 from prune_gym.compression.network_file import save_network
 from prune_gym.compression.verify import count_classes
 from prune_gym.datasets import Data
 from prune_gym.datasets.from_arrays import as_data
 from prune_gym.datasets.normalize import normalize
 from prune_gym.deployment.deployable import deployable
-from prune_gym.deployment.export import export
+from prune_gym.deployment.export import Exported, export
 from prune_gym.envs.compression_env import CompressionEnv
 from prune_gym.envs.make import compression_env
 from prune_gym.errors import UserError, UserTypeError
@@ -36,6 +36,8 @@ from prune_gym.search_space.strategy import Strategy, strategy_from_dict
 from prune_gym.training.finetune import finetune_candidate
 from prune_gym.training.recipe import load_recipe
 
+logger = logging.getLogger(__name__)
+
 HALF_THE_WORK = {"flops": 0.5}
 ABOVE_CHANCE = 0.05  # of the way up from chance; below it the images are not those it knows
 ROUND_TO = (8, 4, 2, 1)  # channels; the first of which the smallest group has four times as many
@@ -43,9 +45,11 @@ RUNTIME = "onnxruntime"
 THREADS = 1  # with more, ONNX Runtime shares them in the process and refuses its other sessions
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Compressed:
-    """What :func:`compress` found.
+    """The smaller network that :func:`compress` found, and the front it is chosen from.
+
+    ``print(result)`` shows before and after; `save` and `export` write the network.
 
     Attributes:
         network: the chosen strategy's network, float32, in eval mode.
@@ -54,7 +58,7 @@ class Compressed:
             that on the test split.
         after: the same of ``network``.
         front: records of all non-dominated strategies, the most accurate first.
-        env: the environment; ``env.problem.apply(front[3]["strategy"])`` is another point's network.
+        env: the environment; ``env.problem.apply(front[3]["strategy"])`` gives another network.
     """
 
     network: nn.Module
@@ -80,7 +84,7 @@ class Compressed:
             input_shape=data.search.images.shape[1:],
         )
 
-    def export(self, path: str | Path, form: str = "onnx", int8: bool = False) -> None:
+    def export(self, path: str | Path, form: str = "onnx", int8: bool = False) -> Exported:
         """Write the network as ONNX, or as a "torch" (export) program or "torchscript".
 
         Raises:
@@ -89,7 +93,17 @@ class Compressed:
                 compute what PyTorch does.
         """
         given = deployable(self.network, self.env.problem.evaluator.data)
-        export(given, form, int8, Path(path), Console())
+        return export(given, form, int8, Path(path))
+
+    def __repr__(self) -> str:
+        """Return one line: accuracy and costs, before and after."""
+        shown = [name for name in ("test_accuracy", "flops", "params") if name in self.before]
+        changes = (
+            f"{name} {format_metric(self.before[name], name)} -> "
+            f"{format_metric(self.after[name], name)}"
+            for name in shown
+        )
+        return f"<Compressed: {', '.join(changes)}; {len(self.front)} strategies on the front>"
 
     def __str__(self) -> str:
         """Return the table of before and after."""
@@ -111,8 +125,9 @@ def compress(
     finetune_epochs: int = 0,
     agent: str = "ehvi-envelope-ddpg",
     seed: int = 0,
+    on_progress: OnProgress = ignore_progress,
 ) -> Compressed:
-    """Search a smaller network within the budgets and return the most accurate one found.
+    """Search for a smaller network within the budgets; return the most accurate one found.
 
     The network itself is left as it is. It is traced, so it must be made of what the environments
     understand. With a latency budget its layers are first timed on this machine, which takes a
@@ -130,6 +145,7 @@ def compress(
             kept where it is more accurate on the search split than the repaired one.
         agent: which agent searches.
         seed: of the splits, the search and the training.
+        on_progress: called after every evaluation with their number and ``evaluations``.
 
     Raises:
         UserTypeError: the network is no module, or the data are of a kind that is not known.
@@ -163,7 +179,7 @@ def compress(
     )
     _check(env.problem.evaluator)
     with tempfile.TemporaryDirectory() as folder:
-        front = _search(env, agent, evaluations, seed, Path(folder))
+        front = _search(env, agent, evaluations, seed, Path(folder), on_progress)
         strategy = strategy_from_dict(front[0]["strategy"])
         found = env.problem.apply(strategy)
         if finetune_epochs:
@@ -222,7 +238,7 @@ def _round_to(table: LayerTable) -> int:
 
 
 def _latency_table(network: nn.Module, data: Data, table: LayerTable) -> str:
-    """Return the file with this network's layer times on this machine; measured the first time."""
+    """Return the latency table of this network on this machine; measure it the first time."""
     what = f"{table} {processor()} {RUNTIME} {runtime_named(RUNTIME).version()} {THREADS}"
     digest = hashlib.sha256(what.encode()).hexdigest()[:24]
     path = cache_home() / f"latency-{digest}.json"
@@ -235,9 +251,14 @@ def _latency_table(network: nn.Module, data: Data, table: LayerTable) -> str:
 
 
 def _search(
-    env: CompressionEnv, agent: str, evaluations: int, seed: int, folder: Path
+    env: CompressionEnv,
+    agent: str,
+    evaluations: int,
+    seed: int,
+    folder: Path,
+    on_progress: OnProgress,
 ) -> list[dict[str, Any]]:
-    """Play the agent and return the front's records, the most accurate first.
+    """Run the agent and return the front's records, the most accurate first.
 
     The budgets say how small; what is left to look for is accuracy, where an agent can be told so.
     """
@@ -249,14 +270,16 @@ def _search(
     config = RunConfig("", agent, evaluations, seed, preference=priorities)
     recorded = RecordRun(env, RunFolder(folder, config, resume=False))
     try:
-        with progress_bar(figures="best accuracy {task.fields[best]:.1%}") as progress:
-            task = progress.add_task("evaluations", total=evaluations, best=0.0)
 
-            def finished() -> None:
-                best = max(record.metrics["accuracy"] for record in recorded.records)
-                progress.update(task, completed=recorded.episode, best=best)
+        def finished() -> None:
+            best = max(record.metrics["accuracy"] for record in recorded.records)
+            logger.info(
+                "evaluation %d of %d: best accuracy %.1f %%",
+                *(recorded.episode, evaluations, 100 * best),
+            )
+            on_progress(recorded.episode, evaluations)
 
-            run_agent(recorded, finished)
+        run_agent(recorded, finished)
         return [record.as_dict() for record in recorded.front()]
     finally:
         recorded.close()

@@ -60,6 +60,10 @@ class MissingFileError(UserError, FileNotFoundError):
     """A file that the user named is not there."""
 
 
+class FileAccessError(UserError, OSError):
+    """A file or folder cannot be read or written; the message names it."""
+
+
 class MissingExtraError(UserError, ImportError):
     """A library is not installed that an optional part needs."""
 

@@ -13,7 +13,7 @@ from prune_gym.compression.fold_batch_norm import fold_batch_norm
 from prune_gym.compression.quantize import quantize
 from prune_gym.compression.surgery import cut, first_channels
 from prune_gym.compression.unstructured import sparsify
-from prune_gym.graph.configuration import FLOAT_BITS, Configuration
+from prune_gym.graph.configuration import FLOAT_BITS
 from prune_gym.graph.residual_blocks import skip_blocks
 from prune_gym.graph.trace import trace
 from prune_gym.models.resnet import resnet56
@@ -33,7 +33,7 @@ def network_and_table(name, block_size=4):
 
 def full(table, n=1):
     """Return the original network, n times."""
-    return Configuration(np.tile(table.full, (n, 1)))
+    return table.configuration(np.tile(table.full, (n, 1)))
 
 
 def rows(choices, n, width, dtype):
@@ -51,13 +51,14 @@ def strategies(draw, table, n=1, parts=("density", "bits", "blocks")):
     takes = {part: part in parts and draw(st.booleans()) for part in ("density", "bits", "blocks")}
     density = st.sampled_from((0.01, 0.1, 0.3, 0.5, 0.77, 1.0))
     bits = rows(st.sampled_from(BITS), n, layers, np.int64)
-    return Configuration(
-        widths,
-        draw(rows(density, n, layers, np.float64)) if takes["density"] else None,
-        draw(bits) if takes["bits"] else None,
-        draw(bits) if takes["bits"] else None,
-        draw(rows(st.booleans(), n, len(table.blocks), bool)) if takes["blocks"] else None,
-    )
+    decided = {}
+    if takes["density"]:
+        decided["density"] = draw(rows(density, n, layers, np.float64))
+    if takes["bits"]:
+        decided["weight_bits"], decided["activation_bits"] = draw(bits), draw(bits)
+    if takes["blocks"]:
+        decided["blocks"] = draw(rows(st.booleans(), n, len(table.blocks), bool))
+    return table.configuration(widths, **decided)
 
 
 def candidate(net, table, configuration):
@@ -70,21 +71,18 @@ def deployed(net, table, configuration, images):
     """Return the candidate with batch-norm folded and quantised."""
     small = fold_batch_norm(cut(net, table, first_channels(table, configuration.widths[0])), table)
     small = without_weights(without_blocks(small, table, configuration), table, configuration)
-    if configuration.weight_bits is not None:
+    if not (configuration.has_float_weights and configuration.has_float_activations):
         bits = configuration.weight_bits[0], configuration.activation_bits[0]
         quantize(small, table, *bits, images, table.nonzeros(configuration)[0])
     return small
 
 
 def without_blocks(net, table, configuration):
-    if configuration.blocks is None:
-        return net
-    kept = configuration.blocks[0]
-    return skip_blocks(net, [b for b, keep in zip(table.blocks, kept, strict=True) if not keep])
+    return skip_blocks(net, table.skipped(configuration.blocks[0]))
 
 
 def without_weights(net, table, configuration):
-    return net if configuration.density is None else sparsify(net, table, configuration.density[0])
+    return net if configuration.is_dense else sparsify(net, table, configuration.density[0])
 
 
 def nonzeros(net, table):

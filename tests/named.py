@@ -10,6 +10,10 @@ from prune_gym.search_space.strategy import strategy_from_dict
 
 TASK = {"network": "named:trained", "data": "named:splits", "round_to": 1}
 
+# A strategy names these functions, and a function that a file names is not called.
+GIVEN = {"network": TASK["network"], "data": TASK["data"]}
+OPTIONS = ["--network", TASK["network"], "--data", TASK["data"]]
+
 
 @cache
 def splits():

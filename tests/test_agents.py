@@ -5,7 +5,6 @@ from stable_baselines3.common.logger import Logger
 
 from prune_gym.agents import AGENTS, Settings, find_agent, takes_priorities
 from prune_gym.envs.make import compression_env
-from prune_gym.graph.configuration import Configuration
 
 
 class Recorded(gym.Wrapper):
@@ -87,8 +86,9 @@ def test_random_ratios_cover_more_sizes_than_random_actions(tiny_task):
     spread = {}
     for name in ("random", "random-ratio"):
         env, trained = search(name, tiny_task, episodes=80)
-        flops = env.unwrapped.problem.costs["flops"](Configuration(np.array(env.widths)))
-        spread[name] = np.std(flops / env.unwrapped.problem.original["flops"])
+        problem = env.unwrapped.problem
+        flops = problem.costs["flops"](problem.space.configure(np.array(env.widths)))
+        spread[name] = np.std(flops / problem.original["flops"])
         assert trained is None
     assert spread["random-ratio"] > 1.25 * spread["random"]
 

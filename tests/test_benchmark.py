@@ -15,7 +15,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from prune_gym.evaluation.shared_cache import SharedMemo, share_memo
 from tiny_envs import TINY
 
 from prune_gym import cli
@@ -203,7 +202,7 @@ def test_a_failing_cell_stops_no_other(tmp_path, capsys):
         ({"envs": ("no_such_module:Tiny-v0",)}, "is its folder on PYTHONPATH?"),
         (
             {"envs": ("tiny_envs:CartPole-v1",)},
-            "is a CartPoleEnv, not a prune_gym.envs.compression_env.Compre",
+            "is a CartPoleEnv, not a prune_gym.CompressionEnv",
         ),
         ({"agents": ("envelop-ddpg",)}, "did you mean 'envelope-ddpg'"),
     ],
@@ -256,32 +255,18 @@ def test_cells_that_run_side_by_side_differ_in_their_seeds(tmp_path):
     assert [cell.seed for cell in cells if cell.agent == "random"] == [0, 1]
 
 
-def test_processes_share_a_memo(tmp_path):
-    path = tmp_path / "memo.jsonl"
-    one, other = SharedMemo({}, path), SharedMemo({b"own": 0.1}, path)
-    one[b"a"] = 0.5
-    assert b"a" in other and other[b"a"] == 0.5 and other[b"own"] == 0.1
-    assert b"own" not in one
-    one[b"a"], other[b"a"] = 0.5, 0.5
-    assert path.read_bytes().count(b"\n") == 1
-    with path.open("ab") as file:
-        file.write(b"killed while wri")
-    other[b"b"], other[b"c"] = 0.6, 0.7
-    assert b"b" not in one  # glued to the unfinished line: it is evaluated once more
-    assert one.get(b"c") is None and b"c" in one and one[b"c"] == 0.7
-
-
 def test_what_a_cell_evaluated_is_not_evaluated_again(tmp_path):
     evaluator = gym.make(TINY).unwrapped.problem.evaluator
+    cell = Cell(TINY, "random", 0, 3, tmp_path)
     evaluator.cache = AccuracyCache()
-    share_memo(evaluator, tmp_path)
-    env = gym.make(TINY).unwrapped
-    accuracy = env.problem.original["accuracy"]
+    assert run_cell(cell, os.getpid()) == ""
+    returns = (cell.folder / "evaluations.jsonl").read_text()
+    shutil.rmtree(tmp_path / "runs")
     evaluator.cache = AccuracyCache()
-    share_memo(evaluator, tmp_path)
     evaluator.score = None  # calling it would fail
     try:
-        assert env.problem.original["accuracy"] == accuracy
+        assert run_cell(cell, os.getpid()) == ""
+        assert (cell.folder / "evaluations.jsonl").read_text() == returns
     finally:
         del evaluator.score
         evaluator.cache = AccuracyCache()

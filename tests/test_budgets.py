@@ -7,7 +7,6 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from nets import Tiny
-from prune_gym.search_space.channels import widths as widths_to_choose
 from test_costs import vgg16_costs
 from test_latency import tiny_latency
 
@@ -16,13 +15,14 @@ from prune_gym.graph.configuration import Configuration
 from prune_gym.graph.trace import trace
 from prune_gym.search_space import Decision, SpaceOptions
 from prune_gym.search_space.budgets import Budgets
+from prune_gym.search_space.kinds.channels import widths as widths_to_choose
 from prune_gym.search_space.space import SearchSpace
 
 ACTIONS = st.floats(-1, 1, width=32)
 
 
-def channel_plan(table, round_to, min_keep=0.125):
-    """Return the plan that decides the channels of every group."""
+def channel_space(table, round_to, min_keep=0.125):
+    """Return the space that decides the channels of every group."""
     decisions = []
     for index, group in enumerate(table.groups):
         options = widths_to_choose(group.size, SpaceOptions(min_keep, round_to))
@@ -33,11 +33,11 @@ def channel_plan(table, round_to, min_keep=0.125):
     return SearchSpace(table, tuple(decisions))
 
 
-def walk(budgets, plan, actions):
+def walk(budgets, space, actions):
     """Return the values that a sequence of actions gets."""
     values = space.upper.copy()
-    for index, (decision, action) in enumerate(zip(plan.decisions, actions, strict=True)):
-        allowed = budgets.allowed(values, index)
+    for index, (decision, action) in enumerate(zip(space.decisions, actions, strict=True)):
+        (allowed,) = budgets.allowed(values[None], np.array([index]))
         assert allowed.any()
         values[index] = decision.decode(action, allowed)
     return values
@@ -49,14 +49,14 @@ def assert_met(limits, costs, configuration, full):
         assert costs[name](configuration)[0] <= limit * costs[name](full)[0] * (1 + 1e-15)
 
 
-def of(plan, values):
-    return plan.configure(np.atleast_2d(values))
+def of(space, values):
+    return space.configure(np.atleast_2d(values))
 
 
 @functools.cache
 def vgg16_task(round_to):
     table, costs = vgg16_costs()
-    return costs, channel_plan(table, round_to)
+    return costs, channel_space(table, round_to)
 
 
 @given(
@@ -68,12 +68,12 @@ def vgg16_task(round_to):
 )
 @settings(max_examples=60, deadline=None)
 def test_no_actions_exceed_reachable_budgets_on_vgg16(limits, actions, round_to):
-    costs, plan = vgg16_task(round_to)
+    costs, space = vgg16_task(round_to)
     try:
-        budgets = Budgets(limits, costs, plan)
+        budgets = Budgets(limits, costs, space)
     except ValueError:
         assume(False)
-    assert_met(limits, costs, of(plan, walk(budgets, plan, actions)), of(plan, space.upper))
+    assert_met(limits, costs, of(space, walk(budgets, space, actions)), of(space, space.upper))
 
 
 @functools.cache
@@ -82,9 +82,9 @@ def bumpy_task(seed):
     rng = np.random.default_rng(seed)
     table, latency, _ = tiny_latency(lambda layer, i, o: rng.uniform(0.1, 1.0, (len(i), len(o))))
     costs = {**build_costs(table, None), "latency": latency}
-    plan = channel_plan(table, 4)
-    rows = np.array(list(itertools.product(*(decision.options for decision in plan.decisions))))
-    return costs, plan, rows
+    space = channel_space(table, 4)
+    rows = np.array(list(itertools.product(*(decision.options for decision in space.decisions))))
+    return costs, space, rows
 
 
 @given(
@@ -96,24 +96,24 @@ def bumpy_task(seed):
 )
 @settings(max_examples=200, deadline=None)
 def test_a_latency_that_is_not_monotone(seed, limits, actions):
-    costs, plan, _ = bumpy_task(seed)
+    costs, space, _ = bumpy_task(seed)
     try:
-        budgets = Budgets(limits, costs, plan)
+        budgets = Budgets(limits, costs, space)
     except ValueError:
         assume(False)
-    assert_met(limits, costs, of(plan, walk(budgets, plan, actions)), of(plan, space.upper))
+    assert_met(limits, costs, of(space, walk(budgets, space, actions)), of(space, space.upper))
 
 
 @given(seed=st.integers(0, 30), limit=st.floats(0.05, 1.0))
 @settings(max_examples=100, deadline=None)
 def test_what_is_refused_is_out_of_reach(seed, limit):
     """Against brute force; with costs that grow with width nothing reachable is refused."""
-    costs, plan, rows = bumpy_task(seed)
+    costs, space, rows = bumpy_task(seed)
     full = rows[-1:]
     for name in ("flops", "memory"):
-        reachable = (costs[name](of(plan, rows)) <= limit * costs[name](of(plan, full))[0]).any()
+        reachable = (costs[name](of(space, rows)) <= limit * costs[name](of(space, full))[0]).any()
         try:
-            Budgets({name: limit}, costs, plan)
+            Budgets({name: limit}, costs, space)
             assert reachable
         except ValueError:
             assert not reachable
@@ -121,41 +121,41 @@ def test_what_is_refused_is_out_of_reach(seed, limit):
 
 @pytest.mark.parametrize("seed", range(20))
 def test_latency_budgets_that_are_met_by_some_strategy_are_accepted(seed):
-    costs, plan, rows = bumpy_task(seed)
+    costs, space, rows = bumpy_task(seed)
     latency = costs["latency"]
-    least = latency(of(plan, rows)).min() / latency(of(plan, rows[-1:]))[0]
-    Budgets({"latency": min(1.0, least * 1.0001)}, costs, plan)
+    least = latency(of(space, rows)).min() / latency(of(space, rows[-1:]))[0]
+    Budgets({"latency": min(1.0, least * 1.0001)}, costs, space)
     with pytest.raises(ValueError, match=f"latency={np.ceil(1e4 * least) / 1e4:g}"):
-        Budgets({"latency": least * 0.999}, costs, plan)
+        Budgets({"latency": least * 0.999}, costs, space)
 
 
 def test_the_fullest_allowed_strategy_uses_the_budget():
-    costs, plan = vgg16_task(8)
-    budgets = Budgets({"flops": 0.5}, costs, plan)
-    values = walk(budgets, plan, [1.0] * 13)
-    share = costs["flops"](of(plan, values))[0] / costs["flops"](of(plan, space.upper))[0]
+    costs, space = vgg16_task(8)
+    budgets = Budgets({"flops": 0.5}, costs, space)
+    values = walk(budgets, space, [1.0] * 13)
+    share = costs["flops"](of(space, values))[0] / costs["flops"](of(space, space.upper))[0]
     assert 0.48 < share <= 0.5
 
 
 def test_without_budgets_every_width_is_allowed():
-    costs, plan = vgg16_task(8)
-    assert walk(Budgets({}, costs, plan), plan, [1.0] * 13).tolist() == space.upper.tolist()
+    costs, space = vgg16_task(8)
+    assert walk(Budgets({}, costs, space), space, [1.0] * 13).tolist() == space.upper.tolist()
 
 
 def test_unreachable_budgets_are_refused_with_the_least():
-    costs, plan = vgg16_task(8)
-    least, full = of(plan, space.lower), of(plan, space.upper)
+    costs, space = vgg16_task(8)
+    least, full = of(space, space.lower), of(space, space.upper)
     share = np.ceil(1e4 * costs["flops"](least)[0] / costs["flops"](full)[0]) / 1e4
     with pytest.raises(ValueError, match="no strategy meets.*flops=0.001.*least.*flops=") as error:
-        Budgets({"flops": 0.001}, costs, plan)
+        Budgets({"flops": 0.001}, costs, space)
     assert f"flops={share:g}" in str(error.value)
-    Budgets({"flops": float(share)}, costs, plan)  # what the message offers is accepted
+    Budgets({"flops": float(share)}, costs, space)  # what the message offers is accepted
 
 
 def test_budgets_that_exclude_each_other_are_refused():
     """Each can be met by itself, both at once cannot."""
     table = trace(Tiny().eval(), (3, 8, 8))
-    plan = channel_plan(table, 4, min_keep=0.5)
+    space = channel_space(table, 4, min_keep=0.5)
 
     class Falling:
         name = "latency"
@@ -165,10 +165,10 @@ def test_budgets_that_exclude_each_other_are_refused():
             return 100.0 - configuration.widths.sum(axis=1)
 
     costs = {**build_costs(table, None), "latency": Falling()}
-    Budgets({"latency": 1.0}, costs, plan)
-    Budgets({"flops": 0.5}, costs, plan)
+    Budgets({"latency": 1.0}, costs, space)
+    Budgets({"flops": 0.5}, costs, space)
     with pytest.raises(ValueError, match="flops=.*latency="):
-        Budgets({"flops": 0.5, "latency": 1.0}, costs, plan)
+        Budgets({"flops": 0.5, "latency": 1.0}, costs, space)
 
 
 @pytest.mark.parametrize("limit", [0.0, -0.5, 1.5, float("nan")])

@@ -15,6 +15,7 @@ from gymnasium.utils.env_checker import check_env
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
 import prune_gym
+from prune_gym.envs.make import compression_env
 from prune_gym.envs.observation import FEATURES
 from prune_gym.envs.wrappers import ScalarReward
 
@@ -75,7 +76,7 @@ def test_same_seed_same_episode(env_id):
     # Small candidates are quick ones, and are as random.
     env, again = (gym.make(env_id, budgets={"flops": 0.05}) for _ in range(2))
     obs, rewards, infos = play(env, seed=3)
-    again.unwrapped.problem.evaluator.cache.clear()  # it is shared, and accuracy is to be computed twice
+    again.unwrapped.problem.evaluator.cache.clear()  # shared; accuracy is to be computed twice
     obs_2, rewards_2, infos_2 = play(again, seed=3)
     np.testing.assert_array_equal(obs, obs_2)
     np.testing.assert_array_equal(rewards, rewards_2)
@@ -261,8 +262,6 @@ def test_global_random_state_is_neither_read_nor_set(tiny):
 
 
 def test_render_ansi(tiny_task):
-    from prune_gym.envs.make import compression_env
-
     env = compression_env(**tiny_task, render_mode="ansi")
     env.reset()
     env.step(np.array([1.0], np.float32))
@@ -270,7 +269,6 @@ def test_render_ansi(tiny_task):
 
 
 def test_render_picture(tiny_task):
-
     env = compression_env(**tiny_task, render_mode="rgb_array")
     env.reset()
     before = env.render()
@@ -286,5 +284,5 @@ def test_own_network_pickles(tiny):
     action = constant(0.0)
     expected = play(tiny, action)[1]
     again = pickle.loads(pickle.dumps(tiny))
-    assert not again.problem.evaluator.cache
+    assert not len(again.problem.evaluator.cache)
     np.testing.assert_array_equal(play(again, action)[1], expected)

@@ -13,7 +13,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from prune_gym.costs import COSTS, build_costs
 from prune_gym.costs.latency import load_latency_table
-from prune_gym.graph.configuration import Configuration
 from prune_gym.graph.trace import trace
 
 
@@ -23,7 +22,7 @@ def check_against_the_candidate(name, configuration):
     costs = build_costs(table, None)
     small = candidate(net, table, configuration)
     left = nonzeros(small, table)
-    if configuration.density is None:
+    if configuration.is_dense:
         with FlopCounterMode(display=False) as counter, torch.inference_mode():
             small(torch.zeros(1, 3, side, side))
         expected = counter.get_total_flops() / 2
@@ -32,7 +31,7 @@ def check_against_the_candidate(name, configuration):
     modules = dict(small.named_modules())
     names = [table.layers[index].name for index in table.weighted]
     weights = sum(modules[name].weight.numel() for name in names if name in modules)
-    pruned = 0 if configuration.density is None else weights - sum(left)
+    pruned = 0 if configuration.is_dense else weights - sum(left)
     assert costs["flops"](configuration)[0] == expected
     assert costs["params"](configuration)[0] == sum(p.numel() for p in small.parameters()) - pruned
 
@@ -79,11 +78,12 @@ def test_resnet56_cuts_residual_streams():
 
 def test_memory_by_hand():
     """conv(3->a) 8x8, pool to 4x4, conv(a->b), conv(b->c), average pool, linear(c->4)."""
-    memory = build_costs(trace(Tiny().eval(), (3, 8, 8)), None)["memory"]
+    table = trace(Tiny().eval(), (3, 8, 8))
+    memory = build_costs(table, None)["memory"]
     for a, b, c in [(12, 16, 16), (1, 1, 1), (12, 1, 5), (3, 16, 16)]:
         weights = 27 * a + 2 * a + 9 * a * b + 2 * b + 9 * b * c + 2 * c + 4 * c + 4
         live = [3 * 64 + a * 64, a * 64 + a * 16, (a + b) * 16, (b + c) * 16, c * 16 + c, c + 4]
-        assert memory(Configuration(np.array([[a, b, c]])))[0] == 4 * (weights + max(live))
+        assert memory(table.configuration(np.array([[a, b, c]])))[0] == 4 * (weights + max(live))
 
 
 def test_memory_of_a_residual_block_by_hand():
@@ -101,11 +101,12 @@ def test_memory_of_a_residual_block_by_hand():
             x = self.stem(x)
             return self.out(x + self.b(self.a(x)))
 
-    memory = build_costs(trace(Block().eval(), (3, 8, 8)), None)["memory"]
+    table = trace(Block().eval(), (3, 8, 8))
+    memory = build_costs(table, None)["memory"]
     for stream, inner in [(4, 6), (1, 6), (4, 1)]:
         weights = 3 * stream + 2 * stream * inner + 64 * stream
         live = 64 * max(2 * stream + inner, 3 * stream, 3 + stream)
-        assert memory(Configuration(np.array([[stream, inner]])))[0] == 4 * (weights + live)
+        assert memory(table.configuration(np.array([[stream, inner]])))[0] == 4 * (weights + live)
 
 
 def peaks(net, tensors):
@@ -113,7 +114,7 @@ def peaks(net, tensors):
     table = trace(net.eval(), (3, 8, 8))
     costs = build_costs(table, None)
     for a in (1, 3, 4):
-        row = Configuration(np.array([[a]]))
+        row = table.configuration(np.array([[a]]))
         yield costs["memory"](row)[0], 4 * (costs["params"](row)[0] + 64 * tensors(a))
 
 
@@ -209,7 +210,7 @@ def test_a_mean_over_the_map_is_a_pool():
     for other in others:
         alike = [dataclasses.replace(layer, name="") for layer in other.layers]
         assert alike == [dataclasses.replace(layer, name="") for layer in one.layers]
-        rows = Configuration(np.array([[1], [4]]))
+        rows = one.configuration(np.array([[1], [4]]))
         for name, cost in build_costs(one, None).items():
             assert cost(rows).tolist() == build_costs(other, None)[name](rows).tolist()
 
@@ -240,18 +241,16 @@ def test_less_of_anything_costs_no_more(name, data):
     costs = build_costs(table, None)
     more = data.draw(strategies(table))
     less = []
-    if more.density is None:  # with one, whole masks round
+    if more.is_dense:  # with one, whole masks round
         widths = [data.draw(st.integers(1, int(width))) for width in more.widths[0]]
         less.append(dataclasses.replace(more, widths=np.array([widths])))
     else:
         less.append(dataclasses.replace(more, density=more.density / 2))
-    if more.blocks is not None:
-        less.append(dataclasses.replace(more, blocks=np.zeros_like(more.blocks)))
-    if more.weight_bits is not None:
-        less += [
-            dataclasses.replace(more, **{part: np.minimum(getattr(more, part), 2)})
-            for part in ("weight_bits", "activation_bits")
-        ]
+    less.append(dataclasses.replace(more, blocks=np.zeros_like(more.blocks)))
+    less += [
+        dataclasses.replace(more, **{part: np.minimum(getattr(more, part), 2)})
+        for part in ("weight_bits", "activation_bits")
+    ]
     for name in ("flops", "params", "memory"):
         for each in less:
             assert costs[name](each)[0] <= costs[name](more)[0]
@@ -259,13 +258,14 @@ def test_less_of_anything_costs_no_more(name, data):
 
 def test_memory_with_bits_by_hand():
     """As without, each weight and each activation in its bits; the logits stay float."""
-    memory = build_costs(trace(Tiny().eval(), (3, 8, 8)), None)["memory"]
+    table = trace(Tiny().eval(), (3, 8, 8))
+    memory = build_costs(table, None)["memory"]
     a, b, c = 12, 16, 16
     weights = 27 * a * 8 + 9 * a * b * 4 + 9 * b * c * 2 + 4 * c * 1
     vectors = 32 * (2 * (a + b + c) + 4)
     # the image 8 bits, conv(3 -> a) and its pool 6 bits, then 4, then 3 (also what is pooled)
     live = [3 * 64 * 8 + a * 64 * 6, a * 80 * 6, a * 16 * 6 + b * 16 * 4, b * 64 + c * 48]
-    configuration = Configuration(
+    configuration = table.configuration(
         np.array([[a, b, c]]),
         weight_bits=np.array([[8, 4, 2, 1]]),
         activation_bits=np.array([[8, 6, 4, 3]]),
@@ -287,10 +287,10 @@ def test_a_skipped_block_leaves_weights_and_memory_of_a_network_without_it():
 
     table = trace(Net(True).eval(), (3, 8, 8))
     without = trace(Net(False).eval(), (3, 8, 8))
-    skipped = Configuration(np.array([[4, 9]]), blocks=np.array([[False]]))
+    skipped = table.configuration(np.array([[4, 9]]), blocks=np.array([[False]]))
     costs, others = build_costs(table, None), build_costs(without, None)
     for name in ("flops", "params", "memory", "energy", "size"):
-        assert costs[name](skipped)[0] == others[name](Configuration(np.array([[4]])))[0], name
+        assert costs[name](skipped)[0] == others[name](without.configuration())[0], name
         assert costs[name](skipped)[0] < costs[name](full(table))[0]
 
 
@@ -307,10 +307,11 @@ def test_bits_reach_what_activations_copy():
             return self.out(torch.cat([F.relu(x), F.silu(x), torch.tanh(x)], 1))
 
     bits = np.array([[8, 4]])
-    configuration = Configuration(np.array([[4]]), weight_bits=bits, activation_bits=bits)
+    table = trace(Net().eval(), (3, 8, 8))
+    configuration = table.configuration(weight_bits=bits, activation_bits=bits)
     weights = 3 * 4 * 8 + 12 * 64 * 4
     live = 2 * 12 * 64 * 4  # three copies and the concatenation; before it x and the copies
-    found = build_costs(trace(Net().eval(), (3, 8, 8)), None)["memory"](configuration)[0]
+    found = build_costs(table, None)["memory"](configuration)[0]
     assert found == (weights + live) / 8
 
 
@@ -324,9 +325,10 @@ def test_memory_of_bits_and_skipped_blocks_is_that_of_the_candidate(name, data):
     left = trace(candidate(net, table, configuration), (3, side, side))
     names = [table.layers[index].name for index in table.weighted]
     at = [names.index(left.layers[index].name) for index in left.weighted]
-    bits = (configuration.weight_bits, configuration.activation_bits)
-    chosen = (None if each is None else each[:, at] for each in bits)
-    again = Configuration(left.full[None], None, *chosen)
+    again = left.configuration(
+        weight_bits=configuration.weight_bits[:, at],
+        activation_bits=configuration.activation_bits[:, at],
+    )
     found, expected = (
         build_costs(t, None)["memory"](r)[0] for t, r in ((table, configuration), (left, again))
     )

@@ -12,7 +12,6 @@ from prune_gym._utils.paths import data_home
 from prune_gym.compression.surgery import cut
 from prune_gym.costs import build_costs
 from prune_gym.errors import UserError
-from prune_gym.graph.configuration import Configuration
 from prune_gym.graph.residual_blocks import skip_blocks
 from prune_gym.graph.trace import trace
 from prune_gym.models.darknet.cfg import parse_cfg, write_cfg
@@ -242,12 +241,12 @@ def test_costs_are_those_of_the_cut_network(name):
         small = cut(network, table, kept)
         widths = np.array([[len(channels) for channels in kept]])
         costs, real = build_costs(table, None), trace(small, network.input_shape)
-        counted = float(costs["params"](Configuration(widths))[0])
+        counted = float(costs["params"](table.configuration(widths))[0])
         assert counted == sum(p.numel() for p in small.parameters())
         again = build_costs(real, None)
         for cost in ("flops", "memory"):
-            found = float(again[cost](Configuration(real.full[None]))[0])
-            assert found == float(costs[cost](Configuration(widths))[0])
+            found = float(again[cost](real.configuration())[0])
+            assert found == float(costs[cost](table.configuration(widths))[0])
 
 
 def test_a_pruned_network_is_written_and_read_back(tmp_path):

@@ -131,13 +131,11 @@ def test_a_skipped_block_spends_no_further_decisions(whole):
     ("round_to", "reduced", "grouped"),
     [(4, [1, 2, 3], [1, 2]), (8, [2, 3], [2]), (1, [1, 2, 3], [1, 2])],
 )
-def test_a_multiple_of_all_the_channels_that_are_cut_alike(
-    task, round_to, repair_to_budget, grouped
-):
+def test_a_multiple_of_all_the_channels_that_are_cut_alike(task, round_to, reduced, grouped):
     """A channel of either stands for four, one in each group of the convolution."""
     env = compression_env(**{**task, "network": make("grouped"), "round_to": round_to})
     options = {decision.name: decision.options.tolist() for decision in env.problem.decisions}
-    assert (options["reduce.0"], options["grouped.0"]) == (repair_to_budget, grouped)
+    assert (options["reduce.0"], options["grouped.0"]) == (reduced, grouped)
 
 
 @pytest.fixture(scope="module")
@@ -146,28 +144,28 @@ def nested(task):
 
 
 def test_blocks_of_one_module_and_in_one_another(nested):
-    blocks = [d for d in nested.decisions if d.kind == "block"]
+    blocks = [d for d in nested.problem.decisions if d.kind == "block"]
     assert len({block.name for block in blocks}) == len(blocks) == 3
     whole = blocks[0]  # is decided before those in it
     assert [block.parent_block for block in blocks] == [-1, *whole.columns, *whole.columns]
 
     def skip(name):
-        return lambda step: np.float32([-1 if nested.decisions[step].name == name else 1])
+        return lambda step: np.float32([-1 if nested.problem.decisions[step].name == name else 1])
 
     _, _, infos = play(nested, skip(whole.name))
     made = {d["name"] for d in infos[-1]["strategy"]["decisions"]}
     assert "stem.0" in made and whole.name in made
     assert not any(name.startswith(("inner", "back")) and name != whole.name for name in made)
-    assert nested.apply(infos[-1]["strategy"])(torch.zeros(1, 3, 8, 8)).shape == (1, 4)
+    assert nested.problem.apply(infos[-1]["strategy"])(torch.zeros(1, 3, 8, 8)).shape == (1, 4)
 
 
 @given(seed=st.integers(0, 2**16))
 @settings(max_examples=15, deadline=None)
 def test_strategies_of_nested_blocks_are_applied_and_settled(nested, seed):
     info = play(nested, seed=seed)[2][-1]
-    assert nested.validate(info["strategy"]).reproduced
-    values = nested.values_of(info["strategy"])
-    np.testing.assert_array_equal(nested.plan.canonicalise(values[None])[0], values)
+    assert nested.problem.validate(info["strategy"]).reproduced
+    values = nested.problem.values_of(info["strategy"])
+    np.testing.assert_array_equal(nested.problem.space.canonicalise(values[None])[0], values)
 
 
 def test_a_skipped_block_is_gone_from_the_network(whole, task):
@@ -231,7 +229,7 @@ def test_granularity_counts_single_weights(task):
 
 def sparse(task, block_size, chance=0):
     """Return the task about a network at density 0.3, with ``chance`` more zeros in a layer."""
-    table = compression_env(**task).evaluator.table
+    table = compression_env(**task).problem.evaluator.table
     table = dataclasses.replace(table, block_size=block_size)
     network = sparsify(make("residual"), table, np.full(len(table.weighted), 0.3))
     weight = network.get_submodule("back.0").weight
@@ -240,9 +238,9 @@ def sparse(task, block_size, chance=0):
     return task | {"network": network, "repair": "none"}
 
 
-@pytest.mark.parametrize("masked_together", [1, 4])
+@pytest.mark.parametrize("block_size", [1, 4])
 def test_what_is_zero_already_saves_nothing(task, block_size):
-    before = compression_env(**task, decide=("density",)).original_metrics["params"]
+    before = compression_env(**task, decide=("density",)).problem.original["params"]
     env = compression_env(**sparse(task, block_size), decide=("density",))
     network = env.problem.evaluator.network
     zeros = sum(int((m.weight == 0).sum()) for m in network.modules() if hasattr(m, "weight"))
@@ -262,7 +260,7 @@ def test_a_zero_by_chance_does_not_end_the_masks(task):
     whole = compression_env(**sparse(task, 4))
     assert few.problem.evaluator.table.block_size == 4
     assert few.problem.original["params"] == whole.problem.original["params"]
-    assert many.evaluator.table.block_size == 1
+    assert many.problem.evaluator.table.block_size == 1
 
 
 @pytest.mark.parametrize(

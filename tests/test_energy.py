@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from candidates import BITS, network_and_table, strategies
@@ -14,7 +16,6 @@ from prune_gym.costs.energy import (
     _arithmetic,
     sharing,
 )
-from prune_gym.graph.configuration import Configuration
 from prune_gym.graph.trace import trace
 
 
@@ -121,18 +122,15 @@ def test_less_of_anything_costs_no_more(name, dataflow, data):
     cost, layers = Energy(table, dataflow), len(table.weighted)
     more = data.draw(strategies(table))
     shares = np.array(data.draw(st.lists(st.floats(0.01, 1), min_size=layers, max_size=layers)))
-    parts = (more.widths, more.density, more.weight_bits, more.activation_bits, more.blocks)
-    density = np.ones((1, layers)) if more.density is None else more.density
-    less = [Configuration(parts[0], density * shares, *parts[2:])]
-    if more.weight_bits is not None:
-        fewer = [np.where(b > 8, 8, np.maximum(b - 1, 1)) for b in parts[2:4]]
-        less.append(Configuration(*parts[:2], fewer[0], parts[3], parts[4]))
-        less.append(Configuration(*parts[:3], fewer[1], parts[4]))
-    if more.blocks is not None:
-        less.append(Configuration(*parts[:4], np.zeros_like(more.blocks)))
-    if more.density is None:
+    less = [dataclasses.replace(more, density=more.density * shares)]
+    for part in ("weight_bits", "activation_bits"):
+        bits = getattr(more, part)
+        fewer = np.where(bits > 8, 8, np.maximum(bits - 1, 1))
+        less.append(dataclasses.replace(more, **{part: fewer}))
+    less.append(dataclasses.replace(more, blocks=np.zeros_like(more.blocks)))
+    if more.is_dense:
         widths = [data.draw(st.integers(1, int(width))) for width in more.widths[0]]
-        less.append(Configuration(np.array([widths]), *parts[1:]))
+        less.append(dataclasses.replace(more, widths=np.array([widths])))
     for each in less:
         assert cost(each)[0] <= cost(more)[0] * (1 + 1e-12)
 
@@ -147,9 +145,8 @@ def test_movement_falls_with_bits_and_density_as_the_paper_says(dataflow):
     def weights_moved(density, bits):
         """Subtract from a layer the same one whose weights have fewer bits to move."""
         column = np.full((1, 1), bits, dtype=np.int64)
-        activations = np.full((1, 1), 32)
-        found = cost(Configuration(table.full[None], density * one, column, activations))[0]
-        nonzeros = table.nonzeros(Configuration(table.full[None], density * one))[0, 0]
+        configuration = table.configuration(density=density * one, weight_bits=column)
+        found, nonzeros = cost(configuration)[0], table.nonzeros(configuration)[0, 0]
         operations = adders(bits, 32, 36) * nonzeros * 16 * ADDER_PJ * 1e-9
         return found - operations
 

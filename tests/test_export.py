@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import constant, play
-from named import save_strategy, splits
+from named import GIVEN, OPTIONS, save_strategy, splits
 
 from prune_gym import models
 from prune_gym._utils.paths import write_atomically
@@ -44,7 +44,7 @@ def images(count=32):
 
 
 def expected(file):
-    given = load_deployable(file)
+    given = load_deployable(file, **GIVEN)
     with torch.inference_mode():
         return given.network(images()).numpy()
 
@@ -56,7 +56,7 @@ def run_onnx(file, batch):
 
 def test_onnx(strategy, tmp_path, capsys):
     out = tmp_path / "one.onnx"
-    assert main(["export", str(strategy), "--out", str(out)]) == 0
+    assert main(["export", str(strategy), *OPTIONS, "--out", str(out)]) == 0
     assert "Largest difference from PyTorch's" in capsys.readouterr().out
     np.testing.assert_allclose(run_onnx(out, images()), expected(strategy), atol=1e-4)
     assert run_onnx(out, images(1)).shape == (1, 4)  # any number of images
@@ -64,7 +64,7 @@ def test_onnx(strategy, tmp_path, capsys):
 
 def test_a_torch_program(strategy, tmp_path):
     out = tmp_path / "one.pt2"
-    assert main(["export", str(strategy), "--format", "torch", "--out", str(out)]) == 0
+    assert main(["export", str(strategy), *OPTIONS, "--format", "torch", "--out", str(out)]) == 0
     program = torch.export.load(out).module()
     with torch.inference_mode():
         np.testing.assert_allclose(program(images()).numpy(), expected(strategy), atol=1e-4)
@@ -74,29 +74,31 @@ def test_a_torch_program(strategy, tmp_path):
 
 def test_an_onnx_file_holds_no_source_code(strategy, tmp_path):
     out = tmp_path / "one.onnx"
-    assert main(["export", str(strategy), "--out", str(out)]) == 0
+    assert main(["export", str(strategy), *OPTIONS, "--out", str(out)]) == 0
     for text in (b"stack_trace", b".py", str(Path(__file__).parent).encode()):
         assert text not in out.read_bytes()
 
 
 def test_torchscript(strategy, tmp_path):
     out = tmp_path / "one.pt"
-    assert main(["export", str(strategy), "--format", "torchscript", "--out", str(out)]) == 0
+    assert (
+        main(["export", str(strategy), *OPTIONS, "--format", "torchscript", "--out", str(out)]) == 0
+    )
     with torch.inference_mode():
         answers = torch.jit.load(out)(images()).numpy()
     np.testing.assert_allclose(answers, expected(strategy), atol=1e-4)
 
 
 def test_the_file_stands_beside_the_strategy(strategy):
-    assert main(["export", str(strategy), "--format", "torchscript"]) == 0
+    assert main(["export", str(strategy), *OPTIONS, "--format", "torchscript"]) == 0
     assert strategy.with_suffix(".pt").is_file()
 
 
 def test_int8(strategy, tmp_path, capsys):
     out, float32 = tmp_path / "int8.onnx", tmp_path / "float32.onnx"
-    assert main(["export", str(strategy), "--int8", "--out", str(out)]) == 0
+    assert main(["export", str(strategy), *OPTIONS, "--int8", "--out", str(out)]) == 0
     assert "int8" in capsys.readouterr().out
-    main(["export", str(strategy), "--out", str(float32)])
+    main(["export", str(strategy), *OPTIONS, "--out", str(float32)])
     assert not np.allclose(run_onnx(out, images()), run_onnx(float32, images()), atol=1e-6)
     same = run_onnx(out, images()).argmax(1) == expected(strategy).argmax(1)
     assert same.mean() > 0.9
@@ -108,7 +110,7 @@ def test_int8(strategy, tmp_path, capsys):
 
 def test_a_strategy_with_bits_becomes_int8(quantized, tmp_path, capsys):
     out = tmp_path / "bits.onnx"
-    assert main(["export", str(quantized), "--out", str(out)]) == 0
+    assert main(["export", str(quantized), *OPTIONS, "--out", str(out)]) == 0
     assert "int8" in capsys.readouterr().out
     same = run_onnx(out, images()).argmax(1) == expected(quantized).argmax(1)
     assert same.mean() > 0.8
@@ -116,14 +118,14 @@ def test_a_strategy_with_bits_becomes_int8(quantized, tmp_path, capsys):
 
 @pytest.mark.parametrize("form", ["torch", "torchscript"])
 def test_int8_is_for_onnx_alone(form, strategy, quantized, capsys):
-    assert main(["export", str(strategy), "--format", form, "--int8"]) == 2
+    assert main(["export", str(strategy), *OPTIONS, "--format", form, "--int8"]) == 2
     assert "leave --int8 out" in capsys.readouterr().err
-    assert main(["export", str(quantized), "--format", form]) == 2
+    assert main(["export", str(quantized), *OPTIONS, "--format", form]) == 2
     assert "the strategy says bits" in capsys.readouterr().err
 
 
 def test_folding_a_quantised_network_keeps_its_weights(quantized):
-    given = load_deployable(quantized)
+    given = load_deployable(quantized, **GIVEN)
     network = folded(given.network, given.input_shape)
     assert not any(isinstance(module, QuantizedLayer) for module in network.modules())
     for name, module in given.network.named_modules():
@@ -134,8 +136,8 @@ def test_folding_a_quantised_network_keeps_its_weights(quantized):
 
 def test_a_saved_network_is_exported_like_its_strategy(strategy, tmp_path):
     saved, out = tmp_path / "one.safetensors", tmp_path / "one.onnx"
-    assert main(["apply", str(strategy), "--out", str(saved)]) == 0
-    assert main(["export", str(saved), "--out", str(out)]) == 0
+    assert main(["apply", str(strategy), *OPTIONS, "--out", str(saved)]) == 0
+    assert main(["export", str(saved), *OPTIONS, "--out", str(out)]) == 0
     np.testing.assert_allclose(run_onnx(out, images()), expected(strategy), atol=1e-4)
 
 
@@ -148,7 +150,7 @@ def test_a_wrong_network_is_noticed(strategy, tmp_path, monkeypatch, capsys):
 
     monkeypatch.setitem(FORMATS, "torchscript", (suffix, other))
     out = tmp_path / "one.pt"
-    command = ["export", str(strategy), "--format", "torchscript", "--out", str(out)]
+    command = ["export", str(strategy), *OPTIONS, "--format", "torchscript", "--out", str(out)]
     assert main(command) == 2
     assert "differ from PyTorch's by 1.0e-02" in capsys.readouterr().err
     assert not out.exists()
@@ -175,10 +177,10 @@ def test_bad_input(tmp_path, capsys):
 
 def test_measure(strategy, tmp_path, capsys):
     network, model, out = tmp_path / "n.safetensors", tmp_path / "m.onnx", tmp_path / "m.json"
-    main(["apply", str(strategy), "--out", str(network)])
-    main(["export", str(network), "--int8", "--out", str(model)])
+    main(["apply", str(strategy), *OPTIONS, "--out", str(network)])
+    main(["export", str(network), *OPTIONS, "--int8", "--out", str(model)])
     capsys.readouterr()
-    command = ["measure", str(strategy), "--network", str(network), "--onnx", str(model)]
+    command = ["measure", str(strategy), *OPTIONS, "--weights", str(network), "--onnx", str(model)]
     assert main([*command, "--threads", "1", "--out", str(out)]) == 0
     printed = capsys.readouterr().out
     assert "latency" in printed and "quartiles" in printed
@@ -197,29 +199,45 @@ def test_measure(strategy, tmp_path, capsys):
             assert 0 < spread["low"] <= spread["median"] <= spread["high"]
 
 
+def test_a_network_file_is_measured_like_its_strategy(strategy, quantized, tmp_path, capsys):
+    pruned = save_strategy(tmp_path / "both.json", -0.3, decide=("density", "weight_bits"))
+    for file in (strategy, quantized, pruned):
+        network = tmp_path / f"{file.stem}.safetensors"
+        main(["apply", str(file), *OPTIONS, "--out", str(network)])
+        values = measure(network, None, None, 1, 1, **GIVEN).values
+        expected = measure(file, None, None, 1, 1, **GIVEN).values
+        for name in ("accuracy", "flops", "params", "file_bytes"):
+            assert values[name] == expected[name], name
+    capsys.readouterr()
+    assert main(["measure", str(network), *OPTIONS, "--threads", "1"]) == 0
+    assert "named:trained on named:splits" in capsys.readouterr().out
+    assert main(["measure", str(network), *OPTIONS, "--weights", str(tmp_path / "x")]) == 2
+    assert "give --weights with a strategy" in capsys.readouterr().err
+
+
 def test_measure_refuses_files_of_others(strategy, tmp_path, capsys):
     other = tmp_path / "other.safetensors"
-    main(["apply", str(save_strategy(tmp_path / "other.json", 0.5)), "--out", str(other)])
-    assert main(["measure", str(strategy), "--network", str(other)]) == 2
-    assert "is of another strategy: widths" in capsys.readouterr().err
-    main(["export", str(other), "--out", str(tmp_path / "other.onnx")])
-    assert main(["measure", str(strategy), "--onnx", str(tmp_path / "other.onnx")]) == 2
+    main(["apply", str(save_strategy(tmp_path / "other.json", 0.5)), *OPTIONS, "--out", str(other)])
+    assert main(["measure", str(strategy), *OPTIONS, "--weights", str(other)]) == 2
+    assert "belongs to another strategy: widths" in capsys.readouterr().err
+    main(["export", str(other), *OPTIONS, "--out", str(tmp_path / "other.onnx")])
+    assert main(["measure", str(strategy), *OPTIONS, "--onnx", str(tmp_path / "other.onnx")]) == 2
     assert "sizes of its layers' weights" in capsys.readouterr().err
     for kind, message in (
-        ("weight_bits", "is of another strategy: bits"),
+        ("weight_bits", "belongs to another strategy: bits"),
         ("global_density", "are not zero, expected"),
     ):
         more, less = (
             save_strategy(tmp_path / f"{kind}{action}.json", action, decide=(kind,))
             for action in (0.5, -0.5)
         )
-        main(["apply", str(more), "--out", str(other)])
-        assert main(["measure", str(less), "--network", str(other)]) == 2
+        main(["apply", str(more), *OPTIONS, "--out", str(other)])
+        assert main(["measure", str(less), *OPTIONS, "--weights", str(other)]) == 2
         assert message in capsys.readouterr().err
     (tmp_path / "no.onnx").write_bytes(b"no model")
-    assert main(["measure", str(strategy), "--onnx", str(tmp_path / "no.onnx")]) == 2
+    assert main(["measure", str(strategy), *OPTIONS, "--onnx", str(tmp_path / "no.onnx")]) == 2
     assert "is no ONNX model of this network" in capsys.readouterr().err
-    assert main(["measure", str(strategy), "--onnx", str(tmp_path / "none.onnx")]) == 2
+    assert main(["measure", str(strategy), *OPTIONS, "--onnx", str(tmp_path / "none.onnx")]) == 2
     assert "no such file" in capsys.readouterr().err
 
 
@@ -239,16 +257,17 @@ def test_measuring_again_and_exporting_after_it(strategy, tmp_path, subprocess_e
     """ONNX Runtime shares its threads once for a process; what comes after has to know."""
     lines = f"""
 from pathlib import Path
+from named import GIVEN, OPTIONS
 from prune_gym.cli import main
 from prune_gym.deployment.before_after import measure
 file = Path({str(strategy)!r})
-values = [measure(file, None, None, 2, 1).values for _ in range(2)]
+values = [measure(file, None, None, 2, 1, **GIVEN).values for _ in range(2)]
 assert values[0]["accuracy"] == values[1]["accuracy"]
 try:
-    measure(file, None, None, 1, 1)
+    measure(file, None, None, 1, 1, **GIVEN)
 except ValueError as error:
     print(error)
-assert main(["export", str(file), "--out", {str(tmp_path / "after.onnx")!r}]) == 0
+assert main(["export", str(file), *OPTIONS, "--out", {str(tmp_path / "after.onnx")!r}]) == 0
 """
     variables = subprocess_env | {"PYTHONPATH": f"{TESTS.parent}{os.pathsep}{TESTS}"}
     command = [sys.executable, "-c", lines]

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 from conftest import constant, play
-from named import save_strategy
+from named import OPTIONS, TASK, save_strategy
 from torch import nn
 
 from prune_gym.cli import main
@@ -13,6 +13,7 @@ from prune_gym.compression.network_file import load_network
 from prune_gym.compression.quantize import QuantizedLayer
 from prune_gym.datasets.normalize import normalize
 from prune_gym.envs.make import compression_env
+from prune_gym.errors import UserError
 from prune_gym.evaluation.evaluator import accuracy
 from prune_gym.experiments.folder import RunFolder
 from prune_gym.experiments.record import RecordRun
@@ -20,10 +21,10 @@ from prune_gym.experiments.run_config import RunConfig
 from prune_gym.training import training
 from prune_gym.training.finetune import finetune_candidate
 from prune_gym.training.history import History
-from prune_gym.training.recipe import Recipe, load_recipe, shipped_recipes
+from prune_gym.training.recipe import TrainingRecipe, load_recipe, shipped_recipes
 from prune_gym.training.training import divergence, train
 
-RECIPE = Recipe(epochs=4, learning_rate=0.02, batch_size=32, warmup_epochs=0.5, seed=3)
+RECIPE = TrainingRecipe(epochs=4, learning_rate=0.02, batch_size=32, warmup_epochs=0.5, seed=3)
 
 
 def candidate(env, action=-0.6):
@@ -150,12 +151,16 @@ def test_divergence_is_that_of_the_definition():
 
 def test_distilling_needs_a_teacher(tiny_data, tiny_net, tmp_path):
     with pytest.raises(ValueError, match="give a teacher"):
-        train(tiny_net, tiny_data, Recipe(epochs=1, distillation=0.5), tmp_path / "checkpoint")
+        train(
+            tiny_net, tiny_data, TrainingRecipe(epochs=1, distillation=0.5), tmp_path / "checkpoint"
+        )
 
 
 def test_a_batch_larger_than_the_data_is_refused(tiny_data, tiny_net, tmp_path):
     with pytest.raises(ValueError, match="batch of 1000 is larger than the training split of 512"):
-        train(tiny_net, tiny_data, Recipe(epochs=1, batch_size=1000), tmp_path / "checkpoint")
+        train(
+            tiny_net, tiny_data, TrainingRecipe(epochs=1, batch_size=1000), tmp_path / "checkpoint"
+        )
 
 
 def test_shipped_recipes_load():
@@ -207,16 +212,16 @@ def test_command_line(tmp_path, capsys):
     recipe = tmp_path / "mine.toml"
     recipe.write_text("epochs = 2\nbatch_size = 64\nlearning_rate = 0.02")
     out = tmp_path / "tuned.safetensors"
-    command = ["finetune", str(strategy_file), "--recipe", str(recipe), "--distil", "0.3"]
+    command = ["finetune", str(strategy_file), *OPTIONS, "--recipe", str(recipe), "--distil", "0.3"]
     assert main([*command, "--out", str(out)]) == 0
     printed = capsys.readouterr().out
     assert "pruned, not trained" in printed and "best, epoch" in printed
     report = json.loads(out.with_suffix(".json").read_text())
     assert report["recipe"]["distillation"] == 0.3 and len(report["epochs"]) == 2
-    network = load_network(out)
+    network = load_network(f"{TASK['network']}@{out}")
     assert sum(p.numel() for p in network.parameters()) == report["strategy"]["metrics"]["params"]
     assert list(out.with_suffix(".tensorboard").glob("events.out.tfevents.*"))
-    assert load_network(tmp_path / "tuned-last.safetensors") is not None
+    assert load_network(f"{TASK['network']}@{tmp_path / 'tuned-last.safetensors'}") is not None
 
     assert main([*command, "--out", str(out)]) == 0  # finished: nothing is trained again
     assert "loss" not in capsys.readouterr().out
@@ -229,7 +234,7 @@ def test_command_line(tmp_path, capsys):
 def test_a_training_that_ruins_is_told(tmp_path, capsys):
     strategy_file, recipe = save_strategy(tmp_path / "one.json"), tmp_path / "mine.toml"
     recipe.write_text("epochs = 1\nbatch_size = 64\nlearning_rate = 20\nwarmup_epochs = 0")
-    assert main(["finetune", str(strategy_file), "--recipe", str(recipe)]) == 0
+    assert main(["finetune", str(strategy_file), *OPTIONS, "--recipe", str(recipe)]) == 0
     assert "Training made it worse" in capsys.readouterr().out
 
 
@@ -237,10 +242,15 @@ def test_files_are_named_after_the_strategy_and_strategies_are_not_overwritten(
     tmp_path, capsys, monkeypatch
 ):
     asked = []
-    monkeypatch.setattr("prune_gym.training.finetune.finetune", lambda *args: asked.append(args[2]))
+
+    def stops(strategy, recipe, out, on_progress, **named):
+        asked.append(out)
+        raise UserError("enough")
+
+    monkeypatch.setattr("prune_gym.training.finetune.finetune", stops)
     file = save_strategy(tmp_path / "keep-0.25.json")
     for out in ([], ["--out", "new.v2"], ["--out", "new.safetensors"]):
-        assert main(["finetune", str(file), *out]) == 0
+        assert main(["finetune", str(file), *out]) == 2
     names = ["keep-0.25-finetuned.safetensors", "new.v2.safetensors", "new.safetensors"]
     assert [path.name for path in asked] == names
     monkeypatch.undo()
@@ -252,7 +262,7 @@ def test_files_are_named_after_the_strategy_and_strategies_are_not_overwritten(
 
 def test_a_run_whose_strategy_was_trained_on_is_still_read(tiny_task, tmp_path, capsys):
     env = RecordRun(
-        CompressionEnv(**tiny_task),
+        compression_env(**tiny_task),
         RunFolder(tmp_path / "run", RunConfig("", "random", 2, 0), resume=False),
     )
     play(env)

@@ -15,7 +15,6 @@ from prune_gym.cli import main
 from prune_gym.costs.latency import Latency, signatures
 from prune_gym.costs.latency_table import LatencyTable, LayerTimes, Streaming, load_latency_table
 from prune_gym.errors import UserError
-from prune_gym.graph.configuration import Configuration
 from prune_gym.graph.trace import trace
 from prune_gym.profiling.check_latency_table import Check, check
 from prune_gym.profiling.design_of_experiments import grid, lattice, random_strategies
@@ -72,7 +71,7 @@ def random_times(seed=0):
 
 
 def one(latency, widths, **parts):
-    return latency(Configuration(np.array([widths]), **parts))[0]
+    return latency(tiny_table().configuration(np.array([widths]), **parts))[0]
 
 
 @pytest.mark.parametrize("widths", [(12, 16, 16), (6, 16, 8), (12, 8, 16), (6, 8, 8)])
@@ -199,7 +198,7 @@ def test_a_batch_costs_exactly_what_its_strategies_cost_one_by_one(data):
     latency = resnet_latency(
         (np.array([0.2, 1.0]), np.array([4, 32])), lambda key: rng.random((2, 2, 2, 2))
     )
-    configuration = Configuration(
+    configuration = table.configuration(
         rng.integers(1, table.full + 1, size=(n, len(table.groups))),
         density=rng.random((n, weighted)),
         weight_bits=rng.integers(2, 33, size=(n, weighted)),
@@ -602,7 +601,7 @@ def test_measured_latency_times_each_strategy_once(runtime, quick):
     widths = np.stack([table.full, np.minimum(table.full, 8), table.full])
     blocks = np.ones((3, len(table.blocks)), dtype=bool)
     blocks[2, [0, 1, 3]] = False
-    configuration = Configuration(widths, blocks=blocks)
+    configuration = table.configuration(widths, blocks=blocks)
     times = cost(configuration)
     assert times.shape == (3,) and (times > 0).all()
     assert cost(configuration).tolist() == times.tolist()

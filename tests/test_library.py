@@ -8,19 +8,18 @@ import pytest
 import torch
 from conftest import constant, play
 from nets import Tiny
-from rich.console import Console
 
 from prune_gym.cli import main
 from prune_gym.envs.make import compression_env
+from prune_gym.errors import UserError
 from prune_gym.evaluation.network_library import MANIFEST, Library
 from prune_gym.evaluation.task import make_evaluator
 from prune_gym.training import build_library as building
 from prune_gym.training.build_library import build_library
-from prune_gym.training.recipe import Recipe
+from prune_gym.training.recipe import TrainingRecipe
 
 DENSITIES = (0.6, 0.4, 0.25)
-RECIPE = Recipe(epochs=1, learning_rate=0.02, batch_size=32, warmup_epochs=0.0)
-QUIET = Console(quiet=True)
+RECIPE = TrainingRecipe(epochs=1, learning_rate=0.02, batch_size=32, warmup_epochs=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +28,7 @@ def evaluator(tiny_net, tiny_data):
 
 
 def build(evaluator, folder, densities=DENSITIES, recipe=RECIPE):
-    build_library(evaluator, "tiny", folder, recipe, densities, QUIET)
+    build_library(evaluator, "tiny", folder, recipe, densities)
 
 
 @pytest.fixture(scope="module")
@@ -75,11 +74,11 @@ def test_an_interrupted_library_goes_on_to_identical_files(
 ):
     train, calls = building.train, []
 
-    def stops(*args):
+    def stops(*args, **kwargs):
         calls.append(1)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return train(*args)
+        return train(*args, **kwargs)
 
     with monkeypatch.context() as patch:
         patch.setattr(building, "train", stops)
@@ -102,7 +101,7 @@ def test_a_finished_library_is_not_trained_again(evaluator, folder, monkeypatch)
 
 def test_another_library_is_not_mixed_in(evaluator, folder):
     with pytest.raises(ValueError, match="other recipe, densities"):
-        build(evaluator, folder, (0.5,), Recipe(epochs=2))
+        build(evaluator, folder, (0.5,), TrainingRecipe(epochs=2))
 
 
 def test_candidates_start_from_the_library(task, folder):
@@ -130,8 +129,8 @@ def test_environments_share_the_memo_and_survive_pickling(task, folder):
     env = compression_env(**task, library=str(folder))
     accuracy = play(env, constant(-0.5))[2][-1]["accuracy"]
     again = pickle.loads(pickle.dumps(env))
-    assert again.evaluator.accuracy(
-        again.configure(play(env, constant(-0.5))[2][-1]["strategy"])
+    assert again.problem.evaluator.accuracy(
+        again.problem.configure(play(env, constant(-0.5))[2][-1]["strategy"])
     ) == (accuracy)
     assert play(again, constant(-0.5))[2][-1]["accuracy"] == accuracy
 
@@ -171,6 +170,25 @@ def test_what_is_no_library(task, tmp_path, evaluator, folder):
     (tmp_path / "0.400.safetensors").write_bytes((folder / "0.600.safetensors").read_bytes())
     with pytest.raises(ValueError, match="not the file that was made"):
         library.network_at(0.4, evaluator.network)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"networks": 5},
+        {"networks": [{"density": 0.5}]},
+        {"networks": [{"density": 0.5, "file": "../../other.safetensors", "sha256": ""}]},
+        {"densities": [10**400]},
+        {"densities": "0.5"},
+        {"start": None},
+        {"network": {}},
+    ],
+)
+def test_a_foreign_manifest_is_checked(change, folder, tmp_path):
+    manifest = json.loads((folder / MANIFEST).read_text()) | change
+    (tmp_path / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match=f"{MANIFEST} is damaged at {next(iter(change))}"):
+        Library(tmp_path)
 
 
 def test_the_command_refuses_bad_input(tmp_path, capsys):

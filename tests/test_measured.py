@@ -17,7 +17,7 @@ def timed(tiny_task):
 
 def test_it_pays_with_the_last_step(timed):
     _, rewards, infos = play(timed, constant(-1.0))
-    original = timed.original_metrics["latency_ms"]
+    original = timed.problem.original["latency_ms"]
     assert not rewards[:-1, 2].any()
     assert rewards[-1, 2] == pytest.approx(1 - infos[-1]["latency_ms"] / original, abs=1e-6)
     assert infos[-1]["latency_ms"] > 0 and original > 0
@@ -30,7 +30,7 @@ def test_the_observation_does_not_show_it(timed):
 
 
 def _without(timed):
-    data, network = timed.evaluator.data, timed.evaluator.network
+    data, network = timed.problem.evaluator.data, timed.problem.evaluator.network
     return {
         "network": network,
         "data": data,
@@ -47,7 +47,7 @@ def test_it_says_that_it_is_not_deterministic(timed):
 
 def test_a_strategy_is_validated_without_it(timed):
     strategy = play(timed, constant(0.0))[2][-1]["strategy"]
-    result = timed.validate(strategy)
+    result = timed.problem.validate(strategy)
     assert result.reproduced and "latency_ms" not in {claim.name for claim in result.claims}
 
 

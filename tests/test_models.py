@@ -18,7 +18,6 @@ from prune_gym.compression.network_file import load_network, save_network
 from prune_gym.compression.surgery import cut, first_channels
 from prune_gym.costs import build_costs
 from prune_gym.evaluation.evaluator import accuracy
-from prune_gym.graph.configuration import Configuration
 from prune_gym.graph.trace import trace
 from prune_gym.models import public_weights
 from prune_gym.models.public_weights import PUBLIC, PublicWeights, load_public
@@ -69,7 +68,7 @@ def test_after_random_strategies(name, data):
         logits = candidate(images)
     classes = 1000 if models.NETWORKS[name].input_shape[1] == 224 else 10
     assert logits.shape == (2, classes) and torch.isfinite(logits).all()
-    costs, configuration = build_costs(table, None), Configuration(widths[None])
+    costs, configuration = build_costs(table, None), table.configuration(widths[None])
     assert (
         costs["flops"](configuration)[0] == counter.get_total_flops() / 4
     )  # two images, two per add
@@ -115,9 +114,8 @@ def test_a_pruned_padded_network_is_saved_and_loaded(seed, tmp_path):
     kept = [np.sort(rng.permutation(full)[:width]) for full, width in chosen]
     small = cut(net, table, kept)
     path = tmp_path / "small.safetensors"
-    save_network(
-        small, path, name="resnet20", num_classes=10, configuration=Configuration(widths[None])
-    )
+    configuration = table.configuration(widths[None])
+    save_network(small, path, name="resnet20", num_classes=10, configuration=configuration)
     loaded, images = load_network(path), torch.randn(2, 3, 32, 32)
     with torch.inference_mode():
         assert torch.equal(loaded(images), small(images))

@@ -68,7 +68,8 @@ def test_named_functions_on_the_command_line(own, tmp_path, capsys):
     named = ["--network", own["network"], "--data", own["data"]]
     options = ["--env", "ChannelPrune-v0", *named, "--agent", "random", "--episodes", "2"]
     assert cli.main(["train", *options, "--run", str(run)]) == 0
-    assert cli.main(["apply", str(run / "front/000.json")]) == 0
+    assert cli.main(["apply", str(run / "front/000.json")]) == 2
+    assert cli.main(["apply", str(run / "front/000.json"), *named]) == 0
     assert (run / "front/000.safetensors").is_file()
 
 
@@ -78,7 +79,8 @@ def test_an_error_in_ones_own_module_says_where(env_id, package, tmp_path, capsy
     assert cli.main(["train", *options]) == 2
     line = 1 + MODULE.splitlines().index('    return int("seven")  # here')
     message = capsys.readouterr().err.strip()
-    assert message.startswith("error: invalid literal for int()")
+    named = f"error: data '{package}:broken' raised ValueError: invalid literal for int()"
+    assert message.startswith(named)
     assert message.endswith(f"small.py:{line}, in broken)")
 
 

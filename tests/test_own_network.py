@@ -11,7 +11,6 @@ from torch.nn import functional as F
 from prune_gym.compression.calibration import calibrate
 from prune_gym.envs.make import compression_env
 from prune_gym.evaluation.task import make_evaluator
-from prune_gym.graph.configuration import Configuration
 from prune_gym.graph.trace import trace
 
 
@@ -36,7 +35,8 @@ def own():
 def test_an_evaluator_leaves_ones_own_network_as_it_was(own, tiny_data):
     before = state_of(own)
     evaluator = make_evaluator(own, tiny_data, "merge+batch_norm")
-    evaluator.accuracy(Configuration(evaluator.table.full[None] // 2))
+    table = evaluator.table
+    evaluator.accuracy(table.configuration(table.full[None] // 2))
     assert state_of(own) == before
 
 

@@ -6,6 +6,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from candidates import network_and_table
 from nets import Residual
 from own_module import SPLITS
 from safetensors.numpy import load_file
@@ -15,7 +16,7 @@ from prune_gym.agents import Settings, find_agent
 from prune_gym.agents.abcp.abcp import ABCP
 from prune_gym.agents.abcp.controller import Controller
 from prune_gym.agents.common.initial_design import warm_up
-from prune_gym.agents.evolution.operators import Grid, cross, mutate, offspring
+from prune_gym.agents.evolution.operators import cross, mutate, offspring, snap
 from prune_gym.agents.evolution.survival import (
     UniformSelection,
     by_crowding,
@@ -25,7 +26,7 @@ from prune_gym.agents.evolution.survival import (
 from prune_gym.agents.two_stage import DecayingNoise
 from prune_gym.cli import main
 from prune_gym.envs.make import compression_env
-from prune_gym.search_space import Decision
+from prune_gym.search_space import Decision, SearchSpace
 from prune_gym.search_space.strategy import load_strategy
 
 QUIET = Logger(None, [])
@@ -39,13 +40,17 @@ def decision(kind="channels", options=(8, 16, 24, 32)):
     return Decision(kind, kind, values[-1], values, values, (0,), 0, np.zeros(len(values)))
 
 
+def space_of(*decisions):
+    return SearchSpace(network_and_table("plain")[1], decisions)
+
+
 @pytest.mark.parametrize("name", PAPERS)
 def test_a_search_starts_with_the_shared_warm_up(name, tiny_task):
     env = Watched(compression_env(**tiny_task))
     find_agent(name)(env, Settings(20, 3, None, QUIET))
-    grid = Grid(env.unwrapped.problem.decisions)
+    space = env.unwrapped.problem.space
     assert len(env.finished) == 20
-    expected = grid.snap(warm_up(20, len(grid), 3))
+    expected = snap(space, warm_up(20, len(space), 3))
     np.testing.assert_allclose(env.finished[: len(expected)], expected, atol=1e-6)
 
 
@@ -54,13 +59,14 @@ class Watched(gym.Wrapper):
 
     def __init__(self, env):
         super().__init__(env)
-        self.finished, self._grid = [], Grid(env.problem.decisions)
+        self.finished = []
 
     def step(self, action):
         result = self.env.step(action)
         if result[2]:
-            blank = np.zeros(len(self._grid))
-            self.finished.append(self._grid.configuration(blank, result[4]["strategy"]))
+            problem = self.unwrapped.problem
+            values = problem.values_of(result[4]["strategy"])
+            self.finished.append(problem.space.encode(values))
         return result
 
 
@@ -116,12 +122,10 @@ def test_selections_return_as_many_as_asked_for(select):
 @pytest.mark.parametrize("episodes", [50, 100, 300])
 def test_genomes_of_the_warm_up_are_what_other_agents_play(episodes):
     env = gym.make("ChannelPrune-Table-v0").unwrapped
-    grid, everything = (
-        Grid(env.problem.decisions),
-        [np.ones(len(d.options), bool) for d in env.problem.decisions],
-    )
-    actions = warm_up(episodes, len(grid), 0)
-    pairs = zip(grid.snap(actions), actions, strict=True)
+    space = env.problem.space
+    everything = [np.ones(len(d.options), bool) for d in env.problem.decisions]
+    actions = warm_up(episodes, len(space), 0)
+    pairs = zip(snap(space, actions), actions, strict=True)
     for genome, row in pairs:
         for decision, every, ours, theirs in zip(
             env.problem.decisions, everything, genome, row, strict=True
@@ -143,10 +147,10 @@ def test_jcw_needs_a_cost(tiny_task):
 
 
 def test_genomes_ask_for_exactly_one_option():
-    grid = Grid([decision(), decision("block", (0, 1))])
+    space = space_of(decision(), decision("block", (0, 1)))
     actions = np.random.default_rng(0).uniform(-1, 1, (50, 2))
-    for action, genome in zip(actions, grid.snap(actions), strict=True):
-        for each, gene, asked in zip(grid._decisions, genome, action, strict=True):
+    for action, genome in zip(actions, snap(space, actions), strict=True):
+        for each, gene, asked in zip(space.decisions, genome, action, strict=True):
             allowed = np.ones(len(each.options), bool)
             assert each.decode(gene, allowed) == each.decode(asked, allowed)
 
@@ -155,7 +159,6 @@ def test_a_genome_becomes_what_the_budgets_made_of_it(tiny_task):
     env = compression_env(**tiny_task | {"budgets": {"flops": 0.4}})
     watched = Watched(env)
     find_agent("jcw")(watched, Settings(25, 0, None, QUIET))
-    grid = Grid(env.problem.decisions)
     for genome in watched.finished:
         values = [
             each.decode(gene, np.ones(len(each.options), bool))
@@ -165,19 +168,19 @@ def test_a_genome_becomes_what_the_budgets_made_of_it(tiny_task):
             env.problem.costs["flops"](env.problem.space.configure(np.array([values])))[0]
             <= 0.4 * (env.problem.original["flops"])
         )
-    assert len(grid) == 3
+    assert len(watched.finished[0]) == 3
 
 
 def test_children_are_new_while_there_are_new_ones():
-    grid, rng = Grid([decision(), decision()]), np.random.default_rng(0)
-    known = grid.snap(rng.uniform(-1, 1, (6, 2)))
-    children = offspring(known, 6, known, grid, rng)
+    space, rng = space_of(decision(), decision()), np.random.default_rng(0)
+    known = snap(space, rng.uniform(-1, 1, (6, 2)))
+    children = offspring(known, 6, known, space, rng)
     rows = {row.tobytes() for row in np.concatenate([known, children])}
     assert len(rows) == len({row.tobytes() for row in known}) + 6
-    everything = grid.snap(
-        np.array([[a, b] for a in (-1, -0.3, 0.3, 1) for b in (-1, -0.3, 0.3, 1)])
+    everything = snap(
+        space, np.array([[a, b] for a in (-1, -0.3, 0.3, 1) for b in (-1, -0.3, 0.3, 1)])
     )
-    assert offspring(everything, 5, everything, grid, rng).shape == (5, 2)
+    assert offspring(everything, 5, everything, space, rng).shape == (5, 2)
 
 
 def test_crossover_keeps_what_parents_share_and_their_mean():
@@ -213,7 +216,7 @@ class Bandit(gym.Env):
 
 
 def taught(env, episodes, seed):
-    agent = ABCP(Controller(env.problem.decisions, seed), 0.0)
+    agent = ABCP(Controller(env.decisions, seed), 0.0)
     for _ in range(episodes):
         played = agent.play(env)
         agent.learn(played, float(played.total[0]), QUIET)
@@ -319,11 +322,12 @@ def test_two_stages_from_one_command(chain, tmp_path, capsys):
     pruned, quantized = (load_strategy(run / f"{name}.json") for name in ("pruned", "quantised"))
     assert pruned.env_id == "TwoStagePrune-VGG16-v0"
     assert {d["kind"] for d in quantized.decisions} == {"weight_bits", "activation_bits"}
-    assert quantized.env_kwargs["network"] == str(run / "pruned.safetensors")
+    own = chain[1:5]  # --network and --data
+    assert quantized.env_kwargs["network"] == f"{own[1]}@{run / 'pruned.safetensors'}"
     assert "Pruned, then quantised" in capsys.readouterr().out
     files = ("pruned.safetensors", "quantised.safetensors")
     before = [load_file(run / name) for name in files]
-    assert main(["validate", str(run / "quantised.json")]) == 0
+    assert main(["validate", str(run / "quantised.json"), *own]) == 0
     # The same command finds everything done, and comes to the same.
     lines = (run / "stage-2" / "evaluations.jsonl").read_bytes()
     assert main(chain) == 0

@@ -44,7 +44,7 @@ def importable(monkeypatch):
 def by_name():
     env = Played(gym.make(TINY, budgets={"flops": 0.5}))  # it moves actions
     yield env
-    env.problem.evaluator.cache = AccuracyCache()
+    env.evaluator.cache = AccuracyCache()
 
 
 @pytest.fixture
@@ -59,20 +59,21 @@ def of_ones_own(tiny_data):
 def test_workers_change_nothing(agent, made, request, importable, monkeypatch):
     env = request.getfixturevalue(made)
     find_agent(agent)(env, SETTINGS)
-    infos, memo = env.infos, env.problem.evaluator.memo
+    infos, known = env.infos, env.evaluator.cache
     assert len(infos) == 12
-    env.infos, env.problem.evaluator.memo = [], {}
+    env.infos, env.evaluator.cache = [], AccuracyCache()
     # Nothing is evaluated here, and nothing that is not played.
-    monkeypatch.setattr(env.problem.evaluator, "score", None)
+    monkeypatch.setattr(env.evaluator, "score", None)
     with workers(2, None):
         find_agent(agent)(env, SETTINGS)
-    assert env.infos == infos and env.problem.evaluator.memo == memo
+    assert env.infos == infos and len(env.evaluator.cache) == len(known)
 
 
 def test_what_is_known_is_not_evaluated_ahead(by_name, importable):
     actions = warm_up(20, len(by_name.unwrapped.problem.decisions), 0)
-    play_all(by_name, actions)
-    by_name.evaluator.memo = dict.fromkeys(by_name.evaluator.memo, 0.125)
+    _, infos = play_all(by_name, actions)
+    keys = [by_name.unwrapped.problem.configure(info["strategy"]).key() for info in infos]
+    by_name.evaluator.cache = AccuracyCache(dict.fromkeys(keys, 0.125))
     with workers(2, None):
         returns, infos = play_all(by_name, actions)
     assert {info["accuracy"] for info in infos} == {0.125} == set(returns[:, 0])

@@ -10,10 +10,10 @@ from prune_gym.datasets.normalize import normalize
 from prune_gym.evaluation.evaluator import accuracy
 from prune_gym.training import training
 from prune_gym.training.checkpoint import delete_checkpoint
-from prune_gym.training.recipe import Recipe
+from prune_gym.training.recipe import TrainingRecipe
 from prune_gym.training.training import train
 
-RECIPE = Recipe(epochs=3, learning_rate=0.05, batch_size=64, seed=4)
+RECIPE = TrainingRecipe(epochs=3, learning_rate=0.05, batch_size=64, seed=4)
 
 
 def fresh():
@@ -23,7 +23,9 @@ def fresh():
 
 
 def test_training_learns(tiny_data, tmp_path):
-    net = train(fresh(), tiny_data, Recipe(epochs=8, batch_size=32), tmp_path / "checkpoint")
+    net = train(
+        fresh(), tiny_data, TrainingRecipe(epochs=8, batch_size=32), tmp_path / "checkpoint"
+    )
     assert accuracy(net, tiny_data, tiny_data.test) > 0.8 and not net.training
 
 
@@ -112,7 +114,7 @@ def test_a_kill_between_the_two_renames_loses_one_epoch(tiny_data, tmp_path, mon
 
 def test_checkpoints_that_are_all_damaged(tiny_data, tmp_path):
     checkpoint = tmp_path / "checkpoint"
-    train(fresh(), tiny_data, Recipe(epochs=2), checkpoint)
+    train(fresh(), tiny_data, TrainingRecipe(epochs=2), checkpoint)
     both = list(tmp_path.iterdir())
     assert len(both) == 2
     for path in both:
@@ -123,12 +125,12 @@ def test_checkpoints_that_are_all_damaged(tiny_data, tmp_path):
             ValueError, match="is left; delete .*checkpoint and .*checkpoint.previous to start"
         ),
     ):
-        train(fresh(), tiny_data, Recipe(epochs=2), checkpoint)
+        train(fresh(), tiny_data, TrainingRecipe(epochs=2), checkpoint)
 
 
 def test_a_deleted_checkpoint_leaves_nothing(tiny_data, tmp_path):
     checkpoint = tmp_path / "checkpoint"
-    train(fresh(), tiny_data, Recipe(epochs=2), checkpoint)
+    train(fresh(), tiny_data, TrainingRecipe(epochs=2), checkpoint)
     delete_checkpoint(checkpoint)
     assert not list(tmp_path.iterdir())
 
@@ -136,13 +138,15 @@ def test_a_deleted_checkpoint_leaves_nothing(tiny_data, tmp_path):
 @pytest.mark.parametrize("other", ["recipe", "data", "start"])
 def test_checkpoints_of_another_training(other, tiny_data, tmp_path):
     checkpoint, network = tmp_path / "checkpoint", fresh()
-    train(fresh(), tiny_data, Recipe(epochs=1), checkpoint)
-    recipe = Recipe(epochs=2 if other == "recipe" else 1)
+    train(fresh(), tiny_data, TrainingRecipe(epochs=1), checkpoint)
+    recipe = TrainingRecipe(epochs=2 if other == "recipe" else 1)
     data = dataclasses.replace(tiny_data, name="other") if other == "data" else tiny_data
     if other == "start":
         with torch.no_grad():
             network.classifier.bias[0] += 1.0
-    with pytest.raises(ValueError, match=f"of another training .other .*{other}.*same options"):
+    with pytest.raises(
+        ValueError, match=f"belongs to another training .other .*{other}.*same options"
+    ):
         train(network, data, recipe, checkpoint)
 
 

@@ -71,7 +71,7 @@ def test_a_cluster_gives_what_one_process_gives(cluster, alone, tmp_path):
 def test_generations_are_evaluated_on_the_cluster(cluster, monkeypatch):
     env = gym.make(TINY)
     actions, evaluator = warm_up(30, 3, 0), env.unwrapped.problem.evaluator
-    monkeypatch.setattr(evaluator, "memo", {})
+    monkeypatch.setattr(evaluator, "cache", AccuracyCache())
     returns, infos = play_all(env, actions)
     evaluator.cache = AccuracyCache()
     monkeypatch.setattr(evaluator, "score", None)  # calling it here would fail

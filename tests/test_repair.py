@@ -15,7 +15,6 @@ from prune_gym.datasets import Data, Split
 from prune_gym.datasets.normalize import normalize
 from prune_gym.evaluation.evaluator import Evaluator, accuracy
 from prune_gym.evaluation.task import calibration_images, make_evaluator
-from prune_gym.graph.configuration import Configuration
 from prune_gym.graph.trace import trace
 from prune_gym.models.resnet import resnet56
 from prune_gym.models.weights_file import load_weights
@@ -146,7 +145,7 @@ def test_repair_on_the_digits(env):
     found = {}
     for repair in REPAIRS:
         other = make_evaluator(evaluator.network, data, repair)
-        found[repair] = other.score(other.candidate(Configuration(widths[None])), few)
+        found[repair] = other.score(other.candidate(other.table.configuration(widths[None])), few)
     assert found["merge+batch_norm"] > found["none"] + 0.3
     assert found["merge+batch_norm"] >= max(found["merge"], found["batch_norm"]) - 0.01
     assert found["least_squares"] >= max(found.values()) - 0.01
@@ -163,7 +162,7 @@ def halved(net, data, widths):
     images = normalize(calibration_images(data), data)
     calibration = calibrate(net, table, images)
     evaluator = Evaluator(net, table, data, calibration, images, "least_squares")
-    return accuracy(evaluator.candidate(Configuration(widths(table)[None])), data, data.test)
+    return accuracy(evaluator.candidate(table.configuration(widths(table)[None])), data, data.test)
 
 
 def test_resnet56_at_half_width_of_inner_channels(cifar):
@@ -201,7 +200,8 @@ def test_bfloat16_is_within_three_tenths_of_a_point(cifar):
     net = models.build("vgg16", 10)
     load_weights(net, path)
     evaluator = make_evaluator(net, cifar, "least_squares")
-    candidate = evaluator.candidate(Configuration(evaluator.table.full[None] // 4))
+    table = evaluator.table
+    candidate = evaluator.candidate(table.configuration(table.full[None] // 4))
     if evaluator.fast(candidate).classifier.weight.dtype is not torch.bfloat16:
         pytest.skip("this processor has no fast bfloat16, so float32 is used")
     assert len(cifar.search) == 5000

@@ -13,7 +13,7 @@ from nets import make
 
 from prune_gym import cli
 from prune_gym.cli.train import run_config
-from prune_gym.envs.compression_env import CompressionEnv
+from prune_gym.envs.make import compression_env
 from prune_gym.experiments.commands import commands_of, train_command
 from prune_gym.experiments.folder import RunFolder
 from prune_gym.experiments.provenance import PACKAGES, about
@@ -77,7 +77,7 @@ def parsed(words):
 def record(folder, task, options=(), *, seed=0, finished=True):
     """Record a run of random strategies of the tiny network as train.py would."""
     arguments = parsed([*OPTIONS, "--agent", "random", *options])
-    env = RecordRun(CompressionEnv(**task), RunFolder(folder, run_config(arguments), False))
+    env = RecordRun(compression_env(**task), RunFolder(folder, run_config(arguments), False))
     rng = np.random.default_rng(seed)
     for _ in range(arguments.episodes if finished else 5):
         env.reset()
@@ -272,7 +272,7 @@ def test_names_cannot_end_the_script(tiny_task, tmp_path):
 
 def test_a_skipped_block_and_one_objective(tiny_data, tmp_path):
     task = {"network": make("padded shortcut"), "data": tiny_data, "latency": None}
-    env = CompressionEnv(**task, objectives=["flops"], decide=("block", "channels"))
+    env = compression_env(**task, objectives=["flops"], decide=("block", "channels"))
     config = run_config(parsed(["--agent", "uniform"]))
     run = RecordRun(env, RunFolder(tmp_path, config, False))
     for action in (1.0, -1.0):

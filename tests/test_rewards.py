@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prune_gym.envs.make import compression_env
-from prune_gym.graph.configuration import Configuration
 from prune_gym.objectives.pareto import hypervolume, non_dominated
 
 ACTIONS = st.lists(st.floats(-1, 1, width=32), min_size=3, max_size=3)
@@ -28,7 +27,7 @@ def actions_of(values):
 def test_an_episodes_sum_is_the_saving(rewarded, values):
     _, rewards, infos = play(rewarded, actions_of(values))
     info = infos[-1]
-    original = rewarded.original_metrics
+    original = rewarded.problem.original
     expected = [
         info["accuracy"],
         1 - info["flops"] / original["flops"],
@@ -41,7 +40,7 @@ def test_an_episodes_sum_is_the_saving(rewarded, values):
 def test_sums_on_a_registered_id_with_latency(env):
     _, rewards, infos = play(env, constant(-0.8))
     core = env.unwrapped
-    full = Configuration(np.array([[decision.original for decision in core.problem.decisions]]))
+    full = core.problem.original_configuration
     info = infos[-1]
     expected = [info["accuracy"]]
     for name in ("flops", "latency", "memory"):
@@ -74,7 +73,7 @@ def test_accuracy_comes_with_the_last_step_alone(tiny):
 @settings(max_examples=10, deadline=None)
 def test_terminal_mode_pays_the_same_sum_at_the_end(tiny_task, rewarded, values):
     terminal = compression_env(**tiny_task, reward="terminal")
-    terminal.problem.evaluator.memo = rewarded.evaluator.memo
+    terminal.problem.evaluator.cache = rewarded.problem.evaluator.cache
     _, rewards, _ = play(terminal, actions_of(values))
     assert not rewards[:-1].any()
     _, step_by_step, _ = play(rewarded, actions_of(values))
@@ -84,7 +83,7 @@ def test_terminal_mode_pays_the_same_sum_at_the_end(tiny_task, rewarded, values)
 @pytest.mark.parametrize("order", [("flops",), ("memory", "accuracy"), TINY_OBJECTIVES[::-1]])
 def test_objectives_are_chosen_and_ordered(tiny_task, rewarded, order):
     env = compression_env(**(tiny_task | {"objectives": order}))
-    env.problem.evaluator.memo = rewarded.evaluator.memo
+    env.problem.evaluator.cache = rewarded.problem.evaluator.cache
     assert env.reward_dim == len(order) and env.reward_space.shape == (len(order),)
     columns = [TINY_OBJECTIVES.index(name) for name in order]
     action = constant(0.0)

@@ -94,7 +94,7 @@ def test_skipped_blocks_shorten_episodes(name, with_blocks):
 
 def test_progress_goes_by_episodes_where_they_are_short(with_blocks):
     _, agent = search("envelope-ddpg", with_blocks, episodes=30)
-    assert agent.num_timesteps < 27 * len(with_blocks.decisions)  # blocks were skipped
+    assert agent.num_timesteps < 27 * len(with_blocks.problem.decisions)  # blocks were skipped
     assert 0 <= agent._current_progress_remaining < 0.03
     assert agent.action_noise.per_episode == pytest.approx(0.25 * agent.noise[0], rel=0.3)
 
@@ -111,15 +111,15 @@ def test_nsga2_goes_on_where_nothing_new_is_left(tiny_task):
     assert len(env.values) == 5 and len(set(env.values)) == 1
 
 
-@pytest.mark.parametrize("module", ["nsga2", "optuna_samplers"])
+@pytest.mark.parametrize("module", ["evolution.nsga2", "optuna_samplers"])
 def test_a_missing_extra_is_named(module, monkeypatch):
-    package = {"nsga2": "pymoo", "optuna_samplers": "optuna"}[module]
+    package = {"evolution.nsga2": "pymoo", "optuna_samplers": "optuna"}[module]
     for name in [name for name in sys.modules if name.split(".")[0] == package]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, package, None)
-    monkeypatch.delitem(sys.modules, f"agents.{module}", raising=False)
+    monkeypatch.delitem(sys.modules, f"prune_gym.agents.{module}", raising=False)
     with pytest.raises(ImportError, match=r"extra.*pip install 'prune-gym\[rivals\]'"):
-        find_agent({"nsga2": "nsga2", "optuna_samplers": "optuna:tpe"}[module])
+        find_agent({"evolution.nsga2": "nsga2", "optuna_samplers": "optuna:tpe"}[module])
 
 
 @pytest.mark.parametrize(

@@ -21,15 +21,16 @@ from tiny_envs import TINY
 
 import prune_gym
 from prune_gym import cli
+from prune_gym._utils.checked_lines import checked_line
 from prune_gym.agents import AGENTS, takes_priorities
 from prune_gym.compression.network_file import save_network
 from prune_gym.datasets import Split
-from prune_gym.envs.compression_env import CompressionEnv
+from prune_gym.envs.make import compression_env
 from prune_gym.evaluation.evaluator import Evaluator
 from prune_gym.evaluation.task import load_evaluator
 from prune_gym.experiments import run_agent as running
 from prune_gym.experiments.folder import RunFolder
-from prune_gym.experiments.journal import Journal, journal_line, read_journal
+from prune_gym.experiments.journal import Journal, read_journal
 from prune_gym.experiments.provenance import differing, provenance
 from prune_gym.experiments.results import read_results
 from prune_gym.experiments.run_config import RunConfig
@@ -253,7 +254,7 @@ def test_garbage_in_the_middle_of_the_journal(tmp_path, capsys, scored):
 
 def test_every_whole_line_of_a_journal_is_kept(tmp_path):
     path = tmp_path / "journal.jsonl"
-    lines = [journal_line({"episode": number}) for number in range(5)]
+    lines = [checked_line({"episode": number}) for number in range(5)]
     lines[0], lines[3] = lines[0][:-9] + b"\n", b"garbage\n"
     path.write_bytes(b"".join(lines))
     journal = Journal(path)
@@ -267,7 +268,7 @@ def test_every_whole_line_of_a_journal_is_kept(tmp_path):
 
 
 def test_a_flipped_bit_in_a_journal_is_noticed(tmp_path):
-    path, line = tmp_path / "journal.jsonl", journal_line({"accuracy": 0.5})
+    path, line = tmp_path / "journal.jsonl", checked_line({"accuracy": 0.5})
     path.write_bytes(line.replace(b"0.5", b"0.7"))
     assert read_journal(path) == (
         [],
@@ -281,7 +282,7 @@ def test_a_journal_of_another_course_is_told_and_kept(tmp_path, capsys):
     whole = contents(folder)
     records, _ = read_journal(folder / "evaluations.jsonl")
     records[2]["strategy"]["decisions"][0]["value"] += 8
-    other = b"".join(journal_line(record) for record in records)
+    other = b"".join(checked_line(record) for record in records)
     (folder / "evaluations.jsonl").write_bytes(other)
     assert run_warned(folder, "--resume") == 0
     printed = words(capsys.readouterr().out)
@@ -302,7 +303,7 @@ def test_every_course_of_a_run_is_kept_and_used(tmp_path, scored):
     for number in (1, 2):  # twice another course, and killed soon after it was left
         record = read_journal(journal)[0][0]
         record["strategy"]["decisions"][0]["value"] += 8 * number
-        journal.write_bytes(b"".join([journal_line(record), *whole[1 : 5 - number]]))
+        journal.write_bytes(b"".join([checked_line(record), *whole[1 : 5 - number]]))
         load_evaluator("resnet20", "digits", "least_squares").cache.clear()
         scored.clear()
         assert run_warned(folder, "--resume") == 0
@@ -631,12 +632,12 @@ def test_what_decides_accuracies_is_checked(key, named, tmp_path, capsys):
 
 
 def test_other_labels_are_other_data(tiny_task):
-    evaluator = CompressionEnv(**tiny_task).evaluator
+    evaluator = compression_env(**tiny_task).problem.evaluator
     data = evaluator.data
     labels = np.roll(data.search.labels, 1)
     other = dataclasses.replace(data, search=Split(data.search.images, labels))
     changed = differing(
-        provenance(evaluator), CompressionEnv(**tiny_task | {"data": other}).evaluator
+        provenance(evaluator), compression_env(**tiny_task | {"data": other}).problem.evaluator
     )
     assert len(changed) == 1 and changed[0].startswith("data (")
 

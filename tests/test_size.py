@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 import torch
 from candidates import SMALL, deployed, full, images_for, network_and_table, nonzeros, strategies
+from helpers.packed_format import decode, encode
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prune_gym.costs.size import CODINGS, Size
-from prune_gym.deployment.packed_format import decode, encode
-from prune_gym.graph.configuration import Configuration
+from prune_gym.graph.configuration import FLOAT_BITS
 
 GRANULARITIES = (1, 4)
 
@@ -68,13 +68,13 @@ def test_kept_weights_that_happen_to_be_zero_are_stored_as_they_are_scored(name,
     check_code(original, table, configuration)
 
 
-@pytest.mark.parametrize("density", [None, 0.2])
+@pytest.mark.parametrize("density", [1.0, 0.2])
 def test_size_of_vgg16_is_that_of_the_real_code(density):
     table = network_and_table("vgg16")[1]
     layers = len(table.weighted)
-    share = None if density is None else np.full((1, layers), density)
-    four = np.full((1, layers), 4)
-    check("vgg16", 4, Configuration(table.full[None] // 2, share, four, four))
+    share, four = np.full((1, layers), density), np.full((1, layers), 4)
+    parts = {"density": share, "weight_bits": four, "activation_bits": four}
+    check("vgg16", 4, table.configuration(table.full[None] // 2, **parts))
 
 
 @pytest.mark.parametrize("coding", CODINGS)
@@ -100,10 +100,8 @@ def test_places_in_csr_are_near_their_entropy(density):
     table = network_and_table("vgg16", 1)[1]
     layers = len(table.weighted)
     bits, share = np.full((1, layers), 8), np.full((1, layers), density)
-    sparse, dense = (
-        Configuration(table.full[None], share, bits),
-        Configuration(table.full[None], None, bits),
-    )
+    dense = table.configuration(weight_bits=bits)
+    sparse = dataclasses.replace(dense, density=share)
     weights = float(table.weights(sparse).sum())
     beside = Size(table, "dense")(dense)[0] - weights
     places = 8 * (Size(table, "csr")(sparse)[0] - beside - table.nonzeros(sparse).sum())
@@ -119,21 +117,19 @@ def test_less_of_anything_is_no_larger(name, coding, data):
     table = network_and_table(name)[1]
     cost = Size(table, coding)
     more = data.draw(strategies(table, parts=("density", "bits", "blocks")))
-    if coding == "dense" and more.weight_bits is not None:  # pruned, 1 bit is stored as 2
+    if coding == "dense":  # pruned, 1 bit is stored as 2
         more = dataclasses.replace(more, weight_bits=np.maximum(more.weight_bits, 2))
     layers = len(table.weighted)
     shares = np.array(data.draw(st.lists(st.floats(0.01, 1), min_size=layers, max_size=layers)))
-    density = np.ones((1, layers)) if more.density is None else more.density
-    same_bits = Configuration(more.widths, density, more.weight_bits, None, more.blocks)
+    float_activations = np.full((1, layers), FLOAT_BITS)
+    same_bits = dataclasses.replace(more, activation_bits=float_activations)
     if coding != "dense":  # a layer that keeps all its weights needs no places
         shares = np.where(table.nonzeros(same_bits) < table.weights(same_bits), shares, 1)
-    less_dense = dataclasses.replace(same_bits, density=density * shares)
+    less_dense = dataclasses.replace(same_bits, density=more.density * shares)
     assert cost(less_dense)[0] <= cost(same_bits)[0]
-    if more.weight_bits is not None:
-        fewer = np.maximum(more.weight_bits - 1, 1)
-        fewer = np.where(more.weight_bits > 8, more.weight_bits, fewer)
-        less = Configuration(more.widths, more.density, fewer, more.activation_bits, more.blocks)
-        assert cost(less)[0] <= cost(more)[0]
+    fewer = np.maximum(more.weight_bits - 1, 1)
+    fewer = np.where(more.weight_bits > 8, more.weight_bits, fewer)
+    assert cost(dataclasses.replace(more, weight_bits=fewer))[0] <= cost(more)[0]
 
 
 def test_an_unknown_coding_is_named():

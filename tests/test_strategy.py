@@ -104,12 +104,12 @@ def test_a_decision_of_another_network_is_refused(method, found):
     other = json.loads(json.dumps(plain))
     other["decisions"][0]["of"] += 8
     with pytest.raises(ValueError, match="the strategy is of another network, which has 72 there"):
-        getattr(env, method)(other)
+        getattr(env.problem, method)(other)
 
 
 def test_what_is_no_strategy_is_refused(found):
     with pytest.raises(TypeError, match=r"as load_strategy\(path\) or info\['strategy'\] gives it"):
-        found[0].apply("one.json")
+        found[0].problem.apply("one.json")
 
 
 def test_a_network_that_was_pruned_on_other_data_is_refused(found, tmp_path):
@@ -168,7 +168,8 @@ def test_validation_does_not_take_the_memos_word(tiny):
     _, _, infos = play(tiny, constant(0.0))
     assert tiny.problem.validate(infos[-1]["strategy"]).reproduced
     right = infos[-1]["accuracy"]
-    tiny.problem.evaluator.memo[tiny.problem.configure(infos[-1]["strategy"]).key()] = right - 0.1
+    key = tiny.problem.configure(infos[-1]["strategy"]).key()
+    tiny.problem.evaluator.cache.put(key, right - 0.1)
     _, _, infos = play(tiny, constant(0.0))
     assert infos[-1]["accuracy"] == right - 0.1
     result = tiny.problem.validate(infos[-1]["strategy"])
@@ -200,7 +201,7 @@ def test_a_width_that_is_no_option_is_refused(method, found):
     other["decisions"][2]["value"] = 17
     group = other["decisions"][2]["name"]
     with pytest.raises(ValueError, match=f"channels {group}: expected one of .* has 17"):
-        getattr(env, method)(other)
+        getattr(env.problem, method)(other)
 
 
 @pytest.mark.parametrize("method", ["validate", "apply"])
@@ -210,7 +211,7 @@ def test_a_strategy_over_the_budgets_is_refused(method, found):
     for decision in full["decisions"]:
         decision["value"] = decision["of"]
     with pytest.raises(ValueError, match=r"exceeds the budgets flops \("):
-        getattr(env, method)(full)
+        getattr(env.problem, method)(full)
     gym.make(plain["env_id"]).unwrapped.problem.configure(full)  # without budgets it is one
 
 
@@ -274,7 +275,7 @@ def test_saved_own_network(tiny, tmp_path):
     with torch.inference_mode():
         torch.testing.assert_close(again(images), network(images), rtol=0, atol=1e-5)
     with pytest.raises(
-        ValueError, match="of mine, a network of one's own: give load_network.path, build="
+        ValueError, match="of mine, the user's own network: give load_network.path, build="
     ):
         load_network(path)
 
@@ -305,7 +306,7 @@ def test_command_line(found, tmp_path, capsys):
     assert main(["validate", str(file)]) == 1
     assert "NOT reproduced" in capsys.readouterr().out
     assert main(["apply", str(file)]) == 2
-    assert "was found at 1 flops and comes to" in capsys.readouterr().err
+    assert "was found at 1 flops and has" in capsys.readouterr().err
 
 
 def test_command_line_errors(tmp_path, capsys):

@@ -8,7 +8,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from prune_gym.envs.tabulated import TabulatedEnv
+from prune_gym.envs.tabulated import TabulatedEnv, tabulated_env
 from prune_gym.objectives.pareto import hypervolume, non_dominated
 
 ID = "ChannelPrune-Table-v0"
@@ -93,7 +93,7 @@ def test_a_table_of_another_network_is_refused():
     with pytest.raises(ValueError, match="vgg6-digits knows nothing about vgg16-digits"):
         gym.make(ID, network="vgg16")
     with pytest.raises(ValueError, match="not a whole table"):
-        TabulatedEnv("vgg16-digits", network="vgg16", data="digits", latency=None)
+        tabulated_env("vgg16-digits", network="vgg16", data="digits", latency=None)
 
 
 def test_several_at_once():

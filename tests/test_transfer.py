@@ -39,7 +39,7 @@ def test_an_agent_of_one_network_prunes_another(agent, other, tiny_task, tmp_pat
     loaded = EnvelopeDDPG.load(tmp_path / "agent.zip")
     for preference in grid:
         chosen = widths(other, agent, preference)
-        assert len(chosen) == len(other.decisions)
+        assert len(chosen) == len(other.problem.decisions)
         assert widths(other, loaded, preference) == chosen
 
 

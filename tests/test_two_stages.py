@@ -34,7 +34,7 @@ def second(first):
 
 def test_the_second_stage_counts_what_the_first_left(first):
     info, _ = first
-    original = second(first).original_metrics
+    original = second(first).problem.original
     assert original["params"] == info["params"] and original["flops"] == info["flops"]
     assert original["accuracy"] == pytest.approx(info["accuracy"], abs=0.002)
 

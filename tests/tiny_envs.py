@@ -18,13 +18,13 @@ def network():
 
 gym.register(
     "TableOfOthers-v0",
-    entry_point="prune_gym.envs.tabulated:TabulatedEnv",
+    entry_point="prune_gym.envs.tabulated:tabulated_env",
     disable_env_checker=True,
     kwargs=ENVS["ChannelPrune-Table"] | {"repair": "none"},
 )
 gym.register(
     "Tiny-v0",
-    entry_point="prune_gym.envs.compression_env:CompressionEnv",
+    entry_point="prune_gym.envs.make:compression_env",
     disable_env_checker=True,
     kwargs={
         "network": "tiny_envs:network",

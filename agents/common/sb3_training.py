@@ -1,5 +1,7 @@
 """Training Stable-Baselines3 models by episodes: initial design first, then their own search."""
 
+from typing import Any
+
 import gymnasium as gym
 import numpy as np
 import torch
@@ -42,7 +44,7 @@ def fill(model: BaseAlgorithm, strategies: np.ndarray) -> None:
     """
     env = model.get_env()
     assert env is not None and env.num_envs == 1
-    buffer = model.replay_buffer if isinstance(model, OffPolicyAlgorithm) else None
+    buffer: Any = model.replay_buffer if isinstance(model, OffPolicyAlgorithm) else None
     observation = env.reset()
     for strategy in strategies:
         done = False
@@ -53,7 +55,7 @@ def fill(model: BaseAlgorithm, strategies: np.ndarray) -> None:
             done = dones[0]  # and then `following` belongs to the next episode
             after = infos[0]["terminal_observation"][None] if done else following
             if buffer is not None:
-                buffer.add(observation, after, action, reward, dones, infos)  # type: ignore[arg-type]
+                buffer.add(observation, after, action, reward, dones, infos)
             observation = following
 
 

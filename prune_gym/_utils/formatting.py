@@ -1,4 +1,4 @@
-"""Numbers with their units, as people read them."""
+"""Numbers with their units, and text of unknown origin, as people read them."""
 
 UNITS = {"_ms": " ms", "_bytes": "B", "_mj": " mJ"}  # by the end of a metric's name
 PREFIXED = ("", "B")  # counts and bytes, with k, M and G before them
@@ -23,9 +23,16 @@ def unit_of(metric: str) -> str:
 
 
 def format_change(before: float, after: float, metric: str) -> str:
-    """Return what became of a metric, for people: ``"2.31 x less"``, ``"-0.45 points"``."""
+    """Return how a metric changed, for people: ``"2.31 x less"``, ``"-0.45 points"``."""
     if metric.endswith("accuracy"):
         return f"{100 * (after - before):+.2f} points"
+    if min(before, after) <= 0:
+        return ""  # no factor
     if after > before:
         return f"{after / before:.2f} x more"
     return f"{before / after:.2f} x less"
+
+
+def printable(text: str) -> str:
+    """Return text of any origin as a terminal can show it: without its control characters."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)

@@ -1,4 +1,4 @@
-"""What ``joblib.Parallel`` runs on: processes of this machine, or of a Ray cluster."""
+"""Give ``joblib.Parallel`` processes of this machine, or of a Ray cluster."""
 
 import socket
 from collections.abc import Callable, Iterator
@@ -11,7 +11,7 @@ from joblib import parallel_config
 from joblib.parallel import ParallelBackendBase
 from threadpoolctl import threadpool_limits
 
-from prune_gym.errors import MissingExtraError
+from prune_gym.errors import MissingExtraError, UserError
 
 RETRIES = 3
 
@@ -28,7 +28,7 @@ def workers(jobs: int | None, ray: str | None) -> Iterator[None]:
 
     Raises:
         MissingExtraError: Ray is not installed.
-        ConnectionError: there is no cluster at the address.
+        UserError: there is no cluster at the address.
     """
     if ray is None:
         with parallel_config(backend="loky", n_jobs=jobs or 1):
@@ -55,7 +55,7 @@ def _check_answer(address: str) -> None:
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
     except (OSError, OverflowError) as error:
-        raise ConnectionError(
+        raise UserError(
             f"no Ray cluster answers at {address} ({error}); give the address that "
             "`ray start --head` printed"
         ) from None

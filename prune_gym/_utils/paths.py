@@ -1,9 +1,15 @@
-"""Where data and caches live."""
+"""Where data and caches live, and how files are read and written."""
 
 import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import pooch
+
+from prune_gym.errors import FileAccessError, UserError
 
 
 def cache_home() -> Path:
@@ -41,19 +47,82 @@ def file_version(path: str | Path) -> tuple[int, int] | None:
     return found.st_mtime_ns, found.st_size
 
 
+def read_text(path: Path) -> str:
+    """Return the text of a UTF-8 file.
+
+    Raises:
+        FileAccessError: it cannot be read.
+        UserError: it is not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not a text file in UTF-8 ({error})") from error
+    except OSError as error:
+        raise FileAccessError(f"{path} cannot be read ({_reason(error)})") from error
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Write ``content`` so that a reader sees the old file or the whole new one.
 
     Raises:
-        OSError: the folder is read-only or the disk is full; the old file is left as it was.
+        FileAccessError: as of `new_file`.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with new_file(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a file for the block; the file takes the place of ``path`` after the block.
+
+    Where the block fails, the old file is left as it was and no new one stays.
+
+    Raises:
+        FileAccessError: the folder is read-only, the disk is full or ``path`` is a folder.
+    """
     try:
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(path)
+        partial = path.with_name(f".{path.name}.{_HOST}-{os.getpid()}.tmp")
+        try:
+            with partial.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        if isinstance(error, UserError):
+            raise
+        raise FileAccessError(
+            f"{path} cannot be written ({_reason(error)}); make room, or give another place"
+        ) from error
+
+
+_HOST = socket.gethostname()
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove the temporary files of this path that killed processes of this machine left."""
+    before, after = f".{path.name}.{_HOST}-", ".tmp"
+    with suppress(OSError), os.scandir(path.parent) as entries:
+        for entry in entries:
+            pid = entry.name.removeprefix(before).removesuffix(after)
+            if entry.name == f"{before}{pid}{after}" and pid.isdecimal() and not _runs(int(pid)):
+                os.unlink(entry.path)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error)

@@ -1,19 +1,19 @@
-"""The progress bar of everything that takes long."""
+"""The type of callback that long work reports its progress to."""
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+Item = TypeVar("Item")
+
+OnProgress = Callable[[int, int], None]  # (done, total), in steps of any size
 
 
-def progress_bar(console: Console | None = None, figures: str = "") -> Progress:
-    """Return a bar with a description, a count and the time that is left, in the end that it took.
+def ignore_progress(done: int, total: int) -> None:
+    """Do nothing: the default where nobody watches."""
 
-    ``figures`` stands behind the count, such as ``"front {task.fields[front]}"``.
-    """
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        *([TextColumn(figures)] if figures else []),
-        TimeRemainingColumn(elapsed_when_finished=True),
-        console=console,
-    )
+
+def reported(items: Iterable[Item], total: int, on_progress: OnProgress) -> Iterator[Item]:
+    """Yield the items, and report after each how many of ``total`` are done."""
+    for done, item in enumerate(items, 1):
+        yield item
+        on_progress(done, total)

@@ -36,13 +36,15 @@ COMMANDS = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one subcommand; returns the exit status.
+    """Run one subcommand; return the exit status.
 
-    It is 0, 1 where something is not reproduced, 2 after an error, and 130 after Ctrl-C.
+    It is 0, 1 (not reproduced, or a cell of the benchmark failed), 2 (an error of the user) or 130
+    (Ctrl-C).
     """
-    options, console = make_parser().parse_args(arguments), Console()
+    console = Console()
 
     def run() -> int:
+        options = make_parser().parse_args(arguments)
         _check_out(options)
         return options.command(options, console)
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from prune_gym._utils.progress import progress_bar
 from prune_gym.cli.env_options import add_env_options, env_kwargs
+from prune_gym.cli.progress import progress_bar
 from prune_gym.cli.values import new_folder, positive
 from prune_gym.errors import UserError
 

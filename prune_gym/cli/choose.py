@@ -31,7 +31,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Print the choice, its numbers and what to do with it."""
-    from prune_gym.deployment.comparison import comparison
+    from prune_gym.cli.comparison import comparison
     from prune_gym.experiments.commands import next_commands
     from prune_gym.experiments.results import read_results
 

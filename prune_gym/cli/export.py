@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from prune_gym.cli.functions import add_functions, functions
 from prune_gym.cli.values import new_file
 
 HELP = "write a network as ONNX, torch.export program or TorchScript"
@@ -16,6 +17,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     add("source", type=Path, metavar="STRATEGY.json|NETWORK.safetensors")
     add("--format", choices=("onnx", "torch", "torchscript"), default="onnx")
     add("--int8", action="store_true", help="8-bit ONNX; a strategy with bits needs no --int8")
+    add_functions(parser)
     add("--out", type=new_file, help="default: beside the source: .onnx, .pt2 (torch) or .pt")
 
 
@@ -25,5 +27,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     from prune_gym.deployment.export import FORMATS, export
 
     out = options.out or options.source.with_suffix(FORMATS[options.format][0])
-    export(load_deployable(options.source), options.format, options.int8, out, console)
+    given = load_deployable(options.source, **functions(options))
+    made = export(given, options.format, options.int8, out)
+    console.print(str(made), markup=False, highlight=False, soft_wrap=True)
     return 0

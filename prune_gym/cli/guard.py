@@ -1,4 +1,4 @@
-"""What the command lines do where something goes wrong."""
+"""End a command with one line where the user can put it right."""
 
 import os
 import signal
@@ -7,17 +7,16 @@ import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
-from prune_gym.errors import RunError, UserFunctionTypeError
-from prune_gym.experiments.journal import JournalError
+from prune_gym._utils.formatting import printable
+from prune_gym.errors import UserError
 from prune_gym_start import INTERRUPTED, end_at_once
 
-EXPECTED = (ValueError, ImportError, OSError, RunError, JournalError, UserFunctionTypeError)
 GYMNASIUM_ADDS = " was raised from the environment creator for "  # and every argument
 OURS = {"prune_gym", "agents", "envs_registry", "prune_gym_start", "train", "__main__"}
 LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")})
@@ -26,23 +25,30 @@ LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "purelib", "p
 def guarded(run: Callable[[], int], console: Console) -> int:
     """Run a command and return its exit status.
 
-    What people can put right is one line without a traceback, and the status is 2; where a module
-    of their own raised it, the line ends with the place. Ctrl-C is one line too, and the status is
-    130. Warnings are lines of ``console``, without the place in the code.
+    A `UserError` is one line and status 2, Ctrl-C one line and status 130; every other error keeps
+    its traceback. Where the user's own module led to a `UserError`, the line ends with the place.
+    Warnings are lines of ``console``, without the place in the code.
     """
-    status = 2
     try:
-        with warnings.catch_warnings(), _interruptible():
-            warnings.showwarning = lambda message, *_, **__: console.print(
-                f"[yellow]{escape(str(message))}"
-            )
-            return run()
+        try:
+            with warnings.catch_warnings(), _interruptible():
+                warnings.showwarning = lambda message, *_, **__: console.print(
+                    printable(str(message)), style="yellow", markup=False
+                )
+                return run()
+        except UserError as error:
+            message = str(error).partition(GYMNASIUM_ADDS)[0] + _place_in_own_code(error)
+            return _end(message, 2)
     except KeyboardInterrupt:
-        message = "interrupted; what was finished is kept: give the same command again"
-        status = INTERRUPTED
-    except EXPECTED as error:
-        message = str(error).partition(GYMNASIUM_ADDS)[0] + _place_in_own_code(error)
-    Console(stderr=True).print(f"[red]error:[/] {escape(message)}", highlight=False, soft_wrap=True)
+        with suppress(KeyboardInterrupt):  # a second one changes nothing
+            _end("interrupted; what was finished is kept: give the same command again", INTERRUPTED)
+        return INTERRUPTED
+
+
+def _end(message: str, status: int) -> int:
+    """Print why a command ends; return its exit status."""
+    text = Text.assemble(("error:", "red"), " ", printable(message))
+    Console(stderr=True).print(text, soft_wrap=True)
     return status
 
 
@@ -80,7 +86,7 @@ def _importing(frame: FrameType | None) -> bool:
 
 
 def _place_in_own_code(error: BaseException | None) -> str:
-    """Return where somebody's own module raised an error, or led to it; "" where none did."""
+    """Return where the user's own module raised an error, or led to it; "" where none did."""
     while error is not None:
         for frame, line in reversed([*traceback.walk_tb(error.__traceback__)]):
             module = frame.f_globals.get("__name__", "").partition(".")[0]

@@ -24,16 +24,17 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Make the library, or go on with it."""
+    from prune_gym.cli.progress import shown_log, shown_progress
     from prune_gym.evaluation.task import load_evaluator
     from prune_gym.search_space import SpaceOptions
     from prune_gym.search_space.kinds.layerwise import densities
     from prune_gym.training.build_library import build_library
-    from prune_gym.training.recipe import Recipe
+    from prune_gym.training.recipe import TrainingRecipe
 
     falling = [float(d) for d in densities(SpaceOptions(min_density=options.least))[::-1] if d < 1]
     if not falling:
         raise UserError(f"--least: expected a share below 1, got {options.least:g}")
-    recipe = Recipe(
+    recipe = TrainingRecipe(
         epochs=1,
         learning_rate=options.learning_rate,
         batch_size=options.batch_size,
@@ -43,5 +44,10 @@ def run(options: argparse.Namespace, console: Console) -> int:
     )
     out = options.out or Path(f"library-{options.network}-{options.data}")
     evaluator = load_evaluator(options.network, options.data, "none", block_size=1)
-    build_library(evaluator, options.network, out, recipe, falling, console)
+    with shown_progress(console, "training") as on_progress, shown_log(console):
+        library = build_library(evaluator, options.network, out, recipe, falling, on_progress)
+    made = len(library.manifest["networks"])
+    console.print(
+        f"Library of {made} networks in {out}", markup=False, highlight=False, soft_wrap=True
+    )
     return 0

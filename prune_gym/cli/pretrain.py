@@ -24,15 +24,24 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Train, or go on from the checkpoint."""
+    from prune_gym.cli.progress import shown_log, shown_progress
     from prune_gym.training.pretrain import pretrain
-    from prune_gym.training.recipe import Recipe
+    from prune_gym.training.recipe import TrainingRecipe
 
-    recipe = Recipe(
+    recipe = TrainingRecipe(
         epochs=options.epochs,
         learning_rate=options.learning_rate,
         batch_size=options.batch_size,
         seed=options.seed,
     )
     out = options.out or Path(f"{options.network}-{options.data}.safetensors")
-    pretrain(options.network, options.data, recipe, out, options.start_from, console)
+    with shown_progress(console, "training") as on_progress, shown_log(console):
+        made = pretrain(options.network, options.data, recipe, out, options.start_from, on_progress)
+    console.print(
+        f"Wrote {made.file}: accuracy {made.search:.4f} on the search split, {made.test:.4f} on "
+        "the test split",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
     return 0

@@ -18,7 +18,16 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Train, or go on from the checkpoint."""
+    from prune_gym.cli.progress import shown_log, shown_progress
     from prune_gym.training.pretrain_detector import pretrain_detector
 
-    pretrain_detector(options.out, progress=console.print)
+    with shown_progress(console, "epochs") as on_progress, shown_log(console):
+        made = pretrain_detector(options.out, on_progress=on_progress)
+    console.print(
+        f"Wrote {made.file}: mAP@0.5 {made.search:.4f} on the search split, {made.test:.4f} on the "
+        "test split",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
     return 0

@@ -40,6 +40,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Measure a table, check one, or list signatures."""
+    from prune_gym.cli.progress import shown_progress
     from prune_gym.profiling.profile_network import profile
     from prune_gym.profiling.runtimes import Setting
 
@@ -51,14 +52,17 @@ def run(options: argparse.Namespace, console: Console) -> int:
         raise UserError("--device is missing: give this machine a name for the table")
     for name, network, shape in _networks(options):
         setting = Setting(options.batch or BATCH, shape, options.threads or THREADS)
-        profile(
-            network,
-            name=name,
-            device=options.device,
-            runtime=options.runtime or RUNTIME,
-            setting=setting,
-            out=options.out,
-        )
+        runtime = options.runtime or RUNTIME
+        with shown_progress(console, f"{name} in {runtime}") as on_progress:
+            profile(
+                network,
+                name=name,
+                device=options.device,
+                runtime=runtime,
+                setting=setting,
+                out=options.out,
+                on_progress=on_progress,
+            )
     use = escape(f'Wrote {options.out}; use it with gym.make(..., latency="{options.out}")')
     console.print(use, soft_wrap=True)
     return 0
@@ -76,6 +80,7 @@ def _list_signatures(options: argparse.Namespace, console: Console) -> int:
 
 
 def _check_latency(options: argparse.Namespace, console: Console) -> int:
+    from prune_gym.cli.progress import shown_progress
     from prune_gym.costs.latency import load_latency_table
     from prune_gym.profiling.check_latency_table import SETTING, check, require_setting
 
@@ -86,7 +91,8 @@ def _check_latency(options: argparse.Namespace, console: Console) -> int:
         if given not in (None, measured):
             raise UserError(f"--{name}: the table was measured with {measured}, got {given}")
     for name, network, shape in _networks(options):
-        result = check(network, latency, shape, seed=options.seed)
+        with shown_progress(console, latency.about["runtime"]) as on_progress:
+            result = check(network, latency, shape, seed=options.seed, on_progress=on_progress)
         title = f"{name}: {latency.about['device']}, {latency.about['runtime']}"
         table = Table("predicted ms", "measured ms", "error", "error of the share", title=title)
         columns = (result.predicted, result.measured, result.errors, result.relative_errors)

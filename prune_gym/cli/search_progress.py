@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from prune_gym._utils.progress import progress_bar
+from prune_gym.cli.progress import progress_bar
 
 FIGURES = "hypervolume {task.fields[hypervolume]:.4f}  front {task.fields[front]}"
 LOG_EVERY, PRINT_EVERY = 5.0, 10.0  # seconds

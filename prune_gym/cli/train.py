@@ -57,7 +57,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
         )
         env = make_env(options.env, **config.env_kwargs)
         if options.preference:
-            names = [objective.name for objective in env.unwrapped.objectives]  # type: ignore[attr-defined]
+            names = [objective.name for objective in env.get_wrapper_attr("objectives")]
             weights_array(options.preference, names)
         folder = RunFolder(_folder(options), config, options.resume)
         try:

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from prune_gym.cli.values import natural_number, new_folder, positive
 
-HELP = "prune a network with one search, then quantise what is left with another"
+HELP = "prune a network with one search, then quantize what is left with another"
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -23,16 +23,24 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Search both stages, or go on with them."""
+    from prune_gym.cli.comparison import comparison
+    from prune_gym.cli.progress import shown_log, shown_progress
     from prune_gym.experiments.two_stage import two_stage
 
     name = f"two-stage-{options.network}-{options.data}".replace(":", "-")
-    two_stage(
-        options.network,
-        options.data,
-        options.episodes,
-        options.seed,
-        options.folder or Path("runs") / name,
-        options.pick,
-        console,
-    )
+    with shown_progress(console, "strategies") as on_progress, shown_log(console):
+        first, second = two_stage(
+            options.network,
+            options.data,
+            options.episodes,
+            options.seed,
+            options.folder or Path("runs") / name,
+            options.pick,
+            on_progress,
+        )
+    columns = {"original": first.original, "pruned": first.found, "quantised": second.found}
+    labels = {"accuracy": "accuracy, search split", "test_accuracy": "accuracy, test split"}
+    console.print(comparison("Pruned, then quantised", columns, labels))
+    files = f"Networks: {first.network} and {second.network}"
+    console.print(files, markup=False, highlight=False, soft_wrap=True)
     return 0

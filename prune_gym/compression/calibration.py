@@ -132,7 +132,7 @@ def batch_statistics(
         with fast_forward():
             network(images)
         return {
-            name: torch.stack([norm._buffers[key] for key in ("running_mean", "running_var")])  # type: ignore[misc]
+            name: torch.stack([norm.get_buffer(key) for key in ("running_mean", "running_var")])
             .float()
             .numpy()
             for name, norm in norms.items()

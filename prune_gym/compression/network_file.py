@@ -1,33 +1,38 @@
-"""Pruned networks on disk: safetensors with the recipe to rebuild them in the header; no pickle."""
+"""Write and read pruned networks: safetensors with a network spec in the header; no pickle."""
 
-import json
+import copy
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
 from prune_gym import models
 from prune_gym._utils.paths import write_atomically
-from prune_gym._utils.plugins import call_named
+from prune_gym._utils.plugins import call_named, not_called
+from prune_gym.compression import network_spec as specs
 from prune_gym.compression.fold_batch_norm import fold_batch_norm
+from prune_gym.compression.network_spec import NetworkSpec, channel_pads, network_spec
 from prune_gym.compression.quantize import QuantizedLayer
 from prune_gym.compression.surgery import cut, first_channels, replace_module
-from prune_gym.errors import MissingFileError, UserError
+from prune_gym.errors import UserError
 from prune_gym.graph.configuration import Configuration
+from prune_gym.graph.layer_table import LayerTable
 from prune_gym.graph.residual_blocks import skip_blocks
 from prune_gym.graph.trace import trace
 from prune_gym.models.weights_file import load_weights
 
-FORMAT, SUFFIX = "prune-gym-network-2", ".safetensors"
+SUFFIX = ".safetensors"
+FUNCTION_AND_FILE = re.compile(r"([\w.]+:\w+)@(.+)")
 
 
 def save_network(
     network: nn.Module,
-    path: Path,
+    path: str | Path,
     *,
     name: str,
     num_classes: int,
@@ -35,19 +40,22 @@ def save_network(
     input_shape: tuple[int, int, int] = (3, 32, 32),
     data: str = "",
 ) -> None:
-    """Write a pruned network's float32 weights and the recipe to rebuild it.
+    """Write a pruned network's float32 weights, and the spec to rebuild it, to one file.
 
     Args:
         network: what ``env.apply(strategy)`` returned.
         path: the safetensors file.
         name: what the environment was made with: a name in ``prune_gym.models.NETWORKS``, a
-            pruned network's file, or ``package.module:function``; any for one's own.
+            pruned network's file, or ``package.module:function``; any for your own module.
         num_classes: what it was built with.
-        configuration: what the strategy comes to: ``env.configure(strategy)``.
+        configuration: that of the strategy: ``env.configure(strategy)``.
         input_shape: (C, H, W) of an image.
         data: the name of the data it is for, where they have one.
+
+    Raises:
+        FileAccessError: the file cannot be written.
     """
-    recipe = make_recipe(
+    spec = spec_of(
         network,
         name=name,
         num_classes=num_classes,
@@ -56,10 +64,10 @@ def save_network(
         data=data,
     )
     state = {key: value.contiguous() for key, value in network.state_dict().items()}
-    write_atomically(Path(path), save(state, recipe))
+    write_atomically(Path(path), save(state, spec.as_header()))
 
 
-def make_recipe(
+def spec_of(
     network: nn.Module,
     *,
     name: str,
@@ -67,115 +75,160 @@ def make_recipe(
     configuration: Configuration,
     input_shape: tuple[int, int, int],
     data: str,
-) -> dict[str, str]:
-    """Return what rebuilds a pruned network of any weights; arguments as of `save_network`."""
-    base = read_recipe(name) if name.endswith(SUFFIX) else None  # it was pruned before
-    return {
-        "format": FORMAT,
-        "network": base["network"] if base else name,
-        "base": json.dumps(base) if base else "",
-        "data": data,
-        "num_classes": str(num_classes),
-        "input_shape": json.dumps(list(input_shape)),
-        "widths": json.dumps([int(width) for width in configuration.widths[0]]),
-        "blocks": json.dumps(
-            None if configuration.blocks is None else configuration.blocks[0].tolist()
-        ),
-        "bits": json.dumps(_bits(network)),
-        "pads": json.dumps({key: list(pad.padding) for key, pad in _pads(network).items()}),
-    }
+) -> NetworkSpec:
+    """Return the spec of a pruned network of any weights; arguments as of `save_network`."""
+    return network_spec(
+        network,
+        name=name,
+        base=read_network_spec(name) if is_network_file(name) else None,
+        num_classes=num_classes,
+        configuration=configuration,
+        input_shape=input_shape,
+        data=data,
+    )
 
 
 def load_network(path: str | Path, build: Callable[[int], nn.Module] | None = None) -> nn.Module:
-    """Rebuild a pruned network from its file, in eval mode.
+    """Load a pruned network: rebuild its shape, fill in its weights, return it in eval mode.
+
+    A file never names code to run. Where the original is the user's own network, the user gives
+    the code again: ``build``, or ``path`` as ``"package.module:function@FILE"`` with a function
+    that returns the original.
 
     Args:
-        path: what :func:`save_network` (or ``prune-gym apply``) wrote.
-        build: for a network of one's own, the function that builds the original for a number of
-            classes; by default the recipe's name is looked up.
+        path: what :func:`save_network`, ``prune-gym apply`` or ``prune-gym finetune`` wrote.
+        build: a function from the number of classes to the original architecture; None looks the
+            name in the file up in ``prune_gym.models.NETWORKS``.
+
+    Returns:
+        A plain ``nn.Module`` for images normalized like those of its data, float32 (N, C, H, W).
 
     Raises:
         MissingFileError: no such file.
-        UserError: the file is damaged, or of another kind.
+        UserError: the file is damaged, no pruned network, or of the user's own network without
+            ``build``.
+
+    Example:
+        >>> network = load_network("runs/mine/front/004.safetensors")  # doctest: +SKIP
+        >>> logits = network(images)  # doctest: +SKIP
     """
-    network = _rebuild(read_recipe(path), build)
-    load_weights(network, Path(path))
+    spec, file = read_network_spec(path), network_path(path)
+    if build is None and (function := function_in(str(path))):
+        original = call_named(function, (nn.Module,), "network")
+    else:
+        original = _original(spec, build, file)
+    try:
+        network = _rebuild(spec, original)
+    except UserError as error:
+        raise UserError(f"{file} cannot be rebuilt: {error}") from error
+    load_weights(network, file)
     return network.eval()
 
 
-def _rebuild(recipe: dict[str, str], build: Callable[[int], nn.Module] | None) -> nn.Module:
-    """Return a network of the recipe's shape with any weights."""
-    original = _original(recipe, build)
-    table = trace(original.eval(), tuple(json.loads(recipe["input_shape"])))
-    network = cut(original, table, first_channels(table, np.array(json.loads(recipe["widths"]))))
-    _set_pads(network, recipe)
-    network = skip_blocks(network, table.skipped(json.loads(recipe["blocks"])))
-    if bits := json.loads(recipe["bits"]):
-        fold_batch_norm(network, table)
-        for layer, (weights, inputs) in bits.items():
-            module = cast(nn.Conv2d | nn.Linear, network.get_submodule(layer))
-            replace_module(network, layer, QuantizedLayer(module, weights, inputs))
-    return network
-
-
-def _original(recipe: dict[str, str], build: Callable[[int], nn.Module] | None) -> nn.Module:
-    if recipe["base"]:
-        return _rebuild(json.loads(recipe["base"]), build)
-    if build is not None:
-        return build(int(recipe["num_classes"]))
-    if ":" in recipe["network"]:
-        return call_named(recipe["network"], (nn.Module,), "network")
-    if recipe["network"] not in models.NETWORKS:
-        raise UserError(
-            f"the file is of {recipe['network']}, a network of one's own: give load_network(path, "
-            "build=...), a function from the number of classes to the original"
-        )
-    return models.build(recipe["network"], int(recipe["num_classes"]))
-
-
-def read_recipe(path: str | Path) -> dict[str, str]:
-    """Return the header of a pruned network's file: how it is rebuilt.
+def read_network_spec(path: str | Path) -> NetworkSpec:
+    """Read what a pruned network's file says of its network; ``path`` as of `load_network`.
 
     Raises:
         MissingFileError: no such file.
-        UserError: the file is damaged, or of another kind.
+        UserError: the file is damaged, or no pruned network.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise MissingFileError(f"{path}: no such file; `prune-gym apply` writes pruned networks")
-    try:
-        with safe_open(path, framework="pt") as file:
-            recipe = file.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} is not a whole safetensors file ({error})") from None
-    if recipe.get("format") != FORMAT:
+    return specs.read_network_spec(network_path(path))
+
+
+def is_network_file(name: str) -> bool:
+    """Whether a network's name is a file, or a function and a file."""
+    return name.endswith(SUFFIX)
+
+
+def network_path(name: str | Path) -> Path:
+    """Return the file of ``FILE`` or ``package.module:function@FILE``."""
+    found = FUNCTION_AND_FILE.fullmatch(str(name))
+    return Path(found[2] if found else name)
+
+
+def function_in(name: str) -> str | None:
+    """Return the function that a network's name names, None where it names none."""
+    if is_network_file(name):
+        found = FUNCTION_AND_FILE.fullmatch(name)
+        return found[1] if found else None
+    return name if ":" in name else None
+
+
+def _original(spec: NetworkSpec, build: Callable[[int], nn.Module] | None, file: Path) -> nn.Module:
+    """Return the architecture that was pruned first, with any weights."""
+    while spec.base is not None:
+        spec = spec.base
+    if build is not None:
+        return build(spec.num_classes)
+    if spec.network in models.NETWORKS:
+        return models.build(spec.network, spec.num_classes)
+    if ":" in spec.network:
+        raise not_called(str(file), f"{spec.network}@{file}", "network")
+    raise UserError(
+        f"{file} is of {spec.network}, the user's own network: give load_network(path, "
+        "build=...), a function from the number of classes to the original"
+    )
+
+
+def _rebuild(spec: NetworkSpec, original: nn.Module) -> nn.Module:
+    """Return a network of the spec's shape with any weights."""
+    if spec.base is not None:
+        original = _rebuild(spec.base, original)
+    table = trace(original.eval(), spec.input_shape)
+    _check_fits(spec, table, original)
+    network = cut(original, table, first_channels(table, np.array(spec.widths)))
+    for name, padding in (spec.pads or {}).items():
+        cast(Any, channel_pads(network)[name]).padding = padding
+    network = skip_blocks(network, table.skipped(spec.blocks or [True] * len(table.blocks)))
+    if spec.bits:
+        fold_batch_norm(network, table)
+        for name, (weights, inputs) in spec.bits.items():
+            layer = dict(network.named_modules()).get(name)
+            if not isinstance(layer, nn.Conv2d | nn.Linear):
+                raise UserError(f"bits: the network has no layer {name!r} with weights")
+            replace_module(network, name, QuantizedLayer(layer, weights, inputs))
+    return network
+
+
+def rebuilt_table(spec: NetworkSpec, original: nn.Module) -> LayerTable:
+    """Return the layer table of a pruned network, with float layers in the place of quantized ones.
+
+    ``original`` is the network of any weights that was pruned first; it is left as it is.
+    """
+    network = _rebuild(replace(spec, bits={}), copy.deepcopy(original))
+    return trace(network.eval(), spec.input_shape)
+
+
+def kept_shares(spec: NetworkSpec, original: nn.Module) -> dict[str, float]:
+    """Return which share of each layer's weights is kept, for the layers of which that is known."""
+    if spec.density is None:
+        return {}
+    before = (
+        trace(original, spec.input_shape)
+        if spec.base is None
+        else rebuilt_table(spec.base, original)
+    )
+    names = [before.layers[index].name for index in before.weighted]
+    return dict(zip(names, spec.density, strict=True))
+
+
+def _check_fits(spec: NetworkSpec, table: LayerTable, original: nn.Module) -> None:
+    """Refuse a spec that does not fit the original."""
+    full = table.full
+    if len(spec.widths) != len(full) or (np.array(spec.widths) > full).any():
         raise UserError(
-            f"{path}: expected format {FORMAT!r} in the header, got {recipe.get('format')!r}"
+            f"widths: expected {len(full)} widths of at most {full.tolist()} channels, got "
+            f"{list(spec.widths)}"
         )
-    return recipe
-
-
-def _pads(network: nn.Module) -> dict[str, nn.ConstantPad3d]:
-    """Return what pads channels, on the shortcuts of a CIFAR ResNet, say."""
-    modules = network.named_modules()
-    return {name: each for name, each in modules if isinstance(each, nn.ConstantPad3d)}
-
-
-def _set_pads(network: nn.Module, recipe: dict[str, str]) -> None:
-    """Pad as the network did that was written: that depends on which channels were kept."""
-    if "pads" not in recipe and _pads(network):
+    if spec.blocks is not None and len(spec.blocks) != len(table.blocks):
+        raise UserError(f"blocks: expected {len(table.blocks)}, got {len(spec.blocks)}")
+    if spec.density is not None and len(spec.density) != len(table.weighted):
+        raise UserError(f"density: expected {len(table.weighted)} shares, got {len(spec.density)}")
+    pads = channel_pads(original)
+    if spec.pads is None and pads:
         raise UserError(
-            f"a file of {recipe['network']} by an earlier version, which did not say where its "
-            "shortcuts are padded: write it again (`prune-gym apply` or `finetune`)"
+            "it was written by an earlier version, which did not say where its shortcuts are "
+            "padded: write it again (`prune-gym apply` or `finetune`)"
         )
-    for name, padding in json.loads(recipe.get("pads", "{}")).items():
-        cast(nn.ConstantPad3d, network.get_submodule(name)).padding = tuple(padding)
-
-
-def _bits(network: nn.Module) -> dict[str, tuple[int, int]]:
-    """Return the bits of weights and inputs of every quantised layer."""
-    return {
-        name: (module.weight_bits, module.activation_bits)
-        for name, module in network.named_modules()
-        if isinstance(module, QuantizedLayer)
-    }
+    if missing := (spec.pads or {}).keys() - pads.keys():
+        raise UserError(f"pads: the network has no module {min(missing)!r} that pads channels")

@@ -5,6 +5,7 @@ from functools import wraps
 from typing import ParamSpec, TypeVar
 
 import torch
+from torch import nn
 
 _Args = ParamSpec("_Args")
 _Result = TypeVar("_Result")
@@ -20,6 +21,11 @@ def bfloat16_is_fast(device: str = "cpu") -> bool:
 def fast_forward(device: str = "cpu") -> torch.autocast:
     """Return a context in which forward passes run in bfloat16, where that is fast."""
     return torch.autocast(device, torch.bfloat16, enabled=bfloat16_is_fast(device))
+
+
+def to_channels_last(network: nn.Module) -> nn.Module:
+    """Put the weights of a network into channels-last order, in place; return it."""
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def outside_contexts(function: Callable[_Args, _Result]) -> Callable[_Args, _Result]:

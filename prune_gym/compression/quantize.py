@@ -6,7 +6,7 @@ quantized layer multiplies integers in the precision that the network is scored 
 result in float32.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -206,7 +206,7 @@ def quantize(
             if weights == 1:
                 weight = modules[name].get_parameter("weight")
                 _avoid_zero_codes(weight, int(count), int(table.mask_sizes(np.array(len(weight)))))
-            quantized = QuantizedLayer(modules[name], int(weights), int(inputs))  # type: ignore[arg-type]
+            quantized = QuantizedLayer(cast(Any, modules[name]), int(weights), int(inputs))
             replace_module(network, name, quantized)
             if inputs < FLOAT_BITS:
                 layers_to_calibrate.append(quantized)

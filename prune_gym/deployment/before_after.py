@@ -1,36 +1,49 @@
-"""Before and after: what compressing a network gained, measured on the deployed files."""
+"""Measure an original and its compressed network side by side, on the deployed files."""
 
 import json
 import math
+import reprlib
 import tempfile
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.table import Table
 from torch import nn
 
-from prune_gym._utils.formatting import format_change, format_metric
 from prune_gym._utils.paths import write_atomically
-from prune_gym.compression.network_file import load_network, make_recipe, read_recipe
+from prune_gym.compression.network_file import (
+    SUFFIX,
+    function_in,
+    kept_shares,
+    load_network,
+    read_network_spec,
+    rebuilt_table,
+    spec_of,
+)
+from prune_gym.compression.network_spec import NetworkSpec
+from prune_gym.compression.quantize import QuantizedLayer
+from prune_gym.compression.unstructured import densities
+from prune_gym.costs import build_costs
 from prune_gym.datasets import DetectionData
 from prune_gym.datasets.normalize import normalize
-from prune_gym.deployment.apply import described, environment_of
-from prune_gym.deployment.deployable import Deployable, deployable, folded
+from prune_gym.deployment.deployable import Deployable, deployable, folded, load_deployable
 from prune_gym.deployment.export import INPUT, check_images, onnx_runner, to_current_onnx
 from prune_gym.deployment.int8 import quantize_onnx
 from prune_gym.envs.compression_env import CompressionEnv
+from prune_gym.envs.replay import described, environment_of
 from prune_gym.errors import MissingFileError, UserError
 from prune_gym.evaluation.evaluator import BATCH, Evaluator
+from prune_gym.evaluation.task import load_evaluator
 from prune_gym.graph.configuration import Configuration
+from prune_gym.graph.layer_table import LayerTable
 from prune_gym.graph.trace import trace
-from prune_gym.profiling.paired_timing import Compared, Spread, interleaved
+from prune_gym.profiling.paired_timing import Compared, interleaved
 from prune_gym.profiling.peak_memory import STATUS, peak_memory
 from prune_gym.profiling.profile_network import processor
 from prune_gym.profiling.runtimes import (
@@ -40,14 +53,16 @@ from prune_gym.profiling.runtimes import (
     session_options,
     share_threads,
 )
+from prune_gym.search_space.space import SearchSpace
 from prune_gym.search_space.strategy import load_strategy
 
+COUNTS = ("flops", "params")
 SETTLING = 0.3  # seconds in which the threads of the runtime before stop spinning
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Before and after.
+    """What was measured of an original and its compressed network.
 
     Attributes:
         values: metric -> (before, after): accuracy (test split), flops, params, file_bytes,
@@ -66,54 +81,78 @@ class Measured:
         latency = {name: each.as_dict() for name, each in self.latency.items()}
         return {**self.about, "metrics": values, "latency_ms": latency}
 
+    def save(self, path: Path) -> None:
+        """Write the plain data as JSON."""
+        write_atomically(path, (json.dumps(self.as_dict(), indent=1) + "\n").encode())
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """An original and its compressed network, before anything is measured.
+
+    Attributes:
+        task: the environment's id, or network and data.
+        label: which network it is.
+        evaluator: of the original network.
+        network: the compressed one.
+        costs: cost -> (before, after).
+    """
+
+    task: str
+    label: str
+    evaluator: Evaluator
+    network: nn.Module
+    costs: dict[str, tuple[float, float]]
+
 
 def measure(
-    strategy_file: Path, network_file: Path | None, onnx_file: Path | None, threads: int, batch: int
+    source: Path,
+    weights_file: Path | None = None,
+    onnx_file: Path | None = None,
+    threads: int = 2,
+    batch: int = 1,
+    *,
+    network: str | None = None,
+    data: str | None = None,
 ) -> Measured:
-    """Measure the original network and a strategy's side by side.
+    """Measure the original network and a compressed one side by side.
 
     Args:
-        strategy_file: the strategy.
-        network_file: its fine-tuned weights; None: repaired only.
-        onnx_file: what is deployed; None: exported now, in int8 where the strategy says bits.
+        source: a strategy, or a compressed network's file.
+        weights_file: fine-tuned weights of the strategy; None: repaired only.
+        onnx_file: what is deployed; None: exported now, in int8 where the network has bits.
         threads: of the processor.
         batch: images in a call.
+        network: as of `load_deployable`.
+        data: likewise.
 
     Raises:
         MissingFileError: no such file.
         MissingExtraError: ``prune-gym[onnx]`` is not installed.
-        UserError: not a strategy, or network or model are not of this strategy.
+        UserError: not such a file, or weights or model belong to another strategy.
     """
-    strategy = load_strategy(strategy_file)
-    env = environment_of(strategy)
-    evaluator, configuration = env.problem.evaluator, env.problem.configure(strategy)
-    network = env.problem.apply(strategy)
-    if network_file is not None:
-        network = _load(network_file, make_recipe(network, **described(strategy, env)))
-        _check_zeros(network, env, configuration, network_file)
+    if source.suffix == SUFFIX:
+        if weights_file is not None:
+            raise UserError(f"{source} holds weights already: give --weights with a strategy")
+        pair = _pair_of_network(source, network, data)
+    else:
+        pair = _pair_of_strategy(source, weights_file, network, data)
+    evaluator = pair.evaluator
     before = deployable(evaluator.network, evaluator.data)
-    after = deployable(network, evaluator.data)
+    after = deployable(pair.network, evaluator.data)
     model = _model(after) if onnx_file is None else _read(onnx_file, after)
     models = _model(before), model
-    full = env.problem.original_configuration  # with what the original itself has pruned
-    values = {
-        "accuracy": (
-            _accuracy(models[0], evaluator),
-            _accuracy(models[1], evaluator),
-        )
-    }
-    for name in ("flops", "params"):
-        cost = env.problem.costs[name]
-        values[name] = float(cost(full)[0]), float(cost(configuration)[0])
+    values = {"accuracy": (_accuracy(models[0], evaluator), _accuracy(models[1], evaluator))}
+    values |= pair.costs
     values["file_bytes"] = float(len(models[0])), float(len(models[1]))
     if STATUS.is_file():
         values["peak_memory_bytes"] = _memory(models[0], batch), _memory(models[1], batch)
     setting = Setting(batch, before.input_shape, threads)
     about = {
-        "strategy": str(strategy_file),
-        "env_id": strategy.env_id,
+        "source": str(source),
+        "task": pair.task,
         "score": evaluator.data.metric_name,
-        "network": str(network_file or onnx_file or "repaired, not fine-tuned"),
+        "network": str(onnx_file or pair.label) if weights_file is None else pair.label,
         "onnx": str(onnx_file or ("exported, int8" if after.quantized else "exported, float32")),
         "threads": threads,
         "batch": batch,
@@ -124,19 +163,82 @@ def measure(
     return Measured(values, _latency(models, (before, after), setting), about)
 
 
-def _load(file: Path, expected: dict[str, str]) -> nn.Module:
+def _pair_of_strategy(
+    file: Path, weights_file: Path | None, network: str | None, data: str | None
+) -> _Pair:
+    strategy = load_strategy(file)
+    env = environment_of(strategy, network, data)
+    configuration, compressed = env.problem.configure(strategy), env.problem.apply(strategy)
+    label = "repaired, not fine-tuned"
+    if weights_file is not None:
+        expected = spec_of(compressed, **described(strategy, env))
+        compressed, label = _load(weights_file, expected, network), str(weights_file)
+        _check_zeros(compressed, env, configuration, weights_file)
+    full = env.problem.original_configuration  # with what the original itself has pruned
+    costs = {
+        name: (
+            float(env.problem.costs[name](full)[0]),
+            float(env.problem.costs[name](configuration)[0]),
+        )
+        for name in COUNTS
+    }
+    return _Pair(strategy.env_id, label, env.problem.evaluator, compressed, costs)
+
+
+def _pair_of_network(file: Path, network: str | None, data: str | None) -> _Pair:
+    compressed, spec = load_deployable(file, network, data).network, read_network_spec(file)
+    named = function_in(network or "") or spec.network, data or spec.data
+    evaluator = load_evaluator(*named, "none")
+    table = rebuilt_table(spec, evaluator.network)
+    ends = []
+    for each, density in (
+        (evaluator.table, evaluator.density),
+        (table, _density(spec, table, compressed, evaluator.network)),
+    ):
+        counted = build_costs(each, None)
+        configuration = SearchSpace(each, (), density).configure(np.zeros((1, 0)))
+        ends.append([float(counted[name](configuration)[0]) for name in COUNTS])
+    costs = dict(zip(COUNTS, zip(*ends, strict=True), strict=True))
+    return _Pair(" on ".join(named), str(file), evaluator, compressed, costs)
+
+
+def _density(
+    spec: NetworkSpec, table: LayerTable, network: nn.Module, original: nn.Module
+) -> np.ndarray:
+    """Return the share of weights that is kept in every layer of a pruned network.
+
+    Where its file does not say, it is that of the weights that are not zero; zeros of quantized
+    layers are left out, for few bits round weights to zero.
+    """
+    known, modules = kept_shares(spec, original), dict(network.named_modules())
+    names = [table.layers[index].name for index in table.weighted]
+    found = densities(network, replace(table, block_size=1))
+    rounded = [isinstance(modules[name], QuantizedLayer) for name in names]
+    seen = dict(zip(names, np.where(rounded, 1.0, found), strict=True))
+    return np.array([known.get(name, seen[name]) for name in names])
+
+
+def _load(file: Path, expected: NetworkSpec, network: str | None) -> nn.Module:
     """Load a network and check that it is built as the strategy says."""
-    recipe = read_recipe(file)
-    for key, value in expected.items():
-        if (found := recipe.get(key, "{}")) != value:  # files of earlier versions hold no pads
-            raise UserError(f"{file} is of another strategy: {key} {found}, expected {value}")
-    return load_network(file)
+    found = read_network_spec(file)
+    for each in fields(NetworkSpec):
+        if each.name == "density":
+            continue  # `_check_zeros` looks at the weights themselves
+        ours, theirs = getattr(expected, each.name), getattr(found, each.name)
+        # Files of earlier versions say no pads.
+        if theirs != ours and not (each.name == "pads" and theirs is None and not ours):
+            raise UserError(
+                f"{file} belongs to another strategy: {each.name} {reprlib.repr(theirs)}, expected "
+                f"{reprlib.repr(ours)}"
+            )
+    function = function_in(network or "")
+    return load_network(f"{function}@{file}" if function else file)
 
 
 def _check_zeros(
     network: nn.Module, env: CompressionEnv, configuration: Configuration, file: Path
 ) -> None:
-    """Check that a network has pruned as many weights one by one as the strategy says."""
+    """Check that as many weights are zero as the strategy says."""
     table = env.problem.evaluator.table
     names = [table.layers[index].name for index in table.weighted]
     for name, most in zip(names, table.nonzeros(configuration)[0], strict=True):
@@ -147,7 +249,7 @@ def _check_zeros(
         found = int(cast(torch.Tensor, module.weight).count_nonzero())
         if found > most:
             raise UserError(
-                f"{file} is of another strategy: {found:,} weights of {name} are not zero, "
+                f"{file} belongs to another strategy: {found:,} weights of {name} are not zero, "
                 f"expected {most:,.0f} at most"
             )
 
@@ -158,7 +260,7 @@ def _model(each: Deployable) -> bytes:
 
 
 def _read(file: Path, expected: Deployable) -> bytes:
-    """Read an ONNX file and check that it answers as a network of these data does."""
+    """Read an ONNX file and check that its outputs and layers are those of the network."""
     if not file.is_file():
         raise MissingFileError(f"{file}: no such file; `prune-gym export` writes ONNX models")
     model = file.read_bytes()
@@ -177,7 +279,7 @@ def _read(file: Path, expected: Deployable) -> bytes:
     theirs = _weights(model)
     if Counter(ours) - Counter(theirs):  # a model may hold constants beside the weights
         raise UserError(
-            f"{file} is of another strategy: the sizes of its layers' weights are "
+            f"{file} belongs to another strategy: the sizes of its layers' weights are "
             f"{sorted(theirs)}, expected {sorted(ours)}"
         )
     return model
@@ -222,7 +324,7 @@ def _latency(
         for model in models
     ]
     latency = {
-        "ONNX Runtime": interleaved(*(lambda s=s: s.run(None, feed) for s in sessions))  # type: ignore[misc]
+        "ONNX Runtime": interleaved(*(partial(session.run, None, feed) for session in sessions))
     }
     if any(each.quantized for each in networks):
         return latency  # PyTorch only simulates bits here
@@ -235,41 +337,3 @@ def _latency(
     finally:
         torch.set_num_threads(before)
     return latency
-
-
-def report(measured: Measured, out: Path | None, console: Console) -> None:
-    """Print the table, and write ``out`` where it is given."""
-    about = measured.about
-    table = Table("", "before", "after", "change", title=f"{about['env_id']}: {about['network']}")
-    labels = ROWS | {"accuracy": f"{about['score']}, test split"}
-    for metric, (before, after) in measured.values.items():
-        changed = format_change(before, after, metric)
-        table.add_row(
-            labels[metric], format_metric(before, metric), format_metric(after, metric), changed
-        )
-    for runtime, each in measured.latency.items():
-        cells = (_cell(spread, " ms") for spread in (each.before, each.after))
-        table.add_row(f"latency, {runtime}", *cells, _cell(each.factor, " x as fast"))
-    console.print(table)
-    console.print(
-        f"Latency: median (quartiles) of calls of {about['batch']} image(s) on {about['threads']} "
-        f"thread(s), the two networks in turn. Peak memory: what the resident memory of a process "
-        "rises to when ONNX Runtime loads and runs the file. File: ONNX.",
-        soft_wrap=True,
-        highlight=False,
-    )
-    if out is not None:
-        write_atomically(out, (json.dumps(measured.as_dict(), indent=1) + "\n").encode())
-        console.print(f"Wrote {out}", highlight=False)
-
-
-ROWS = {
-    "flops": "multiply-adds",
-    "params": "parameters",
-    "file_bytes": "file",
-    "peak_memory_bytes": "peak memory",
-}
-
-
-def _cell(spread: Spread, unit: str) -> str:
-    return f"{spread.median:.3g}{unit} ({spread.low:.3g} to {spread.high:.3g})"

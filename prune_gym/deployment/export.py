@@ -1,15 +1,15 @@
-"""Networks as files that other programs run: ONNX, torch.export and TorchScript."""
+"""Write networks as files that other programs run: ONNX, torch.export and TorchScript."""
 
 import io
 import logging
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
 from torch import nn
 
 from prune_gym._utils.paths import write_atomically
@@ -28,7 +28,50 @@ INPUT = "images"
 Runner = Callable[[np.ndarray], list[np.ndarray]]
 
 
-def export(given: Deployable, form: str, int8: bool, out: Path, console: Console) -> None:
+@dataclass(frozen=True)
+class Exported:
+    """A network that was written in another format.
+
+    Attributes:
+        file: the file.
+        form: onnx, torch or torchscript.
+        int8: whether its layers are of 8 bits.
+        num_bytes: size of the file.
+        num_images: images of the search split on which it was compared with PyTorch in float32.
+        difference: largest difference of an output, as a share of the largest output.
+        same_class: share of those images with the same class; None but for classifiers in int8.
+        input_shape: (C, H, W) of an image.
+        normalization: what is to be done with an image's pixels before.
+    """
+
+    file: Path
+    form: str
+    int8: bool
+    num_bytes: int
+    num_images: int
+    difference: float
+    same_class: float | None
+    input_shape: tuple[int, int, int]
+    normalization: str
+
+    def __str__(self) -> str:
+        """Return three lines for people."""
+        form = f"{self.form}, int8" if self.int8 else self.form
+        lines = [
+            f"Wrote {self.file} ({form}, {self.num_bytes / 1e6:.2f} MB). Largest difference from "
+            f"PyTorch's outputs on {self.num_images} images: {self.difference:.1e} of the largest "
+            "output."
+        ]
+        if self.same_class is not None:
+            lines.append(
+                f"Same class as PyTorch in float32 on {self.same_class:.1%} of them; `prune-gym "
+                "measure` gives the accuracy."
+            )
+        shape = ", ".join(map(str, self.input_shape))
+        return "\n".join([*lines, f"Input: float32 (N, {shape}), {self.normalization}."])
+
+
+def export(given: Deployable, form: str, int8: bool, out: Path) -> Exported:
     """Write a network in another format and compare it with PyTorch.
 
     It takes any number of images, normalized as its data say. A strategy's bits, or ``int8``, make
@@ -37,9 +80,8 @@ def export(given: Deployable, form: str, int8: bool, out: Path, console: Console
     Args:
         given: the network, and the data that say how images are normalized.
         form: onnx, torch (a ``torch.export`` program) or torchscript.
-        int8: quantise though the strategy says no bits.
+        int8: quantize though the strategy says no bits.
         out: the file.
-        console: where to say what was found.
 
     Raises:
         MissingExtraError: ``prune-gym[onnx]`` is not installed.
@@ -64,41 +106,27 @@ def export(given: Deployable, form: str, int8: bool, out: Path, console: Console
             f"largest, more than {TOLERANCE:.0e}; nothing was written"
         )
     write_atomically(out, content)
-    kind = f"{form}, int8" if int8 else form
-    console.print(
-        f"Wrote {out} ({kind}, {len(content) / 1e6:.2f} MB). Largest difference from PyTorch's "
-        f"outputs on {len(images)} images: {difference:.1e} of the largest output.",
-        highlight=False,
-        soft_wrap=True,
-    )
-    _say_more(given, int8, runner, network, images, console)
-
-
-def _say_more(
-    of: Deployable,
-    int8: bool,
-    runner: Runner,
-    network: nn.Module,
-    images: torch.Tensor,
-    console: Console,
-) -> None:
-    if int8 and isinstance(of.data, Data):
+    same_class = None
+    if int8 and isinstance(given.data, Data):
         ours = runner(images.numpy())[0].argmax(1)
-        same = float((ours == outputs_of(network, images)[0].argmax(1)).mean())
-        console.print(
-            f"Same class as PyTorch in float32 on {same:.1%} of them; `prune-gym measure` gives "
-            "the accuracy.",
-            soft_wrap=True,
-            highlight=False,
-        )
-    taken = f"pixels / 255, less the mean {of.data.mean}, over the deviation {of.data.std}"
-    if of.data.name == OWN_FLOATS:
-        taken = "as they were given to compress()"
-    console.print(
-        f"Input: float32 (N, {', '.join(map(str, of.input_shape))}), {taken}.",
-        soft_wrap=True,
-        highlight=False,
+        same_class = float((ours == outputs_of(network, images)[0].argmax(1)).mean())
+    return Exported(
+        file=out,
+        form=form,
+        int8=int8,
+        num_bytes=len(content),
+        num_images=len(images),
+        difference=difference,
+        same_class=same_class,
+        input_shape=given.input_shape,
+        normalization=_normalization(given.data),
     )
+
+
+def _normalization(data: Data | DetectionData) -> str:
+    if data.name == OWN_FLOATS:
+        return "as they were given to compress()"
+    return f"pixels / 255, less the mean {data.mean}, over the deviation {data.std}"
 
 
 def check_images(data: Data | DetectionData) -> torch.Tensor:
@@ -115,7 +143,7 @@ def compare(runner: Runner, network: nn.Module, images: torch.Tensor) -> float:
 
 @torch.inference_mode()
 def outputs_of(network: Callable[[torch.Tensor], Any], images: torch.Tensor) -> list[np.ndarray]:
-    """Return what a network answers, as arrays; a classifier's are one."""
+    """Return a network's outputs as arrays; a classifier has one."""
     outputs = network(images)
     return [each.numpy() for each in (outputs if isinstance(outputs, tuple) else (outputs,))]
 

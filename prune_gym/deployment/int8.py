@@ -1,4 +1,4 @@
-"""8-bit ONNX models: static quantisation by ONNX Runtime, calibrated on training images."""
+"""Make 8-bit ONNX models: static quantization by ONNX Runtime, calibrated on training images."""
 
 import tempfile
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ IMAGES, BATCH = 512, 64
 
 
 class _TrainingImages:
-    """Calibration images as ONNX Runtime asks for them: one feed a call, None at the end."""
+    """Gives ONNX Runtime its calibration images: one feed a call, None at the end."""
 
     def __init__(self, data: Data | DetectionData, name: str) -> None:
         self._feeds: Iterator[dict[str, np.ndarray]] = (

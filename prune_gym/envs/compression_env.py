@@ -174,7 +174,7 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
         distance = np.abs(wanted - gets)
         return distance == distance.min()
 
-    def render(self) -> str | np.ndarray | None:  # type: ignore[override]
+    def render(self) -> Any:
         """Return the decisions so far as text ("ansi") or as a picture ("rgb_array")."""
         if self.render_mode is None or not self._started:
             return None

@@ -15,7 +15,7 @@ from prune_gym.compression.fingerprint import fingerprint
 from prune_gym.compression.fold_batch_norm import fold_batch_norm
 from prune_gym.compression.least_squares import Reference
 from prune_gym.compression.malloc import release_memory
-from prune_gym.compression.precision import bfloat16_is_fast, outside_contexts
+from prune_gym.compression.precision import bfloat16_is_fast, outside_contexts, to_channels_last
 from prune_gym.compression.quantize import quantize
 from prune_gym.compression.repair import check_repair, cut_and_repair
 from prune_gym.compression.sensitivity import Sensitivities
@@ -87,7 +87,7 @@ class Evaluator:
         self.network, self.table, self.data = network, table, data
         self.calibration, self.images = calibration, calibration_images
         self.repair = repair
-        self.cache = cache or AccuracyCache()
+        self.cache = AccuracyCache() if cache is None else cache
         self.statistics = Sensitivities(network, table, calibration, calibration_images)
         self.importance = dict(importance or {})
         self._rebuild = rebuild
@@ -209,7 +209,7 @@ class Evaluator:
     def fast(self, network: nn.Module) -> nn.Module:
         """Return a copy for inference: batch-norm folded, channels-last, bfloat16 if that pays."""
         folded = fold_batch_norm(copy.deepcopy(network).eval(), self.table)
-        return folded.to(dtype=self._dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return to_channels_last(folded.to(self._dtype))
 
     @outside_contexts
     @torch.inference_mode()

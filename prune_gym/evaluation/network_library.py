@@ -7,7 +7,7 @@ made with ``library=FOLDER`` uses them.
 
 import copy
 import hashlib
-import json
+import reprlib
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import nn
 
+from prune_gym._utils.json_file import read_json
 from prune_gym._utils.paths import file_version
 from prune_gym.compression.unstructured import sparsify
 from prune_gym.errors import MissingFileError, UserError
@@ -146,14 +147,46 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     if not path.is_file():
         raise MissingFileError(f"{path}: no such file; `prune-gym library --out {folder}` makes it")
-    try:
-        manifest = json.loads(path.read_text())
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON ({error})") from error
+    manifest = read_json(path)
     found = manifest.get("format") if isinstance(manifest, dict) else type(manifest).__name__
     if found != FORMAT:
-        raise UserError(f"{path}: expected format {FORMAT!r}, got {found!r}")
+        raise UserError(f"{path}: expected format {FORMAT!r}, got {reprlib.repr(found)}")
+    for key, fits in MANIFEST_FIELDS.items():
+        if not fits(manifest.get(key)):
+            raise UserError(f"{path} is damaged at {key}: {reprlib.repr(manifest.get(key))}")
     return manifest
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _are_shares(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_share, value))
+
+
+def _is_share(value: Any) -> bool:
+    return isinstance(value, int | float) and 0 <= value <= 1
+
+
+def _are_networks(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(each, dict)
+        and _is_share(each.get("density"))
+        and _is_text(each.get("sha256"))
+        and _is_text(each.get("file"))
+        and Path(each["file"]).name == each["file"]  # in the library's own folder
+        for each in value
+    )
+
+
+MANIFEST_FIELDS = {
+    "network": _is_text,
+    "data": _is_text,
+    "start": _is_text,
+    "densities": _are_shares,
+    "networks": _are_networks,
+}
 
 
 def read_network(folder: Path, entry: dict[str, Any], network: nn.Module) -> nn.Module:

@@ -20,7 +20,12 @@ from prune_gym.compression.calibration import Calibration
 from prune_gym.compression.fingerprint import fingerprint
 from prune_gym.compression.finite import check_finite
 from prune_gym.compression.information_dropout import importance, learn_information, noisy_layers
-from prune_gym.compression.network_file import SUFFIX, load_network, read_recipe
+from prune_gym.compression.network_file import (
+    is_network_file,
+    load_network,
+    network_path,
+    read_network_spec,
+)
 from prune_gym.compression.precision import outside_contexts
 from prune_gym.compression.unstructured import zeros_fill_masks
 from prune_gym.compression.verify import check_cut, count_classes
@@ -46,8 +51,9 @@ def find_evaluator(
 
     A network's name may be a file that ``prune-gym apply`` wrote. A name
     ``package.module:function`` is a function that returns one's own trained ``nn.Module``, or one's
-    own :class:`Data`. ``block_size`` output channels share a mask where weights are pruned one
-    by one, by magnitude or ``by_information`` that they carry.
+    own :class:`Data`; ``package.module:function@FILE`` is the file of a pruned network whose
+    original that function returns. ``block_size`` output channels share a mask where weights are
+    pruned one by one, by magnitude or ``by_information`` that they carry.
 
     Raises:
         UserTypeError: a named network with own data, or a function that returns something else.
@@ -81,7 +87,7 @@ def load_evaluator(
         UserError: an unknown name, or damaged weights.
         MissingFileError: the data are neither on disk nor to be downloaded.
     """
-    version = file_version(network) if network.endswith(SUFFIX) else None
+    version = file_version(network_path(network)) if is_network_file(network) else None
     return _loaded(network, data, repair, block_size, by_information, version)
 
 
@@ -96,16 +102,16 @@ def _loaded(
 ) -> Evaluator:
     """Load; ``version`` is that of the network's file, for one that is written again."""
     loaded = datasets.load(data)
-    if ":" in network:
-        net = call_named(network, (nn.Module,), "network")
-    elif network.endswith(SUFFIX):
-        net, recipe = load_network(network), read_recipe(network)
-        if recipe.get("data", data) not in ("", data):
+    if is_network_file(network):
+        net, spec = load_network(network), read_network_spec(network)
+        if spec.data not in ("", data):
             raise UserError(
-                f"{network} was pruned on {recipe['data']!r}, and the environment's data are "
-                f"{data!r}: take an id of {recipe['data']}, or prune on {data}"
+                f"{network} was pruned on {spec.data!r}, and the environment's data are "
+                f"{data!r}: take an id of {spec.data}, or prune on {data}"
             )
-        loaded = models.normalized_for(recipe["network"], loaded)
+        loaded = models.normalized_for(spec.network, loaded)
+    elif ":" in network:
+        net = call_named(network, (nn.Module,), "network")
     else:
         net = models.pretrained(network, loaded.name, loaded.num_classes)
         loaded = models.normalized_for(network, loaded)

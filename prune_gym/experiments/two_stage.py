@@ -1,20 +1,18 @@
-"""The two-stage paper's chain: prune, take one network of the front, then decide its bits."""
+"""Run the two-stage paper's chain: prune, take one network of the front, decide its bits."""
 
 import hashlib
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
-from rich.console import Console
-from rich.table import Table
 
 from envs_registry import ENVS, VERSION
-from prune_gym._utils.progress import progress_bar
-from prune_gym.deployment.apply import save_of
-from prune_gym.deployment.comparison import comparison
+from prune_gym._utils.progress import OnProgress, ignore_progress
 from prune_gym.envs.compression_env import CompressionEnv
+from prune_gym.envs.replay import save_of
 from prune_gym.errors import UserError
 from prune_gym.experiments.evaluated_strategy import EvaluatedStrategy
 from prune_gym.experiments.folder import CONFIG, RunFolder
@@ -23,6 +21,8 @@ from prune_gym.experiments.run_agent import run_agent, save_results
 from prune_gym.experiments.run_config import RunConfig
 from prune_gym.search_space.strategy import Strategy
 
+logger = logging.getLogger(__name__)
+
 AGENT = "two-stage"
 SPACES = ("TwoStagePrune", "Quantize")
 ELSE = "VGG16"  # its ids serve a network that has none of its own
@@ -30,7 +30,7 @@ ELSE = "VGG16"  # its ids serve a network that has none of its own
 
 @dataclass(frozen=True)
 class Stage:
-    """What came of one stage.
+    """The network that one stage took.
 
     Attributes:
         original: metrics of the network that it started from, in natural units.
@@ -51,10 +51,10 @@ def two_stage(
     episodes: int,
     seed: int,
     run: Path,
-    pick: int | None,
-    console: Console,
-) -> None:
-    """Search both stages and write ``pruned`` and ``quantized``, each .json and .safetensors.
+    pick: int | None = None,
+    on_progress: OnProgress = ignore_progress,
+) -> tuple[Stage, Stage]:
+    """Search both stages and write ``pruned`` and ``quantised``, each .json and .safetensors.
 
     What the run folder holds already is not evaluated again: the same command goes on.
 
@@ -65,7 +65,7 @@ def two_stage(
         seed: of all randomness.
         run: folder; the stages' own run folders are ``stage-1`` and ``stage-2`` in it.
         pick: which network of the first front to go on with, by its number; None: the knee.
-        console: where to say how it goes.
+        on_progress: called after every strategy of a stage with their number and their total.
 
     Raises:
         UserError: an unknown name, or no such number.
@@ -74,18 +74,17 @@ def two_stage(
     env_id, kwargs = _task(SPACES[0], network, data)
     config = RunConfig(env_id, AGENT, episodes, seed, kwargs)
     env = _make(config)
-    strategy, core = _search(env, _folder(run / "stage-1", config), pick, console)
+    strategy, core = _search(env, _folder(run / "stage-1", config), pick, on_progress)
     pruned = run / "pruned"
     env_id, kwargs = _task(SPACES[1], network, data)
-    kwargs["network"] = str(pruned.with_suffix(".safetensors").absolute())
+    file = str(pruned.with_suffix(".safetensors").absolute())
+    # A file names no function to call: where the user named one, it is named again.
+    kwargs["network"] = f"{network}@{file}" if ":" in network else file
     config = RunConfig(env_id, AGENT, episodes, seed, kwargs, start=_digest(strategy))
     folder = _folder(run / "stage-2", config)  # refuses another start while its files are whole
     first = _write(strategy, core, pruned)
-    second = _write(*_search(_make(config), folder, None, console), run / "quantised")
-    console.print(_table(first, second))
-    console.print(
-        f"Networks: {first.network} and {second.network}", highlight=False, soft_wrap=True
-    )
+    found = _search(_make(config), folder, None, on_progress)
+    return first, _write(*found, run / "quantised")
 
 
 def _task(space: str, network: str, data: str) -> tuple[str, dict[str, Any]]:
@@ -93,7 +92,7 @@ def _task(space: str, network: str, data: str) -> tuple[str, dict[str, Any]]:
     for name, kwargs in ENVS.items():
         if name.startswith(f"{space}-") and (kwargs["network"], kwargs["data"]) == (network, data):
             return f"{name}-{VERSION}", {}
-    # Whether a latency table has the layers of another network is not known.
+    # No latency: its table may lack layers of this network.
     return f"{space}-{ELSE}-{VERSION}", {"network": network, "data": data, "latency": None}
 
 
@@ -111,16 +110,14 @@ def _make(config: RunConfig) -> gym.Env:
 
 
 def _search(
-    env: gym.Env, folder: RunFolder, pick: int | None, console: Console
+    env: gym.Env, folder: RunFolder, pick: int | None, on_progress: OnProgress
 ) -> tuple[Strategy, CompressionEnv]:
     """Search one stage and return the strategy that is taken, and its environment."""
-    name, config = folder.path.name, folder.config
-    console.print(f"{name}: {config.env}, {config.episodes} strategies", highlight=False)
+    config, total = folder.config, folder.config.episodes
+    logger.info("%s: %s, %d strategies", folder.path.name, config.env, total)
     recorded = RecordRun(env, folder)
     try:
-        with progress_bar(console) as progress:
-            task = progress.add_task(name, total=config.episodes)
-            trained = run_agent(recorded, lambda: progress.advance(task))
+        trained = run_agent(recorded, lambda: on_progress(recorded.episode, total))
         save_results(recorded, trained)
         taken = _taken(recorded, pick)
     finally:
@@ -147,9 +144,3 @@ def _taken(recorded: RecordRun, pick: int | None) -> EvaluatedStrategy:
     if not 0 <= pick < len(front):
         raise UserError(f"--pick: expected one of front/, 0 to {len(front) - 1}, got {pick}")
     return front[pick]
-
-
-def _table(first: Stage, second: Stage) -> Table:
-    columns = {"original": first.original, "pruned": first.found, "quantised": second.found}
-    labels = {"accuracy": "accuracy, search split", "test_accuracy": "accuracy, test split"}
-    return comparison("Pruned, then quantised", columns, labels)

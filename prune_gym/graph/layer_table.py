@@ -6,7 +6,7 @@ It holds NumPy arrays and plain data only; :func:`prune_gym.graph.trace.trace` m
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -237,7 +237,8 @@ class LayerTable:
         """
         count = 1 if widths is None else len(widths)
         given = parts if widths is None else {"widths": widths, **parts}
-        return Configuration(**{**self.untouched(count), **given})  # type: ignore[arg-type]
+        every: dict[str, Any] = {**self.untouched(count), **given}
+        return Configuration(**every)
 
     def untouched(self, count: int) -> dict[str, np.ndarray]:
         """Return the untouched value of every part of a configuration, ``count`` equal rows.

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 import numpy as np
-from rich.progress import track
 from scipy.stats import spearmanr
 from torch import nn
 
+from prune_gym._utils.progress import OnProgress, ignore_progress, reported
 from prune_gym.costs.latency import Latency, LatencyTable
 from prune_gym.errors import UserError
 from prune_gym.graph.trace import trace
@@ -81,6 +81,7 @@ def check(
     *,
     count: int = 30,
     seed: int = 0,
+    on_progress: OnProgress = ignore_progress,
 ) -> Check:
     """Time ``count`` random strategies end to end, in the table's runtime and setting.
 
@@ -97,9 +98,7 @@ def check(
     load = loader(network, table, runtime, setting)
     share_threads(runtime, setting.threads)
     strategies = random_strategies(table, count, seed)
-    pairs = list(
-        track(timed(load, table, strategies, nodes=False), total=count, description=runtime)
-    )
+    pairs = list(reported(timed(load, table, strategies, nodes=False), count, on_progress))
     return Check(
         cost(table.configuration(np.stack(strategies))),
         np.array([each.milliseconds for each in drift_corrected(pairs)]),

@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.progress import track
 from torch import nn
 
 from prune_gym._utils.paths import write_atomically
+from prune_gym._utils.progress import OnProgress, ignore_progress, reported
 from prune_gym.costs.latency_table import (
     FORMAT,
     LatencyTable,
@@ -48,6 +48,7 @@ def profile(
     runtime: str,
     setting: Setting,
     out: Path,
+    on_progress: OnProgress = ignore_progress,
 ) -> None:
     """Measure a network and add the times of its layers to the file ``out``.
 
@@ -58,6 +59,7 @@ def profile(
         runtime: "onnxruntime" or "torch".
         setting: batch, image shape and threads.
         out: the JSON file; entries of the same layers are replaced.
+        on_progress: called after every measured network with their number and their total.
 
     Raises:
         UserError: no such runtime; or ``out`` is not a latency table, or is the table of a
@@ -75,7 +77,7 @@ def profile(
     }
     content = _content(out, about)
     table = trace(network, setting.input_shape)
-    runs = measure(network, table, runtime, setting, f"{name} in {runtime}")
+    runs = measure(network, table, runtime, setting, on_progress)
     known = load_latency_table(str(out)) if out.exists() else LatencyTable({}, {})
     latency, spreads = fit(table, runs, known.streaming)
     errors = np.abs(run_errors(table, latency, runs))
@@ -92,7 +94,11 @@ def profile(
 
 
 def measure(
-    network: nn.Module, table: LayerTable, runtime: str, setting: Setting, title: str
+    network: nn.Module,
+    table: LayerTable,
+    runtime: str,
+    setting: Setting,
+    on_progress: OnProgress = ignore_progress,
 ) -> list[Run]:
     """Time the networks of the design in random order, so that drift favors no width.
 
@@ -105,7 +111,7 @@ def measure(
     shuffled = [designed[index] for index in rng.permutation(len(designed))]
     load = loader(network, table, runtime, setting)
     pairs = timed(load, table, shuffled, nodes=True)
-    measured = list(track(pairs, total=len(shuffled), description=title))
+    measured = list(reported(pairs, len(shuffled), on_progress))
     best = min(original.milliseconds for _, original in measured)
     return [
         Run(widths, each)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import fx, nn
 
+from prune_gym.compression.precision import to_channels_last
 from prune_gym.costs.latency import TIMED
 from prune_gym.errors import MissingExtraError, UserError, unknown
 from prune_gym.graph.layer_table import LayerTable
@@ -52,7 +53,7 @@ class TorchSession:
 
     def __init__(self, network: nn.Module, table: LayerTable, setting: Setting) -> None:
         """Take a network in eval mode whose batch-norm is folded."""
-        self._network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._network = to_channels_last(network)
         self._images = torch.from_numpy(setting.images()).to(memory_format=torch.channels_last)
         self._threads = setting.threads
         self._names = {layer.name for layer in table.layers if layer.kind in TIMED}

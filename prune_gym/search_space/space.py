@@ -105,7 +105,7 @@ class SearchSpace:
         return np.array(columns).T.reshape(values.shape)
 
     def options_at(self, index: np.ndarray) -> np.ndarray:
-        """Return the options of the decisions ``index``, padded with infinity: (m, most options)."""
+        """Return the options of the decisions ``index``, padded with infinity, (m, most)."""
         return self._options[index]
 
     def configure(self, values: np.ndarray) -> Configuration:
@@ -117,7 +117,7 @@ class SearchSpace:
         for name, (sources, targets) in self._kinds.items():
             kind = KINDS[name]
             if kind.field not in FIELDS:
-                parts[kind.field] = np.empty((n, max(targets) + 1))
+                parts[kind.field] = np.ones((n, max(targets) + 1))
             kind.configure(parts, targets, values[:, sources])
         if self._density is not None:  # weights that are zero already stay so
             parts["density"] = np.minimum(parts["density"], self._density)

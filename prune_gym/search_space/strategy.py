@@ -1,9 +1,10 @@
-"""A strategy: all decisions of one episode, as a small JSON that anyone can replay."""
+"""A strategy: all decisions of one episode, in a small JSON file that anyone can replay."""
 
 import copy
 import json
 import math
 import os
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from prune_gym._utils.json_file import read_json
 from prune_gym._utils.paths import write_atomically
 from prune_gym.errors import MissingFileError, UserError, UserTypeError
 
@@ -19,7 +21,10 @@ FORMAT = "prune-gym-strategy-2"
 
 @dataclass(frozen=True)
 class Strategy:
-    """The decisions and what they were measured at.
+    """The decisions of one episode, the environment they are of, and what was measured.
+
+    ``env.apply(strategy)`` makes its network, ``env.validate(strategy)`` measures it again;
+    ``prune-gym apply``, ``validate``, ``finetune``, ``export`` and ``measure`` take its file.
 
     Attributes:
         env_id: the registered environment, "" for one made by hand.
@@ -39,11 +44,11 @@ class Strategy:
 
     @property
     def values(self) -> dict[tuple[str, str], float]:
-        """The value of every decision by its kind and name."""
+        """The value of every decision: (kind, name) -> value."""
         return {(each["kind"], each["name"]): each["value"] for each in self.decisions}
 
     def is_of(self, weights: str) -> bool:
-        """Return whether it was, as far as is known, found on the weights of this checksum."""
+        """Return whether it was found on the weights of this checksum, as far as is known."""
         return self.weights in ("", weights)
 
     def as_dict(self) -> dict[str, Any]:
@@ -57,13 +62,13 @@ class Strategy:
             "weights": self.weights,
         }
 
-    def save(self, path: Path) -> None:
-        """Write the JSON atomically."""
+    def save(self, path: str | Path) -> None:
+        """Write the JSON file; `load_strategy` reads it."""
         write_atomically(Path(path), (json.dumps(self.as_dict(), indent=2) + "\n").encode())
 
 
 def _plain(value: Any) -> Any:
-    """Return arguments as they come back from JSON: what is recorded equals what is found."""
+    """Return arguments as JSON gives them back: what is recorded equals what is read."""
     if isinstance(value, Mapping):
         return {str(key): _plain(each) for key, each in value.items()}
     if isinstance(value, tuple | list | range | np.ndarray):
@@ -81,46 +86,71 @@ def strategy_from_dict(content: Any, source: str = "strategy") -> Strategy:
     """
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         found = content.get("format") if isinstance(content, dict) else type(content).__name__
-        raise UserError(f"{source}: expected format {FORMAT!r}, got {found!r}")
+        raise UserError(f"{source}: expected format {FORMAT!r}, got {reprlib.repr(found)}")
     try:
         decisions = tuple(
             {
-                "kind": str(d["kind"]),
-                "name": str(d["name"]),
+                "kind": _text(d["kind"]),
+                "name": _text(d["name"]),
                 "value": _number(d["value"]),
                 "of": _number(d["of"]),
             }
             for d in content["decisions"]
         )
-        metrics = {str(name): float(value) for name, value in content["metrics"].items()}
-        named, weights = dict(content["env_kwargs"]), str(content.get("weights", ""))
-        return Strategy(str(content["env_id"]), named, decisions, metrics, weights)
+        strategy = Strategy(
+            env_id=_text(content["env_id"]),
+            env_kwargs={_text(name): value for name, value in content["env_kwargs"].items()},
+            decisions=decisions,
+            metrics={
+                _text(name): float(_number(value)) for name, value in content["metrics"].items()
+            },
+            weights=_text(content.get("weights", "")),
+        )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
             f"{source}: a strategy has env_id, env_kwargs, decisions (kind, name, value, of) and "
             f"metrics; this one is damaged at {error!r}"
         ) from error
+    if len(strategy.values) < len(decisions):
+        raise UserError(f"{source}: expected one decision per kind and name, got some twice")
+    return strategy
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise UserTypeError(f"{reprlib.repr(value)} is not a text")
+    return value
 
 
 def _number(value: Any) -> float:
     """Return a finite number as it came, whole or not."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise UserTypeError(f"{value!r} is not a finite number")
+    try:
+        number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+        finite = number and math.isfinite(value)
+    except (TypeError, OverflowError):  # a complex number, and one of hundreds of digits
+        finite = False
+    if not finite:
+        raise UserTypeError(f"{reprlib.repr(value)} is not a finite number")
     return value
 
 
 def load_strategy(path: str | Path) -> Strategy:
-    """Read a strategy's JSON.
+    """Read a strategy's file, such as ``runs/mine/front/004.json``.
+
+    The file may be anybody's: it is checked, and nothing in it is run.
 
     Raises:
         MissingFileError: no such file.
         UserError: not a strategy; says what is wrong.
+
+    Example:
+        >>> strategy = load_strategy("runs/mine/front/004.json")  # doctest: +SKIP
+        >>> strategy.metrics["accuracy"]  # doctest: +SKIP
+        0.975
+        >>> strategy.values["channels", "features.0"]  # doctest: +SKIP
+        24
     """
     path = Path(path)
     if not path.is_file():
         raise MissingFileError(f"{path}: no such strategy file; a run writes them to front/")
-    try:
-        content = json.loads(path.read_text())
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON ({error})") from error
-    return strategy_from_dict(content, str(path))
+    return strategy_from_dict(read_json(path), str(path))

@@ -1,8 +1,9 @@
-"""Making a library of pruned networks: prune a little, retrain one epoch, keep the network."""
+"""Make a library of pruned networks: prune a little, retrain one epoch, keep the network."""
 
 import copy
 import hashlib
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,29 +11,37 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
 from torch import nn
 
 from prune_gym._utils.paths import write_atomically
+from prune_gym._utils.progress import OnProgress, ignore_progress
 from prune_gym.compression.unstructured import keep_zeros, sparsify
 from prune_gym.datasets import Data
 from prune_gym.errors import UserError
 from prune_gym.evaluation.evaluator import Evaluator, accuracy
-from prune_gym.evaluation.network_library import FORMAT, MANIFEST, read_manifest, read_network
+from prune_gym.evaluation.network_library import (
+    FORMAT,
+    MANIFEST,
+    Library,
+    read_manifest,
+    read_network,
+)
 from prune_gym.models.weights_file import save_weights
 from prune_gym.training.checkpoint import delete_checkpoint
-from prune_gym.training.recipe import Recipe
+from prune_gym.training.recipe import TrainingRecipe
 from prune_gym.training.training import train
+
+logger = logging.getLogger(__name__)
 
 
 def build_library(
     evaluator: Evaluator,
     name: str,
     folder: Path,
-    recipe: Recipe,
+    recipe: TrainingRecipe,
     densities: Sequence[float],
-    console: Console,
-) -> None:
+    on_progress: OnProgress = ignore_progress,
+) -> Library:
     """Make one network per density, each from the one before; go on where it was interrupted.
 
     Weights are pruned element-wise by magnitude, the same share of every layer (EMOMC's multi-step
@@ -44,7 +53,7 @@ def build_library(
         folder: for the files.
         recipe: of the retraining after each step; its seed counts up from step to step.
         densities: shares of weights kept, in (0, 1), falling.
-        console: where to say how it goes.
+        on_progress: called after every step of a retraining with the steps done and their total.
 
     Raises:
         UserError: the folder holds a library made in another way, or the data are of a detector.
@@ -57,7 +66,7 @@ def build_library(
     for step, density in enumerate(densities):
         if step < len(made):
             continue
-        console.print(f"Density {density:g}: network {step + 1} of {len(densities)}")
+        logger.info("Density %g: network %d of %d", density, step + 1, len(densities))
         network = copy.deepcopy(evaluator.network)
         if made:
             read_network(folder, made[-1], network)
@@ -65,15 +74,20 @@ def build_library(
         sparsify(network, evaluator.table, shares)
         keep_zeros(network.requires_grad_(True))
         checkpoint = folder / f".{density:g}.checkpoint"
-        train(network, data, replace(recipe, seed=recipe.seed + step), checkpoint)
+        seeded = replace(recipe, seed=recipe.seed + step)
+        train(network, data, seeded, checkpoint, on_progress=on_progress)
         made.append(_keep(network.cpu(), data, folder, density))
         delete_checkpoint(checkpoint)
         _write(folder, manifest)
-    console.print(f"Library of {len(made)} networks in {folder}", highlight=False, soft_wrap=True)
+    return Library(folder)
 
 
 def _begin(
-    folder: Path, evaluator: Evaluator, name: str, recipe: Recipe, densities: Sequence[float]
+    folder: Path,
+    evaluator: Evaluator,
+    name: str,
+    recipe: TrainingRecipe,
+    densities: Sequence[float],
 ) -> dict[str, Any]:
     """Return the manifest to go on with: that of the folder, or a new one."""
     wanted = {

@@ -1,7 +1,7 @@
-"""Checkpoints of a training: written atomically, two generations, checked when read."""
+"""Keep checkpoints of a training: written atomically, two generations, checked when read."""
 
 import hashlib
-import os
+import io
 import warnings
 import zipfile
 from pathlib import Path
@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from prune_gym._utils.paths import new_file
 from prune_gym.errors import UserError
 from prune_gym.training.history import History
 
 
 def identity(network: nn.Module, shape: object, data: str, recipe: object) -> dict[str, str]:
-    """Say what is trained and how: the recipe, the data and the weights it starts from.
+    """Return what tells trainings apart: the recipe, the data and the weights at the start.
 
     ``shape`` is what tells networks apart beside their weights, by its string.
     """
@@ -29,7 +30,7 @@ def identity(network: nn.Module, shape: object, data: str, recipe: object) -> di
 class Training:
     """A training that can go on where it was interrupted.
 
-    A checkpoint holds the network, the optimiser, the random numbers and the history.
+    A checkpoint holds the network, the optimizer, the random numbers and the history.
     """
 
     def __init__(
@@ -77,15 +78,12 @@ def save_checkpoint(path: Path, identity: dict[str, Any], state: dict[str, Any])
 
     ``identity`` says what is trained and how; it must be the same to go on.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.tmp")
-    with partial.open("wb") as file:
-        torch.save({"identity": identity, **state}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    if path.is_file():
-        path.replace(_previous(path))
-    partial.replace(path)
+    content = io.BytesIO()  # torch.save hides a full disk behind errors of its own
+    torch.save({"identity": identity, **state}, content)
+    with new_file(path) as file:
+        file.write(content.getbuffer())
+        if path.is_file():
+            path.replace(_previous(path))
 
 
 def load_checkpoint(
@@ -96,7 +94,7 @@ def load_checkpoint(
     A damaged one is passed over for the one before, with a warning.
 
     Raises:
-        UserError: every checkpoint there is damaged, or they are of another training.
+        UserError: every checkpoint there is damaged, or they belong to another training.
     """
     found = [each for each in (path, _previous(path)) if each.is_file()]
     for each in found:
@@ -114,13 +112,13 @@ def load_checkpoint(
         changed = [key for key in identity if before.get(key) != identity[key]]
         if changed:
             raise UserError(
-                f"{each} is of another training (other {', '.join(changed)}); give the same "
+                f"{each} belongs to another training (other {', '.join(changed)}); give the same "
                 "options, or another --out"
             )
         return state
     if found:
         raise UserError(
-            f"no whole checkpoint is left; delete {' and '.join(map(str, found))} to start anew"
+            f"no whole checkpoint is left; delete {' and '.join(map(str, found))} to start again"
         )
     return None
 

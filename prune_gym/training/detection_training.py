@@ -1,6 +1,6 @@
-"""Training a detector: AdamW, cosine schedule, bfloat16, checkpoint and resume."""
+"""Train a detector: AdamW, cosine schedule, bfloat16, checkpoint and resume."""
 
-from collections.abc import Callable
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,14 +8,17 @@ import numpy as np
 import torch
 from torch import nn
 
+from prune_gym._utils.progress import OnProgress, ignore_progress
 from prune_gym.compression.depthwise_gradients import fast_gradients
-from prune_gym.compression.precision import fast_forward
+from prune_gym.compression.precision import fast_forward, to_channels_last
 from prune_gym.datasets.detection import DetectionData, DetectionSplit
 from prune_gym.datasets.normalize import normalize
 from prune_gym.detection.boxes import size_of
 from prune_gym.detection.loss import Objects, yolo_loss
 from prune_gym.models.darknet.network import Darknet
 from prune_gym.training.checkpoint import Training, identity
+
+logger = logging.getLogger(__name__)
 
 SHIFT = 12  # pixels
 LEAST_VISIBLE = 0.5  # of an object's area, or it is not learnt
@@ -24,7 +27,7 @@ LARGEST_GRADIENT = 10.0
 
 @dataclass(frozen=True)
 class DetectorRecipe:
-    """How to train: AdamW, a linear warm-up and a cosine to zero."""
+    """How to train a detector: AdamW, a linear warm-up and a cosine to zero."""
 
     epochs: int
     learning_rate: float = 3e-3
@@ -39,25 +42,27 @@ def train_detector(
     data: DetectionData,
     recipe: DetectorRecipe,
     checkpoint: Path,
-    progress: Callable[[str], object] = print,
+    on_progress: OnProgress = ignore_progress,
 ) -> Darknet:
     """Train ``network`` on ``data.train`` in place and return it, in eval mode.
 
     A checkpoint is written after every epoch; where ``checkpoint`` exists, training goes on from
-    it to the same result as if it had not been interrupted. ``progress`` gets a line per epoch.
+    it to the same result as if it had not been interrupted. ``on_progress`` is called after every
+    epoch with the epochs done and their total.
 
     Raises:
         UserError: the checkpoint is damaged or belongs to another training.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    to_channels_last(network.to(device))
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=recipe.weight_decay)
     rng = np.random.Generator(np.random.PCG64(recipe.seed))
     what = identity(network, network.heads, data.name, recipe)
     training = Training(checkpoint, what, network, optimizer, rng)
     for epoch in range(training.resume(device), recipe.epochs):
         loss = _train_epoch(network, data, optimizer, recipe, epoch, rng, device)
-        progress(f"epoch {epoch + 1}/{recipe.epochs}  loss {loss:.3f}")
+        logger.info("epoch %d/%d  loss %.3f", epoch + 1, recipe.epochs, loss)
+        on_progress(epoch + 1, recipe.epochs)
         training.save(epoch + 1)
     return network.eval()
 
@@ -94,10 +99,10 @@ def _train_epoch(
 def augmented_batch(
     data: DetectionData, split: DetectionSplit, rng: np.random.Generator
 ) -> tuple[torch.Tensor, Objects]:
-    """Return normalized images, shifted, mirrored and in other colours, and their objects.
+    """Return normalized images, shifted, mirrored and with permuted colors, and their objects.
 
     Images are shifted by up to 12 pixels; where the data allow it they are mirrored and their
-    colour channels exchanged. Objects that are mostly outside then are left out.
+    color channels permuted. Objects that are then mostly outside are left out.
     """
     count, channels, height, width = split.images.shape
     shift = rng.integers(-SHIFT, SHIFT + 1, size=(count, 2))
@@ -108,12 +113,12 @@ def augmented_batch(
     columns[mirrored] = columns[mirrored, ::-1]
     of = mirrored[split.image_ids]
     boxes[of] = boxes[of][:, [2, 1, 0, 3]] * [-1, 1, -1, 1] + [width, 0, width, 0]
-    colours = np.tile(np.arange(channels), (count, 1))
+    colors = np.tile(np.arange(channels), (count, 1))
     if data.permute_colors:
-        colours = rng.permuted(colours, axis=1)
+        colors = rng.permuted(colors, axis=1)
     at = np.arange(count)[:, None, None, None]
     images = split.images[
-        at, colours[:, :, None, None], rows[:, None, :, None], columns[:, None, None]
+        at, colors[:, :, None, None], rows[:, None, :, None], columns[:, None, None]
     ]
     inside = np.clip(boxes, 0, [width, height, width, height])
     visible = _areas(inside) >= LEAST_VISIBLE * _areas(boxes)

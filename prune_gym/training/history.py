@@ -1,4 +1,4 @@
-"""What a training keeps beside the network: every epoch's figures and the best weights."""
+"""Keep every epoch's figures and the best weights of a training."""
 
 from pathlib import Path
 from typing import Any
@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
+
+from prune_gym.errors import FileAccessError
 
 
 class History:
@@ -56,7 +58,10 @@ class History:
         if self._writer is None:  # not before: another training's figures are not to be lost
             for stale in self._log.glob("events.out.tfevents.*"):
                 stale.unlink()  # written again, with the same content, where training goes on
-            self._writer = SummaryWriter(str(self._log))
+            try:
+                self._writer = SummaryWriter(str(self._log))
+            except OSError as error:
+                raise FileAccessError(f"{self._log} cannot be written ({error})") from error
         for name, value in self.epochs[epoch - 1].items():
             self._writer.add_scalar(name, value, epoch)
         self._writer.flush()

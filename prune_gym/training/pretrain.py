@@ -1,22 +1,46 @@
-"""Training the weights that an environment starts from."""
+"""Train the weights that an environment starts from."""
 
+import logging
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from rich.console import Console
 
 from prune_gym import datasets, models
+from prune_gym._utils.progress import OnProgress, ignore_progress
 from prune_gym.errors import UserError
 from prune_gym.evaluation.evaluator import accuracy
 from prune_gym.models.weights_file import load_weights, save_weights
 from prune_gym.training.checkpoint import delete_checkpoint
-from prune_gym.training.recipe import Recipe
+from prune_gym.training.recipe import TrainingRecipe
 from prune_gym.training.training import train
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A finished training.
+
+    Attributes:
+        file: the weights.
+        search: accuracy, or a detector's mAP@0.5, on the search split.
+        test: the same on the test split.
+    """
+
+    file: Path
+    search: float
+    test: float
 
 
 def pretrain(
-    network: str, data: str, recipe: Recipe, out: Path, start_from: Path | None, console: Console
-) -> None:
+    network: str,
+    data: str,
+    recipe: TrainingRecipe,
+    out: Path,
+    start_from: Path | None = None,
+    on_progress: OnProgress = ignore_progress,
+) -> Pretrained:
     """Train a named network on a named data set and write fp16 weights to ``out``.
 
     A checkpoint stands beside ``out`` until training ends; the same command goes on from it.
@@ -27,7 +51,7 @@ def pretrain(
         recipe: how to train.
         out: the safetensors file.
         start_from: weights to start from instead of fresh ones.
-        console: where to say how it goes.
+        on_progress: called after every step with the steps done and their total.
 
     Raises:
         UserError: an unknown name, or damaged weights or checkpoint.
@@ -41,18 +65,18 @@ def pretrain(
     if start_from is not None:
         load_weights(net, start_from)
     checkpoint = out.with_suffix(".checkpoint")
-    console.print(f"Training {network} on {len(loaded.train):,} images of {data}", highlight=False)
-    train(net, loaded, recipe, checkpoint)
+    logger.info("Training %s on %s images of %s", network, f"{len(loaded.train):,}", data)
+    train(net, loaded, recipe, checkpoint, on_progress=on_progress)
     net.half().float()  # what the file holds is what is measured
-    search, test = (f"{accuracy(net, loaded, split):.4f}" for split in (loaded.search, loaded.test))
+    search, test = (accuracy(net, loaded, split) for split in (loaded.search, loaded.test))
     start = f" from {start_from.name}" if start_from else ""
     metadata = {
         "network": network,
         "data": data,
-        "search_accuracy": search,
-        "test_accuracy": test,
+        "search_accuracy": f"{search:.4f}",
+        "test_accuracy": f"{test:.4f}",
         "recipe": f"{recipe}{start}",
     }
     save_weights(net, out, metadata)
     delete_checkpoint(checkpoint)
-    console.print(f"Wrote {out}: accuracy {search} on the search split, {test} on the test split")
+    return Pretrained(out, search, test)

@@ -1,10 +1,11 @@
-"""Recipes: how a network is trained, from TOML files that ship or are one's own."""
+"""Recipes: how a network is trained, from TOML files that ship or are the user's."""
 
 import tomllib
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from prune_gym._utils.paths import read_text
 from prune_gym.errors import MissingFileError, UserError, unknown
 
 SHIPPED = Path(__file__).parent / "recipes"
@@ -13,8 +14,8 @@ MOST = {"distillation": 1, "label_smoothing": 1, "shift": 0.5}
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How to train: SGD with Nesterov momentum, one linear warm-up and a cosine to zero.
+class TrainingRecipe:
+    """How to train a classifier: SGD with Nesterov momentum, a linear warm-up, a cosine to zero.
 
     Images are shifted at random by up to the share ``shift`` of their height and width, what is
     missing mirrored at the edge.
@@ -38,7 +39,7 @@ class Recipe:
         """Check the values.
 
         Raises:
-            UserError: one is of another kind or out of range.
+            UserError: one is of the wrong type or out of range.
         """
         for name, value in asdict(self).items():
             kinds, kind = ((int,), "whole number") if name in WHOLE else ((int, float), "number")
@@ -54,12 +55,12 @@ class Recipe:
             raise UserError("recipe: temperature: expected more than 0")
 
 
-def load_recipe(name: str, **changes: Any) -> Recipe:
+def load_recipe(name: str, **changes: Any) -> TrainingRecipe:
     """Return the recipe of a TOML file: a shipped one's name, or a path ending in ``.toml``.
 
     Args:
         name: of the recipe.
-        changes: fields that are to be other than in the file.
+        changes: fields that replace those of the file.
 
     Raises:
         MissingFileError: no such file.
@@ -71,16 +72,16 @@ def load_recipe(name: str, **changes: Any) -> Recipe:
             raise MissingFileError(f"{path}: no such recipe file")
         raise UserError(unknown("recipe (shipped name or .toml file)", name, shipped_recipes()))
     try:
-        content = tomllib.loads(path.read_text())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        content = tomllib.loads(read_text(path))
+    except tomllib.TOMLDecodeError as error:
         raise UserError(f"{path} is not TOML ({error})") from error
-    known = [field.name for field in fields(Recipe)]
+    known = [field.name for field in fields(TrainingRecipe)]
     for key in content:
         if key not in known:
             raise UserError(f"{path}: {unknown('field of a recipe', key, known)}")
     if "epochs" not in {**content, **changes}:
         raise UserError(f"{path}: a recipe needs epochs")
-    return Recipe(**{**content, **changes})
+    return TrainingRecipe(**{**content, **changes})
 
 
 def shipped_recipes() -> list[str]:

@@ -1,33 +1,38 @@
-"""Training a network: augmentation, cosine schedule, distillation, bfloat16, resume."""
+"""Train a classifier: augmentation, cosine schedule, distillation, bfloat16, resume."""
 
+import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
-from prune_gym._utils.progress import progress_bar
+from prune_gym._utils.progress import OnProgress, ignore_progress
 from prune_gym.compression.depthwise_gradients import fast_gradients
-from prune_gym.compression.precision import fast_forward
+from prune_gym.compression.precision import fast_forward, to_channels_last
 from prune_gym.datasets import Data, Split
 from prune_gym.datasets.normalize import normalize
 from prune_gym.errors import UserError
 from prune_gym.evaluation.evaluator import accuracy
 from prune_gym.training.checkpoint import Training, identity
 from prune_gym.training.history import History
-from prune_gym.training.recipe import Recipe
+from prune_gym.training.recipe import TrainingRecipe
+
+logger = logging.getLogger(__name__)
 
 
 def train(
     network: nn.Module,
     data: Data,
-    recipe: Recipe,
+    recipe: TrainingRecipe,
     checkpoint: Path,
     *,
     teacher: nn.Module | None = None,
     history: History | None = None,
+    on_progress: OnProgress = ignore_progress,
 ) -> nn.Module:
     """Train ``network`` on ``data.train`` in place and return it, in eval mode.
 
@@ -39,17 +44,18 @@ def train(
         data: what it is trained on; the search split chooses the best epoch.
         recipe: how.
         checkpoint: the file.
-        teacher: a network in eval mode whose answers are learned from, where the recipe distils.
+        teacher: a network in eval mode whose answers are learned from, where the recipe distills.
         history: gets every epoch's figures and the best weights.
+        on_progress: called after every step with the steps done and their total.
 
     Raises:
         UserError: the checkpoint is damaged or belongs to another training; a batch is larger
-            than the training split, or the recipe distils and there is no teacher.
+            than the training split, or the recipe distills and there is no teacher.
     """
     _check(recipe, data, teacher)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     for each in filter(None, (network, teacher)):
-        each.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        to_channels_last(each.to(device))
     optimizer = torch.optim.SGD(
         network.parameters(),
         lr=recipe.learning_rate,
@@ -62,30 +68,20 @@ def train(
     history = history or History()
     training = Training(checkpoint, what, network, optimizer, rng, history)
     steps, done = len(data.train) // recipe.batch_size, training.resume(device)
-    with progress_bar() as progress:
-        task = progress.add_task("training", total=steps * recipe.epochs, completed=steps * done)
-        for epoch in range(done, recipe.epochs):
-            progress.update(task, description=f"epoch {epoch + 1}/{recipe.epochs}")
-            started = time.perf_counter()
-            figures = _epoch(
-                network,
-                optimizer,
-                data,
-                recipe,
-                epoch,
-                rng,
-                teacher,
-                lambda: progress.advance(task),
-            )
-            top1 = accuracy(network, data, data.search)
-            seconds = time.perf_counter() - started
-            progress.console.print(
-                f"epoch {epoch + 1}/{recipe.epochs}  loss {figures['loss']:.4f}  "
-                f"search accuracy {top1:.4f}  {seconds:.0f} s",
-                highlight=False,
-            )
-            history.add({"search_accuracy": top1, **figures, "seconds": seconds}, network)
-            training.save(epoch + 1)
+    total = steps * recipe.epochs
+    for epoch in range(done, recipe.epochs):
+        started, before = time.perf_counter(), steps * epoch
+        on_progress(before, total)
+        report = partial(_report, on_progress, before, total)
+        figures = _epoch(network, optimizer, data, recipe, epoch, rng, teacher, report)
+        top1 = accuracy(network, data, data.search)
+        seconds = time.perf_counter() - started
+        logger.info(
+            "epoch %d/%d  loss %.4f  search accuracy %.4f  %.0f s",
+            *(epoch + 1, recipe.epochs, figures["loss"], top1, seconds),
+        )
+        history.add({"search_accuracy": top1, **figures, "seconds": seconds}, network)
+        training.save(epoch + 1)
     return network.eval()
 
 
@@ -93,11 +89,11 @@ def _epoch(
     network: nn.Module,
     optimizer: torch.optim.Optimizer,
     data: Data,
-    recipe: Recipe,
+    recipe: TrainingRecipe,
     epoch: int,
     rng: np.random.Generator,
     teacher: nn.Module | None,
-    advance: Callable[[], None],
+    on_step: Callable[[int], object],
 ) -> dict[str, float]:
     """Take every whole batch once; return the mean loss and the last learning rate."""
     device = next(network.parameters()).device
@@ -110,19 +106,19 @@ def _epoch(
         images, labels = augmented_batch(data, data.train, chosen, rng, recipe.shift)
         images, labels = images.to(device), labels.to(device)
         total += _step(network, optimizer, images, labels, rate, recipe, teacher)
-        advance()
+        on_step(step + 1)
     network.eval()
     return {"loss": total / steps, "learning_rate": rate}
 
 
-def _check(recipe: Recipe, data: Data, teacher: nn.Module | None) -> None:
+def _check(recipe: TrainingRecipe, data: Data, teacher: nn.Module | None) -> None:
     if recipe.batch_size > len(data.train):
         raise UserError(
             f"a batch of {recipe.batch_size} is larger than the training split of "
             f"{len(data.train)} images: give a smaller batch_size"
         )
     if recipe.distillation and teacher is None:
-        raise UserError(f"the recipe distils ({recipe.distillation}): give a teacher")
+        raise UserError(f"the recipe distills ({recipe.distillation}): give a teacher")
 
 
 def augmented_batch(
@@ -152,7 +148,7 @@ def _step(
     images: torch.Tensor,
     labels: torch.Tensor,
     rate: float,
-    recipe: Recipe,
+    recipe: TrainingRecipe,
     teacher: nn.Module | None,
 ) -> float:
     """Make one step and return the loss before it."""
@@ -183,8 +179,13 @@ def divergence(logits: torch.Tensor, taught: torch.Tensor, temperature: float) -
     return kl * temperature**2
 
 
-def _learning_rate(recipe: Recipe, epoch: float) -> float:
+def _learning_rate(recipe: TrainingRecipe, epoch: float) -> float:
     if epoch < recipe.warmup_epochs:
         return recipe.learning_rate * (epoch + 0.01) / (recipe.warmup_epochs + 0.01)
     share = (epoch - recipe.warmup_epochs) / (recipe.epochs - recipe.warmup_epochs)
     return recipe.learning_rate * 0.5 * (1 + float(np.cos(np.pi * share)))
+
+
+def _report(on_progress: OnProgress, before: int, total: int, step: int) -> None:
+    """Report a step of an epoch that began after ``before`` steps."""
+    on_progress(before + step, total)

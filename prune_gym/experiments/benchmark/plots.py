@@ -66,7 +66,8 @@ def _panels(count: int) -> tuple[Figure, list[Axes]]:
 def _colours(summaries: Mapping[str, Sequence[Summary]]) -> dict[str, tuple]:
     """Return one colour per agent, the same in every panel; the strong ones come first."""
     names = dict.fromkeys(summary.agent for agents in summaries.values() for summary in agents)
-    shades = matplotlib.colormaps["tab20"].colors  # type: ignore[attr-defined]
+    colormap = matplotlib.colormaps["tab20"]
+    shades = [colormap(index) for index in range(colormap.N)]
     palette = [*shades[0::2], *shades[1::2]]
     return {name: palette[index % len(palette)] for index, name in enumerate(names)}
 

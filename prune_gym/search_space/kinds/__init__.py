@@ -1,6 +1,7 @@
 """Kinds of decisions: one file a kind, one table of them."""
 
 from prune_gym.errors import UserError
+from prune_gym.graph.configuration import PARTS
 from prune_gym.search_space.kinds.activation_bits import ActivationBits
 from prune_gym.search_space.kinds.base import DecisionKind, NetworkStatistics
 from prune_gym.search_space.kinds.block import Blocks
@@ -40,8 +41,14 @@ def register_kind(kind: DecisionKind) -> None:
     """Make a kind of decision known by its name, to be used in ``decide=(...)``.
 
     Raises:
-        UserError: another kind has this name.
+        UserError: another kind has this name, or its field is neither one of a configuration nor
+            its name.
     """
     if KINDS.get(kind.name, kind) is not kind:
         raise UserError(f"kind {kind.name!r} is registered already; give yours another name")
+    if kind.field not in (*PARTS, kind.name):
+        raise UserError(
+            f"kind {kind.name!r}: no configuration has the field {kind.field!r}; expected "
+            f"{kind.name!r}, or one of {', '.join(PARTS)}"
+        )
     KINDS[kind.name] = kind

@@ -42,8 +42,9 @@ class DecisionKind(ABC):
 
     Attributes:
         name: as in ``decide=(...)``.
-        field: the array of :class:`Configuration` that it sets. A name that is no field of it is an
-            entry of ``Configuration.extra``, and :meth:`apply` changes the candidate's weights.
+        field: the array of :class:`Configuration` that it sets. The name of the kind means an
+            array of its own in ``Configuration.extra``, which is 1 in columns that no decision
+            sets; :meth:`apply` changes the candidate's weights.
     """
 
     name: ClassVar[str]

@@ -1,11 +1,11 @@
-"""The table of before and after."""
+"""Show networks side by side in a table."""
 
 from collections.abc import Mapping
 
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
-from prune_gym._utils.formatting import format_change, format_metric
+from prune_gym._utils.formatting import format_change, format_metric, printable
 
 
 def comparison(
@@ -13,7 +13,7 @@ def comparison(
     columns: Mapping[str, Mapping[str, float]],
     labels: Mapping[str, str] | None = None,
 ) -> Table:
-    """Return a table of metrics, one column a network, and what became of them in the last.
+    """Return a table of metrics, one column a network, and how the last differs from the first.
 
     Args:
         title: stands above it.
@@ -21,11 +21,16 @@ def comparison(
             what not all have is left out.
         labels: metric -> name for people, where it is another.
     """
-    table, labels = Table("", *columns, "change", title=escape(title)), labels or {}
+    table, labels = Table("", *columns, "change", title=plain(title)), labels or {}
     first, *_, last = columns.values()
     for metric in sorted(last, key=lambda name: not name.endswith("accuracy")):
         if all(metric in values for values in columns.values()):
             cells = (format_metric(values[metric], metric) for values in columns.values())
             changed = format_change(first[metric], last[metric], metric)
-            table.add_row(labels.get(metric, metric), *cells, changed)
+            table.add_row(plain(labels.get(metric, metric)), *cells, changed)
     return table
+
+
+def plain(text: str) -> Text:
+    """Return text of any origin for a cell or a title: nothing in it is markup."""
+    return Text(printable(text))
