@@ -1,9 +1,9 @@
-"""Compress a network that the package has never seen, on data of one's own, in less than a minute.
+"""Compress a network that the package has never seen, on your own data, in less than a minute.
 
     python examples/own_network.py
 
 The network is a small SqueezeNet: its "fire" modules squeeze, expand by two convolutions side by
-side and concatenate, and a shortcut adds two of them. Nothing about it is told to the package.
+side and concatenate, and a shortcut adds two of them. The package is told nothing about it.
 """
 
 import tempfile
@@ -14,11 +14,9 @@ import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
-from prune_gym.compression.network_file import load_network, save_network
-from prune_gym.datasets import Data, Split
+from prune_gym import CompressionEnv, Data, Split, compression_env, load_network
+from prune_gym.compression.network_file import save_network
 from prune_gym.datasets.normalize import normalize
-from prune_gym.envs.compression_env import CompressionEnv
-from prune_gym.envs.make import compression_env
 from prune_gym.evaluation.evaluator import accuracy
 
 
@@ -51,7 +49,7 @@ class SmallSqueezeNet(nn.Module):
         self.out = nn.Linear(96, num_classes)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Map normalised images (N, 1, 8, 8) to logits (N, classes)."""
+        """Map normalized images (N, 1, 8, 8) to logits (N, classes)."""
         x = self.fire1(self.stem(images))
         x = self.pool(x + self.fire2(x))
         return self.out(self.fire4(self.fire3(x)).mean((2, 3)))
@@ -115,7 +113,7 @@ def main() -> None:
             path,
             name="SmallSqueezeNet",
             num_classes=10,
-            configuration=env.unwrapped.problem.configure(best["strategy"]),
+            configuration=env.problem.configure(best["strategy"]),
             input_shape=(1, 8, 8),
         )
         loaded = load_network(path, build=SmallSqueezeNet)

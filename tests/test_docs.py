@@ -8,6 +8,8 @@ import shlex
 from importlib import import_module
 from pathlib import Path
 
+import gymnasium as gym
+import numpy as np
 import pytest
 
 from prune_gym import cli
@@ -15,9 +17,12 @@ from prune_gym.agents.envelope_ddpg.envelope_ddpg import EnvelopeDDPG
 from prune_gym.compression.repair import REPAIRS
 from prune_gym.costs import COSTS
 from prune_gym.envs.observation import FEATURES
+from prune_gym.search_space import kinds
 
 ROOT = Path(__file__).parent.parent
-DOCS = sorted((ROOT / "docs").glob("*.md"))
+DOCS = sorted((ROOT / "docs").rglob("*.md"))
+PAGES = [*ROOT.glob("*.md"), *DOCS]
+NAMES = [path.relative_to(ROOT / "docs").as_posix() for path in DOCS]
 
 
 def page(name: str) -> str:
@@ -36,7 +41,8 @@ def test_cost_table_names_all_costs() -> None:
 
 
 def test_agent_parameters_are_those_of_the_code() -> None:
-    rows = re.findall(r"^\| `(\w+)` \| (.+?) \| .+ \|$", page("envelope-ddpg.md"), re.M)
+    parameters = page("envelope-ddpg.md").partition("## Parameters")[2]
+    rows = re.findall(r"^\| `(\w+)` \| (.+?) \| .+ \|$", parameters, re.M)
     defaults = inspect.signature(EnvelopeDDPG.__init__).parameters
     assert rows
     for name, value in rows:
@@ -48,7 +54,12 @@ def test_repairs_are_all_named() -> None:
         assert f"`{repair}`" in page("repair.md"), repair
 
 
-@pytest.mark.parametrize("path", [ROOT / "README.md", *DOCS], ids=lambda path: path.name)
+def anchor(heading: str) -> str:
+    """Return the name of a heading in links, as GitHub and the site make it."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_links_exist(path: Path) -> None:
     """Links and pictures, and the heading where a link names one."""
     for target in re.findall(r"\]\(([^)]+)\)", path.read_text()):
@@ -58,10 +69,10 @@ def test_links_exist(path: Path) -> None:
             assert linked.is_file(), target
             if place:
                 headings = re.findall(r"^#+ (.+)$", linked.read_text(), re.M)
-                assert place in [heading.lower().replace(" ", "-") for heading in headings], target
+                assert place in map(anchor, headings), target
 
 
-@pytest.mark.parametrize("name", [path.name for path in DOCS])
+@pytest.mark.parametrize("name", NAMES)
 def test_commands_parse(name: str) -> None:
     for block in re.findall(r"^```sh\n(.*?)^```$", page(name), re.S | re.M):
         for line in block.splitlines():
@@ -74,3 +85,29 @@ def test_commands_parse(name: str) -> None:
 def test_docstring_examples_run(name: str) -> None:
     result = doctest.testmod(import_module(name))
     assert result.attempted and not result.failed
+
+
+def test_the_kind_of_decision_in_adding_is_exact() -> None:
+    """The example's zeros are those that costs count; its strategies are reproduced."""
+    section = page("adding.md").partition("## A kind of decision")[2]
+    code = re.search(r"```python\n(.*?)```", section, re.S)
+    assert code
+    before = set(kinds.KINDS)
+    exec(code[1], {"__name__": "kernel_masks"})
+    try:
+        env = gym.make("ChannelPrune-Table-v0", decide=("channels", "kernel_mask"))
+        problem, terminated = env.unwrapped.problem, False
+        env.reset(seed=0)
+        while not terminated:
+            _, _, terminated, _, info = env.step(np.array([-0.4], dtype=np.float32))
+        candidate = problem.apply(info["strategy"])
+        weights = [p for p in candidate.parameters() if p.ndim > 1]
+        table, configuration = problem.evaluator.table, problem.configure(info["strategy"])
+        assert (
+            sum(int((weight != 0).sum()) for weight in weights)
+            == table.nonzeros(configuration).sum()
+        )
+        assert set(kinds.KINDS) - before == {"kernel_mask"}
+        assert problem.validate(info["strategy"]).reproduced
+    finally:
+        del kinds.KINDS["kernel_mask"]

@@ -14,6 +14,7 @@ from prune_gym.cli import train
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+TRAIN = (ROOT / "docs" / "train.md").read_text()
 PYTHON_BLOCKS = re.findall(r"^```python\n(.*?)^```$", README, re.S | re.M)
 SHELL_BLOCKS = re.findall(r"^```sh\n(.*?)^```$", README, re.S | re.M)
 COMMANDS = [line for block in SHELL_BLOCKS for line in block.splitlines() if line]
@@ -91,5 +92,5 @@ def test_every_option_of_train_is_explained() -> None:
     parser = argparse.ArgumentParser()
     train.options(parser)
     options = {name for action in parser._actions for name in action.option_strings}
-    explained = re.findall(r"^\| `(--[a-z]+)` \|", README, re.M)
+    explained = re.findall(r"^\| `(--[a-z]+)` \|", TRAIN, re.M)
     assert sorted(explained) == sorted(options - {"-h", "--help"})
