@@ -80,7 +80,8 @@ def without_blocks(net, table, configuration):
     if configuration.blocks is None:
         return net
     kept = configuration.blocks[0]
-    return skip_blocks(net, [b for b, keep in zip(table.blocks, kept, strict=True) if not keep])
+    skipped = [b for b, keep in zip(table.blocks, kept, strict=True) if not keep]
+    return skip_blocks(net, skipped, table.input_shape)
 
 
 def without_weights(net, table, configuration):

@@ -25,6 +25,7 @@ from prune_gym.compression.surgery import kept_positions
 from prune_gym.graph.layer_table import LayerTable
 from prune_gym.graph.layer_types import BatchNorm
 from prune_gym.graph.residual_blocks import ADDITIONS, function_name
+from prune_gym.graph.symbolic import is_of_torch, symbolic_trace
 
 PLACES = 16  # sampled per image and map
 MOST_UNKNOWNS = 1_152  # per output channel; a larger layer keeps its merged weights
@@ -44,7 +45,7 @@ class Reference:
 
     def __init__(self, network: nn.Module, images: torch.Tensor) -> None:
         """Run ``network`` once on normalized images (N, C, H, W)."""
-        self.graph = fx.Tracer().trace(network)
+        self.graph = symbolic_trace(network, tuple(images.shape[1:])).graph
         self.sources = {n.name: _sources(n) for n in self.graph.nodes}
         self.outputs: dict[str, torch.Tensor] = {}
         self.beside: dict[str, torch.Tensor] = {}
@@ -63,7 +64,8 @@ class _Recorder(fx.Interpreter):
     def run_node(self, n: fx.Node) -> Any:
         result = super().run_node(n)
         module = _module(self.module, n)
-        if isinstance(module, nn.Conv2d | nn.Linear):
+        # Linear layers of tokens keep their merged weights.
+        if isinstance(module, nn.Conv2d) or (isinstance(module, nn.Linear) and result.ndim == 2):
             self.reference.outputs[str(n.target)] = _sampled(result)
             other = _added(self.module, n)
             # A number for a whole map has no place for each place of the map.
@@ -195,7 +197,8 @@ def _module(root: nn.Module, node: fx.Node) -> nn.Module | None:
 def _added(root: nn.Module, node: fx.Node) -> fx.Node | None:
     """Return what is added to a layer's output, directly or after batch-norm; None if nothing."""
     user = _only_user(node)
-    if user is not None and isinstance(_module(root, user), BatchNorm):
+    norm = None if user is None else _module(root, user)
+    if isinstance(norm, BatchNorm) and is_of_torch(norm):  # without an activation of its own
         node, user = user, _only_user(user)
     if user is None or function_name(user) not in ADDITIONS or len(user.all_input_nodes) != 2:
         return None
@@ -228,7 +231,9 @@ def _places(count: int, height: int, width: int) -> tuple[torch.Tensor, ...]:
 
 
 def _sampled(values: torch.Tensor) -> torch.Tensor:
-    """Return a map's values at the sampled places: (N, C, H, W) or (N, C) -> float32 (rows, C)."""
+    """Return a map's values at the sampled places: (N, C, ...) -> float32 (rows, C)."""
+    if values.ndim == 3:  # batch-norm's (N, C, L)
+        values = values[..., None]
     if values.ndim == 4:
         image, row, column = _places(len(values), *values.shape[2:])
         values = values.permute(0, 2, 3, 1)[image, row, column]

@@ -109,7 +109,8 @@ def _rebuild(recipe: dict[str, str], build: Callable[[int], nn.Module] | None) -
     table = trace(original.eval(), tuple(json.loads(recipe["input_shape"])))
     network = cut(original, table, first_channels(table, np.array(json.loads(recipe["widths"]))))
     _set_pads(network, recipe)
-    network = skip_blocks(network, table.skipped(json.loads(recipe["blocks"])))
+    skipped = table.skipped(json.loads(recipe["blocks"]))
+    network = skip_blocks(network, skipped, table.input_shape)
     if bits := json.loads(recipe["bits"]):
         fold_batch_norm(network, table)
         for layer, (weights, inputs) in bits.items():
