@@ -96,7 +96,7 @@ def tried(name: str) -> dict[str, Any]:
 
     from prune_gym.compression.verify import check_cut, largest_error
     from prune_gym.errors import UserError
-    from prune_gym.graph.explain import shares_that_can_be_cut
+    from prune_gym.graph.explain import explain, reasons
     from prune_gym.graph.trace import trace
 
     torch.manual_seed(0)
@@ -106,7 +106,7 @@ def tried(name: str) -> dict[str, Any]:
     try:
         table = trace(network, (3, size, size))
         if not table.groups:
-            return {"verdict": "refused", "about": "nothing can be cut"}
+            return {"verdict": "refused", "about": f"nothing can be cut: {reasons(table)}"}
         check_cut(network, table, images)
     except UserError as error:
         return {"verdict": "refused", "about": str(error)}
@@ -116,10 +116,11 @@ def tried(name: str) -> dict[str, Any]:
         for group in table.groups
     ]
     error, dtype = largest_error(network, table, kept, images)
-    parameters, multiply_adds = shares_that_can_be_cut(table)
+    shares = explain(table)
     exact = error < (1e-9 if dtype is torch.float64 else 1e-3)
     about = (
-        f"{parameters:.0%} of the parameters, {multiply_adds:.0%} of the multiply-adds, "
+        f"{shares.parameters:.0%} of the parameters, "
+        f"{shares.multiply_adds:.0%} of the multiply-adds, "
         f"{len(table.groups)} groups, error {error:.1e} in {dtype}"
     )
     return {"verdict": "accepted" if exact else "wrong", "about": about}

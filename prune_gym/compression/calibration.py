@@ -193,7 +193,8 @@ def blocks(
     inputs = torch.arange(weight.shape[1])
     if moments.ndim == 4:
         for place, moment in enumerate(moments[:, 0]):
-            yield weight[:, place :: len(moments)], inputs[place :: len(moments)], moment
+            at = inputs[place :: len(moments)].contiguous()
+            yield weight[:, at], at, moment
         return
     each = moments if moments.ndim == 3 else moments[None]
     for rows, moment in zip(weight.chunk(len(each)), each, strict=True):

@@ -11,7 +11,7 @@ from torch import nn
 from torch.fx.node import map_aggregate
 
 from prune_gym.compression.surgery import cut, first_channels
-from prune_gym.errors import UnsupportedLayerError, UserError, first_line
+from prune_gym.errors import UserError, first_line
 from prune_gym.graph.configuration import Configuration
 from prune_gym.graph.layer_table import LayerTable
 
@@ -82,8 +82,9 @@ def _check_sizes(kind: str, candidate: nn.Module, table: LayerTable, images: tor
     expected = table.weights(Configuration(widths[None]))[0] * table.weighted_pixels
     for name, count in zip(names, expected, strict=True):
         if found.get(name) != count:
-            raise UnsupportedLayerError(
-                name, f"{found.get(name, 0):,} multiply-adds when cut, expected {count:,.0f}"
+            raise UserError(
+                f"layer {name!r} has {found.get(name, 0):,} multiply-adds when cut, and the "
+                f"original's forward says {count:,.0f}: is a size computed from the channels?"
             )
 
 

@@ -28,6 +28,7 @@ from prune_gym.errors import UserError, UserTypeError, first_line
 from prune_gym.evaluation.evaluator import Evaluator
 from prune_gym.graph.layer_table import BLOCK_SIZE, LayerTable
 from prune_gym.graph.trace import trace
+from prune_gym.graph.unwrap import unwrapped
 
 INFORMATION_IMAGES = 4_096
 
@@ -144,7 +145,7 @@ def make_evaluator(
 
 def _copied(network: nn.Module) -> nn.Module:
     try:
-        return copy.deepcopy(network).cpu().float().eval().requires_grad_(False)
+        return copy.deepcopy(unwrapped(network)).cpu().float().eval().requires_grad_(False)
     except RuntimeError as error:  # PyTorch: "Only Tensors created explicitly by the user ..."
         raise UserError(
             f"{type(network).__name__} cannot be copied ({first_line(error)}): give the plain "

@@ -1,25 +1,56 @@
 """What of a network can be cut, what cannot, and why."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from prune_gym.graph.configuration import Configuration
-from prune_gym.graph.layer_table import LayerTable
+from prune_gym.graph.layer_table import Group, LayerTable, Pin
 
-SHOWN = 6  # pins in an error's line
+MOST_REASONS = 5  # in one line
 
 
-def shares_that_can_be_cut(table: LayerTable) -> tuple[float, float]:
-    """Return the shares of parameters and of multiply-adds that can be cut.
+@dataclass(frozen=True)
+class Explanation:
+    """What of a network can be cut.
 
-    They are what is gone when every channel group keeps one channel.
+    Attributes:
+        groups: the channels that are cut together, each group one decision.
+        pins: the output channels that cannot be cut, with the operation that pins them and why.
+        parameters: the share of parameters that is gone when every group keeps one channel.
+        multiply_adds: the same share of multiply-adds, those in no layer included.
+        uncounted: operations whose multiply-adds no cost counts, each with how many there are.
     """
+
+    groups: tuple[Group, ...]
+    pins: tuple[Pin, ...]
+    parameters: float
+    multiply_adds: float
+    uncounted: tuple[tuple[str, int], ...]
+
+
+def explain(table: LayerTable) -> Explanation:
+    """Return what of a network can be cut, and what pins the rest."""
     vectors = np.array([layer.vectors for layer in table.layers], dtype=np.float64)
     uncounted = sum(count for _, count in table.uncounted)
-    left = []
+    costs = []
     for widths in (table.full, np.minimum(table.full, 1)):
         weights = table.weights(Configuration(widths[None]))[0]
         parameters = weights.sum() + table.outputs(widths[None])[0] @ vectors
-        left.append((parameters, weights @ table.weighted_pixels + uncounted))
-    whole, least = np.array(left)
+        costs.append((parameters, weights @ table.weighted_pixels + uncounted))
+    whole, least = np.array(costs)
     shares = 1 - least / np.maximum(whole, 1)
-    return float(shares[0]), float(shares[1])
+    return Explanation(
+        table.groups, table.pins, float(shares[0]), float(shares[1]), table.uncounted
+    )
+
+
+def reasons(table: LayerTable) -> str:
+    """Return in one line what pins the channels of the network, the most channels first."""
+    totals: dict[tuple[str, str], int] = {}
+    for pin in table.pins:
+        totals[pin.by, pin.why] = totals.get((pin.by, pin.why), 0) + pin.channels
+    ordered = sorted(totals.items(), key=lambda each: -each[1])
+    shown = [f"{count:,} channels by {by!r} ({why})" for (by, why), count in ordered]
+    more = len(shown) - MOST_REASONS
+    return "; ".join(shown[:MOST_REASONS]) + (f"; and {more} more reasons" if more > 0 else "")

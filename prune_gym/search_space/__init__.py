@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 from prune_gym.errors import UserError, require_names, unknown
 from prune_gym.evaluation.evaluator import Evaluator
+from prune_gym.graph.explain import reasons
 from prune_gym.search_space.blocks import block_decisions
 from prune_gym.search_space.channels import channel_decisions
 from prune_gym.search_space.decision import Decision
@@ -63,6 +64,6 @@ def make_decisions(
     if not made:
         raise UserError(
             f"decide: {type(evaluator.network).__name__} has nothing to decide by "
-            f"{', '.join(kinds)}: its outputs, and what is added to its input, are never cut"
+            f"{', '.join(kinds)}. What pins its channels: {reasons(evaluator.table)}"
         )
     return tuple(sorted(made, key=lambda each: (each.layer, order.index(each.kind))))
