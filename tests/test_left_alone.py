@@ -1,5 +1,6 @@
 """What is not understood is left alone: it pins the channels that it touches, and no others."""
 
+import pickle
 import threading
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch.nn.utils import parametrizations
 from prune_gym.compression.verify import check_cut, largest_error
 from prune_gym.costs.params import Params
 from prune_gym.graph.configuration import Configuration
+from prune_gym.graph.residual_blocks import skip_blocks
 from prune_gym.graph.trace import trace
 
 IMAGES = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -263,6 +265,45 @@ def test_tokens_are_multiplied_as_often_as_there_are():
 def test_a_layer_that_is_never_used_is_left_alone():
     net = Odd(lambda n, x: x, aux=nn.Linear(4, 4))
     assert widths_of(net) == BOTH
+
+
+def test_what_is_added_to_a_single_channel_is_no_block():
+    net = Odd(
+        lambda n, x: (y := n.one(x)) + n.two(F.relu(y)),
+        one=nn.Conv2d(4, 1, 1),
+        two=nn.Conv2d(1, 4, 1),
+    )
+    assert widths_of(net) == {"first": 4, "two": 4, "second": 4}
+    assert trace(net, (3, 8, 8)).blocks == ()
+
+
+def test_a_skipped_block_is_pickled_with_its_network():
+    net = Odd(lambda n, x: x + n.two(F.relu(n.norm(x))), norm=NormAndActivation(4))
+    net.two = nn.Conv2d(4, 4, 1)
+    net = initialized(net)
+    table = trace(net, (3, 8, 8))
+    (block,) = table.blocks
+    assert block.layers == ("norm", "two")
+    small = skip_blocks(net, [block], (3, 8, 8))
+    again = pickle.loads(pickle.dumps(small))
+    net.odd = lambda n, x: x
+    torch.testing.assert_close(again(IMAGES), net(IMAGES))
+
+
+class Regularized(nn.Module):
+    """Two branches whose widths are given as the other's number of channels."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two, self.out = nn.Conv2d(3, 6, 1), nn.Conv2d(3, 6, 1), nn.Linear(6, 4)
+
+    def forward(self, x):
+        count, channels = self.one(x).shape[:2]
+        return self.out(self.two(x).mean((2, 3)).reshape(count, channels))
+
+
+def test_a_width_that_another_tensor_gives_is_cut_with_it():
+    assert widths_of(Regularized()) == {"one": 6}
 
 
 def test_networks_are_traced_in_threads_while_others_run():

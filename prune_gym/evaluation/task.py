@@ -126,7 +126,7 @@ def make_evaluator(
     So is the information that its channels carry, unless the file ``shipped`` has it already.
 
     Raises:
-        UserError: an operation of the network is not understood; the message names the layer.
+        UserError: the network does not take the images, or its forward cannot be traced.
     """
     network = _copied(network)
     if block_size < 1:

@@ -58,6 +58,8 @@ def _block_at(
         return None
     # The later of the two ends the branch, the earlier is x.
     x, end = sorted(sources, key=steps.__getitem__)
+    if x.meta["shape"] != addition.meta["shape"]:  # x alone is no substitute for the sum
+        return None
     branch = _between(x, end)
     names = tuple(layers[node] for node in sorted(branch, key=steps.__getitem__) if node in layers)
     readers = {user for n in branch for user in n.users if not _unused(user)}

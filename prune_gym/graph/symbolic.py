@@ -36,7 +36,8 @@ _lock = threading.RLock()
 def symbolic_trace(network: nn.Module, input_shape: tuple[int, ...]) -> fx.GraphModule:
     """Return the operations of ``network``, in eval mode, on images of ``input_shape`` (C, H, W).
 
-    The graph shares its modules with the network. Nodes have in ``meta``: ``sizes``, of a number
+    The graph shares its modules with the network. Nodes have in ``meta``: ``shape``, of a tensor,
+    that for one image; ``sizes``, of a number
     that was computed from sizes, the dimensions (node, dimension) that it depends on, for a tuple
     a set for each entry; ``read``, of a tensor, the dimensions whose size Python code has used as
     a plain number, each with the name of a module whose code did so.
@@ -50,7 +51,9 @@ def symbolic_trace(network: nn.Module, input_shape: tuple[int, ...]) -> fx.Graph
         while True:
             tracer = _ShapeTracer(example, opaque)
             try:
-                graph = fx.GraphModule(network, tracer.trace(network), type(network).__name__)
+                operations = tracer.trace(network)
+                operations._tracer_cls = None  # pickles are read back by torch.fx's own
+                graph = fx.GraphModule(network, operations, type(network).__name__)
             except Exception as error:  # whatever its forward raises
                 raise UserError(_why_not(network, example, error)) from error
             more = frozenset(tracer.batch_readers) - opaque
@@ -229,7 +232,7 @@ class _ShapeTracer(fx.Tracer):
         proxy = super().create_proxy(kind, target, args, kwargs, *more, **named)
         proxy.value = value
         if isinstance(value, torch.Tensor):
-            proxy.node.meta["ndim"] = value.ndim
+            proxy.node.meta["shape"] = tuple(value.shape)
         elif not _tensors(value):
             proxy.node.meta["sizes"] = _sizes(proxy.node, value)
         return proxy
@@ -382,9 +385,8 @@ def _sizes(node: fx.Node, value: Any) -> Any:
     source = next(iter(node.all_input_nodes), None)
     if source is None or name in _KNOWS_NO_SIZE:
         return set()
-    if "ndim" in source.meta:
-        count = source.meta["ndim"]
-        whole = [{(source, dimension)} for dimension in range(count)]
+    if "shape" in source.meta:
+        whole = [{(source, dimension)} for dimension in range(len(source.meta["shape"]))]
         if name == "size" or (name == "getattr" and node.args[1] == "shape"):
             given = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else None)
             if name == "getattr" or given is None:
