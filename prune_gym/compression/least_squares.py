@@ -197,9 +197,10 @@ def _module(root: nn.Module, node: fx.Node) -> nn.Module | None:
 def _added(root: nn.Module, node: fx.Node) -> fx.Node | None:
     """Return what is added to a layer's output, directly or after batch-norm; None if nothing."""
     user = _only_user(node)
-    norm = None if user is None else _module(root, user)
-    if isinstance(norm, BatchNorm) and is_of_torch(norm):  # without an activation of its own
-        node, user = user, _only_user(user)
+    if user is not None:
+        norm = _module(root, user)
+        if isinstance(norm, BatchNorm) and is_of_torch(norm):  # without an activation of its own
+            node, user = user, _only_user(user)
     if user is None or function_name(user) not in ADDITIONS or len(user.all_input_nodes) != 2:
         return None
     return next(source for source in user.all_input_nodes if source is not node)

@@ -229,7 +229,7 @@ class _ShapeTracer(fx.Tracer):
                 lambda each: self.note_read(each.node) if isinstance(each, fx.Proxy) else None,
             )
             return value
-        proxy = super().create_proxy(kind, target, args, kwargs, *more, **named)
+        proxy: Any = super().create_proxy(kind, target, args, kwargs, *more, **named)
         proxy.value = value
         if isinstance(value, torch.Tensor):
             proxy.node.meta["shape"] = tuple(value.shape)
@@ -367,7 +367,7 @@ def is_of_torch(module: nn.Module, whole: bool = True) -> bool:
 
     Its weights may still be computed (by a parametrization); not so where it is ``whole``.
     """
-    kind = type(module)
+    kind: Any = type(module)
     forwards = [kind.forward, *([kind._conv_forward] if isinstance(module, nn.Conv2d) else [])]
     of_torch = all(getattr(each, "__module__", "").startswith("torch.") for each in forwards)
     return of_torch and not (whole and "forward" in vars(module))
