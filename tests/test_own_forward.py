@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from conftest import constant, play
 from four_classes import four_classes
 from torch import nn
 from torch.nn import functional as F
@@ -199,3 +200,51 @@ def test_quantised_layers_pad_as_theirs_did(mode):
         assert (found(images) - expected).abs().max() < 0.02 * expected.abs().max()
         again = found[0].as_float()(images).flatten(1)
         assert (again - expected).abs().max() < 0.02 * expected.abs().max()
+
+
+class NormAndActivation(nn.BatchNorm2d):
+    """A batch-norm that applies an activation too, as timm's does."""
+
+    def forward(self, x):
+        vectors = self.running_mean, self.running_var, self.weight, self.bias
+        return F.relu(F.batch_norm(x, *vectors, self.training, self.momentum, self.eps))
+
+
+def mixed(net, x):
+    """Residual blocks of convolutions and of tokens, and a layer that is left alone."""
+    x = net.norm(net.one(x))
+    x = net.up(x + net.three(net.norm2(net.two(x))))
+    y = x.flatten(2).transpose(1, 2)
+    y = y + net.back(F.gelu(net.hidden(net.tokens(y))))
+    return net.head(y.mean(1))
+
+
+def mixed_network():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = Net(mixed, norm=NormAndActivation(8), norm2=NormAndActivation(8))
+        net.three, net.up = nn.Conv2d(8, 8, 1), nn.ConvTranspose2d(8, 8, 2, 2)
+        net.tokens, net.hidden, net.back = nn.LayerNorm(8), nn.Linear(8, 12), nn.Linear(12, 8)
+    return net.eval()
+
+
+@pytest.mark.parametrize(
+    "decide",
+    [
+        ("channels",),
+        ("block", "channels"),
+        ("channels", "density"),
+        ("channels", "weight_bits", "activation_bits"),
+        ("variational",),
+    ],
+)
+def test_what_is_left_alone_takes_part_in_every_kind_of_decision(decide):
+    env = CompressionEnv(mixed_network(), DATA, latency=None, round_to=1, decide=decide)
+    _, _, infos = play(env, constant(-0.2))
+    strategy = infos[-1]["strategy"]
+    small = env.apply(strategy)
+    assert small(env.evaluator.images[:4]).shape == (4, 4)
+    assert small.up.out_channels == 8
+    if decide == ("channels",):
+        assert small.hidden.out_features < 12
+    assert 0 < infos[-1]["flops"] < env.original_metrics["flops"]
