@@ -5,12 +5,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nets import ZOO, conv, make
+from nets import ZOO, Odd, conv, make
 from torch import nn
 from torch.nn import functional as F
 
 from prune_gym.compression.fold_batch_norm import fold_batch_norm
 from prune_gym.compression.surgery import cut
+from prune_gym.compression.verify import largest_error
 from prune_gym.graph.trace import trace
 
 IMAGES = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -24,18 +25,6 @@ def draw_kept(data, table):
     return kept
 
 
-def masked(net, table, kept):
-    """Return the whole network whose consumers do not read the removed channels."""
-    net = copy.deepcopy(net)
-    for group, channels in zip(table.groups, kept, strict=True):
-        removed = np.setdiff1d(np.arange(group.size), channels)
-        for member in group.members:
-            if member.dim == "in":
-                weight = net.get_submodule(member.module).weight
-                weight[:, member.positions[removed].ravel()] = 0.0
-    return net
-
-
 @pytest.mark.parametrize("name", ZOO)
 @given(st.data())
 @settings(max_examples=25, deadline=None)
@@ -43,9 +32,8 @@ def test_cut_network_equals_the_masked_one(name, data):
     net = make(name)
     table = trace(net, (3, 8, 8))
     kept = draw_kept(data, table)
-    with torch.inference_mode():
-        small, whole = cut(net, table, kept)(IMAGES), masked(net, table, kept)(IMAGES)
-    torch.testing.assert_close(small, whole, rtol=1e-4, atol=1e-5)
+    error, dtype = largest_error(net, table, kept, IMAGES)
+    assert error < 1e-12 and dtype is torch.float64
 
 
 @pytest.mark.parametrize("name", ZOO)
@@ -146,20 +134,6 @@ def test_zeros_that_nothing_meets_stay():
     }
 
 
-def test_padding_that_cannot_be_resized_is_refused():
-    pad = nn.ZeroPad3d((0, 0, 0, 0, 0, 0))
-    with pytest.raises(ValueError, match="layer 'twice'.*called twice.*not understood"):
-        trace(Odd(lambda net, x: net.twice(net.twice(x)), twice=pad).eval(), (3, 8, 8))
-    with pytest.raises(ValueError, match="layer 'b'.*the same module as 'a'"):
-        trace(Odd(lambda net, x: net.b(x), a=pad, b=pad).eval(), (3, 8, 8))
-    crop = nn.ZeroPad3d((0, 0, 0, 0, -2, 2))
-    with pytest.raises(ValueError, match="layer 'crop'.*crops.*not understood"):
-        trace(Odd(lambda net, x: net.crop(x), crop=crop).eval(), (3, 8, 8))
-    ones = nn.ConstantPad3d((0, 0, 0, 0, 1, 0), 1.0)
-    with pytest.raises(ValueError, match="layer 'ones'.*ConstantPad3d.*not understood"):
-        trace(Odd(lambda net, x: net.ones(x)[:, :4], ones=ones).eval(), (3, 8, 8))
-
-
 def test_the_networks_outputs_are_never_cut():
     for name in ZOO:
         net = make(name)
@@ -218,24 +192,6 @@ def test_arithmetic_with_numbers_is_understood():
     assert len(trace(net.eval(), (3, 8, 8)).groups) == 2
 
 
-def test_products_that_mix_channels_are_refused():
-    with pytest.raises(ValueError, match=r"'mul' \(mul of different channels, \(1, 1, 8, 8\) and"):
-        trace(Odd(lambda net, x: net.one(x) * x, one=nn.Conv2d(4, 1, 1)).eval(), (3, 8, 8))
-    with pytest.raises(ValueError, match=r"different channels, \(1, 4, 8, 4\) and \(1, 4\)"):
-        pooled = Odd(lambda net, x: x * net.gate(x.mean((2, 3))), gate=nn.Linear(4, 4))
-        trace(pooled.eval(), (3, 8, 4))
-    with pytest.raises(ValueError, match="layer 'scale'.*parameter or buffer outside of a layer"):
-        scaled = Odd(lambda net, x: x * net.scale)
-        scaled.scale = nn.Parameter(torch.ones(4, 1, 1))
-        trace(scaled.eval(), (3, 8, 8))
-
-
-def test_unknown_layers_are_named():
-    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.PixelShuffle(2), nn.Flatten(), nn.Linear(256, 4))
-    with pytest.raises(ValueError, match="layer '1'.*PixelShuffle.*not understood.*known are"):
-        trace(net.eval(), (3, 8, 8))
-
-
 def test_images_that_the_network_does_not_take_are_refused():
     with pytest.raises(ValueError, match="Tiny cannot run on images of 5x8x8.*expected input"):
         trace(make("plain"), (5, 8, 8))
@@ -250,66 +206,15 @@ def test_a_forward_that_depends_on_values_is_refused():
         trace(Branching(), (3, 8, 8))
 
 
-class Odd(nn.Module):
-    """A small network with a place for what is odd between its two convolutions."""
-
-    def __init__(self, odd, **modules):
-        super().__init__()
-        self.first, self.second = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1)
-        self.out = nn.Linear(4, 4)
-        self.odd = odd
-        for name, module in modules.items():
-            setattr(self, name, module)
-
-    def forward(self, x):
-        x = self.second(self.odd(self, self.first(x)))
-        return self.out(x.mean((2, 3)))
-
-
 def test_a_plain_one_of_these_is_understood():
     table = trace(Odd(lambda net, x: F.relu(x)).eval(), (3, 8, 8))
     assert [(group.name, group.size) for group in table.groups] == [("first", 4), ("second", 4)]
-
-
-@pytest.mark.parametrize("module", [nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)])
-def test_a_module_that_is_called_twice_is_refused(module):
-    net = Odd(lambda net, x: net.twice(F.relu(net.twice(x))), twice=module)
-    with pytest.raises(ValueError, match="layer 'twice'.*called twice.*not understood"):
-        trace(net.eval(), (3, 8, 8))
-
-
-def test_a_module_under_two_names_is_refused():
-    shared = nn.Conv2d(4, 4, 1)
-    net = Odd(lambda net, x: net.b(F.relu(net.a(x))), a=shared, b=shared)
-    with pytest.raises(ValueError, match="layer 'b'.*the same module as 'a'"):
-        trace(net.eval(), (3, 8, 8))
 
 
 def test_an_activation_under_two_names_is_understood():
     relu = nn.ReLU()
     net = Odd(lambda net, x: net.b(net.a(net.a(x))), a=relu, b=relu)
     assert len(trace(net.eval(), (3, 8, 8)).groups) == 2
-
-
-@pytest.mark.parametrize("options", [{"affine": False}, {"track_running_stats": False}])
-def test_batch_norm_without_its_vectors_is_refused(options):
-    net = Odd(lambda net, x: net.norm(x), norm=nn.BatchNorm2d(4, **options))
-    with pytest.raises(ValueError, match="layer 'norm'.*batch-norm without.*not understood"):
-        trace(net.eval(), (3, 8, 8))
-
-
-@pytest.mark.parametrize(
-    "index",
-    [
-        (slice(None), [3, 2, 1, 0]),
-        (slice(None), slice(0, 4)),
-        (slice(None), slice(0, 4), slice(None), slice(None)),
-        slice(None),
-    ],
-)
-def test_an_index_that_may_move_channels_is_refused(index):
-    with pytest.raises(ValueError, match=r"layer 'getitem' \(getitem\) is not understood"):
-        trace(Odd(lambda net, x: x[index]).eval(), (3, 8, 8))
 
 
 def test_an_index_of_pixels_is_understood():
@@ -335,9 +240,8 @@ def test_cuts_through_an_activation(activation):
     net.eval().requires_grad_(False)
     table = trace(net, (3, 8, 8))
     kept = [np.array([0, 2, 3]), np.array([1, 2])]
-    with torch.inference_mode():
-        small, whole = cut(net, table, kept)(IMAGES), masked(net, table, kept)(IMAGES)
-    torch.testing.assert_close(small, whole, rtol=1e-4, atol=1e-5)
+    error, dtype = largest_error(net, table, kept, IMAGES)
+    assert error < 1e-12 and dtype is torch.float64
 
 
 @pytest.mark.parametrize("hook", ["forward_pre", "forward"])

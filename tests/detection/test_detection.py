@@ -327,7 +327,7 @@ def test_training_learns_and_resumes_to_the_same_result(squares, tmp_path):
 def test_a_detector_without_a_block_still_says_how_its_maps_are_read():
     network = models.build("yolov3_eighth", 10).eval()
     blocks = trace(network, (3, 128, 128)).blocks
-    assert blocks and skip_blocks(network, blocks[:1]).heads == network.heads
+    assert blocks and skip_blocks(network, blocks[:1], (3, 128, 128)).heads == network.heads
 
 
 def test_the_shipped_detector_is_as_good_as_its_file_says():

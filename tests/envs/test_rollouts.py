@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_problem import PROBLEMS, make_problem
+from problems import PROBLEMS, make_problem
 
 from prune_gym.envs.compression_env import CompressionEnv
 from prune_gym.envs.episodes import EpisodeBatch

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from prune_gym.compression.calibration import calibrate
+from prune_gym.compression.repair import cut_and_repair
 from prune_gym.envs.make import compression_env
 from prune_gym.evaluation.task import make_evaluator
 from prune_gym.graph.trace import trace
@@ -134,12 +135,54 @@ def test_an_equal_network_is_calibrated_once(cache, tiny_data):
     assert [each.stat().st_mtime_ns for each in cache.iterdir()] == [written]
 
 
-def test_a_layer_of_too_many_inputs_is_named():
+def wide():
     """129 channels of 8x8 pixels are 8,256 inputs."""
-    net = nn.Sequential(nn.Conv2d(3, 129, 1), nn.Flatten(), nn.Linear(129 * 64, 4)).eval()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        head = nn.Linear(129 * 64, 4)
+        net = nn.Sequential(nn.Conv2d(3, 129, 3, padding=1), nn.ReLU(), nn.Flatten(), head)
+    return net.eval().requires_grad_(False)
+
+
+def test_of_a_wide_flattened_map_each_place_has_its_statistics():
+    net, images = wide(), torch.rand(16, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    calibration = calibrate(net, trace(net, (3, 8, 8)), images)
+    maps = net[:2](images)
+    assert calibration.moments["3"].shape == (64, 1, 129, 129)
+    at = maps[:, :, 1, 2]
+    torch.testing.assert_close(torch.from_numpy(calibration.moments["3"][10, 0]), at.T @ at)
+
+
+def test_a_wide_flattened_map_is_ranked_as_a_narrow_one_is(monkeypatch):
+    net, images = wide(), torch.rand(16, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     table = trace(net, (3, 8, 8))
-    with pytest.raises(ValueError, match="layer '2' reads 8,256 inputs.*at most 8,192: pool"):
-        calibrate(net, table, torch.zeros(2, 3, 8, 8))
+    by_place = calibrate(net, table, images)
+    monkeypatch.setattr("prune_gym.compression.calibration.MOST_INPUTS", 10_000)
+    whole = calibrate(net, table, images)
+    assert whole.moments["3"].shape == (8256, 8256)
+    assert np.array_equal(by_place.orders[0][:40], whole.orders[0][:40])
+    np.testing.assert_allclose(by_place.errors[0], whole.errors[0], atol=1e-5)
+
+
+def test_what_a_wide_flattened_map_loses_is_made_up_for():
+    net, images = wide(), torch.rand(64, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    table = trace(net, (3, 8, 8))
+    calibration = calibrate(net, table, images)
+    kept = [np.sort(calibration.orders[0][:40])]
+    expected = net(images)
+    error = {}
+    for repair in ("none", "merge", "least_squares"):
+        small = cut_and_repair(net, table, kept, repair, calibration, images)
+        error[repair] = float((small(images) - expected).square().mean())
+    assert error["merge"] < 0.1 * error["none"]
+    assert error["least_squares"] < 0.1 * error["none"]
+
+
+def test_a_layer_that_reads_too_many_channels_is_named():
+    net = nn.Sequential(nn.Flatten(), nn.Linear(3, 8_193), nn.ReLU(), nn.Linear(8_193, 4)).eval()
+    table = trace(net, (3, 1, 1))
+    with pytest.raises(ValueError, match="layer '3' reads 8,193 channels.*at most 8,192"):
+        calibrate(net, table, torch.zeros(2, 3, 1, 1))
 
 
 def test_many_inputs_that_are_never_cut_are_no_matter():

@@ -6,23 +6,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nets import make
 from playing import play
+from problems import OBJECTIVES, PROBLEMS, make_problem
 
 from prune_gym.envs.compression_env import CompressionEnv
-from prune_gym.envs.make import compression_problem
 from prune_gym.envs.rollouts import decode_within_budgets
 from prune_gym.errors import UserError
 from prune_gym.search_space import Strategy
 from prune_gym.search_space.strategy import strategy_from_dict
 
-ALL = ("block", "channels", "density", "weight_bits", "activation_bits")
-OBJECTIVES = ("accuracy", "flops", "params", "memory", "energy", "size")
-PROBLEMS = {
-    "free": ("residual", {}),
-    "within budgets": ("residual", {"flops": 0.6, "size": 0.4}),
-    "blocks in one another": ("nested", {"memory": 0.7}),
-}
 SEEDS = st.integers(0, 2**16)
 FEW = settings(max_examples=5, deadline=None)
 MANY = settings(max_examples=15, deadline=None)
@@ -31,20 +23,6 @@ MANY = settings(max_examples=15, deadline=None)
 @pytest.fixture(scope="module", params=PROBLEMS)
 def problem(request, tiny_data):
     return make_problem(request.param, tiny_data)
-
-
-def make_problem(name, data):
-    network, budgets = PROBLEMS[name]
-    return compression_problem(
-        make(network),
-        data,
-        decide=ALL,
-        objectives=OBJECTIVES,
-        budgets=budgets,
-        latency=None,
-        round_to=1,
-        bits=(1, 2, 4, 8, 32),
-    )
 
 
 def drawn(problem, seed, n=8):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from four_classes import four_classes
+from playing import constant, play
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations, prune
@@ -66,6 +67,11 @@ def spread(net, x):
         (with_a_written_width, {}),
         (twice_in_a_concatenation, {"head": nn.Linear(16, 4)}),
         (spread, {"late": nn.BatchNorm2d(8)}),
+        (lambda net, x: net.head(pooled(torch.cat(maps(net, x).split(4, 1)[::-1], 1))), {}),
+        (lambda net, x: net.head(pooled(torch.cat([maps(net, x)] * 2, 2))), {}),
+        (lambda net, x: net.head(maps(net, x).flatten(2).mean(2)), {}),
+        (lambda net, x: net.head(pooled(maps(net, x)).expand(x.shape[0], 8)), {}),
+        (lambda net, x: net.head(pooled(maps(net, x))), {"aux": nn.Linear(8, 4)}),
     ],
 )
 def test_networks_that_can_be_cut(forward, more):
@@ -123,22 +129,36 @@ def plain(**more):
     return Net(lambda net, x: net.head(pooled(maps(net, x))), **more)
 
 
-REFUSED = {
-    "view of a map: .*flatten.1. and reshape": of_maps(
-        lambda net, x: net.wide(x.view(-1, 512)), wide=nn.Linear(512, 4)
-    ),
-    "split: several": of_maps(lambda net, x: net.head(pooled(x.split(4, 1)[0]))),
-    "layer 'mean' .mean. is not": of_maps(lambda net, x: net.head(pooled(x - x.mean()))),
-    "a change of shape to .1, 8, 64": of_maps(lambda net, x: net.head(x.flatten(2).mean(2))),
-    "cat along another dim": of_maps(lambda net, x: net.head(pooled(torch.cat([x, x], 2)))),
-    "layer 'unsqueeze'": after_pooling(lambda x: x.unsqueeze(1)),
-    "layer 'expand'": after_pooling(lambda x: x.expand(1, 8)),
-    "layer '(one|two)' .held in a plain list or dict of 'Net'": lambda: held(Net(in_a_plain_list)),
-    "its weight is that of 'two'": lambda: tied(
+LEFT_WHOLE = {
+    "held in a plain list": lambda: held(Net(in_a_plain_list)),
+    "a weight of two layers": lambda: tied(
         Net(lambda net, x: net.head(pooled(net.three(maps(net, x)))))
     ),
-    "layer 'aux' .never used in eval mode": lambda: plain(aux=nn.Linear(8, 4)),
-    "layer 'two' .its weight is computed: remove the param": lambda: normed(plain()),
+    "a computed weight": lambda: normed(plain()),
+}
+
+
+@pytest.mark.parametrize("name", LEFT_WHOLE)
+def test_layers_that_must_stay_whole_are_kept_and_the_others_cut(name):
+    network = LEFT_WHOLE[name]()
+    head = Net(lambda net, x: net.inner(net.middle(F.relu(net.before(x)))), inner=network)
+    head.before, head.middle = nn.Conv2d(CHANNELS, 6, 1), nn.Conv2d(6, 6, 1)
+    network.one = nn.Conv2d(6, 8, 3, padding=1)
+    if name == "held in a plain list":
+        held(network)
+    evaluator = make_evaluator(head.eval().requires_grad_(False), DATA, "least_squares")
+    assert {group.name: group.size for group in evaluator.table.groups}["before"] == 6
+    assert "inner.two" not in {group.name for group in evaluator.table.groups}
+    half = evaluator.table.configuration(evaluator.table.full[None] // 2)
+    small = evaluator.candidate(half)
+    assert small.before.out_channels == 3 and small.inner.two.out_channels == 8
+    assert 0 <= evaluator.accuracy(half) <= 1
+
+
+REFUSED = {
+    "calls view on a map.*flatten.1. or reshape": of_maps(
+        lambda net, x: net.wide(x.view(-1, 512)), wide=nn.Linear(512, 4)
+    ),
     "Net cannot be copied .*prune.remove": lambda: masked(plain()),
     "expected a classifier": of_maps(lambda net, x: (net.head(pooled(x)),)),
     "cannot run on images of 3x8x8": of_maps(lambda net, x: net.head(x.flatten(1))),
@@ -183,3 +203,51 @@ def test_quantised_layers_pad_as_theirs_did(mode):
         assert (found(images) - expected).abs().max() < 0.02 * expected.abs().max()
         again = found[0].as_float()(images).flatten(1)
         assert (again - expected).abs().max() < 0.02 * expected.abs().max()
+
+
+class NormAndActivation(nn.BatchNorm2d):
+    """A batch-norm that applies an activation too, as timm's does."""
+
+    def forward(self, x):
+        vectors = self.running_mean, self.running_var, self.weight, self.bias
+        return F.relu(F.batch_norm(x, *vectors, self.training, self.momentum, self.eps))
+
+
+def mixed(net, x):
+    """Residual blocks of convolutions and of tokens, and a layer that is left alone."""
+    x = net.norm(net.one(x))
+    x = net.up(x + net.three(net.norm2(net.two(x))))
+    y = x.flatten(2).transpose(1, 2)
+    y = y + net.back(F.gelu(net.hidden(net.tokens(y))))
+    return net.head(y.mean(1))
+
+
+def mixed_network():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = Net(mixed, norm=NormAndActivation(8), norm2=NormAndActivation(8))
+        net.three, net.up = nn.Conv2d(8, 8, 1), nn.ConvTranspose2d(8, 8, 2, 2)
+        net.tokens, net.hidden, net.back = nn.LayerNorm(8), nn.Linear(8, 12), nn.Linear(12, 8)
+    return net.eval()
+
+
+@pytest.mark.parametrize(
+    "decide",
+    [
+        ("channels",),
+        ("block", "channels"),
+        ("channels", "density"),
+        ("channels", "weight_bits", "activation_bits"),
+        ("variational",),
+    ],
+)
+def test_what_is_left_alone_takes_part_in_every_kind_of_decision(decide):
+    env = compression_env(mixed_network(), DATA, latency=None, round_to=1, decide=decide)
+    _, _, infos = play(env, constant(-0.2))
+    strategy = infos[-1]["strategy"]
+    small = env.problem.apply(strategy)
+    assert small(env.problem.evaluator.images[:4]).shape == (4, 4)
+    assert small.up.out_channels == 8
+    if decide == ("channels",):
+        assert small.hidden.out_features < 12
+    assert 0 < infos[-1]["flops"] < env.original_metrics["flops"]

@@ -78,7 +78,7 @@ def deployed(net, table, configuration, images):
 
 
 def without_blocks(net, table, configuration):
-    return skip_blocks(net, table.skipped(configuration.blocks[0]))
+    return skip_blocks(net, table.skipped(configuration.blocks[0]), table.input_shape)
 
 
 def without_weights(net, table, configuration):

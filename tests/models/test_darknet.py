@@ -252,9 +252,8 @@ def test_costs_are_those_of_the_cut_network(name):
 def test_a_pruned_network_is_written_and_read_back(tmp_path):
     network = narrow()
     table = trace(network, network.input_shape)
-    small = skip_blocks(
-        cut(network, table, random_kept(table)), [table.blocks[i] for i in (0, 4, 5)]
-    )
+    blocks = [table.blocks[i] for i in (0, 4, 5)]
+    small = skip_blocks(cut(network, table, random_kept(table)), blocks, network.input_shape)
     save_darknet(small, network, tmp_path / "small.cfg")
     back = load_darknet(tmp_path / "small.cfg", tmp_path / "small.weights")
     assert len(back.sections) == len(network.sections) - 9
