@@ -1,6 +1,7 @@
 # make train   the main job: a search on ChannelPrune-VGG16-v0 (options: ARGS="--episodes 300")
 # make test    ruff, mypy, pytest
-# make lint    ruff and mypy alone
+# make lint    ruff, mypy and the import rules alone
+# make ci      what continuous integration adds: the documentation, and tests that need extras
 # make docs    the documentation site, into site/
 
 PYTHON ?= python3
@@ -8,22 +9,26 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN ?= runs/main-$(shell date +%Y%m%d-%H%M%S)
 ARGS ?=
+PYTEST := $(BIN)/python -m pytest --quiet --numprocesses auto --maxprocesses 4 --dist worksteal
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: train test lint docs
+.PHONY: train test lint docs ci
 
 train: $(VENV)/.installed
 	$(BIN)/python train.py --run $(RUN) $(ARGS)
 
 # The linters come first, so that pytest's summary ends the output.
 test: lint
-	$(BIN)/python -m pytest --quiet --numprocesses auto --maxprocesses 4 --dist worksteal
+	$(PYTEST) -m "not ci"
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check --quiet .
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/mypy
-	$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
+	$(BIN)/lint-imports > $(VENV)/lint-imports.log || { cat $(VENV)/lint-imports.log; exit 1; }
+
+ci: docs $(VENV)/.installed-ci
+	$(PYTEST) -m ci
 
 docs: $(VENV)/.installed-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
@@ -40,4 +45,8 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 
 $(VENV)/.installed-docs: $(VENV)/.installed
 	$(INSTALL) --editable '.[docs]'
+	@touch $@
+
+$(VENV)/.installed-ci: $(VENV)/.installed-dev
+	$(INSTALL) --editable '.[dev,ray]'
 	@touch $@

@@ -67,6 +67,7 @@ _SPACES: dict[str, tuple[tuple[str, ...], Kwargs]] = {
         tuple(_NETWORKS),
         {
             "decide": ("global_density", "weight_bits"),
+            "energy": "emomc",
             "granularity": 1,
             "objectives": ("accuracy", "energy", "size"),
         },

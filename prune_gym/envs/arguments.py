@@ -89,6 +89,7 @@ KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "objectives": ("a list of names or null", _are_texts_or_none),
     "budgets": ("an object of finite numbers", _are_budgets),
     "latency": TEXT_OR_NONE,
+    "energy": TEXT,
     "dataflow": TEXT,
     "coding": TEXT,
     "repair": TEXT,

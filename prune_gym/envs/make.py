@@ -31,6 +31,7 @@ def compression_problem(
     objectives: Sequence[str] | None = None,
     budgets: Mapping[str, float] | None = None,
     latency: str | None = REFERENCE_LATENCY,
+    energy: str = "adders",
     dataflow: str = "X:Y",
     coding: str = "csr",
     repair: str = "least_squares",
@@ -54,8 +55,10 @@ def compression_problem(
         budgets: cost -> largest allowed fraction of the original's; never exceeded.
         latency: latency table, the name of a shipped one or a path; "measured" times every
             finished candidate on this machine; None does without latency.
+        energy: how energy is counted: "adders", by one-bit adders and moved bits, or "emomc", as
+            EMOMC's released code does.
         dataflow: of the accelerator whose energy is counted: X:Y, FX:FY, X:FX or CI:CO.
-        coding: how the weights are stored, for size: dense, coo or csr.
+        coding: how the weights are stored, for size: dense, coo, csr, emomc-coo or emomc-csr.
         repair: how candidates are repaired: none, batch_norm, merge, merge+batch_norm or
             least_squares.
         library: folder that ``prune-gym library`` made: candidates start from its networks,
@@ -84,7 +87,7 @@ def compression_problem(
     decisions = make_decisions(decide, evaluator.statistics, options)
     space = SearchSpace(table, decisions, evaluator.density)
     by_table = load_latency_table(latency) if latency not in (None, MEASURED) else None
-    costs = build_costs(table, by_table, dataflow=dataflow, coding=coding)
+    costs = build_costs(table, by_table, dataflow=dataflow, coding=coding, energy=energy)
     if latency == MEASURED:
         shape = evaluator.data.search.images.shape[1:]
         measured = MeasuredLatency(evaluator.network, table, shape)

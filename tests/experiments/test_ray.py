@@ -20,6 +20,7 @@ from prune_gym.evaluation.accuracy_cache import AccuracyCache
 
 ENVELOPE = {"agents": ("ehvi-envelope-ddpg",), "evaluations": 12}
 MISSING = "Ray is not installed: pip install 'prune-gym[ray]'"
+pytestmark = pytest.mark.ci
 PATIENCE = 300  # seconds; on a busy machine processes start slowly
 NODE = {"num_cpus": 1, "object_store_memory": 100_000_000}
 
