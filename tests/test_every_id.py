@@ -50,7 +50,11 @@ def evaluators_of_this_module():
 
 def make(env_id, **kwargs):
     """Return an environment that scores on few images without repair: there are many ids."""
-    env = gym.make(env_id, repair="none", **kwargs)
+    return with_few_images(gym.make(env_id, repair="none", **kwargs))
+
+
+def with_few_images(env):
+    """Let an environment score on few images; the evaluator of a table is not shared."""
     evaluator = env.unwrapped.problem.evaluator
     search = evaluator.data.search
     if len(search) > IMAGES:
@@ -83,7 +87,8 @@ def test_an_episode(env_id):
     strategy = json.loads(json.dumps(info["strategy"]))
     assert core.problem.validate(strategy).reproduced
 
-    again = pickle.loads(pickle.dumps(make(EnvSpec.from_json(env.spec.to_json()))))
+    copy = pickle.dumps(make(EnvSpec.from_json(env.spec.to_json())))
+    again = with_few_images(pickle.loads(copy))
     again.unwrapped.problem.evaluator.cache.clear()
     observations_again, rewards_again, infos_again = play(again, seed=1)
     np.testing.assert_array_equal(observations_again, observations)
