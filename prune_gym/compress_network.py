@@ -30,6 +30,7 @@ from prune_gym.experiments.folder import RunFolder
 from prune_gym.experiments.record import RecordRun
 from prune_gym.graph.layer_table import LayerTable
 from prune_gym.graph.trace import trace
+from prune_gym.graph.unwrap import unwrapped
 from prune_gym.profiling.profile_network import processor, profile
 from prune_gym.profiling.runtimes import Setting, runtime_named
 from prune_gym.search_space.strategy import Strategy, strategy_from_dict
@@ -166,7 +167,7 @@ def compress(
             f"{budgets!r}"
         )
     budgets = dict(budgets)
-    network = copy.deepcopy(network).cpu().float().eval()
+    network = copy.deepcopy(unwrapped(network)).cpu().float().eval()
     data = _fitting(as_data(train_data, seed), network)
     table = trace(network, data.search.images.shape[1:])
     env = compression_env(

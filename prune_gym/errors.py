@@ -72,18 +72,6 @@ class RunError(UserError, RuntimeError):
     """A run folder cannot be used."""
 
 
-class UnsupportedLayerError(UserError):
-    """A network has something whose channels cannot be followed."""
-
-    def __init__(self, name: str, what: str) -> None:
-        """Take the layer's (or the operation's) name and what it is."""
-        super().__init__(
-            f"layer {name!r} ({what}) is not understood, so its channels cannot be grouped; known "
-            "are Conv2d, Linear, batch-norm, group-norm, pooling, activations, softmax, flatten, "
-            "addition, multiplication, concatenation and padding"
-        )
-
-
 def first_line(error: Exception) -> str:
     """Return what an error of another library says, in one line."""
     return next(iter(str(error).splitlines()), "") or type(error).__name__

@@ -18,6 +18,7 @@ from prune_gym.errors import UserError
 COMMANDS = {
     "train": "prune_gym.cli.train",
     "envs": "prune_gym.cli.envs",
+    "explain": "prune_gym.cli.explain",
     "apply": "prune_gym.cli.apply",
     "validate": "prune_gym.cli.validate",
     "pretrain": "prune_gym.cli.pretrain",

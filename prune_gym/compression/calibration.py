@@ -35,8 +35,9 @@ class Calibration:
     """Second moments and channel orders of one network.
 
     Attributes:
-        moments: consumer -> G, ``float32 (inputs, inputs)``; for a grouped convolution one matrix
-            per group, ``(groups, inputs, inputs)``.
+        moments: consumer -> G, ``float32 (inputs, inputs)``; of a grouped convolution one for
+            each of its groups, ``(groups, inputs, inputs)``; of a linear layer that reads a wide
+            flattened map one for each place of the map, ``(places, 1, channels, channels)``.
         statistics: batch-norm layer -> mean and variance of its input over the calibration images,
             ``float32 (2, channels)``.
         orders: per channel group, its channels from most to least important, ``int64 (size,)``.
@@ -71,18 +72,26 @@ def calibrate(network: nn.Module, table: LayerTable, images: torch.Tensor) -> Ca
 def _second_moments(
     network: nn.Module, table: LayerTable, images: torch.Tensor
 ) -> dict[str, torch.Tensor]:
+    places: dict[str, int] = {}
     for name in table.consumers:
         inputs = network.get_submodule(name).get_parameter("weight").shape[1]
         if inputs > MAX_INPUTS:
-            raise UserError(
-                f"layer {name!r} reads {inputs:,} inputs; statistics between them are kept for at "
-                f"most {MAX_INPUTS:,}: pool the map before it is flattened"
-            )
+            places[name] = _places_of(table, name)
+            if inputs // places[name] > MAX_INPUTS:
+                raise UserError(
+                    f"layer {name!r} reads {inputs // places[name]:,} channels; statistics between "
+                    f"them are kept for at most {MAX_INPUTS:,}"
+                )
     moments: dict[str, torch.Tensor] = {}
 
     def record(name: str):
         def hook(module: nn.Module, inputs: tuple[torch.Tensor]) -> None:
-            x = inputs[0].transpose(0, 1).flatten(1)
+            if isinstance(module, nn.Linear):
+                x = inputs[0].flatten(0, -2).T
+                if len(x) > MAX_INPUTS:
+                    x = x.unflatten(0, (-1, places[name])).transpose(0, 1)[:, None]
+            else:
+                x = inputs[0].transpose(0, 1).flatten(1)
             if isinstance(module, nn.Conv2d) and module.groups > 1:
                 x = x.unflatten(0, (module.groups, -1))
             moments[name] = moments.get(name, 0) + (x @ x.mT).double()
@@ -109,6 +118,26 @@ def _second_moments(
     return moments
 
 
+def _places_of(table: LayerTable, name: str) -> int:
+    """Return how many inputs in a row each channel has at a layer; 1 if they are not alike."""
+    members = [
+        m.positions
+        for group in table.groups
+        for m in group.members
+        if (m.module, m.dim) == (name, "in")
+    ]
+    counts = {positions.shape[1] for positions in members}
+    if len(counts) != 1:
+        return 1
+    (count,) = counts
+    in_a_row = all(
+        (positions == positions[:, :1] + np.arange(count)).all()
+        and (positions[:, 0] % count == 0).all()
+        for positions in members
+    )
+    return count if in_a_row else 1
+
+
 @torch.no_grad()
 def batch_statistics(
     network: nn.Module, table: LayerTable, images: torch.Tensor
@@ -128,7 +157,7 @@ def batch_statistics(
     try:
         for norm in norms.values():
             norm._buffers = copy.deepcopy(norm._buffers)
-            norm.train().momentum = 1.0
+            norm.training, norm.momentum = True, 1.0
         with fast_forward():
             network(images)
         return {
@@ -151,20 +180,39 @@ def _rank(
         if member.dim == "in":
             at = torch.from_numpy(member.positions)
             weight = network.get_submodule(member.module).get_parameter("weight").detach().double()
-            # A channel at m positions (a flattened map) contributes the sum of m parts.
-            for rows, moment in by_groups(weight, moments[member.module]):
+            # A channel that stands at m positions (a flattened map) is the sum of m parts.
+            for rows, columns, moment in blocks(weight, moments[member.module]):
                 for column in at.T:
-                    flat = rows.index_select(1, column).transpose(0, 1).flatten(1)
-                    pairs.append((flat @ flat.T, moment[column][:, column]))
+                    where = _within(columns, column)
+                    if where is not None:
+                        flat = rows.index_select(1, where).transpose(0, 1).flatten(1)
+                        pairs.append((flat @ flat.T, moment[where][:, where]))
     return greedy_order(pairs)
 
 
-def by_groups(
+def blocks(
     weight: torch.Tensor, moments: torch.Tensor
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yield the weights and the input moments of each group of a convolution or linear layer."""
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """Yield a layer's weights in blocks that have second moments.
+
+    A block is (weights, the indices of their inputs, second moments of those): for each group of a
+    convolution its rows, for each place of a wide flattened map its columns, else all of them.
+    """
+    inputs = torch.arange(weight.shape[1])
+    if moments.ndim == 4:
+        for place, moment in enumerate(moments[:, 0]):
+            at = inputs[place :: len(moments)].contiguous()
+            yield weight[:, at], at, moment
+        return
     each = moments if moments.ndim == 3 else moments[None]
-    yield from zip(weight.chunk(len(each)), each, strict=True)
+    for rows, moment in zip(weight.chunk(len(each)), each, strict=True):
+        yield rows, inputs, moment
+
+
+def _within(columns: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor | None:
+    """Return where ``chosen`` stand in ``columns`` (ascending); None where they do not."""
+    where = torch.searchsorted(columns, chosen.contiguous()).clamp_max(len(columns) - 1)
+    return where if bool((columns[where] == chosen).all()) else None
 
 
 def greedy_order(

@@ -5,22 +5,23 @@ from collections.abc import Iterable
 
 import numpy as np
 from torch import nn
-from torch.fx import symbolic_trace
 
 from prune_gym.compression.precision import bfloat16_is_fast
+from prune_gym.graph.symbolic import symbolic_trace
 
 
 def fingerprint(purpose: str, network: nn.Module, arrays: Iterable[np.ndarray]) -> str:
-    """Return a digest of a network and of arrays.
+    """Return a digest of a network and of the arrays that it is given, first of all images.
 
     ``purpose`` names the quantity that is computed from them, with a version. Equal weights in a
     different architecture, or at a different precision, give a different digest.
     """
     digest = hashlib.sha256(f"{purpose} {bfloat16_is_fast()} {network}".encode())
-    digest.update(symbolic_trace(network).code.encode())
+    images, *others = arrays
+    digest.update(symbolic_trace(network, images.shape[1:]).code.encode())
     for key, value in network.state_dict().items():
         digest.update(key.encode())
         digest.update(value.numpy().tobytes())
-    for array in arrays:
+    for array in (images, *others):
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()[:24]

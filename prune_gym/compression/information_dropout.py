@@ -86,6 +86,8 @@ def importance(
 def _sizes_of_inputs(moment: np.ndarray) -> np.ndarray:
     """Return the root of the energy of every input, ``(inputs,)``, averaged over groups."""
     energies = np.diagonal(moment, axis1=-2, axis2=-1)
+    if moment.ndim == 4:  # of each place of a flattened map
+        return np.sqrt(energies[:, 0].T.ravel())
     return np.sqrt(energies.reshape(-1, energies.shape[-1]).mean(0))
 
 
@@ -116,12 +118,14 @@ class _Noise(nn.Module):
         self._seen: list[torch.Tensor] = []
 
     def forward(self, module: nn.Module, inputs: tuple, output: torch.Tensor) -> torch.Tensor:
-        """Return the noisy output, and record the information that passes."""
-        shape = (1, -1) + (1,) * (output.ndim - 2)
+        """Return the noisy output, and keep what information passed."""
+        tokens = isinstance(module, nn.Linear) and output.ndim > 2
+        shape = (-1,) if tokens else (1, -1) + (1,) * (output.ndim - 2)
         alpha = torch.sigmoid(self.slope.view(shape) * output.float() + self.offset.view(shape))
         information = -alpha.clamp_min(1e-6).log()
         self.passed = information.mean()
-        per_channel = information.detach().transpose(0, 1).flatten(1).mean(1)
+        channels = information.detach().movedim(-1 if tokens else 1, 0)
+        per_channel = channels.flatten(1).mean(1)
         self._seen = [*self._seen[-(STEPS // 4) :], per_channel]
         return output * torch.exp(MAX_ALPHA * alpha * torch.randn_like(alpha)).to(output.dtype)
 

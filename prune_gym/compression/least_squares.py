@@ -24,6 +24,7 @@ from prune_gym.compression.surgery import kept_positions
 from prune_gym.graph.layer_table import LayerTable
 from prune_gym.graph.layer_types import BatchNorm
 from prune_gym.graph.residual_blocks import ADDITIONS, function_name
+from prune_gym.graph.symbolic import is_of_torch, symbolic_trace
 
 PIXELS_PER_MAP = 16  # sampled of every image
 MAX_UNKNOWNS = 1_152  # per output channel; a larger layer keeps its merged weights
@@ -43,7 +44,7 @@ class Reference:
 
     def __init__(self, network: nn.Module, images: torch.Tensor) -> None:
         """Run ``network`` once on normalized images (N, C, H, W)."""
-        self.graph = fx.Tracer().trace(network)
+        self.graph = symbolic_trace(network, tuple(images.shape[1:])).graph
         self.sources = {n.name: _sources(n) for n in self.graph.nodes}
         self.outputs: dict[str, torch.Tensor] = {}
         self.shortcuts: dict[str, torch.Tensor] = {}
@@ -62,7 +63,8 @@ class _Recorder(fx.Interpreter):
     def run_node(self, n: fx.Node) -> Any:
         result = super().run_node(n)
         module = _module(self.module, n)
-        if isinstance(module, nn.Conv2d | nn.Linear):
+        # Linear layers of tokens keep their merged weights.
+        if isinstance(module, nn.Conv2d) or (isinstance(module, nn.Linear) and result.ndim == 2):
             self.reference.outputs[str(n.target)] = _sampled(result)
             other = _added(self.module, n)
             # One number for a whole map is left out: it has no value per pixel.
@@ -195,8 +197,10 @@ def _module(root: nn.Module, node: fx.Node) -> nn.Module | None:
 def _added(root: nn.Module, node: fx.Node) -> fx.Node | None:
     """Return the node that is added to the output of a layer or of its batch-norm, if any."""
     user = _only_user(node)
-    if user is not None and isinstance(_module(root, user), BatchNorm):
-        node, user = user, _only_user(user)
+    if user is not None:
+        norm = _module(root, user)
+        if isinstance(norm, BatchNorm) and is_of_torch(norm):  # without an activation of its own
+            node, user = user, _only_user(user)
     if user is None or function_name(user) not in ADDITIONS or len(user.all_input_nodes) != 2:
         return None
     return next(source for source in user.all_input_nodes if source is not node)
@@ -228,7 +232,9 @@ def _pixels(count: int, height: int, width: int) -> tuple[torch.Tensor, ...]:
 
 
 def _sampled(values: torch.Tensor) -> torch.Tensor:
-    """Return the values at the sampled pixels: (N, C, H, W) or (N, C) -> float32 (rows, C)."""
+    """Return a map's values at the sampled places: (N, C, ...) -> float32 (rows, C)."""
+    if values.ndim == 3:  # batch-norm's (N, C, L)
+        values = values[..., None]
     if values.ndim == 4:
         image, row, column = _pixels(len(values), *values.shape[2:])
         values = values.permute(0, 2, 3, 1)[image, row, column]

@@ -179,7 +179,9 @@ def _rebuild(spec: NetworkSpec, original: nn.Module) -> nn.Module:
     network = cut(original, table, first_channels(table, np.array(spec.widths)))
     for name, padding in (spec.pads or {}).items():
         cast(Any, channel_pads(network)[name]).padding = padding
-    network = skip_blocks(network, table.skipped(spec.blocks or [True] * len(table.blocks)))
+    network = skip_blocks(
+        network, table.skipped(spec.blocks or [True] * len(table.blocks)), table.input_shape
+    )
     if spec.bits:
         fold_batch_norm(network, table)
         for name, (weights, inputs) in spec.bits.items():

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import fx, nn
 
-from prune_gym.compression.calibration import Calibration, batch_statistics, by_groups
+from prune_gym.compression.calibration import Calibration, batch_statistics, blocks
 from prune_gym.compression.least_squares import Reference, fit
 from prune_gym.compression.precision import outside_contexts
 from prune_gym.compression.surgery import cut, kept_positions
@@ -63,7 +63,7 @@ def cut_and_repair(
     candidate = cut(network, table, kept)
     if repair.startswith("merge") or repair == "least_squares":
         merge(network, candidate, table, kept, calibration)
-    candidate = skip_blocks(candidate, skipped)
+    candidate = skip_blocks(candidate, skipped, table.input_shape)
     if repair == "least_squares":
         reference = reference or Reference(network, images)
         graph = cast(fx.GraphModule, candidate).graph if skipped else reference.graph
@@ -93,14 +93,14 @@ def merge(
         if not removed.any():
             continue
         moments = torch.from_numpy(calibration.moments[name])
-        lost = torch.cat(
-            [
-                torch.tensordot(
-                    _mix(moment, keep, removed), rows[:, removed].float(), dims=([1], [1])
-                ).transpose(0, 1)
-                for rows, moment in by_groups(weight, moments)
-            ]
-        )
+        parts = []
+        for rows, columns, moment in blocks(weight, moments):
+            kept_here, gone = torch.nonzero(~removed[columns]).flatten(), removed[columns]
+            mix = _mix(moment, kept_here, gone)
+            part = torch.tensordot(mix, rows[:, gone].float(), dims=([1], [1]))
+            parts.append(part.transpose(0, 1))
+        # Places of a flattened map stand side by side, groups of a convolution one below another.
+        lost = torch.stack(parts, 2).flatten(1) if moments.ndim == 4 else torch.cat(parts)
         if (name, "out") in positions:
             lost = lost.index_select(0, positions[name, "out"])
         candidate.get_submodule(name).get_parameter("weight").add_(lost)

@@ -19,7 +19,7 @@ def cut(network: nn.Module, table: LayerTable, kept: Sequence[np.ndarray]) -> nn
     """
     keep = kept_positions(network, table, kept)
     candidate = _copy_without_weights(network, {name for name, _ in keep})
-    for name in dict.fromkeys(name for name, _ in keep):
+    for name in sorted({name for name, _ in keep}):  # a module before what is in it
         small = _cut_module(
             network.get_submodule(name), keep.get((name, "out")), keep.get((name, "in"))
         )
@@ -72,6 +72,7 @@ def _cut_module(
         key: copy.copy(value) if isinstance(value, dict) else value
         for key, value in module.__dict__.items()
     }
+    small._modules = {name: copy.deepcopy(held) for name, held in module._modules.items()}
     for name, tensor in [*small._parameters.items(), *small._buffers.items()]:
         if tensor is None:
             continue

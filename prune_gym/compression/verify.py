@@ -1,16 +1,21 @@
 """Does a network that was traced really run as its table says, once it is cut?"""
 
+import copy
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
+from torch.fx.node import map_aggregate
 
 from prune_gym.compression.surgery import cut, first_channels
-from prune_gym.errors import UnsupportedLayerError, UserError, first_line
+from prune_gym.errors import UserError, first_line
 from prune_gym.graph.layer_table import LayerTable
 
 IMAGES = 2
+TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-2}  # of the largest output
 
 
 def count_classes(outputs: Any) -> int:
@@ -26,7 +31,7 @@ def count_classes(outputs: Any) -> int:
 
 @torch.inference_mode()
 def check_cut(network: nn.Module, table: LayerTable, images: torch.Tensor) -> None:
-    """Cut half of all channels away, run what is left and compare it with the table.
+    """Cut half of all channels away, run what is left, and compare it with table and original.
 
     Args:
         network: the original, in eval mode.
@@ -34,34 +39,98 @@ def check_cut(network: nn.Module, table: LayerTable, images: torch.Tensor) -> No
         images: normalized, as the search gives them to candidates (N, C, H, W).
 
     Raises:
-        UserError: a layer is never used, the cut network does not run, or one of its layers has
-            another size than the table says.
+        UserError: the cut network does not run, one of its layers has another size than the table
+            says, or it computes something else than the original without the cut channels.
     """
-    known = {layer.name for layer in table.layers}
-    for name, module in network.named_modules():
-        if name not in known and next(module.parameters(recurse=False), None) is not None:
-            raise UnsupportedLayerError(name, "never used in eval mode: delete it from the network")
-    widths = (table.full + 1) // 2
-    candidate = cut(network, table, first_channels(table, widths))
+    images = images[:IMAGES]
+    kept = first_channels(table, (table.full + 1) // 2)
+    candidate = cut(network, table, kept)
+    _check_sizes(type(network).__name__, candidate, table, images)
+    error, dtype = largest_error(network, table, kept, images)
+    if not error <= TOLERANCE[dtype]:
+        raise UserError(
+            f"{type(network).__name__} runs with half of its channels, but it computes something "
+            f"else than the original without the others (by {error:.1%} of its largest output): is "
+            "a number of channels used in its forward?"
+        )
+
+
+def _check_sizes(kind: str, candidate: nn.Module, table: LayerTable, images: torch.Tensor) -> None:
     found: dict[str, int] = {}
 
     def note(name: str, module: nn.Module, _: tuple, output: torch.Tensor) -> None:
-        found[name] = module.get_parameter("weight").numel() * output[0, 0].numel()
+        weight = module.get_parameter("weight")
+        numbers = weight.numel() * output.numel() // (len(weight) * len(images))
+        found.setdefault(name, numbers)  # of a layer that is called twice, the first call
 
     names = [table.layers[index].name for index in table.weighted]
-    for name in names:
-        candidate.get_submodule(name).register_forward_hook(partial(note, name))
-    kind = type(network).__name__
+    handles = [
+        candidate.get_submodule(name).register_forward_hook(partial(note, name)) for name in names
+    ]
     try:
-        candidate(images[:IMAGES])
+        candidate(images)
     except Exception as error:  # whatever its forward raises
         raise UserError(
             f"{kind} runs, but not with half of its channels ({first_line(error)}): is a number of "
             "channels, or of images, written in its forward?"
         ) from error
+    finally:
+        for handle in handles:
+            handle.remove()
+    widths = (table.full + 1) // 2
     expected = table.weights(table.configuration(widths[None]))[0] * table.weighted_pixels
     for name, count in zip(names, expected, strict=True):
         if found.get(name) != count:
-            raise UnsupportedLayerError(
-                name, f"{found.get(name, 0):,} multiply-adds when cut, expected {count:,.0f}"
+            raise UserError(
+                f"layer {name!r} has {found.get(name, 0):,} multiply-adds when cut, and the "
+                f"original's forward says {count:,.0f}: is a size computed from the channels?"
             )
+
+
+@torch.inference_mode()
+def largest_error(
+    network: nn.Module, table: LayerTable, kept: Sequence[np.ndarray], images: torch.Tensor
+) -> tuple[float, torch.dtype]:
+    """Return by how much the cut network is wrong, as a share of the largest output.
+
+    It must compute what the original does when no layer reads the removed channels. Both run in
+    float64; in float32 where the network cannot run otherwise. The type is returned too.
+    """
+    for dtype in (torch.float64, torch.float32):
+        whole = copy.deepcopy(network).to(dtype)
+        small = cut(whole, table, kept)
+        _read_no_others(whole, table, kept)
+        try:
+            expected, found = (_tensors(net(images.to(dtype))) for net in (whole, small))
+        except RuntimeError:
+            if dtype is torch.float32:
+                raise
+            continue
+        return _difference(expected, found), dtype
+    raise AssertionError("a network that ran in float32 runs no more")
+
+
+def _read_no_others(network: nn.Module, table: LayerTable, kept: Sequence[np.ndarray]) -> None:
+    """Set the weights to zero, in place, by which layers read the channels that are not kept."""
+    for group, channels in zip(table.groups, kept, strict=True):
+        removed = np.setdiff1d(np.arange(group.size), channels)
+        for member in group.members:
+            if member.dim == "in":
+                weight = network.get_submodule(member.module).get_parameter("weight")
+                weight[:, torch.from_numpy(member.positions[removed].ravel())] = 0.0
+
+
+def _tensors(outputs: Any) -> list[torch.Tensor]:
+    found: list[torch.Tensor] = []
+    map_aggregate(outputs, lambda each: found.append(each) if torch.is_tensor(each) else None)
+    return found
+
+
+def _difference(expected: list[torch.Tensor], found: list[torch.Tensor]) -> float:
+    shares = [0.0]
+    for one, other in zip(expected, found, strict=True):
+        if one.shape != other.shape:
+            return float("inf")
+        largest = float(one.abs().max().clamp_min(1e-12))
+        shares.append(float((one - other).abs().max()) / largest)
+    return max(shares)

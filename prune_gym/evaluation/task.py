@@ -36,6 +36,7 @@ from prune_gym.errors import UserError, UserTypeError, first_line
 from prune_gym.evaluation.evaluator import Evaluator
 from prune_gym.graph.layer_table import BLOCK_SIZE, LayerTable
 from prune_gym.graph.trace import trace
+from prune_gym.graph.unwrap import unwrapped
 
 INFORMATION_IMAGES = 4_096
 
@@ -135,8 +136,8 @@ def make_evaluator(
     So is the information that its channels carry, unless the file ``shipped`` has it already.
 
     Raises:
-        UserError: an operation of the network is not understood, or a parameter or buffer holds
-            NaN or infinite values; the message names it.
+        UserError: the network does not take the images, its forward cannot be traced, or a
+            parameter or buffer holds NaN or infinite values; the message names it.
     """
     network = _copied(network)
     if isinstance(data, DetectionData):
@@ -158,7 +159,7 @@ def make_evaluator(
 
 def _copied(network: nn.Module) -> nn.Module:
     try:
-        return copy.deepcopy(network).cpu().float().eval().requires_grad_(False)
+        return copy.deepcopy(unwrapped(network)).cpu().float().eval().requires_grad_(False)
     except RuntimeError as error:  # PyTorch: "Only Tensors created explicitly by the user ..."
         raise UserError(
             f"{type(network).__name__} cannot be copied ({first_line(error)}): give the plain "

@@ -13,7 +13,7 @@ import numpy as np
 from prune_gym.graph.configuration import FLOAT_BITS, Configuration
 
 BLOCK_SIZE = 4  # consecutive output channels that share a weight mask (JCW)
-Kind = Literal["conv", "depthwise", "linear", "batch_norm", "group_norm", "prelu", "pool"]
+Kind = Literal["conv", "depthwise", "linear", "batch_norm", "group_norm", "prelu", "pool", "other"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,8 @@ class Layer:
 
     Attributes:
         name: its name in the network.
-        kind: what it computes.
+        kind: what it computes; "other" are the parameters of what the tracer does not understand,
+            one output for each.
         kernel: height and width of the kernel; (1, 1) for a linear layer.
         stride: of the kernel, along the height.
         in_size: height and width of its input.
@@ -146,6 +147,23 @@ class Block:
 
 
 @dataclass(frozen=True)
+class Pin:
+    """Output channels of a layer that cannot be cut.
+
+    Attributes:
+        layer: the layer that writes them.
+        channels: how many they are.
+        by: the operation that pins them.
+        why: what it does.
+    """
+
+    layer: str
+    channels: int
+    by: str
+    why: str
+
+
+@dataclass(frozen=True)
 class LayerTable:
     """Layers, channel groups and activations of one network at one input size.
 
@@ -156,6 +174,9 @@ class LayerTable:
         blocks: its residual blocks.
         masked_together: output channels that share a mask where weights are pruned one by one: 4,
             or 1 for element-wise pruning (``dataclasses.replace(table, block_size=1)``).
+        pins: the output channels that cannot be cut.
+        uncounted: operations whose multiply-adds are in no layer, each with how many there are.
+        input_shape: of an image (C, H, W).
     """
 
     layers: tuple[Layer, ...]
@@ -163,6 +184,9 @@ class LayerTable:
     activations: tuple[Activation, ...]
     blocks: tuple[Block, ...] = ()
     block_size: int = BLOCK_SIZE
+    pins: tuple[Pin, ...] = ()
+    uncounted: tuple[tuple[str, int], ...] = ()
+    input_shape: tuple[int, ...] = ()
 
     @cached_property
     def full(self) -> np.ndarray:

@@ -10,13 +10,17 @@ import torch
 from torch import fx, nn
 
 from prune_gym.graph.layer_table import Block, Layer
+from prune_gym.graph.symbolic import symbolic_trace
 from prune_gym.graph.unique import unique
 
 ADDITIONS = ("add", "iadd", "add_")
 
 
 def find_blocks(
-    steps: Mapping[fx.Node, int], layers: Iterable[Layer], holders: Mapping[fx.Node, int]
+    steps: Mapping[fx.Node, int],
+    names: Mapping[fx.Node, str],
+    layers: Iterable[Layer],
+    holders: Mapping[fx.Node, int],
 ) -> tuple[Block, ...]:
     """Return the residual blocks ``x + branch(x)`` of a traced network, in forward order.
 
@@ -26,14 +30,15 @@ def find_blocks(
 
     Args:
         steps: every node of the graph with its step of the forward pass.
+        names: the nodes that are layers, with the layers' names.
         layers: the table's layers.
         holders: every tensor's node with the index of the activation that holds it.
     """
     kinds = {layer.name: layer.has_weight for layer in layers}
-    found = (_block_at(node, steps, kinds, holders) for node in steps)
-    names: Counter[str] = Counter()  # a module may hold several blocks
+    found = (_block_at(node, steps, names, kinds, holders) for node in steps)
+    seen: Counter[str] = Counter()  # a module may hold several blocks
     return tuple(
-        dataclasses.replace(block, name=unique(block.name, names))
+        dataclasses.replace(block, name=unique(block.name, seen))
         for block in found
         if block is not None
     )
@@ -42,18 +47,21 @@ def find_blocks(
 def _block_at(
     addition: fx.Node,
     steps: Mapping[fx.Node, int],
+    layers: Mapping[fx.Node, str],
     kinds: Mapping[str, bool],
     holders: Mapping[fx.Node, int],
 ) -> Block | None:
     sources = addition.all_input_nodes
     if function_name(addition) not in ADDITIONS or len(sources) != 2:
         return None
+    if not all(node in holders for node in (*sources, addition)):  # a parameter is added
+        return None
     # The later of the two ends the branch, the earlier is x.
     x, end = sorted(sources, key=steps.__getitem__)
+    if x.meta["shape"] != addition.meta["shape"]:  # x alone is no substitute for the sum
+        return None
     branch = _between(x, end)
-    names = tuple(
-        str(node.target) for node in sorted(branch, key=steps.__getitem__) if node.target in kinds
-    )
+    names = tuple(layers[node] for node in sorted(branch, key=steps.__getitem__) if node in layers)
     readers = {user for n in branch for user in n.users if not _unused(user)}
     leaves = readers - branch - {addition}
     enters = any(
@@ -101,11 +109,16 @@ def function_name(node: fx.Node) -> str:
     return target if isinstance(target, str) else getattr(target, "__name__", str(target))
 
 
-def skip_blocks(network: nn.Module, blocks: Sequence[Block]) -> nn.Module:
-    """Return ``network`` without the branches of ``blocks``; its modules are shared, not copied."""
+def skip_blocks(
+    network: nn.Module, blocks: Sequence[Block], input_shape: tuple[int, ...]
+) -> nn.Module:
+    """Return ``network`` without the branches of ``blocks``; its modules are shared, not copied.
+
+    ``input_shape`` is that of an image (C, H, W).
+    """
     if not blocks:
         return network
-    graph = fx.symbolic_trace(network)
+    graph = symbolic_trace(network, input_shape)
     nodes = {node.name: node for node in graph.graph.nodes}
     for block in blocks:
         # x may itself be the addition of a skipped block: follow it to what replaced it.
@@ -125,7 +138,7 @@ def branch_shares(network: nn.Module, blocks: Sequence[Block], images: torch.Ten
 
     ``images`` are normalized, (N, C, H, W).
     """
-    recorder = _Recorder(fx.symbolic_trace(network), blocks)
+    recorder = _Recorder(symbolic_trace(network, tuple(images.shape[1:])), blocks)
     recorder.run(images)
     return recorder.shares
 

@@ -16,6 +16,7 @@ from prune_gym.compression.precision import to_channels_last
 from prune_gym.costs.latency import TIMED
 from prune_gym.errors import MissingExtraError, UserError, unknown
 from prune_gym.graph.layer_table import LayerTable
+from prune_gym.graph.symbolic import symbolic_trace
 from prune_gym.profiling.onnx_nodes import owners, to_onnx
 
 
@@ -70,7 +71,7 @@ class TorchSession:
     def run_profiled(self) -> object:
         """Call the network node by node."""
         if self._clock is None:
-            self._clock = _Clock(fx.symbolic_trace(self._network))
+            self._clock = _Clock(symbolic_trace(self._network, self._images.shape[1:]))
         self._clock.calls.append([])
         return self._clock.run(self._images)
 

@@ -64,7 +64,7 @@ def deployed(network: nn.Module, table: LayerTable, configuration: Configuration
     candidate = cut(network, table, first_channels(table, configuration.widths[0])).eval()
     fold_batch_norm(candidate, table)
     kept = None if configuration.blocks is None else configuration.blocks[0]
-    return skip_blocks(candidate, table.skipped(kept))
+    return skip_blocks(candidate, table.skipped(kept), table.input_shape)
 
 
 def loader(network: nn.Module, table: LayerTable, runtime: str, setting: Setting) -> Loader:

@@ -11,6 +11,7 @@ import numpy as np
 
 from prune_gym.errors import UserError, require_names, unknown
 from prune_gym.graph.configuration import PARTS, Configuration
+from prune_gym.graph.explain import reasons
 from prune_gym.graph.layer_table import LayerTable
 from prune_gym.search_space.decision import Decision
 from prune_gym.search_space.kinds import KINDS, NetworkStatistics, SpaceOptions
@@ -241,8 +242,8 @@ def make_decisions(
     made = [each for kind in kinds for each in KINDS[kind].decisions(network, options)]
     if not made:
         raise UserError(
-            f"decide: {network.name} has nothing to decide by "
-            f"{', '.join(kinds)}: its outputs, and what is added to its input, are never cut"
+            f"decide: {network.name} has nothing to decide by {', '.join(kinds)}. "
+            f"What pins its channels: {reasons(network.table)}"
         )
     return tuple(sorted(made, key=lambda each: (each.layer, order.index(each.kind))))
 

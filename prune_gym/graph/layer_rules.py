@@ -1,0 +1,173 @@
+"""What layers do to the channels: those that have weights, norms and pools."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import fx, nn
+
+from prune_gym.graph.layer_table import Kind
+from prune_gym.graph.units import NotUnderstood, Traced
+
+
+def _weights_of(module: nn.Module) -> None:
+    """Refuse a layer whose weight is computed.
+
+    Raises:
+        NotUnderstood: surgery cannot cut such a weight.
+    """
+    if not isinstance(module._parameters.get("weight"), nn.Parameter):
+        raise NotUnderstood("its weight is computed: remove the parametrization")
+
+
+def _only_input(tracer: Any, node: fx.Node) -> Traced:
+    source = tracer.value(node.all_input_nodes[0]) if len(node.all_input_nodes) == 1 else None
+    if source is None or node.all_input_nodes[0] not in tracer.shapes:
+        raise NotUnderstood("a layer of several tensors")
+    return source
+
+
+def convolution(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
+    """Give a convolution's outputs units of their own; a depthwise one's are its inputs'."""
+    name = str(node.target)
+    module, source = tracer.fetch_attr(name), _only_input(tracer, node)
+    _weights_of(module)
+    if result.ndim != 4:
+        raise NotUnderstood(f"a convolution of a tensor of {result.ndim} dimensions")
+    tracer.check_called_once(name)
+    kind: Kind = "conv"
+    reads = tracer.along(source, 1, module.in_channels, node)
+    groups = module.groups
+    if 1 < groups == len(reads):
+        kind, writes = "depthwise", np.repeat(reads, result.shape[1] // groups)
+    else:
+        writes = tracer.units.fresh(result.shape[1])
+    if kind == "conv" and groups > 1:
+        reads = tracer.units.tie(reads, groups, name)[: len(reads) // groups]
+        writes = tracer.units.tie(writes, groups, name)
+    size = (result.shape[2], result.shape[3])
+    shape = pair(module.kernel_size), pair(module.stride)[0], groups
+    params_per_channel = int(module.bias is not None)
+    in_size = tracer.shapes[node.all_input_nodes[0]][2:]
+    read = replace(source, units=reads, size=(in_size[0], in_size[1]))
+    tracer.layer(node, name, kind, read, size, writes, params_per_channel, *shape)
+    tracer.weighted(name, source)
+    return replace(tracer.write(writes, 1, result), writer=name)
+
+
+def linear(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
+    """Give a linear layer's outputs units of their own; the channels are the last dimension."""
+    name = str(node.target)
+    module, source = tracer.fetch_attr(name), _only_input(tracer, node)
+    _weights_of(module)
+    if result.ndim < 2:
+        raise NotUnderstood(f"a linear layer of a tensor of {result.ndim} dimensions")
+    tracer.check_called_once(name)
+    last = result.ndim - 1
+    reads = tracer.along(source, last, module.in_features, node)
+    writes = tracer.units.fresh(module.out_features)
+    positions = (result.numel() // module.out_features, 1)
+    # A flattened map counts as one position, whatever its size was.
+    read = replace(source, units=reads, size=source.size if result.ndim == 2 else positions)
+    tracer.layer(node, name, "linear", read, positions, writes, int(module.bias is not None))
+    tracer.weighted(name, source)
+    return replace(tracer.write(writes, last, result), writer=name)
+
+
+def channelwise(
+    tracer: Any,
+    node: fx.Node,
+    name: str,
+    kind: Kind,
+    source: Traced,
+    result: torch.Tensor,
+    params_per_channel: int,
+    units: np.ndarray | None = None,
+    follows: str = "",
+) -> Traced:
+    """Add a layer that works on each channel alone, over its input."""
+    written = source.units if units is None else units
+    tracer.layer(
+        node, name, kind, source, source.size, written, params_per_channel, follows=follows
+    )
+    return tracer.in_place(node, source)
+
+
+def batch_norm(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
+    """Keep the channels."""
+    name = str(node.target)
+    module, source = tracer.fetch_attr(name), _only_input(tracer, node)
+    if not (module.affine and module.track_running_stats):
+        raise NotUnderstood("batch-norm without scale, shift or running statistics")
+    if source.axis != 1:
+        raise NotUnderstood("batch-norm of another dimension than the channels")
+    # What applies an activation too cannot be replaced by the layer before it.
+    alone = node.meta.get("acts_as") != "a norm and an activation"
+    follows = tracer.follows(node, source) if alone else ""
+    if len(node.all_input_nodes[0].users) > 1:  # others read it too: it cannot be folded
+        source = replace(source, writer="")
+    return channelwise(tracer, node, name, "batch_norm", source, result, 2, follows=follows)
+
+
+def prelu(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
+    """Keep the channels; one slope for all of them stays."""
+    name = str(node.target)
+    module, source = tracer.fetch_attr(name), _only_input(tracer, node)
+    each = module.num_parameters == len(source.units)
+    if source.axis != 1 and module.num_parameters > 1:
+        raise NotUnderstood("PReLU of another dimension than the channels")
+    units = source.units if each else np.array([-1])
+    return channelwise(tracer, node, name, "prelu", source, result, 1, units)
+
+
+def group_norm(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
+    """Cut whole groups: with a part of one gone, the rest of it has other values."""
+    name = str(node.target)
+    module, source = tracer.fetch_attr(name), _only_input(tracer, node)
+    if not module.affine:
+        raise NotUnderstood("group-norm without scale and shift")
+    if source.axis != 1:
+        raise NotUnderstood("group-norm of another dimension than the channels")
+    tracer.check_called_once(name)
+    if module.num_groups == 1:
+        tracer.pin(source, node, "group-norm over all channels")
+    else:
+        each = module.num_channels // module.num_groups
+        first, *others = source.units.reshape(-1, each).T
+        for other in others:
+            first = tracer.units.merge(first, other, name)
+        source = replace(source, units=np.repeat(first, each))
+    return channelwise(tracer, node, name, "group_norm", source, result, 2)
+
+
+def pool(
+    tracer: Any,
+    node: fx.Node,
+    name: str,
+    source: Traced,
+    result: Any,
+    kernel: Any,
+    stride: Any = None,
+) -> Traced:
+    """Add a pool; one without a kernel covers its input with as many windows as outputs.
+
+    Raises:
+        NotUnderstood: of what is no map, or with the places of the largest numbers.
+    """
+    shape = tracer.shapes[node.all_input_nodes[0]]
+    if not isinstance(result, torch.Tensor) or source.axis != 1 or len(shape) != 4:
+        raise NotUnderstood("a pool that returns places, or of a tensor that is no map")
+    size = (result.shape[2], result.shape[3]) if result.ndim == 4 else (1, 1)
+    if kernel is None:
+        kernel = [max(i // o, 1) for i, o in zip(source.size, size, strict=True)]
+    window, step = pair(kernel), pair(stride or kernel)[0]
+    tracer.layer(node, name, "pool", source, size, source.units, 0, window, step)
+    return tracer.write(source.units, 1, result, [source])
+
+
+def pair(value: Any) -> tuple[int, int]:
+    """Return height and width of what may be given once for both."""
+    if isinstance(value, int):
+        return (value, value)
+    return (int(value[0]), int(value[-1]))

@@ -1,0 +1,259 @@
+"""The operations that the tracer understands: what each does to the channels.
+
+A rule takes the tracer, the node and its result, and returns the traced tensor. It raises
+``NotUnderstood`` before it changes anything where the operation is used in a way that it does not
+cover; the tracer then leaves the operation alone.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import fx, nn
+from torch.nn import functional as F
+
+from prune_gym.graph import layer_rules, shape_rules
+from prune_gym.graph.elementwise import ELEMENTWISE, ELEMENTWISE_MODULES
+from prune_gym.graph.groups import NO_UNIT
+from prune_gym.graph.layer_types import BatchNorm
+from prune_gym.graph.residual_blocks import ADDITIONS, function_name
+from prune_gym.graph.symbolic import is_of_torch
+from prune_gym.graph.units import NotUnderstood, Traced
+
+Rule: TypeAlias = Callable[[Any, fx.Node, Any], Traced]
+
+_PRODUCTS = ("mul", "imul", "mul_")  # of a map and its gate, as in squeeze-and-excitation
+_BINARY = (*ADDITIONS, *_PRODUCTS, "sub", "isub", "sub_", "truediv", "div", "maximum", "minimum")
+_REDUCTIONS = ("mean", "sum", "amax", "amin", "std", "var")
+_RESIZES = (
+    *(nn.Upsample, nn.ConstantPad2d, nn.ReflectionPad2d, nn.ReplicationPad2d),
+    nn.CircularPad2d,
+)
+_POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
+_WINDOWED = (F.max_pool2d, F.avg_pool2d, torch.max_pool2d)
+_TO_A_SIZE = (F.adaptive_avg_pool2d, F.adaptive_max_pool2d)
+
+
+def rule_of(tracer: Any, node: fx.Node) -> tuple[Rule, bool]:
+    """Return the rule of an operation, and whether it knows what to do with numbers of channels.
+
+    Raises:
+        NotUnderstood: there is none; it says what the operation is.
+    """
+    if node.op == "call_module":
+        return _module_rule(tracer.fetch_attr(str(node.target)), node), False
+    name = function_name(node)
+    if node.target in _WINDOWED:
+        return _windowed_pool, False
+    if node.target in _TO_A_SIZE:
+        return _pool_to_a_size, False
+    if not _is_torchs(node) or name not in _FUNCTIONS:
+        raise NotUnderstood(name)
+    return _FUNCTIONS[name], name in shape_rules.KNOW_SIZES
+
+
+def _is_torchs(node: fx.Node) -> bool:
+    """Return whether a function is PyTorch's or Python's, and not one that has the same name."""
+    if node.op == "call_method":
+        return True
+    module = getattr(node.target, "__module__", None) or "torch"
+    return module.split(".")[0] in ("torch", "_operator", "builtins", "torchvision") or (
+        function_name(node) == "stochastic_depth"
+    )
+
+
+def _module_rule(module: nn.Module, node: fx.Node) -> Rule:
+    if not (is_of_torch(module) or "acts_as" in node.meta):
+        raise NotUnderstood(type(module).__name__)
+    for kinds, rule in _MODULES:
+        if isinstance(module, kinds):
+            return rule
+    raise NotUnderstood(type(module).__name__)
+
+
+def only_source(tracer: Any, node: fx.Node) -> Traced:
+    """Return the one tensor that an operation reads.
+
+    Raises:
+        NotUnderstood: it reads several, or parameters, or a tuple.
+    """
+    if not node.all_input_nodes:
+        raise NotUnderstood(f"{function_name(node)} of no tensor")
+    first, *others = node.all_input_nodes
+    source = tracer.value(first)
+    tensors = [each for each in others if "sizes" not in each.meta]
+    if source is None or tensors or first not in tracer.shapes:
+        raise NotUnderstood(f"{function_name(node) or 'a module'} of several tensors")
+    return source
+
+
+def _elementwise(tracer: Any, node: fx.Node, result: Any) -> Traced:
+    return tracer.in_place(node, only_source(tracer, node))
+
+
+def _softmax(tracer: Any, node: fx.Node, result: Any) -> Traced:
+    """Keep every channel: without one of them the others have other values."""
+    source = only_source(tracer, node)
+    tracer.pin(source, node, "softmax over channels")
+    return tracer.in_place(node, source)
+
+
+def _binary(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
+    """Make channels that meet one; with a number, or a weight of one number, nothing changes."""
+    tensors = [each for each in node.all_input_nodes if tracer.value(each) is not None]
+    loose = [each for each in node.all_input_nodes if each.op == "get_attr"]
+    if len(tensors) == 1 and all(tracer.fetch_attr(str(n.target)).numel() == 1 for n in loose):
+        source = tracer.value(tensors[0])
+        if tracer.shapes.get(tensors[0]) != result.shape:
+            raise NotUnderstood(f"{function_name(node)} that changes the shape")
+        tracer.count_loose(node)
+        if node.all_input_nodes[0] is not tensors[0]:  # nothing is written over a weight
+            return tracer.write(source.units, source.axis, result, [source])
+        return tracer.in_place(node, source)
+    if loose:
+        raise NotUnderstood(f"{function_name(node)} with a parameter or buffer of several numbers")
+    if len(tensors) != 2 or any(each not in tracer.shapes for each in tensors):
+        raise NotUnderstood(function_name(node))
+    left, right = (tracer.value(each) for each in tensors)
+    shapes = [tracer.shapes[each] for each in tensors]
+    shown = " and ".join(str(tuple(shape)) for shape in shapes)
+    # A dimension counts from the end where shapes of different length meet.
+    if left.axis - len(shapes[0]) != right.axis - len(shapes[1]):
+        raise NotUnderstood(f"{function_name(node)} of different channels, {shown}")
+    if len(left.units) == len(right.units):
+        units = tracer.units.merge(left.units, right.units, node.name)
+    elif 1 in (len(left.units), len(right.units)):  # one channel meets all of the others
+        one, many = sorted((left, right), key=lambda each: len(each.units))
+        tracer.pin(one, node, "one channel meets all channels of the other side")
+        units = many.units
+    else:
+        raise NotUnderstood(f"{function_name(node)} of different channels, {shown}")
+    axis = max(left.axis, right.axis)
+    return tracer.write(units, axis, result, [left, right])
+
+
+def _reduction(tracer: Any, node: fx.Node, result: Any) -> Traced:
+    """Reduce dimensions that are not the channels'."""
+    source = only_source(tracer, node)
+    shape = tracer.shapes[node.all_input_nodes[0]]
+    args, kwargs = tracer.fetch_args_kwargs_from_env(node)
+    given = kwargs.get("dim", args[1] if len(args) > 1 else None)
+    dims = [given] if isinstance(given, int) else given
+    if not isinstance(result, torch.Tensor) or not isinstance(dims, tuple | list) or not dims:
+        raise NotUnderstood(f"{function_name(node)} over the channels")
+    dims = {d % len(shape) for d in dims}
+    if source.axis in dims:
+        raise NotUnderstood(f"{function_name(node)} over the channels")
+    if function_name(node) == "mean" and dims == {2, 3} and len(shape) == 4:
+        return layer_rules.pool(tracer, node, node.name, source, result, None)
+    kept = result.ndim == len(shape)
+    axis = source.axis if kept else source.axis - sum(d < source.axis for d in dims)
+    return tracer.write(source.units, axis, result, [source])
+
+
+def _pool_module(tracer: Any, node: fx.Node, result: Any) -> Traced:
+    module = tracer.fetch_attr(str(node.target))
+    kernel, stride = (getattr(module, key, None) for key in ("kernel_size", "stride"))
+    source = only_source(tracer, node)
+    return layer_rules.pool(tracer, node, str(node.target), source, result, kernel, stride)
+
+
+def _pool_to_a_size(tracer: Any, node: fx.Node, result: Any) -> Traced:
+    source = only_source(tracer, node)
+    return layer_rules.pool(tracer, node, node.name, source, result, None)
+
+
+def _windowed_pool(tracer: Any, node: fx.Node, result: Any) -> Traced:
+    args, kwargs = tracer.fetch_args_kwargs_from_env(node)
+    given = dict(zip(("input", "kernel_size", "stride"), args, strict=False)) | kwargs
+    source = only_source(tracer, node)
+    window, stride = given["kernel_size"], given.get("stride")
+    return layer_rules.pool(tracer, node, node.name, source, result, window, stride)
+
+
+def _resize(tracer: Any, node: fx.Node, result: Any) -> Traced:
+    """Change height and width alone."""
+    source = only_source(tracer, node)
+    if source.axis != 1 or result.ndim != 4:
+        raise NotUnderstood(f"{function_name(node) or 'a resize'} of a tensor that is no map")
+    return tracer.write(source.units, 1, result, [source])
+
+
+def _cat(tracer: Any, node: fx.Node, result: Any) -> Traced:
+    args, kwargs = tracer.fetch_args_kwargs_from_env(node)
+    parts = node.args[0] if node.args else node.kwargs["tensors"]
+    if isinstance(parts, fx.Node):
+        raise NotUnderstood("cat of a whole tuple")
+    sources = [tracer.value(part) for part in parts]  # type: ignore[union-attr]
+    dim = kwargs.get("dim", args[1] if len(args) > 1 else 0) % result.ndim
+    if None in sources or any(part not in tracer.shapes for part in parts):  # type: ignore[union-attr]
+        raise NotUnderstood("cat with a parameter or buffer")
+    axes = {source.axis for source in sources}
+    if len(axes) != 1:
+        raise NotUnderstood("cat of tensors whose channels are in different dimensions")
+    (axis,) = axes
+    if dim == axis:
+        units = np.concatenate([source.units for source in sources])
+    else:
+        units, *others = (source.units for source in sources)
+        for other in others:
+            units = tracer.units.merge(units, other, node.name)
+    return tracer.write(units, axis, result, sources)
+
+
+def _pad(tracer: Any, node: fx.Node, result: Any) -> Traced:
+    source = only_source(tracer, node)
+    args, kwargs = tracer.fetch_args_kwargs_from_env(node)
+    given = dict(zip(("input", "pad", "mode", "value"), args, strict=False)) | kwargs
+    amounts = list(given["pad"])
+    place = 2 * (result.ndim - 1 - source.axis)
+    before, after = amounts[place : place + 2] if len(amounts) > place else (0, 0)
+    zeros = given.get("mode", "constant") == "constant" and not given.get("value")
+    if min(before, after) < 0 or ((before or after) and not zeros):
+        raise NotUnderstood("padding of channels that crops, or is not with zeros")
+    units = np.pad(source.units, (before, after), constant_values=NO_UNIT)
+    return tracer.write(units, source.axis, result, [source])
+
+
+def _pad_channels(tracer: Any, node: fx.Node, result: Any) -> Traced:
+    """Give the zeros units of their own: surgery can change how many there are."""
+    name = str(node.target)
+    module, source = tracer.fetch_attr(name), only_source(tracer, node)
+    before, after = module.padding[4:]
+    if module.value != 0 or result.ndim != 4 or source.axis != 1:
+        raise NotUnderstood(type(module).__name__)
+    twice = [zeros for other, zeros in tracer.pads if other == name]
+    for zeros in twice:
+        tracer.units.pin(zeros, name, "padding that is called twice")
+    if min(before, after) < 0 or twice:
+        raise NotUnderstood("padding that crops, or that is called twice")
+    zeros = tracer.units.fresh(before + after)
+    tracer.pads.append((name, zeros))
+    units = np.concatenate([zeros[:before], source.units, zeros[before:]])
+    return tracer.write(units, 1, result, [source])
+
+
+_MODULES: tuple[tuple[Any, Rule], ...] = (
+    (nn.Conv2d, layer_rules.convolution),
+    (nn.Linear, layer_rules.linear),
+    (BatchNorm, layer_rules.batch_norm),
+    (nn.GroupNorm, layer_rules.group_norm),
+    (nn.PReLU, layer_rules.prelu),
+    (ELEMENTWISE_MODULES, _elementwise),
+    ((nn.Softmax, nn.LogSoftmax, nn.Softmax2d), _softmax),
+    (_POOLS, _pool_module),
+    (_RESIZES, _resize),
+    (nn.Flatten, shape_rules.reshape),
+    (nn.ConstantPad3d, _pad_channels),
+)
+_FUNCTIONS: dict[str, Rule] = {
+    **dict.fromkeys(ELEMENTWISE, _elementwise),
+    **dict.fromkeys(_BINARY, _binary),
+    **dict.fromkeys(_REDUCTIONS, _reduction),
+    **dict.fromkeys(("softmax", "log_softmax"), _softmax),
+    **dict.fromkeys(("cat", "concat"), _cat),
+    **shape_rules.RULES,
+    "interpolate": _resize,
+    "pad": _pad,
+}

@@ -1,0 +1,253 @@
+"""What changes of shape do to the channels: reshapes, permutations, parts and indices."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import fx
+
+from prune_gym.graph.residual_blocks import function_name
+from prune_gym.graph.symbolic import all_sizes
+from prune_gym.graph.units import NotUnderstood, Traced
+
+
+def _source(tracer: Any, node: fx.Node) -> tuple[Traced, torch.Size]:
+    first = node.all_input_nodes[0]
+    source = tracer.value(first)
+    if source is None or first not in tracer.shapes:
+        raise NotUnderstood(f"{function_name(node)} of a parameter, or of several tensors")
+    return source, tracer.shapes[first]
+
+
+def reshape(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
+    """Find where the channels stand afterwards; a flattened map repeats each for its pixels."""
+    source, shape = _source(tracer, node)
+    axis, repeats = _place_after(shape, source.axis, result.shape)
+    units = np.repeat(source.units, repeats)
+    written = _written_shape(node)
+    if written is not None and len(written) == result.ndim:
+        given = written[axis]
+        if isinstance(given, fx.Node):
+            _name_width(tracer, node, given, source)
+        elif isinstance(given, int) and given >= 0:
+            tracer.pin(source, node, "the number of channels is written in the code")
+        others = [each for at, each in enumerate(written) if at != axis]
+        tracer.pin_sizes([each for each in others if isinstance(each, fx.Node)], node)
+    elif written is not None:  # a shape that was computed as a whole
+        tracer.pin(source, node, "a shape that is computed as a whole")
+        tracer.pin_sizes(node.all_input_nodes, node)
+    if result.ndim == 4 and axis == 1:
+        size = (result.shape[2], result.shape[3])
+    else:
+        size = (result.numel() // len(units), 1)
+    return replace(source, units=units, axis=axis, size=size, writer="")
+
+
+def _place_after(before: Sequence[int], axis: int, after: Sequence[int]) -> tuple[int, int]:
+    """Return the channels' dimension after a reshape, and how often each stands there in a row."""
+    outer, channels = math.prod(before[:axis]), before[axis]
+    inner = [math.prod(before[axis + 1 : end]) for end in range(axis + 1, len(before) + 1)]
+    for place, size in enumerate(after):
+        repeats, left = divmod(size, channels)
+        if place and math.prod(after[:place]) == outer and not left and repeats in inner:
+            return place, repeats
+    raise NotUnderstood(f"a change of shape from {tuple(before)} to {tuple(after)}")
+
+
+def _written_shape(node: fx.Node) -> list[Any] | None:
+    """Return the shape that is given to view or reshape; None where none is."""
+    if node.op == "call_module" or function_name(node) in ("flatten", "squeeze", "unsqueeze"):
+        return None
+    given = node.kwargs.get("shape", node.kwargs.get("size", node.args[1:]))
+    parts = list(given) if isinstance(given, tuple | list) else [given]
+    if len(parts) == 1 and isinstance(parts[0], tuple | list):
+        parts = list(parts[0])
+    return parts
+
+
+def _name_width(tracer: Any, node: fx.Node, given: fx.Node, source: Traced) -> None:
+    """Make the channels one with those whose number the code gives as the width."""
+    sizes = [(tracer.value(each), dim) for each, dim in all_sizes(given)]
+    named = [value for value, dim in sizes if value is not None and value.axis == dim]
+    plain = _is_product(given) and len(named) == 1 and len(named[0].units) == len(source.units)
+    if plain:
+        tracer.units.merge(source.units, named[0].units, node.name)
+    else:
+        tracer.pin(source, node, "the number of channels is computed in the code")
+        tracer.pin_sizes([given], node)
+
+
+def _is_product(number: fx.Node) -> bool:
+    """Return whether a number is a size, or a product of sizes."""
+    if function_name(number) == "mul":
+        return all(isinstance(a, int) or _is_product(a) for a in number.args)  # type: ignore[arg-type]
+    return function_name(number) in ("getitem", "size")
+
+
+def expand(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
+    """Repeat along other dimensions than the channels'."""
+    source, shape = _source(tracer, node)
+    axis = source.axis + result.ndim - len(shape)
+    if result.shape[axis] != len(source.units):
+        raise NotUnderstood("expand of the channels")
+    given = (_written_shape(node) or [])[axis : axis + 1]
+    if given and isinstance(given[0], fx.Node):
+        _name_width(tracer, node, given[0], source)
+    elif given and given[0] != -1:
+        tracer.pin(source, node, "the number of channels is written in the code")
+    return tracer.write(source.units, axis, result, [source])
+
+
+def expand_as(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
+    """Repeat along other dimensions than the channels', as often as another tensor does."""
+    source, shape = _source(tracer, node)
+    if result.ndim != len(shape) or result.shape[source.axis] != len(source.units):
+        raise NotUnderstood("expand_as of the channels")
+    if len(node.all_input_nodes) == 2:
+        other = tracer.value(node.all_input_nodes[1])
+        if other is None or other.axis != source.axis:
+            raise NotUnderstood("expand_as a tensor of other channels")
+        tracer.units.merge(source.units, other.units, node.name)
+    size = (result.shape[2], result.shape[3]) if result.ndim == 4 else source.size
+    return replace(source, size=size, writer="")
+
+
+def permute(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
+    """Move the channels to another dimension."""
+    source, shape = _source(tracer, node)
+    dims: Any = node.kwargs.get("dims", node.args[1:])
+    order = list(dims) if isinstance(dims, tuple | list) else [dims]
+    if len(order) == 1 and isinstance(order[0], tuple | list):
+        order = list(order[0])
+    return _moved(source, [d % len(shape) for d in order], result)
+
+
+def transpose(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
+    """Exchange two dimensions."""
+    source, shape = _source(tracer, node)
+    names = ("dim0", "dim1")
+    first, second = (
+        node.kwargs.get(name, node.args[at + 1] if len(node.args) > at + 1 else None)
+        for at, name in enumerate(names)
+    )
+    order = list(range(len(shape)))
+    order[first], order[second] = order[second], order[first]  # type: ignore[index]
+    return _moved(source, order, result)
+
+
+def _moved(source: Traced, order: list[int], result: torch.Tensor) -> Traced:
+    axis = order.index(source.axis)
+    if axis == 0:
+        raise NotUnderstood("channels in the place of the images")
+    if result.ndim == 4 and axis == 1:
+        size = (result.shape[2], result.shape[3])
+    else:
+        size = (result.numel() // len(source.units), 1)
+    return replace(source, axis=axis, size=size, writer="")
+
+
+def squeeze(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
+    """Drop or add dimensions of size 1 that are named."""
+    source, shape = _source(tracer, node)
+    given = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else None)
+    dims = given if isinstance(given, tuple | list) else (given,)
+    # Without a name the channels would go too where one is left.
+    if any(not isinstance(d, int) or d % len(shape) in (0, source.axis) for d in dims):
+        raise NotUnderstood("squeeze of the images, or of the channels")
+    return reshape(tracer, node, result)
+
+
+def chunk(tracer: Any, node: fx.Node, result: Sequence[torch.Tensor]) -> Traced:
+    """Tie the channels of equal parts: cut alike in each, the parts stay equal."""
+    source, shape = _source(tracer, node)
+    dim = _dim(node, 2) % len(shape)
+    if dim != source.axis:
+        return _in_parts(tracer, node, source, [source.units] * len(result), source.units)
+    if len({part.shape[dim] for part in result}) > 1:
+        raise NotUnderstood("chunk into parts of different size")
+    units = tracer.units.tie(source.units, len(result), node.name)
+    return _in_parts(tracer, node, source, np.split(units, len(result)), units)
+
+
+def split(tracer: Any, node: fx.Node, result: Sequence[torch.Tensor]) -> Traced:
+    """Pin the channels that are split at places that are written in the code."""
+    source, shape = _source(tracer, node)
+    dim = _dim(node, 2) % len(shape)
+    if dim != source.axis:
+        return _in_parts(tracer, node, source, [source.units] * len(result), source.units)
+    tracer.pin(source, node, "the places of the split are written in the code")
+    ends = np.cumsum([part.shape[dim] for part in result])
+    return _in_parts(tracer, node, source, np.split(source.units, ends[:-1]), source.units)
+
+
+def _dim(node: fx.Node, at: int) -> int:
+    given = node.kwargs.get("dim", node.args[at] if len(node.args) > at else 0)
+    if not isinstance(given, int):
+        raise NotUnderstood(f"{function_name(node)} along a computed dimension")
+    return given
+
+
+def _in_parts(
+    tracer: Any, node: fx.Node, source: Traced, parts: list[np.ndarray], units: np.ndarray
+) -> Traced:
+    tracer.set_parts(node, parts)
+    return replace(source, units=units, writer="")
+
+
+def getitem(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
+    """Take a part of a tuple, or of a tensor."""
+    first, index = node.args
+    source = tracer.value(first)
+    if source is None:
+        raise NotUnderstood("a part of a parameter or buffer")
+    if first not in tracer.shapes:
+        parts = tracer.parts(first)
+        if not isinstance(result, torch.Tensor) or not isinstance(index, int) or not parts:
+            return tracer.uncuttable(result, [source])
+        return tracer.write(parts[index], source.axis, result, [source])
+    units, axis = _indexed(tracer, node, source, len(tracer.shapes[first]), index)
+    return tracer.write(units, axis, result, [source])
+
+
+def _indexed(
+    tracer: Any, node: fx.Node, source: Traced, ndim: int, index: Any
+) -> tuple[np.ndarray, int]:
+    """Return the units of ``tensor[index]`` and their dimension."""
+    parts = list(index) if isinstance(index, tuple) else [index]
+    if any(isinstance(part, list | fx.Node) for part in parts):
+        raise NotUnderstood("an index of places")
+    taken = sum(part is not None and part is not Ellipsis for part in parts)
+    at = parts.index(Ellipsis) if Ellipsis in parts else len(parts)
+    parts[at : at + 1] = [slice(None)] * (ndim - taken)
+    axis, dim = 0, 0
+    for part in parts:
+        if dim == source.axis and part is not None:
+            if not isinstance(part, slice):
+                raise NotUnderstood("one channel of a tensor")
+            bounds = (part.start, part.stop, part.step)
+            if axis == 0 or any(isinstance(bound, fx.Node) for bound in bounds):
+                raise NotUnderstood("a slice of channels at computed places")
+            if bounds != (None, None, None):
+                tracer.pin(source, node, "the places of the slice are written in the code")
+            return source.units[part], axis
+        dim += part is not None
+        axis += part is None or isinstance(part, slice)
+    raise NotUnderstood("getitem")
+
+
+KNOW_SIZES = ("view", "reshape", "flatten", "expand", "expand_as")
+RULES: dict[str, Callable[[Any, fx.Node, Any], Traced]] = {
+    **dict.fromkeys(("view", "reshape", "flatten"), reshape),
+    "expand": expand,
+    "expand_as": expand_as,
+    "permute": permute,
+    **dict.fromkeys(("transpose", "swapaxes"), transpose),
+    "squeeze": squeeze,
+    "unsqueeze": reshape,
+    "chunk": chunk,
+    **dict.fromkeys(("split", "split_with_sizes"), split),
+    "getitem": getitem,
+}

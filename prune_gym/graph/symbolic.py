@@ -1,0 +1,400 @@
+"""Symbolic tracing that knows shapes: the operations of a network as a ``torch.fx`` graph.
+
+``fx.symbolic_trace`` gives up where a forward asks for a shape, because its values are only names.
+Here every traced value carries what an example image makes of it. Sizes stay symbolic in the
+graph, so that it runs on other batches and on cut networks, and become numbers where Python
+needs one: in a comparison, ``range`` or ``int``. A module that cannot be traced is called whole.
+"""
+
+import inspect
+import itertools
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.fx.node import map_aggregate
+from torch.fx.proxy import Attribute
+
+from prune_gym.errors import UserError, first_line
+from prune_gym.graph.elementwise import ELEMENTWISE, ELEMENTWISE_MODULES
+from prune_gym.graph.layer_types import BatchNorm
+
+_DEPENDS_ON_VALUES = ("item", "tolist", "equal", "allclose", "is_nonzero", "numpy")
+_KNOWS_NO_SIZE = ("dim", "ndimension", "get_device", "element_size")
+_PARENTS = (nn.Conv2d, nn.Linear, nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm)
+_CONTAINERS = (
+    *(nn.Sequential, nn.Transformer, nn.TransformerEncoder, nn.TransformerEncoderLayer),
+    *(nn.TransformerDecoder, nn.TransformerDecoderLayer, nn.DataParallel),
+)
+# torch.fx replaces nn.Module.__call__ for the whole process while it traces.
+_lock = threading.RLock()
+
+
+def symbolic_trace(network: nn.Module, input_shape: tuple[int, ...]) -> fx.GraphModule:
+    """Return the operations of ``network``, in eval mode, on images of ``input_shape`` (C, H, W).
+
+    The graph shares its modules with the network. Nodes have in ``meta``: ``shape``, of a tensor,
+    that for one image; ``sizes``, of a number
+    that was computed from sizes, the dimensions (node, dimension) that it depends on, for a tuple
+    a set for each entry; ``read``, of a tensor, the dimensions whose size Python code has used as
+    a plain number, each with the name of a module whose code did so.
+
+    Raises:
+        UserError: the network does not take such images, or what it computes depends on values.
+    """
+    example = torch.zeros(1, *input_shape, **_like(network))
+    opaque: frozenset[str] = frozenset()
+    with _lock, _in_eval_mode(network), torch.no_grad():
+        while True:
+            tracer = _ShapeTracer(example, opaque)
+            try:
+                operations = tracer.trace(network)
+                operations._tracer_cls = None  # pickles are read back by torch.fx's own
+                graph = fx.GraphModule(network, operations, type(network).__name__)
+            except Exception as error:  # whatever its forward raises
+                raise UserError(_why_not(network, example, error)) from error
+            more = frozenset(tracer.batch_readers) - opaque
+            if not more or _agree(network, graph, input_shape):
+                return graph
+            if "" in more:
+                raise UserError(
+                    f"{type(network).__name__} cannot be traced: its forward uses the number of "
+                    "images as a plain number; write -1 or x.shape[0] in its place"
+                )
+            opaque |= more
+
+
+def _like(network: nn.Module) -> dict[str, Any]:
+    """Return the type and device of the network's first weight."""
+    for each in network.parameters():
+        if each.is_floating_point():
+            return {"dtype": each.dtype, "device": each.device}
+    return {"dtype": torch.float32}
+
+
+def _why_not(network: nn.Module, example: torch.Tensor, error: Exception) -> str:
+    name = type(network).__name__
+    try:
+        network(example)
+    except Exception as refused:  # whatever its forward raises on such images
+        shape = "x".join(map(str, example.shape[1:]))
+        return (
+            f"{name} cannot run on images of {shape} (channels, height, width): "
+            f"{first_line(refused)}"
+        )
+    return (
+        f"{name} cannot be traced ({first_line(error)}); the outermost forward must not depend on "
+        "the values of tensors"
+    )
+
+
+def _agree(network: nn.Module, graph: fx.GraphModule, input_shape: tuple[int, ...]) -> bool:
+    """Return whether the graph computes what the network does on two images."""
+    images = torch.linspace(-1, 1, 2 * int(torch.tensor(input_shape).prod())).to(**_like(network))
+    images = images.view(2, *input_shape)
+    try:
+        pairs = zip(_tensors(graph(images)), _tensors(network(images)), strict=True)
+        return all(
+            a.shape == b.shape and torch.allclose(a, b, 1e-3, 1e-4, equal_nan=True)
+            for a, b in pairs
+        )
+    except Exception:  # a number of images that stands in the graph
+        return False
+
+
+def _tensors(outputs: Any) -> list[torch.Tensor]:
+    found: list[torch.Tensor] = []
+    map_aggregate(outputs, lambda each: found.append(each) if torch.is_tensor(each) else None)
+    return found
+
+
+@contextmanager
+def _in_eval_mode(network: nn.Module) -> Iterator[None]:
+    training = {module: module.training for module in network.modules()}
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, was in training.items():
+            module.training = was
+
+
+class _DependsOnValues(Exception):
+    """Python code asks for the value of a tensor."""
+
+
+class _Value(fx.Proxy):
+    """A traced value that knows what it is for the example."""
+
+    value: Any
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self.value, name)
+        if name == "shape" or isinstance(found, torch.Tensor):
+            return self.tracer.create_proxy("call_function", getattr, (self, name), {})
+        return Attribute(self, name) if callable(found) else found
+
+    def _as_number(self) -> Any:
+        if isinstance(self.value, torch.Tensor):
+            if self.node.op == "get_attr":
+                return self.value
+            raise _DependsOnValues("its forward depends on the values of tensors")
+        self.tracer.note_read(self.node)  # type: ignore[attr-defined]
+        return self.value
+
+    def __bool__(self) -> bool:
+        return bool(self._as_number())
+
+    def __int__(self) -> int:
+        return int(self._as_number())
+
+    __index__ = __int__
+
+    def __float__(self) -> float:
+        return float(self._as_number())
+
+    def __round__(self, digits: int | None = None) -> float:
+        return round(self._as_number(), digits)
+
+    def __len__(self) -> int:
+        if isinstance(self.value, torch.Tensor):
+            return int(self.shape[0])
+        return len(self.value)
+
+    def __getitem__(self, index: Any) -> Any:
+        if (
+            isinstance(index, slice)
+            and isinstance(self.value, tuple | list)
+            and _tensors(self.value)
+        ):
+            return tuple(self[each] for each in range(*index.indices(len(self.value))))
+        return super().__getitem__(index)  # type: ignore[misc]
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        return (self[index] for index in range(len(self)))
+
+
+class _ShapeTracer(fx.Tracer):
+    """Runs a network on an example and notes its operations."""
+
+    def __init__(self, example: torch.Tensor, opaque: frozenset[str]) -> None:
+        """Take the example; modules whose names are in ``opaque`` are called whole."""
+        super().__init__()
+        self.example, self.opaque = example, opaque
+        self.batch_readers: set[str] = set()  # modules that use the number of images as a number
+        self._thread = threading.get_ident()
+        self._running = False
+        self._scopes = [""]
+        self._attributes: dict[str, fx.Proxy] = {}
+        self._names: dict[int, str] = {}
+
+    def create_args_for_root(
+        self, root_fn: Callable, is_module: bool, concrete_args: Any = None
+    ) -> tuple[Callable, list[Any]]:
+        """Give the images alone; the other arguments keep their defaults."""
+        named = [*self.root.named_parameters(), *self.root.named_buffers()]
+        self._names = {id(tensor): name for name, tensor in named}
+        parameters = list(inspect.signature(self.root.forward).parameters.values())
+        positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        named_first = bool(parameters) and parameters[0].kind in positional
+        name = parameters[0].name if named_first else "x"
+        kind = parameters[0].annotation if named_first else None
+        kind = None if kind is inspect.Parameter.empty else kind
+        images = self.create_proxy("placeholder", name, (), {}, type_expr=kind)
+        return root_fn, [self.root, images]
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        """Return the value that a node stands for."""
+        return _Value(node, self)
+
+    def create_arg(self, a: Any) -> Any:
+        """Turn an argument into what the graph holds."""
+        return a.node if isinstance(a, fx.Proxy) else super().create_arg(a)
+
+    def create_proxy(
+        self, kind: str, target: Any, args: Any, kwargs: Any, *more: Any, **named: Any
+    ):
+        """Note an operation and compute it; what is no tensor and no number is returned as is."""
+        if kind in ("call_function", "call_method"):
+            name = target if isinstance(target, str) else getattr(target, "__name__", "")
+            if name in _DEPENDS_ON_VALUES:
+                raise _DependsOnValues(f"its forward depends on the values of tensors ({name})")
+        value = self._compute(kind, target, args, kwargs)
+        if value is None or isinstance(value, bool | str | torch.dtype | torch.device):
+            map_aggregate(
+                (args, kwargs),
+                lambda each: self.note_read(each.node) if isinstance(each, fx.Proxy) else None,
+            )
+            return value
+        proxy: Any = super().create_proxy(kind, target, args, kwargs, *more, **named)
+        proxy.value = value
+        if isinstance(value, torch.Tensor):
+            proxy.node.meta["shape"] = tuple(value.shape)
+        elif not _tensors(value):
+            proxy.node.meta["sizes"] = _sizes(proxy.node, value)
+        return proxy
+
+    def _compute(self, kind: str, target: Any, args: Any, kwargs: Any) -> Any:
+        if kind == "placeholder":
+            return self.example
+        args, kwargs = map_aggregate(
+            (args, kwargs), lambda each: each.value if isinstance(each, fx.Proxy) else each
+        )
+        running, self._running = self._running, True
+        try:
+            if kind == "call_function":
+                return target(*args, **kwargs)
+            if kind == "call_method":
+                return getattr(args[0], target)(*args[1:], **kwargs)
+            found: Any = self.root
+            for part in target.split("."):
+                found = getattr(found, part)
+            return found if kind == "get_attr" else found(*args, **kwargs)
+        finally:
+            self._running = running
+
+    def note_read(self, node: fx.Node) -> None:
+        """Note that code of the present module uses a number that was computed from sizes."""
+        for source, dimension in all_sizes(node):
+            source.meta.setdefault("read", {})[dimension] = self._scopes[-1]
+            if dimension == 0 and source.op != "get_attr":
+                self.batch_readers.add(self._scopes[-1])
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        """Return a parameter or buffer as a traced value."""
+        name = self._names.get(id(attr_val))
+        if self._elsewhere() or name is None or not isinstance(attr_val, torch.Tensor):
+            return attr_val
+        if name not in self._attributes:
+            self._attributes[name] = self.create_proxy("get_attr", name, (), {})
+        return self._attributes[name]
+
+    def _elsewhere(self) -> bool:
+        """Return whether a network runs that is not traced: in another thread, or the example."""
+        return self._running or threading.get_ident() != self._thread
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Return whether a module is one operation."""
+        if module_qualified_name in self.opaque or isinstance(m, torch.jit.ScriptModule):
+            return True
+        return is_of_torch(m) and not isinstance(m, _CONTAINERS)
+
+    def call_module(
+        self, m: nn.Module, forward: Callable[..., Any], args: tuple, kwargs: dict[str, Any]
+    ) -> Any:
+        """Trace into a module, or note its call where it is one operation or cannot be traced."""
+        name = None if self._elsewhere() else (self.submodule_paths or {}).get(m)
+        if name is None:  # not traced now, or made in a forward
+            return forward(*args, **kwargs)
+        if self.is_leaf_module(m, name):
+            return self.create_proxy("call_module", name, args, kwargs)
+        if self._acts_as_parent(m, args, kwargs):
+            proxy = self.create_proxy("call_module", name, args, kwargs)
+            proxy.node.meta["acts_as"] = "its parent"
+            return proxy
+        last = next(iter(reversed(self.graph.nodes)))
+        self._scopes.append(name)
+        try:
+            result = super().call_module(m, forward, args, kwargs)
+        except Exception:  # whatever its forward raises: it is called whole
+            self._forget_after(last)
+            return self.create_proxy("call_module", name, args, kwargs)
+        finally:
+            self._scopes.pop()
+        if isinstance(m, BatchNorm) and _is_norm_and_activation(m, name, last, result):
+            self._forget_after(last)
+            result = self.create_proxy("call_module", name, args, kwargs)
+            result.node.meta["acts_as"] = "a norm and an activation"
+        return result
+
+    def _acts_as_parent(self, m: nn.Module, args: tuple, kwargs: dict[str, Any]) -> bool:
+        """Return whether a subclass of a layer computes what that layer does, to the last bit."""
+        parent = next((each for each in _PARENTS if isinstance(m, each)), None)
+        own = {name for name, _ in m.named_parameters()} <= {"weight", "bias"}
+        if parent is None or not own or kwargs or len(args) != 1 or is_of_torch(m, False):
+            return False
+        if not (isinstance(args[0], _Value) and torch.is_tensor(args[0].value)):
+            return False
+        value = args[0].value
+        values = torch.linspace(-3, 3, value.numel(), dtype=torch.float64).sin().mul(3)
+        values = values.to(value).view_as(value)
+        self._running = True
+        try:
+            return torch.equal(m(values), parent.forward(m, values))  # type: ignore[arg-type]
+        except Exception:  # it takes other inputs than its parent
+            return False
+        finally:
+            self._running = False
+
+    def _forget_after(self, last: fx.Node) -> None:
+        """Take back what was noted after ``last``."""
+        while (node := next(iter(reversed(self.graph.nodes)))) is not last:
+            self.graph.erase_node(node)
+            if node.op == "get_attr":
+                self._attributes.pop(str(node.target), None)
+
+
+def _is_norm_and_activation(m: nn.Module, name: str, last: fx.Node, result: Any) -> bool:
+    """Return whether what stands after ``last`` is a layer's batch-norm, then an activation."""
+    nodes, node = [], last.next
+    while node.op != "root":
+        nodes += [node] if node.op != "get_attr" and "sizes" not in node.meta else []
+        node = node.next
+    if not nodes or nodes[0].target is not nn.functional.batch_norm:
+        return False
+    names = ("running_mean", "running_var", "weight", "bias")
+    given = dict(zip(("input", *names), nodes[0].args, strict=False)) | nodes[0].kwargs
+    if any(getattr(given.get(key), "target", None) != f"{name}.{key}" for key in names):
+        return False
+    for before, node in itertools.pairwise(nodes):
+        function = node.target if isinstance(node.target, str) else node.target.__name__  # type: ignore[union-attr]
+        kind = (
+            type(m.get_submodule(str(node.target)[len(name) + 1 :]))
+            if node.op == "call_module"
+            else None
+        )
+        known = issubclass(kind, ELEMENTWISE_MODULES) if kind else function in ELEMENTWISE
+        if not known or node.all_input_nodes != [before]:
+            return False
+    return isinstance(result, fx.Proxy) and result.node is nodes[-1]
+
+
+def is_of_torch(module: nn.Module, whole: bool = True) -> bool:
+    """Return whether PyTorch defines what a module computes.
+
+    Its weights may still be computed (by a parametrization); not so where it is ``whole``.
+    """
+    kind: Any = type(module)
+    forwards = [kind.forward, *([kind._conv_forward] if isinstance(module, nn.Conv2d) else [])]
+    of_torch = all(getattr(each, "__module__", "").startswith("torch.") for each in forwards)
+    return of_torch and not (whole and "forward" in vars(module))
+
+
+def all_sizes(number: fx.Node) -> set[tuple[fx.Node, int]]:
+    """Return the dimensions of tensors that a number, or a tuple of numbers, depends on."""
+    sizes = number.meta.get("sizes", set())
+    return set().union(*sizes) if isinstance(sizes, list) else sizes
+
+
+def _sizes(node: fx.Node, value: Any) -> Any:
+    """Return which dimensions a new number depends on, for a tuple a set for each entry."""
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    source = next(iter(node.all_input_nodes), None)
+    if source is None or name in _KNOWS_NO_SIZE:
+        return set()
+    if "shape" in source.meta:
+        whole = [{(source, dimension)} for dimension in range(len(source.meta["shape"]))]
+        if name == "size" or (name == "getattr" and node.args[1] == "shape"):
+            given = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else None)
+            if name == "getattr" or given is None:
+                return whole
+            return whole[given] if isinstance(given, int) else set().union(*whole)
+        return set().union(*whole)
+    found = source.meta.get("sizes")
+    if name == "getitem" and isinstance(found, list) and isinstance(node.args[1], int | slice):
+        return found[node.args[1]]
+    union = set().union(*(all_sizes(each) for each in node.all_input_nodes))
+    return [union] * len(value) if isinstance(value, tuple | list) else union

@@ -1,0 +1,194 @@
+import copy
+
+import numpy as np
+import pytest
+import torch
+from nets import make
+from playing import constant, play
+from torch import nn
+from torch.nn import functional as F
+
+from prune_gym.compression.calibration import calibrate
+from prune_gym.compression.repair import cut_and_repair
+from prune_gym.envs.make import compression_env
+from prune_gym.evaluation.task import make_evaluator
+from prune_gym.graph.trace import trace
+
+
+def state_of(net):
+    """Return all that can be seen of a network."""
+    return (
+        [(name, module.training) for name, module in net.named_modules()],
+        [(name, p.requires_grad, p.dtype, p.data_ptr()) for name, p in net.named_parameters()],
+        {key: value.tolist() for key, value in net.state_dict().items()},
+    )
+
+
+@pytest.fixture
+def own():
+    """A network in training, with a frozen layer and a part in eval mode."""
+    net = make("residual").requires_grad_(True).train()
+    net.stem.eval()
+    net.out.weight.requires_grad_(False)
+    return net
+
+
+def test_an_evaluator_leaves_ones_own_network_as_it_was(own, tiny_data):
+    before = state_of(own)
+    evaluator = make_evaluator(own, tiny_data, "merge+batch_norm")
+    table = evaluator.table
+    evaluator.accuracy(table.configuration(table.full[None] // 2))
+    assert state_of(own) == before
+
+
+def test_an_environment_leaves_ones_own_network_as_it_was(own, tiny_data):
+    before = state_of(own)
+    env = compression_env(own, tiny_data, latency=None, round_to=1)
+    _, _, infos = play(env, constant(0.0))
+    with torch.no_grad():
+        for parameter in env.problem.apply(infos[-1]["strategy"]).parameters():
+            parameter.zero_()
+    assert state_of(own) == before
+
+
+def test_training_ones_own_network_on_changes_no_evaluator(own, tiny_data):
+    evaluator = make_evaluator(own, tiny_data, "none")
+    full = evaluator.table.configuration()
+    before = evaluator.score(evaluator.candidate(full), tiny_data.search)
+    with torch.no_grad():
+        own.out.weight.zero_()
+        own.out.bias.copy_(torch.arange(4.0))
+    assert evaluator.network.out.weight.any()
+    again = evaluator.score(evaluator.candidate(full), tiny_data.search)
+    assert again == before
+
+
+def test_a_network_of_double_precision_is_scored_in_single(own, tiny_data):
+    evaluator = make_evaluator(own.double(), tiny_data, "merge+batch_norm")
+    assert {p.dtype for p in evaluator.network.parameters()} == {torch.float32}
+    assert {p.dtype for p in own.parameters()} == {torch.float64}
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path / "prune-gym"
+
+
+def of_activation(activation):
+    """Return a network whose weights do not depend on the activation."""
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 6, 3)
+            self.norm, self.out = nn.BatchNorm2d(6), nn.Linear(6, 4)
+            if isinstance(activation, nn.Module):
+                self.activation = activation
+
+        def forward(self, x):
+            x = self.first(x)
+            x = self.activation(x) if isinstance(activation, nn.Module) else activation(x)
+            return self.out(F.relu(self.norm(self.second(x))).mean((2, 3)))
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Net().eval().requires_grad_(False)
+
+
+def same_calibration(one, other):
+    pairs = [(one.moments[key], other.moments[key]) for key in one.moments]
+    pairs += [(one.statistics[key], other.statistics[key]) for key in one.statistics]
+    pairs += [*zip(one.orders, other.orders, strict=True)]
+    pairs += [*zip(one.errors, other.errors, strict=True)]
+    return all(np.array_equal(a, b) for a, b in pairs)
+
+
+@pytest.mark.parametrize(
+    "activations",
+    [
+        (nn.ReLU(), nn.SiLU()),
+        (nn.LeakyReLU(0.01), nn.LeakyReLU(0.5)),
+        (F.relu, F.silu),
+        (lambda x: F.leaky_relu(x, 0.01), lambda x: F.leaky_relu(x, 0.5)),
+    ],
+    ids=["modules", "arguments of modules", "functions", "arguments of functions"],
+)
+def test_equal_weights_in_another_architecture_are_calibrated_anew(activations, cache, tiny_data):
+    nets = [of_activation(activation) for activation in activations]
+    states = [net.state_dict() for net in nets]
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+    one, other = (make_evaluator(net, tiny_data, "none") for net in nets)
+    assert len(list(cache.glob("calibration-*.npz"))) == 2
+    assert not same_calibration(one.calibration, other.calibration)
+    fresh = calibrate(other.network, other.table, other.images)
+    assert same_calibration(other.calibration, fresh)
+
+
+def test_an_equal_network_is_calibrated_once(cache, tiny_data):
+    net = of_activation(nn.ReLU())
+    one = make_evaluator(net, tiny_data, "none")
+    (file,) = cache.glob("calibration-*.npz")
+    written = file.stat().st_mtime_ns
+    other = make_evaluator(copy.deepcopy(net), tiny_data, "merge")
+    assert same_calibration(one.calibration, other.calibration)
+    assert [each.stat().st_mtime_ns for each in cache.iterdir()] == [written]
+
+
+def wide():
+    """129 channels of 8x8 pixels are 8,256 inputs."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        head = nn.Linear(129 * 64, 4)
+        net = nn.Sequential(nn.Conv2d(3, 129, 3, padding=1), nn.ReLU(), nn.Flatten(), head)
+    return net.eval().requires_grad_(False)
+
+
+def test_of_a_wide_flattened_map_each_place_has_its_statistics():
+    net, images = wide(), torch.rand(16, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    calibration = calibrate(net, trace(net, (3, 8, 8)), images)
+    maps = net[:2](images)
+    assert calibration.moments["3"].shape == (64, 1, 129, 129)
+    at = maps[:, :, 1, 2]
+    torch.testing.assert_close(torch.from_numpy(calibration.moments["3"][10, 0]), at.T @ at)
+
+
+def test_a_wide_flattened_map_is_ranked_as_a_narrow_one_is(monkeypatch):
+    net, images = wide(), torch.rand(16, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    table = trace(net, (3, 8, 8))
+    by_place = calibrate(net, table, images)
+    monkeypatch.setattr("prune_gym.compression.calibration.MOST_INPUTS", 10_000)
+    whole = calibrate(net, table, images)
+    assert whole.moments["3"].shape == (8256, 8256)
+    assert np.array_equal(by_place.orders[0][:40], whole.orders[0][:40])
+    np.testing.assert_allclose(by_place.errors[0], whole.errors[0], atol=1e-5)
+
+
+def test_what_a_wide_flattened_map_loses_is_made_up_for():
+    net, images = wide(), torch.rand(64, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    table = trace(net, (3, 8, 8))
+    calibration = calibrate(net, table, images)
+    kept = [np.sort(calibration.orders[0][:40])]
+    expected = net(images)
+    error = {}
+    for repair in ("none", "merge", "least_squares"):
+        small = cut_and_repair(net, table, kept, repair, calibration, images)
+        error[repair] = float((small(images) - expected).square().mean())
+    assert error["merge"] < 0.1 * error["none"]
+    assert error["least_squares"] < 0.1 * error["none"]
+
+
+def test_a_layer_that_reads_too_many_channels_is_named():
+    net = nn.Sequential(nn.Flatten(), nn.Linear(3, 8_193), nn.ReLU(), nn.Linear(8_193, 4)).eval()
+    table = trace(net, (3, 1, 1))
+    with pytest.raises(ValueError, match="layer '3' reads 8,193 channels.*at most 8,192"):
+        calibrate(net, table, torch.zeros(2, 3, 1, 1))
+
+
+def test_many_inputs_that_are_never_cut_are_no_matter():
+    """The images themselves: nothing is kept of them."""
+    net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 64, 6), nn.ReLU(), nn.Linear(6, 4))
+    net.eval().requires_grad_(False)
+    table = trace(net, (3, 64, 64))
+    calibration = calibrate(net, table, torch.rand(8, 3, 64, 64))
+    assert {name: moment.shape for name, moment in calibration.moments.items()} == {"3": (6, 6)}

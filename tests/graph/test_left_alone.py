@@ -1,0 +1,330 @@
+"""What is not understood is left alone: it pins the channels that it touches, and no others."""
+
+import pickle
+import threading
+
+import numpy as np
+import pytest
+import torch
+from nets import Odd, conv
+from torch import nn
+from torch.nn import functional as F
+from torch.nn.utils import parametrizations
+
+from prune_gym.compression.verify import check_cut, largest_error
+from prune_gym.costs.params import Params
+from prune_gym.graph.residual_blocks import skip_blocks
+from prune_gym.graph.trace import trace
+
+IMAGES = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+def initialized(net):
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        with torch.no_grad():
+            for name, tensor in [*net.named_parameters(), *net.named_buffers()]:
+                if tensor.ndim == 1 and "running" not in name:
+                    tensor.copy_(torch.rand_like(tensor) + 0.5)
+    return net.eval().requires_grad_(False)
+
+
+def widths_of(net, shape=(3, 8, 8)):
+    """Cut the network at random several times, check each cut, and return its groups."""
+    net = initialized(net)
+    table, rng = trace(net, shape), np.random.default_rng(0)
+    images = torch.randn(4, *shape, generator=torch.Generator().manual_seed(0))
+    check_cut(net, table, images)
+    for _ in range(3):
+        kept = [
+            np.sort(rng.permutation(g.size)[: rng.integers(1, g.size + 1)]) for g in table.groups
+        ]
+        error, dtype = largest_error(net, table, kept, images)
+        assert error < 1e-12 and dtype is torch.float64
+    return {group.name: group.size for group in table.groups}
+
+
+def parameter(net, *shape):
+    net.loose = nn.Parameter(torch.rand(*shape) + 0.5)
+    return net
+
+
+class Wrapped(nn.Module):
+    """A module whose forward is ``how``."""
+
+    def __init__(self, how, **modules):
+        super().__init__()
+        self.how = how
+        for name, module in modules.items():
+            setattr(self, name, module)
+
+    def forward(self, x, scale=None):
+        return self.how(self, x)
+
+
+def by_value(module, x):
+    return x if x.sum() > 0 else -x
+
+
+BOTH = {"first": 4, "second": 4}
+PINS_FIRST = {
+    "an unknown module": Odd(
+        lambda n, x: F.pixel_unshuffle(n.odd_one(x), 2), odd_one=nn.PixelShuffle(2)
+    ),
+    "a transposed convolution": Odd(lambda n, x: n.up(x), up=nn.ConvTranspose2d(4, 4, 2, 2)),
+    "layer-norm": Odd(
+        lambda n, x: n.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2), norm=nn.LayerNorm(4)
+    ),
+    "attention": Odd(
+        lambda n, x: n.mix(*[x.flatten(2).transpose(1, 2)] * 3)[0].mT.reshape(-1, 4, 8, 8),
+        mix=nn.MultiheadAttention(4, 2, batch_first=True),
+    ),
+    "a shuffle": Odd(lambda n, x: x.reshape(-1, 2, 2, 8, 8).transpose(1, 2).reshape(-1, 4, 8, 8)),
+    "a parameter for each channel": parameter(Odd(lambda n, x: x * n.loose), 4, 1, 1),
+    "flipped channels": Odd(lambda n, x: x[:, [3, 2, 1, 0]]),
+    "a slice of channels": Odd(lambda n, x: torch.cat([x[:, 2:], x[:, :2]], 1)),
+    "a split of channels": Odd(lambda n, x: torch.cat(x.split([3, 1], 1)[::-1], 1)),
+    "the batch-norm without vectors": Odd(
+        lambda n, x: n.norm(x), norm=nn.BatchNorm2d(4, affine=False)
+    ),
+    "a mean over channels": Odd(lambda n, x: x - x.mean(1, keepdim=True)),
+    "a mean over everything": Odd(lambda n, x: x - x.mean()),
+    "one channel of several": Odd(lambda n, x: x + x[:, 1].unsqueeze(1)),
+    "values decide in a module": Odd(lambda n, x: n.part(x), part=Wrapped(by_value)),
+    "the number of channels as a number": Odd(lambda n, x: x / x.shape[1] ** 0.5),
+    "an assertion on the number of channels": Odd(lambda n, x: x if x.shape[1] == 4 else x + 1),
+    "ones around": Odd(lambda n, x: n.pad(x)[:, :4], pad=nn.ConstantPad3d((0, 0, 0, 0, 1, 0), 1.0)),
+    "cropped": Odd(lambda n, x: n.pad(x), pad=nn.ZeroPad3d((0, 0, 0, 0, -2, 2))),
+    "computed weights": Odd(
+        lambda n, x: n.two(x), two=parametrizations.spectral_norm(nn.Conv2d(4, 4, 1))
+    ),
+    "a weight of two layers": Odd(
+        lambda n, x: n.b(F.relu(n.a(x))), a=nn.Conv2d(4, 4, 1), b=nn.Conv2d(4, 4, 1)
+    ),
+    "one layer twice": Odd(lambda n, x: n.twice(F.relu(n.twice(x))), twice=nn.Conv2d(4, 4, 1)),
+    "one norm twice": Odd(lambda n, x: n.twice(F.relu(n.twice(x))), twice=nn.BatchNorm2d(4)),
+    "one pad twice": Odd(lambda n, x: n.twice(n.twice(x)), twice=nn.ZeroPad3d((0,) * 6)),
+    "a weight that is read elsewhere": Odd(lambda n, x: x * n.first.weight.sum()),
+}
+PINS_FIRST["a weight of two layers"].b.weight = PINS_FIRST["a weight of two layers"].a.weight
+
+
+@pytest.mark.parametrize("name", PINS_FIRST)
+def test_what_is_not_understood_pins_what_it_reads_and_no_more(name):
+    assert widths_of(PINS_FIRST[name]) == {"second": 4}
+    pins = {pin.layer: pin for pin in trace(PINS_FIRST[name], (3, 8, 8)).pins}
+    assert pins["first"].channels == 4 and pins["first"].by and pins["first"].why
+
+
+class SameNorm(nn.BatchNorm2d):
+    """A batch-norm that says again what its parent does."""
+
+    def forward(self, x):
+        assert x.dim() == 4
+        vectors = self.running_mean, self.running_var, self.weight, self.bias
+        return F.batch_norm(x, *vectors, self.training, self.momentum, self.eps)
+
+
+class NormAndActivation(SameNorm):
+    """A batch-norm that applies an activation too, as timm's does."""
+
+    def __init__(self, channels):
+        super().__init__(channels)
+        self.act = nn.SiLU()
+
+    def forward(self, x):
+        return self.act(super().forward(x))
+
+
+class SameConv(nn.Conv2d):
+    """A convolution that calls its parent."""
+
+    def forward(self, x):
+        return super().forward(x)
+
+
+class SameLinear(nn.Linear):
+    """A linear layer that says again what its parent does."""
+
+    def forward(self, x):
+        return F.linear(x, self.weight, self.bias)
+
+
+def parts_and_a_list(net, x):
+    """YOLO's C2f: halves, of which one goes on, and all of them side by side."""
+    parts = list(net.wide(x).chunk(2, 1))
+    parts.extend(layer(parts[-1]) for layer in net.layers)
+    return net.back(torch.cat(parts, 1))
+
+
+def tokens(net, x):
+    """An MLP on the pixels as tokens, with a shortcut."""
+    count, channels, height, width = x.shape
+    y = x.flatten(2).transpose(1, 2)
+    y = y + net.down(F.gelu(net.up(net.norm(y))))
+    return y.transpose(1, 2).reshape(count, channels, height, width)
+
+
+def shapes_decide(net, x):
+    assert x.dim() == 4 and x.size(2) > 2
+    if x.shape[-1] % 2:
+        x = F.pad(x, (0, 1))
+    for _ in range(x.ndim - 3):
+        x = nn.ReLU()(x)
+    return x
+
+
+UNDERSTOOD = {
+    "shapes that decide": (Odd(shapes_decide), BOTH),
+    "a norm that is its parent": (Odd(lambda n, x: n.norm(x), norm=SameNorm(4)), BOTH),
+    "a norm and an activation": (Odd(lambda n, x: n.norm(x), norm=NormAndActivation(4)), BOTH),
+    "a convolution that is its parent": (
+        Odd(lambda n, x: n.two(x), two=SameConv(4, 4, 1)),
+        {"first": 4, "two": 4, "second": 4},
+    ),
+    "a linear layer that is its parent": (
+        Odd(lambda n, x: x, lambda n, x: n.hidden(x.flatten(1)), hidden=SameLinear(256, 4)),
+        BOTH | {"hidden": 4},
+    ),
+    "halves and a list": (
+        Odd(
+            parts_and_a_list,
+            wide=conv(4, 6),
+            layers=nn.ModuleList([conv(3, 3), conv(3, 3)]),
+            back=nn.Conv2d(12, 4, 1),
+        ),
+        {"first": 4, "wide.0": 3, "layers.0.0": 3, "layers.1.0": 3, "back": 4, "second": 4},
+    ),
+    "one channel that gates all": (
+        Odd(lambda n, x: n.one(x).sigmoid() * x, one=nn.Conv2d(4, 1, 1)),
+        BOTH,
+    ),
+    "a scale of one number": (parameter(Odd(lambda n, x: x * n.loose), 1), BOTH),
+    "channels last and back": (
+        Odd(lambda n, x: x.permute(0, 2, 3, 1).relu().permute(0, 3, 1, 2).contiguous()),
+        BOTH,
+    ),
+    "pixels in a row": (
+        Odd(lambda n, x: x.to(x.dtype), lambda n, x: x.flatten(2).mean(-1)),
+        BOTH,
+    ),
+    "the largest pixel": (
+        Odd(lambda n, x: x, lambda n, x: F.adaptive_max_pool2d(x, 1).squeeze(-1).squeeze(-1)),
+        BOTH,
+    ),
+    "the largest of each row": (Odd(lambda n, x: x, lambda n, x: x.amax(2).sum(-1)), BOTH),
+    "a larger map": (Odd(lambda n, x: F.interpolate(x, size=x.shape[-1] * 2)), BOTH),
+    "side by side in height": (Odd(lambda n, x: torch.cat([x, x.relu()], 2)), BOTH),
+    "halves of the height": (Odd(lambda n, x: torch.add(*x.chunk(2, 2))), BOTH),
+    "an index of pixels": (Odd(lambda n, x: x[..., ::2][:, :, 1:]), BOTH),
+    "a difference": (Odd(lambda n, x: F.avg_pool2d(x, 3, 1, 1) - x), BOTH),
+    "tokens": (
+        Odd(tokens, norm=nn.LayerNorm(4), up=nn.Linear(4, 9), down=nn.Linear(9, 4)),
+        {"up": 9, "second": 4},
+    ),
+    "arguments that have a default": (
+        Odd(lambda n, x: n.part(x), part=Wrapped(lambda m, x: F.relu(x))),
+        BOTH,
+    ),
+    "a data-parallel part": (Odd(lambda n, x: n.part(x), part=nn.DataParallel(nn.ReLU())), BOTH),
+    "transformer layer": (
+        Odd(
+            lambda n, x: n.part(x.flatten(2).mT).mT.unflatten(2, (8, 8)),
+            part=nn.TransformerEncoderLayer(4, 2, 12, batch_first=True),
+        ),
+        {"part.linear1": 12, "second": 4},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNDERSTOOD)
+def test_these_are_understood(name):
+    net, expected = UNDERSTOOD[name]
+    assert widths_of(net) == expected
+
+
+@pytest.mark.parametrize("name", [*PINS_FIRST, *UNDERSTOOD])
+def test_every_parameter_is_counted(name):
+    net = PINS_FIRST[name] if name in PINS_FIRST else UNDERSTOOD[name][0]
+    table = trace(initialized(net), (3, 8, 8))
+    found = Params(table)(table.configuration())[0]
+    assert found == sum(parameter.numel() for parameter in net.parameters())
+
+
+def test_multiply_adds_that_are_in_no_layer_are_listed():
+    net = PINS_FIRST["a transposed convolution"]
+    assert trace(net, (3, 8, 8)).uncounted == (("up", 4 * 4 * 2 * 2 * 64),)
+
+
+def test_tokens_are_multiplied_as_often_as_there_are():
+    table = trace(UNDERSTOOD["tokens"][0], (3, 8, 8))
+    assert table.layer("up").out_size == (64, 1)
+
+
+def test_a_layer_that_is_never_used_is_left_alone():
+    net = Odd(lambda n, x: x, aux=nn.Linear(4, 4))
+    assert widths_of(net) == BOTH
+
+
+def test_what_is_added_to_a_single_channel_is_no_block():
+    net = Odd(
+        lambda n, x: (y := n.one(x)) + n.two(F.relu(y)),
+        one=nn.Conv2d(4, 1, 1),
+        two=nn.Conv2d(1, 4, 1),
+    )
+    assert widths_of(net) == {"first": 4, "two": 4, "second": 4}
+    assert trace(net, (3, 8, 8)).blocks == ()
+
+
+def test_a_skipped_block_is_pickled_with_its_network():
+    net = Odd(lambda n, x: x + n.two(F.relu(n.norm(x))), norm=NormAndActivation(4))
+    net.two = nn.Conv2d(4, 4, 1)
+    net = initialized(net)
+    table = trace(net, (3, 8, 8))
+    (block,) = table.blocks
+    assert block.layers == ("norm", "two")
+    small = skip_blocks(net, [block], (3, 8, 8))
+    again = pickle.loads(pickle.dumps(small))
+    net.odd = lambda n, x: x
+    torch.testing.assert_close(again(IMAGES), net(IMAGES))
+
+
+class Regularized(nn.Module):
+    """Two branches whose widths are given as the other's number of channels."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two, self.out = nn.Conv2d(3, 6, 1), nn.Conv2d(3, 6, 1), nn.Linear(6, 4)
+
+    def forward(self, x):
+        count, channels = self.one(x).shape[:2]
+        return self.out(self.two(x).mean((2, 3)).reshape(count, channels))
+
+
+def test_a_width_that_another_tensor_gives_is_cut_with_it():
+    assert widths_of(Regularized()) == {"one": 6}
+
+
+def test_networks_are_traced_in_threads_while_others_run():
+    net, other = UNDERSTOOD["shapes that decide"][0].eval(), Odd(lambda n, x: x).eval()
+    found, failed, stop = [], [], threading.Event()
+
+    def run():
+        try:
+            while not stop.is_set():
+                other(IMAGES)
+        except Exception as error:
+            failed.append(error)
+
+    threads = [
+        threading.Thread(target=lambda: found.append(len(trace(net, (3, 8, 8)).groups)))
+        for _ in range(4)
+    ]
+    runner = threading.Thread(target=run)
+    for thread in (runner, *threads):
+        thread.start()
+    for thread in threads:
+        thread.join()
+    stop.set()
+    runner.join()
+    assert found == [2] * 4 and not failed
