@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import constant, play
 from nets import make
-from prune_gym.deployment.packed_format import encode
+from packed_format import encode
 
 from prune_gym.compression.fold_batch_norm import fold_batch_norm
 from prune_gym.costs.size import CODINGS, Size
@@ -167,6 +167,14 @@ def test_equal_strategies_are_evaluated_once(env):
     values = env.problem.space.lower[None].copy()
     keys = {env.problem.space.configure(values).key() for _ in range(20)}
     assert len(keys) == 1
+
+
+def test_workers_know_it(env):
+    problem = env.problem
+    values = np.stack([problem.values_of(play(env, seed=s)[2][-1]["strategy"]) for s in (7, 8)])
+    alone = problem.evaluate(values, jobs=1)
+    problem.evaluator.cache.clear()
+    assert problem.evaluate(values, jobs=2).tolist() == alone.tolist()
 
 
 def test_another_kind_of_the_same_name_is_refused():
