@@ -20,7 +20,7 @@ from prune_gym.evaluation.evaluator import Evaluator
 from prune_gym.evaluation.validation import ValidationResult, compare
 from prune_gym.graph.configuration import Configuration
 from prune_gym.objectives.objective import DEFAULT, make_objectives, saving
-from prune_gym.search_space import Decision, SearchSpace, Strategy
+from prune_gym.search_space import KINDS, Decision, DecisionKind, SearchSpace, Strategy
 from prune_gym.search_space.budgets import Budgets
 from prune_gym.search_space.strategy import strategy_from_dict
 
@@ -134,7 +134,12 @@ class CompressionProblem:
         # A worker is sent the evaluator (its name, or the user's own network and data) once.
         shares = [share for worker in range(jobs) if (share := unknown[worker::jobs])]
         measured = Parallel(n_jobs=given, batch_size=1)(
-            delayed(_measure)(self.evaluator, [each[key] for key in share], torch.get_num_threads())
+            delayed(_measure)(
+                self.evaluator,
+                [each[key] for key in share],
+                torch.get_num_threads(),
+                self.space.kinds,
+            )
             for share in shares
         )
         for share, accuracies in zip(shares, measured, strict=True):
@@ -197,9 +202,16 @@ class CompressionProblem:
 
 
 def _measure(
-    evaluator: Evaluator, configurations: Sequence[Configuration], threads: int
+    evaluator: Evaluator,
+    configurations: Sequence[Configuration],
+    threads: int,
+    kinds: Mapping[str, DecisionKind],
 ) -> list[float]:
-    """Measure in a worker, with the threads of the process that asks: the numbers are the same."""
+    """Measure in a worker, with the threads of the process that asks: the numbers are the same.
+
+    The worker may not know the kinds of decisions from outside the package.
+    """
+    KINDS.update(kinds)
     with limit_threads(threads):
         return [evaluator.accuracy(one) for one in configurations]
 

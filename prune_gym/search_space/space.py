@@ -26,6 +26,7 @@ class SearchSpace:
         decisions: in the order of the episode.
         upper: the original network's values, ``float64 (decisions,)``.
         lower: the smallest value of every decision, ``float64 (decisions,)``.
+        kinds: the kinds of the decisions by name; other processes get them with the space.
     """
 
     def __init__(
@@ -43,12 +44,13 @@ class SearchSpace:
         self.upper = np.array([d.original for d in decisions], dtype=np.float64)
         self.lower = np.array([d.options[0] for d in decisions], dtype=np.float64)
         self._table, self._density = table, density
-        self._kinds: dict[str, tuple[list[int], list[int]]] = {}
+        self.kinds = {decision.kind: KINDS[decision.kind] for decision in decisions}
+        self._columns: dict[str, tuple[list[int], list[int]]] = {}
         for index, decision in enumerate(decisions):
-            sources, targets = self._kinds.setdefault(decision.kind, ([], []))
+            sources, targets = self._columns.setdefault(decision.kind, ([], []))
             sources += [index] * len(decision.columns)
             targets += decision.columns
-        fields = {KINDS[name].field for name in self._kinds}
+        fields = {kind.field for kind in self.kinds.values()}
         if density is not None or fields - FIELDS:  # a kind from outside may lower densities
             fields.add("density")
         self._written = fields & FIELDS
@@ -115,8 +117,8 @@ class SearchSpace:
         parts = dict(self._table.untouched(n))
         for name in self._written:
             parts[name] = parts[name].copy()
-        for name, (sources, targets) in self._kinds.items():
-            kind = KINDS[name]
+        for name, (sources, targets) in self._columns.items():
+            kind = self.kinds[name]
             if kind.field not in FIELDS:
                 parts[kind.field] = np.ones((n, max(targets) + 1))
             kind.configure(parts, targets, values[:, sources])

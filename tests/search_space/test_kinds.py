@@ -169,6 +169,14 @@ def test_equal_strategies_are_evaluated_once(env):
     assert len(keys) == 1
 
 
+def test_workers_know_it(env):
+    problem = env.problem
+    values = np.stack([problem.values_of(play(env, seed=s)[2][-1]["strategy"]) for s in (7, 8)])
+    alone = problem.evaluate(values, jobs=1)
+    problem.evaluator.cache.clear()
+    assert problem.evaluate(values, jobs=2).tolist() == alone.tolist()
+
+
 def test_another_kind_of_the_same_name_is_refused():
     with pytest.raises(UserError, match="'kernel-mask' is registered already; give yours another"):
         register_kind(KernelMask())
