@@ -13,8 +13,8 @@ import numpy as np
 from numpy.polynomial.hermite_e import hermegauss
 from scipy.special import ndtr
 
-from prune_gym.agents.bayesian.candidates import mutate
 from prune_gym.agents.bayesian.surrogate import AccuracyModel, from_log_odds, log_odds
+from prune_gym.agents.common.candidates import mutate
 from prune_gym.evaluation.problem import CompressionProblem
 from prune_gym.objectives.pareto import non_dominated
 
