@@ -1,8 +1,9 @@
-"""Imagined episodes and the choice of what to evaluate next."""
+"""Rollouts without evaluation, and the choice of what to evaluate next."""
 
 import gymnasium as gym
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 
@@ -10,12 +11,14 @@ from prune_gym.agents import Settings, find_agent
 from prune_gym.agents.bayesian.acquisition import Acquisition
 from prune_gym.agents.bayesian.surrogate import AccuracyModel, from_log_odds, log_odds
 from prune_gym.agents.ehvi_envelope_ddpg.ehvi_envelope_ddpg import EHVIEnvelopeDDPG
+from prune_gym.agents.sensitivity.outlook import energy_lost
+from prune_gym.agents.sensitivity.sensitivity import planned
 from prune_gym.envs.make import compression_env
-from prune_gym.envs.rollouts import imagine
+from prune_gym.envs.rollouts import rollout
 from prune_gym.envs.wrappers import PreferenceConditioned
 from prune_gym.experiments.benchmark.preferences import preference_grid, proposals
 from prune_gym.objectives.pareto import hypervolume
-from prune_gym.search_space.decision import Decision
+from prune_gym.search_space import Decision, SearchSpace
 from prune_gym.search_space.strategy import strategy_from_dict
 
 ID = "ChannelPrune-Table-v0"
@@ -43,7 +46,7 @@ def table():
     return env, values, env.returns(values)[:, column]
 
 
-def test_imagined_episodes_are_the_real_ones_without_evaluation(tiny_task):
+def test_rolled_out_episodes_are_the_real_ones_without_evaluation(tiny_task):
     env = compression_env(**tiny_task, budgets={"flops": 0.6})
     env.problem.evaluator.cache.clear()
     rng = np.random.default_rng(0)
@@ -55,8 +58,8 @@ def test_imagined_episodes_are_the_real_ones_without_evaluation(tiny_task):
         step[episodes] += 1
         return actions[:, None]
 
-    imagined = imagine(env, act, 8)
-    values = imagined.values
+    rolled_out = rollout(env.problem, act, 8)
+    values = rolled_out.values
     assert not env.problem.evaluator.cache
     for row, actions in zip(values, played, strict=True):
         env.reset()
@@ -64,11 +67,11 @@ def test_imagined_episodes_are_the_real_ones_without_evaluation(tiny_task):
             *_, info = env.step(np.array([action], np.float32))
         assert [each["value"] for each in info["strategy"]["decisions"]] == list(row)
     assert env.problem.feasible(values).all()
-    saved = np.array([imagined.rewards[imagined.episode == e].sum(axis=0) for e in range(8)])
+    saved = np.array([rolled_out.rewards[rolled_out.episode == e].sum(axis=0) for e in range(8)])
     np.testing.assert_allclose(saved, env.problem.savings(values), atol=1e-6)
-    order = [imagined.decision[imagined.episode == e].tolist() for e in range(8)]
+    order = [rolled_out.decision[rolled_out.episode == e].tolist() for e in range(8)]
     assert order == [list(range(len(env.problem.decisions)))] * 8
-    assert imagined.ended.sum() == 8 and imagined.observations.dtype == np.float32
+    assert rolled_out.ended.sum() == 8 and rolled_out.observations.dtype == np.float32
 
 
 def test_savings_are_the_returns_but_for_accuracy(table):
@@ -82,7 +85,7 @@ def test_the_model_predicts_strategies_that_it_has_not_seen(table):
     env, values, accuracies = table
     order = np.random.default_rng(0).permutation(len(values))
     seen, others = order[:100], order[100:1100]
-    model = AccuracyModel(env.problem.decisions)
+    model = AccuracyModel(env.problem.space, chance=0.1)
     model.fit(values[seen], accuracies[seen])
     mean, deviation = model.predict(values[others])
     error = from_log_odds(mean) - accuracies[others]
@@ -116,11 +119,24 @@ def test_few_strategies_of_many_decisions_make_nobody_sure():
         return np.clip(np.round(16 * (ratio + noise)), 1, 16)
 
     seen, others = strategies(30, 0.1), strategies(1000, 0.3)
-    model = AccuracyModel(decisions)
+    model = AccuracyModel(SearchSpace(None, decisions), chance=0.0)
     model.fit(seen, accuracies(seen))
     mean, deviation = model.predict(others)
     surprise = (mean - log_odds(accuracies(others))) / deviation
     assert np.sqrt((surprise**2).mean()) < 1.5
+
+
+@pytest.mark.parametrize("few", [1, 3])
+def test_before_it_has_learned_much_the_model_trusts_sensitivities(table, few):
+    """The less energy is lost the better, at first; random strategies are ranked by that."""
+    env, values, accuracies = table
+    model, space = AccuracyModel(env.problem.space, chance=0.1), env.problem.space
+    seen = [len(values) - 1, len(values) // 3, len(values) // 2][:few]
+    model.fit(values[seen], accuracies[seen])
+    drawn = np.random.default_rng(0).permutation(len(values))[:500]
+    mean, _ = model.predict(values[drawn])
+    assert spearmanr(mean, -energy_lost(space, values[drawn]))[0] > 0.95
+    assert spearmanr(mean, accuracies[drawn])[0] > 0.93
 
 
 def test_log_odds_of_certain_accuracies_are_finite():
@@ -136,21 +152,21 @@ def test_what_is_chosen_is_new_within_the_budgets_and_promises_most(table):
     env = gym.make(ID, budgets={"flops": 0.5}).unwrapped
     within = env.problem.feasible(values)
     values, accuracies = values[within], accuracies[within]
-    imagination = Acquisition(env, seed=0)
+    acquisition = Acquisition(env.problem, seed=0)
     seen = np.random.default_rng(1).permutation(len(values))[:40]
-    imagination.learn(values[seen], accuracies[seen])
+    acquisition.observe(values[seen], accuracies[seen])
     returns = env.returns(values[seen])
     gains = {}
     for _ in range(5):
-        chosen = imagination.choose(values[:3])
+        chosen = acquisition.suggest(values[:3])
         assert env.problem.feasible(chosen[None]).all()
-        assert not (imagination.values == chosen).all(axis=1).any()
+        assert not (acquisition.values == chosen).all(axis=1).any()
         found = env.returns(chosen[None])
         gains[len(returns)] = hypervolume(
             np.concatenate([returns, found]), env.problem.reference_point
         )
         returns = np.concatenate([returns, found])
-        imagination.learn(chosen[None], found[:, 0])
+        acquisition.observe(chosen[None], found[:, 0])
     before = hypervolume(env.returns(values[seen]), env.problem.reference_point)
     random = env.returns(values[np.random.default_rng(2).permutation(len(values))[:5]])
     by_chance = hypervolume(
@@ -165,31 +181,45 @@ def test_the_original_is_known_where_budgets_forbid_it(table):
     env = gym.make(ID, budgets={"flops": 0.3}).unwrapped
     within = np.flatnonzero(env.problem.feasible(values))
     seen = np.random.default_rng(0).choice(within, 30, replace=False)
-    imagination = Acquisition(env, seed=0)
-    imagination.learn(values[seen], accuracies[seen])
+    acquisition = Acquisition(env.problem, seed=0)
+    acquisition.observe(values[seen], accuracies[seen])
     full = env.problem.space.upper[None]
     original = env.problem.original["accuracy"]
-    assert imagination.predict(full)[0] == pytest.approx(original, abs=0.01)
-    assert len(imagination.values) == 30  # it was not played
-    assert env.problem.feasible(imagination.choose(full)[None]).all()
+    assert acquisition.predict(full)[0] == pytest.approx(original, abs=0.01)
+    assert len(acquisition.values) == 30  # it was not played
+    assert env.problem.feasible(acquisition.suggest(full)[None]).all()
 
 
 def test_a_small_space_can_be_exhausted(tiny_task):
     """With nothing new left to evaluate, an old strategy is played again."""
     env = compression_env(**tiny_task, min_keep=1.0)
-    imagination = Acquisition(env, seed=0)
+    acquisition = Acquisition(env.problem, seed=0)
     only = env.problem.space.upper[None]
-    imagination.learn(only, np.array([0.5]))
-    assert (imagination.choose(only) == only[0]).all()
+    acquisition.observe(only, np.array([0.5]))
+    assert (acquisition.suggest(only) == only[0]).all()
 
 
 def test_the_agent_learns_from_python_and_goes_on(tiny_task, tmp_path):
     env = PreferenceConditioned(compression_env(**tiny_task))
     agent = EHVIEnvelopeDDPG(env=env, learning_starts=0, seed=0).learn(9)
-    assert agent._imagination.accuracies.shape == (2,)  # before the third of three episodes
+    assert agent._acquisition.accuracies.shape == (2,)  # before the third of three episodes
     agent.save(tmp_path / "agent.zip")
     again = EHVIEnvelopeDDPG.load(tmp_path / "agent.zip", env=env).learn(6)
     assert again.predict(env.unwrapped.reset()[0], {"flops": 1.0})[0].shape == (1,)
+
+
+@pytest.mark.parametrize("agent", ["ehvi", "ehvi-envelope-ddpg"])
+def test_a_search_begins_with_planned_strategies_and_beats_them(agent):
+    env = RecordedInfos(gym.make(ID))
+    find_agent(agent)(env, Settings(20, 0, None, Logger(None, [])))
+    problem = env.unwrapped.problem
+    values = np.array([problem.values_of(info["strategy"]) for info in env.infos])
+    plans = planned(problem, 20, seed=0)
+    assert (values[:3] == plans[:3]).all() and len(np.unique(values, axis=0)) == 20
+    found, known = (
+        hypervolume(problem.evaluate(each), problem.reference_point) for each in (values, plans)
+    )
+    assert found > known
 
 
 @pytest.mark.parametrize("kind", [DummyVecEnv, SubprocVecEnv])
@@ -232,15 +262,15 @@ def test_priorities_say_where_to_look():
 def test_the_expected_utility_gain_is_that_of_sampling(table):
     env, values, accuracies = table
     preferences = np.random.default_rng(0).dirichlet(np.ones(3), 16)
-    imagination = Acquisition(env, 0, preferences)
+    acquisition = Acquisition(env.problem, 0, preferences)
     known = np.random.default_rng(1).choice(len(values), 25, replace=False)
-    imagination.learn(values[known], accuracies[known])
+    acquisition.observe(values[known], accuracies[known])
     fresh, best = (
         values[::400],
-        (imagination._returns(values[known], accuracies[known]) @ preferences.T).max(0),
+        (acquisition._returns(values[known], accuracies[known]) @ preferences.T).max(0),
     )
-    found = imagination._utility_gain(fresh, best)
-    mean, deviation = imagination._model.predict(fresh)
+    found = acquisition._utility_gain(fresh, best)
+    mean, deviation = acquisition._model.predict(fresh)
     drawn = np.random.default_rng(2).normal(size=(4000, 1)) * deviation + mean
     returns = np.repeat(env.problem.savings(fresh)[None], len(drawn), axis=0)
     returns[:, :, 0] = from_log_odds(drawn)
@@ -249,27 +279,27 @@ def test_the_expected_utility_gain_is_that_of_sampling(table):
     np.testing.assert_allclose(found / scale, expected / scale, atol=0.1)
 
 
-def test_what_is_compared_is_within_reach(table):
+def test_what_is_compared_is_reachable_samples(table):
     env, values, accuracies = table
-    imagination = Acquisition(env, 0)
-    imagination.learn(values[::40], accuracies[::40])
+    acquisition = Acquisition(env.problem, 0)
+    acquisition.observe(values[::40], accuracies[::40])
     pool = values[::7]
-    near = imagination._within_reach(pool)
-    mean, deviation = imagination._model.predict(pool)
+    near = acquisition._reachable_samples(pool)
+    mean, deviation = acquisition._model.predict(pool)
     hopes = env.problem.savings(pool)
     hopes[:, 0] = from_log_odds(mean + 3 * deviation)
-    known = imagination._returns(values[::40], accuracies[::40])
+    known = acquisition._returns(values[::40], accuracies[::40])
     assert len(near) > 100
     assert all((point < hopes).all(axis=1).any() for point in near)
     assert not any((point <= known).all(axis=1).any() for point in near)
 
 
-def test_costs_that_are_measured_are_not_imagined(tiny_task, monkeypatch):
+def test_costs_that_are_measured_are_not_rolled_out(tiny_task, monkeypatch):
     env = compression_env(
         **tiny_task | {"latency": "measured", "objectives": ("accuracy", "flops")}
     )
     monkeypatch.setattr(
         type(env.problem.costs["latency"]), "__call__", None
     )  # it would time candidates
-    found = imagine(env, lambda seen, _: np.zeros((len(seen), 1)), 2)
+    found = rollout(env.problem, lambda seen, _: np.zeros((len(seen), 1)), 2)
     assert found.values.shape == (2, 3)
