@@ -47,6 +47,6 @@ def _covers(outlook: Outlook, values: np.ndarray, rng: np.random.Generator) -> n
     near = (samples < best.max(axis=0)).all(axis=1)
     reachable = [sample for sample in samples[near] if (sample < best).all(axis=1).any()]
     samples = np.array(reachable[:COMPARED]).reshape(-1, best.shape[1])
-    saved: np.ndarray = (samples[:, :-1] < savings[:, None]).all(axis=2)
+    saved = np.logical_and.reduce(samples[:, :-1] < savings[:, None], axis=2)
     accurate = samples[:, -1] < accuracies[:, :, None]
     return np.reshape(saved[:, None] & accurate, (len(values), -1))
