@@ -28,6 +28,7 @@ AGENTS = {
     "nsga2": "prune_gym.agents.evolution.nsga2:search",
     "random": "prune_gym.agents.baselines:random",
     "random-ratio": "prune_gym.agents.baselines:random_ratio",
+    "sensitivity": "prune_gym.agents.sensitivity.sensitivity:search",
     "two-stage": "prune_gym.agents.two_stage:search",
     "uniform": "prune_gym.agents.baselines:uniform",
 }

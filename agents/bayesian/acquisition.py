@@ -1,9 +1,10 @@
 """What to evaluate next: the strategy of the largest expected hypervolume improvement.
 
 Transitions and costs of an episode are known exactly and cost microseconds; only its accuracy has
-to be measured. So many strategies are considered (proposals, mutations of them and of the front), a
-model predicts their accuracies, and the one whose expected hypervolume improvement is largest
-(EHVI; Emmerich, Giannakoglou & Naujoks, IEEE TEVC 2006) is evaluated. Where people have priorities,
+to be measured. So many strategies are considered (proposals, those planned from sensitivities,
+mutations of them and of the front), a model predicts their accuracies, and the one whose expected
+hypervolume improvement is largest (EHVI; Emmerich, Giannakoglou & Naujoks, IEEE TEVC 2006) is
+evaluated. Where people have priorities,
 it is the one whose expected utility improvement is (Astudillo & Frazier, AISTATS 2020).
 """
 
@@ -13,8 +14,10 @@ import numpy as np
 from numpy.polynomial.hermite_e import hermegauss
 from scipy.special import ndtr
 
-from prune_gym.agents.bayesian.candidates import mutate
 from prune_gym.agents.bayesian.surrogate import AccuracyModel, from_log_odds, log_odds
+from prune_gym.agents.common.candidates import mutate
+from prune_gym.agents.sensitivity.outlook import Outlook
+from prune_gym.agents.sensitivity.plans import plan
 from prune_gym.evaluation.problem import CompressionProblem
 from prune_gym.objectives.pareto import non_dominated
 
@@ -23,6 +26,7 @@ REFERENCE_SAMPLES = 4_000  # of them, undominated still and within reach
 OPTIMISM = 3.0  # standard deviations above the mean: the upper bound of a strategy
 NODES = 5  # of the quadrature over what an accuracy may be
 ROUNDS, PARENTS = 4, 40  # of mutations of the best
+PLANNED = 200  # of the strategies planned from sensitivities, drawn for every choice
 
 
 class Acquisition:
@@ -43,10 +47,12 @@ class Acquisition:
         self._problem, self._rng = problem, np.random.default_rng(seed)
         names = [objective.name for objective in problem.objectives]
         self._accuracy = names.index("accuracy") if "accuracy" in names else None
-        self._model = AccuracyModel(problem.decisions)
         reference = problem.reference_point
+        chance = 0.0 if self._accuracy is None else reference[self._accuracy]
+        self._model = AccuracyModel(problem.space, chance)
         samples = self._rng.random((SAMPLES, len(names)))
         self._undominated = reference + (1 - reference) * samples
+        self._plans = plan(Outlook(problem), self._rng)
         self.values = np.empty((0, len(problem.space)))
         self.accuracies = np.empty(0)
 
@@ -78,7 +84,8 @@ class Acquisition:
         known = self.values if pending is None else np.concatenate([self.values, pending])
         front = self.values[non_dominated(self._returns(self.values, self.accuracies))]
         mutated = mutate(self._problem, front, self._rng)
-        pool = self._new(np.concatenate([proposals, mutated]), known)
+        planned = self._rng.choice(self._plans, min(PLANNED, len(self._plans)), replace=False)
+        pool = self._new(np.concatenate([proposals, planned, mutated]), known)
         if not len(pool):
             return front[0]  # everything was evaluated
         acquisition = self._acquisition(pool)

@@ -1,6 +1,7 @@
 """Bayesian optimization: a Gaussian process and expected hypervolume improvement, no policy.
 
-It chooses strategies as the main agent does, without the proposals of an actor.
+It chooses strategies as the main agent does, without the proposals of an actor. In place of a
+warm-up it begins with a few strategies that are planned from sensitivities.
 """
 
 import gymnasium as gym
@@ -9,16 +10,19 @@ import numpy as np
 from prune_gym.agents.bayesian.acquisition import Acquisition
 from prune_gym.agents.common.action_spaces import require_actions
 from prune_gym.agents.common.api import Settings, problem_of
-from prune_gym.agents.common.initial_design import warm_up
 from prune_gym.agents.common.rollout import play
+from prune_gym.agents.sensitivity.sensitivity import planned
+
+INITIAL = 3  # evaluations that tell how fast accuracy falls with the energy lost
 
 
 def search(env: gym.Env, settings: Settings) -> None:
-    """Evaluate the initial design, then always the strategy of most expected improvement."""
+    """Evaluate a few planned strategies, then always that of most expected improvement."""
     require_actions(env, gym.spaces.Box, "ehvi")
     problem, played = problem_of(env), 0
     acquisition = Acquisition(problem, settings.seed)
-    actions = warm_up(settings.episodes, len(problem.space), settings.seed)
+    initial = planned(problem, min(INITIAL, settings.episodes), settings.seed)
+    actions = problem.space.encode(initial)
     while played < settings.episodes:
         infos = [play(env, row, None if played else settings.seed)[1] for row in actions]
         played += len(infos)

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import minimize
@@ -9,28 +10,67 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
-from prune_gym.search_space import Decision
+from prune_gym.agents.sensitivity.order import SCALE
+from prune_gym.agents.sensitivity.outlook import energy_lost
+from prune_gym.search_space import SearchSpace
 
 CLEARANCE = 0.02  # keeps the log-odds of 0 and 1 finite
 REFIT = 1.15  # the kernel is fitted anew when there are so many times more strategies
 FITTED_TO = 300  # strategies at most, evenly spaced: its gradient takes their square in memory
-LENGTH = 3.0  # of the kernel along a feature before anything is known; features mostly span 0 to 1
+# Of the curve: twice the middle scale or half of it is one standard deviation away.
+FACTORS, POWERS = 2.0 ** np.linspace(-4, 4, 65), np.geomspace(1, 4, 13)
+SCATTER = 0.5  # of log-odds around the curve
+# Of the kernel before anything is known: its deviation in log-odds around the curve, and its length
+# along a feature. Features mostly span 0 to 1.
+DEVIATION, LENGTH = 1.0, 3.0
+
+
+@dataclass(frozen=True)
+class AccuracyCurve:
+    """Accuracy as a function of the energy lost: ``chance + height exp(-(lost / scale)^power)``."""
+
+    chance: float
+    height: float
+    scale: float
+    power: float
+
+    def __call__(self, lost: np.ndarray) -> np.ndarray:
+        """Return accuracies: energies lost (n,) -> ``(n,)``."""
+        return self.chance + self.height * np.exp(-((lost / self.scale) ** self.power))
+
+    @classmethod
+    def fitted(
+        cls, lost: np.ndarray, accuracies: np.ndarray, chance: float, decisions: int
+    ) -> "AccuracyCurve":
+        """Return the most probable curve of evaluated strategies, (n,) each."""
+        odds, height = log_odds(accuracies), max(accuracies.max() - chance, 0.0)
+        curves = [cls(chance, height, SCALE * decisions * f, p) for f in FACTORS for p in POWERS]
+
+        def unlikely(curve: AccuracyCurve) -> float:
+            away = (odds - log_odds(curve(lost))) / SCATTER
+            factor = np.log(curve.scale / (SCALE * decisions)) / np.log(2)
+            power = np.log(curve.power / 2) / 0.3
+            return away @ away + factor**2 + power**2
+
+        return min(curves, key=unlikely)
 
 
 class AccuracyModel:
     """Learns accuracies of evaluated strategies and predicts those of others, all as log-odds.
 
-    The last points below the original's accuracy count for more than those of a ruined network. A
-    strategy is described by two numbers a decision: how much it takes away and the root of the
-    share of output energy that it is expected to lose, which the environment measures beforehand;
-    and all decisions together by one, the logarithm of the sum of the shares.
+    The last points below the original's accuracy count for more than those of a ruined network.
+    Before anything else accuracy falls with the energy lost (:class:`AccuracyCurve`), and the
+    process learns how far a strategy lies above or below the curve. A strategy is described by two
+    numbers a decision: how much it takes away and the root of the share of output energy that it is
+    expected to lose, which the environment measures beforehand; and all decisions together by one,
+    the logarithm of the energy lost.
     """
 
-    def __init__(self, decisions: tuple[Decision, ...]) -> None:
-        """Take the decisions of the environment."""
-        self._decisions = decisions
-        lengths = np.full(2 * len(decisions) + 1, LENGTH)
-        self._kernel = ConstantKernel(1.0, (1e-3, 1e3)) * Matern(
+    def __init__(self, space: SearchSpace, chance: float) -> None:
+        """Take the search space and the accuracy of guessing."""
+        self._space, self._chance = space, chance
+        lengths = np.full(2 * len(space) + 1, LENGTH)
+        self._kernel = ConstantKernel(DEVIATION**2, (1e-3, 1e3)) * Matern(
             lengths, (0.02, 1e3), nu=2.5
         ) + WhiteKernel(1e-4, (1e-7, 1e-1))
         self._process = GaussianProcessRegressor(self._kernel, random_state=0)
@@ -39,37 +79,41 @@ class AccuracyModel:
     def features(self, values: np.ndarray) -> np.ndarray:
         """Return what describes strategies: values (n, decisions) -> ``(n, 2 decisions + 1)``."""
         taken, lost = np.empty((2, *values.shape))
-        for index, decision in enumerate(self._decisions):
+        for index, decision in enumerate(self._space.decisions):
             options = decision.options
             places = np.linspace(1, 0, len(options))
             taken[:, index] = np.interp(values[:, index], options, places)
             lost[:, index] = np.interp(values[:, index], options, decision.sensitivity)
-        together = np.log1p(lost.sum(axis=1, keepdims=True))
+        together = np.log1p(energy_lost(self._space, values))[:, None]
         return np.concatenate([taken, np.sqrt(lost), together], axis=1)
 
     def fit(self, values: np.ndarray, accuracies: np.ndarray) -> None:
         """Learn from evaluated strategies: values (n, decisions), accuracies (n,)."""
         features, odds = self.features(values), log_odds(accuracies)
-        self._mean = odds.mean()
+        lost = energy_lost(self._space, values)
+        self._curve = AccuracyCurve.fitted(lost, accuracies, self._chance, len(self._space))
+        residuals = odds - log_odds(self._curve(lost))
         if len(values) >= REFIT * self._fitted:
             self._fitted = len(values)
             step = -(-len(values) // FITTED_TO)
             # From the start: what fitted a few strategies is a poor beginning for many.
             self._process.kernel = self._kernel
-            self._learn(features[::step], odds[::step], _most_probable)
-        self._learn(features, odds, None)
+            self._learn(features[::step], residuals[::step], _most_probable)
+        self._learn(features, residuals, None)
 
-    def _learn(self, features: np.ndarray, odds: np.ndarray, optimizer: Callable | None) -> None:
+    def _learn(
+        self, features: np.ndarray, residuals: np.ndarray, optimizer: Callable | None
+    ) -> None:
         self._process.optimizer = optimizer
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # a length at its bound is fine
-            self._process.fit(features, odds - self._mean)
+            self._process.fit(features, residuals)
         self._process.kernel = self._process.kernel_
 
     def predict(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return mean and standard deviation of the log-odds, ``(n,)`` each."""
         mean, deviation = self._process.predict(self.features(values), return_std=True)
-        return mean + self._mean, deviation
+        return mean + log_odds(self._curve(energy_lost(self._space, values))), deviation
 
 
 def _most_probable(
@@ -77,9 +121,10 @@ def _most_probable(
 ) -> tuple[np.ndarray, float]:
     """Return the most probable parameters of the kernel and their loss, for scikit-learn.
 
-    A few strategies say little about many lengths: by likelihood alone the model comes to think
-    that most decisions do not matter and is far too sure of what it has not seen. So lengths have a
-    prior, log-normal around ``LENGTH`` (as in Hvarfner, Hellsten & Nardi, ICML 2024).
+    A few strategies say little about many lengths: by likelihood alone the model concludes that
+    most decisions do not matter and is far too sure of what it has not seen. So lengths have a
+    prior, log-normal around ``LENGTH`` (as in Hvarfner, Hellsten & Nardi, ICML 2024), and the scale
+    has one around ``DEVIATION``: the first strategies are like each other and lie near the curve.
 
     Args:
         objective: minus the log-likelihood and its gradient by the logarithms of the parameters:
@@ -87,12 +132,14 @@ def _most_probable(
         start: the logarithms ``(parameters,)`` to start from.
         bounds: of the logarithms ``(parameters, 2)``.
     """
+    expected = np.log(np.append(DEVIATION**2, np.full(len(start) - 2, LENGTH)))
+    deviations = np.append(0.5, np.ones(len(start) - 2))
 
     def loss(logarithms: np.ndarray) -> tuple[float, np.ndarray]:
         value, gradient = objective(logarithms)
-        away = logarithms[1:-1] - np.log(LENGTH)
-        gradient[1:-1] += away
-        return value + away @ away / 2, gradient
+        away = logarithms[:-1] - expected
+        gradient[:-1] += away / deviations**2
+        return value + (away / deviations) @ (away / deviations) / 2, gradient
 
     found = minimize(loss, start, jac=True, bounds=bounds, method="L-BFGS-B")
     return found.x, found.fun

@@ -13,20 +13,23 @@ from prune_gym.agents.common.api import Settings
 from prune_gym.agents.common.initial_design import warm_up
 
 
-def learn(model: BaseAlgorithm, settings: Settings) -> None:
-    """Play the shared warm-up and let a model learn for the rest of the episodes.
+def learn(model: BaseAlgorithm, settings: Settings, initial: np.ndarray | None = None) -> None:
+    """Play the initial design and let a model learn for the rest of the episodes.
 
     Args:
         model: an SB3 model with one environment, which has learned nothing yet.
         settings: how long, the seed of the warm-up, and where the model's own figures go.
+        initial: actions of the initial design, ``(strategies, decisions)``; None: the warm-up that
+            agents share.
     """
     env = model.get_env()
     assert env is not None
     decisions = len(env.get_attr("problem")[0].space)
     model.set_logger(settings.logger)
-    strategies = warm_up(settings.episodes, decisions, settings.seed)
-    fill(model, strategies)
-    if left := settings.episodes - len(strategies):
+    if initial is None:
+        initial = warm_up(settings.episodes, decisions, settings.seed)
+    fill(model, initial)
+    if left := settings.episodes - len(initial):
         model.learn(left * decisions, callback=Episodes(left, decisions))
 
 

@@ -6,8 +6,9 @@ without evaluation, greedily and with noise, each for another preference; costs 
 exact there. :class:`prune_gym.agents.bayesian.acquisition.Acquisition` predicts their accuracies,
 mutates the best ones, and picks the strategy of the largest expected hypervolume improvement, which
 is evaluated. Half of every batch are rolled-out transitions with the predicted accuracy, as in Dyna
-(Sutton 1991). In the end the actor learns to propose the best that was evaluated for every
-preference (:mod:`prune_gym.agents.ehvi_envelope_ddpg.distillation`).
+(Sutton 1991). A few strategies that are planned from sensitivities take the place of the warm-up
+(:mod:`prune_gym.agents.sensitivity.sensitivity`). In the end the actor learns to propose the best
+that was evaluated for every preference (:mod:`prune_gym.agents.ehvi_envelope_ddpg.distillation`).
 """
 
 from typing import Any
@@ -18,12 +19,14 @@ import torch
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 
 from prune_gym.agents.bayesian.acquisition import Acquisition
+from prune_gym.agents.bayesian.ehvi import INITIAL
 from prune_gym.agents.common.action_spaces import require_actions
 from prune_gym.agents.common.api import Settings, problem_of
 from prune_gym.agents.common.sb3_training import learn
 from prune_gym.agents.ehvi_envelope_ddpg.distillation import imitate
 from prune_gym.agents.envelope_ddpg.buffers import VectorReplayBuffer
 from prune_gym.agents.envelope_ddpg.envelope_ddpg import EnvelopeDDPG
+from prune_gym.agents.sensitivity.sensitivity import planned
 from prune_gym.envs.rollouts import Rollouts, rollout
 from prune_gym.envs.wrappers import PreferenceConditioned
 from prune_gym.evaluation.problem import CompressionProblem
@@ -165,10 +168,15 @@ def search(env: gym.Env, settings: Settings) -> EnvelopeDDPG:
     """
     require_actions(env, gym.spaces.Box, "ehvi-envelope-ddpg")
     conditioned = PreferenceConditioned(env, settings.priorities)
-    objectives = problem_of(env).objectives
-    known = all(objective.deterministic for objective in objectives)
+    problem = problem_of(env)
+    known = all(objective.deterministic for objective in problem.objectives)
     options: dict[str, Any] = {"env": conditioned, "learning_starts": 0, "seed": settings.seed}
     focused = settings.priorities is not None
-    agent = EHVIEnvelopeDDPG(focused=focused, **options) if known else EnvelopeDDPG(**options)
-    learn(agent, settings)
+    if not known:
+        noisy = EnvelopeDDPG(**options)
+        learn(noisy, settings)
+        return noisy
+    agent = EHVIEnvelopeDDPG(focused=focused, **options)
+    initial = planned(problem, min(INITIAL, settings.episodes), settings.seed)
+    learn(agent, settings, problem.space.encode(initial))
     return agent

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prune_gym.agents.bayesian.candidates import VARIATIONS, mutate, repair_to_budget
+from prune_gym.agents.common.candidates import VARIATIONS, mutate, repair_to_budget
 
 ID = "ChannelPrune-Table-v0"
 

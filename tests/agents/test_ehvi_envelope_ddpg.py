@@ -3,6 +3,7 @@
 import gymnasium as gym
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 
@@ -10,12 +11,14 @@ from prune_gym.agents import Settings, find_agent
 from prune_gym.agents.bayesian.acquisition import Acquisition
 from prune_gym.agents.bayesian.surrogate import AccuracyModel, from_log_odds, log_odds
 from prune_gym.agents.ehvi_envelope_ddpg.ehvi_envelope_ddpg import EHVIEnvelopeDDPG
+from prune_gym.agents.sensitivity.outlook import energy_lost
+from prune_gym.agents.sensitivity.sensitivity import planned
 from prune_gym.envs.make import compression_env
 from prune_gym.envs.rollouts import rollout
 from prune_gym.envs.wrappers import PreferenceConditioned
 from prune_gym.experiments.benchmark.preferences import preference_grid, proposals
 from prune_gym.objectives.pareto import hypervolume
-from prune_gym.search_space.decision import Decision
+from prune_gym.search_space import Decision, SearchSpace
 from prune_gym.search_space.strategy import strategy_from_dict
 
 ID = "ChannelPrune-Table-v0"
@@ -82,7 +85,7 @@ def test_the_model_predicts_strategies_that_it_has_not_seen(table):
     env, values, accuracies = table
     order = np.random.default_rng(0).permutation(len(values))
     seen, others = order[:100], order[100:1100]
-    model = AccuracyModel(env.problem.decisions)
+    model = AccuracyModel(env.problem.space, chance=0.1)
     model.fit(values[seen], accuracies[seen])
     mean, deviation = model.predict(values[others])
     error = from_log_odds(mean) - accuracies[others]
@@ -116,11 +119,24 @@ def test_few_strategies_of_many_decisions_make_nobody_sure():
         return np.clip(np.round(16 * (ratio + noise)), 1, 16)
 
     seen, others = strategies(30, 0.1), strategies(1000, 0.3)
-    model = AccuracyModel(decisions)
+    model = AccuracyModel(SearchSpace(None, decisions), chance=0.0)
     model.fit(seen, accuracies(seen))
     mean, deviation = model.predict(others)
     surprise = (mean - log_odds(accuracies(others))) / deviation
     assert np.sqrt((surprise**2).mean()) < 1.5
+
+
+@pytest.mark.parametrize("few", [1, 3])
+def test_before_it_has_learned_much_the_model_trusts_sensitivities(table, few):
+    """The less energy is lost the better, at first; random strategies are ranked by that."""
+    env, values, accuracies = table
+    model, space = AccuracyModel(env.problem.space, chance=0.1), env.problem.space
+    seen = [len(values) - 1, len(values) // 3, len(values) // 2][:few]
+    model.fit(values[seen], accuracies[seen])
+    drawn = np.random.default_rng(0).permutation(len(values))[:500]
+    mean, _ = model.predict(values[drawn])
+    assert spearmanr(mean, -energy_lost(space, values[drawn]))[0] > 0.95
+    assert spearmanr(mean, accuracies[drawn])[0] > 0.93
 
 
 def test_log_odds_of_certain_accuracies_are_finite():
@@ -190,6 +206,20 @@ def test_the_agent_learns_from_python_and_goes_on(tiny_task, tmp_path):
     agent.save(tmp_path / "agent.zip")
     again = EHVIEnvelopeDDPG.load(tmp_path / "agent.zip", env=env).learn(6)
     assert again.predict(env.unwrapped.reset()[0], {"flops": 1.0})[0].shape == (1,)
+
+
+@pytest.mark.parametrize("agent", ["ehvi", "ehvi-envelope-ddpg"])
+def test_a_search_begins_with_planned_strategies_and_beats_them(agent):
+    env = RecordedInfos(gym.make(ID))
+    find_agent(agent)(env, Settings(20, 0, None, Logger(None, [])))
+    problem = env.unwrapped.problem
+    values = np.array([problem.values_of(info["strategy"]) for info in env.infos])
+    plans = planned(problem, 20, seed=0)
+    assert (values[:3] == plans[:3]).all() and len(np.unique(values, axis=0)) == 20
+    found, known = (
+        hypervolume(problem.evaluate(each), problem.reference_point) for each in (values, plans)
+    )
+    assert found > known
 
 
 @pytest.mark.parametrize("kind", [DummyVecEnv, SubprocVecEnv])

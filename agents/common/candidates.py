@@ -1,11 +1,15 @@
-"""Variations of strategies: crossover, mutation, and repair to the budgets."""
+"""Variations of strategies: crossover, mutation, repair to the budgets, coordinate descent."""
+
+from collections.abc import Callable
 
 import numpy as np
 
 from prune_gym.evaluation.problem import CompressionProblem
+from prune_gym.search_space import SearchSpace
 
 VARIATIONS = 400  # of a call
 HALVINGS = 7  # of the interval in which the smallest sufficient reduction lies
+SWEEPS = 3  # of coordinate descent over all decisions; few strategies change after the third
 
 
 def mutate(
@@ -62,3 +66,33 @@ def _moved(problem: CompressionProblem, values: np.ndarray, steps: np.ndarray) -
         places = np.searchsorted(decision.options, values[:, index]) + steps[:, index].astype(int)
         moved[:, index] = decision.options[np.clip(places, 0, len(decision.options) - 1)]
     return moved
+
+
+def descend(
+    space: SearchSpace,
+    values: np.ndarray,
+    loss: Callable[[np.ndarray, np.ndarray], np.ndarray],
+) -> np.ndarray:
+    """Return strategies after coordinate descent: decision by decision the option of least loss.
+
+    Args:
+        space: the decisions.
+        values: to start from, ``(n, decisions)``.
+        loss: (values ``(m, decisions)``, which start each of them comes from ``(m,)``) -> ``(m,)``.
+    """
+    values, starts = values.copy(), np.arange(len(values))
+    least = loss(values, starts)
+    for _ in range(SWEEPS):
+        before = least
+        for index, decision in enumerate(space.decisions):
+            count = len(decision.options)
+            rows = np.repeat(values, count, axis=0)
+            rows[:, index] = np.tile(decision.options, len(values))
+            found = loss(rows, np.repeat(starts, count)).reshape(-1, count)
+            better = found.min(axis=1) < least
+            best = decision.options[found.argmin(axis=1)]
+            values[:, index] = np.where(better, best, values[:, index])
+            least = np.minimum(least, found.min(axis=1))
+        if not (least < before).any():
+            break
+    return values

@@ -1,0 +1,1 @@
+"""Planning from sensitivities alone: which strategies are worth an evaluation, before any."""
