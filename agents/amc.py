@@ -29,8 +29,8 @@ from torch.nn import functional as F
 
 from prune_gym.agents.common.action_spaces import require_actions
 from prune_gym.agents.common.api import Settings, problem_of
-from prune_gym.agents.common.initial_design import warm_up
-from prune_gym.agents.common.sb3_training import Episodes, descend, fill
+from prune_gym.agents.common.initial_design import initial_design
+from prune_gym.agents.common.sb3_training import Episodes, descend, prefill_replay_buffer
 from prune_gym.errors import UserError
 from prune_gym.search_space.budgets import Budgets
 
@@ -187,9 +187,9 @@ def search(env: gym.Env, settings: Settings) -> AMC | None:
             "beforehand: add a counted cost to the objectives, such as flops"
         )
     view, steps = ErrorReward(env), len(problem.space)
-    strategies = warm_up(settings.episodes, steps, settings.seed)
+    strategies = initial_design(settings.episodes, steps, settings.seed)
     agent = make(view, settings.seed)
-    fill(agent, strategies)
+    prefill_replay_buffer(agent, strategies)
     left = settings.episodes - len(strategies)
     if any(limit < 1 for limit in problem.budgets.limits.values()) or not costs:
         return _learn(agent, left, steps, settings)

@@ -6,7 +6,7 @@ import numpy as np
 from prune_gym.agents.common.action_spaces import require_actions
 from prune_gym.agents.common.api import Settings, problem_of
 from prune_gym.agents.common.initial_design import random_ratio as sample_ratios
-from prune_gym.agents.common.initial_design import spread
+from prune_gym.agents.common.initial_design import van_der_corput
 from prune_gym.agents.common.rollout import play
 
 
@@ -41,7 +41,7 @@ def uniform(env: gym.Env, settings: Settings) -> None:
     range too.
     """
     low, high = _range(env)
-    for episode, share in enumerate(spread(settings.episodes)):
+    for episode, share in enumerate(van_der_corput(settings.episodes)):
         env.reset(seed=settings.seed if episode == 0 else None)
         terminated = False
         while not terminated:

@@ -14,7 +14,7 @@ import numpy as np
 
 from prune_gym.agents.common.action_spaces import require_actions
 from prune_gym.agents.common.api import Settings, problem_of
-from prune_gym.agents.common.initial_design import warm_up
+from prune_gym.agents.common.initial_design import initial_design
 from prune_gym.agents.common.rollout import play
 from prune_gym.errors import MissingExtraError, UserError, unknown
 
@@ -56,7 +56,7 @@ def search_with(name: str) -> Callable[[gym.Env, Settings], None]:
         study = optuna.create_study(
             sampler=SAMPLERS[name](settings.seed), directions=["maximize"] * len(problem.objectives)
         )
-        for row in warm_up(settings.episodes, len(decisions), settings.seed):
+        for row in initial_design(settings.episodes, len(decisions), settings.seed):
             pairs = zip(decisions, space.decode(row), strict=True)
             places = [int(np.searchsorted(decision.options, value)) for decision, value in pairs]
             study.enqueue_trial(dict(zip(axes, places, strict=True)))

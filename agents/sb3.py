@@ -14,7 +14,7 @@ from stable_baselines3.common.noise import NormalActionNoise
 
 from prune_gym.agents.common.action_spaces import require_actions
 from prune_gym.agents.common.api import Settings, problem_of
-from prune_gym.agents.common.sb3_training import learn
+from prune_gym.agents.common.sb3_training import train_by_episodes
 from prune_gym.envs.wrappers import ScalarReward
 from prune_gym.errors import UserError, unknown
 
@@ -63,7 +63,7 @@ def learned(name: str, env: gym.Env, settings: Settings) -> BaseAlgorithm:
     steps = len(problem_of(env).space)
     options = _options(name, steps, settings.episodes)
     model = getattr(stable_baselines3, name)("MlpPolicy", env, seed=settings.seed, **options)
-    learn(model, settings)
+    train_by_episodes(model, settings)
     return model
 
 

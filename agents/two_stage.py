@@ -13,7 +13,7 @@ from stable_baselines3.common.noise import NormalActionNoise
 
 from prune_gym.agents.common.action_spaces import require_actions
 from prune_gym.agents.common.api import Settings, problem_of
-from prune_gym.agents.common.sb3_training import learn
+from prune_gym.agents.common.sb3_training import train_by_episodes
 from prune_gym.envs.wrappers import ScalarReward
 
 NOISE, DECAY = 1.0, 0.95  # standard deviation, in units of actions in [-1, 1], and per episode
@@ -53,5 +53,5 @@ def search(env: gym.Env, settings: Settings) -> DDPG:
         policy_kwargs={"net_arch": [300, 300]},
         seed=settings.seed,
     )
-    learn(model, settings)
+    train_by_episodes(model, settings)
     return model

@@ -23,7 +23,7 @@ from torch import Tensor
 from prune_gym.agents.abcp.controller import Controller
 from prune_gym.agents.common.action_spaces import require_actions
 from prune_gym.agents.common.api import Settings, problem_of
-from prune_gym.agents.common.initial_design import warm_up
+from prune_gym.agents.common.initial_design import initial_design
 from prune_gym.agents.common.rollout import play
 from prune_gym.agents.common.sb3_training import descend
 from prune_gym.errors import UserError
@@ -118,7 +118,7 @@ def search(env: gym.Env, settings: Settings) -> ABCP:
     names = [o.name for o in problem.objectives]
     weights = weights_array(settings.priorities or balanced(names), names)
     decisions = problem.decisions
-    strategies = warm_up(settings.episodes, len(decisions), settings.seed)
+    strategies = initial_design(settings.episodes, len(decisions), settings.seed)
     returns = [
         play(env, actions, settings.seed if episode == 0 else None)[0]
         for episode, actions in enumerate(strategies)

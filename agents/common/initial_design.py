@@ -10,12 +10,12 @@ SHARE = 10  # one in so many evaluations is warm-up
 NOISE = 0.3  # standard deviation around a random ratio, in units of actions in [-1, 1]
 
 
-def warm_up_length(episodes: int) -> int:
+def initial_design_length(episodes: int) -> int:
     """Return how many of a search's episodes are warm-up: a tenth, at least one."""
     return max(episodes // SHARE, 1)
 
 
-def warm_up(episodes: int, decisions: int, seed: int) -> np.ndarray:
+def initial_design(episodes: int, decisions: int, seed: int) -> np.ndarray:
     """Return the warm-up of a search as actions in [-1, 1].
 
     Args:
@@ -24,11 +24,11 @@ def warm_up(episodes: int, decisions: int, seed: int) -> np.ndarray:
         seed: of the random half.
 
     Returns:
-        ``float32 (warm_up_length(episodes), decisions)``; even rows are uniform, odd ones random.
+        ``float32 (initial_design_length(episodes), decisions)``; even rows are uniform, odd ones random.
     """
-    count = warm_up_length(episodes)
+    count = initial_design_length(episodes)
     actions = np.empty((count, decisions), dtype=np.float32)
-    actions[0::2] = spread((count + 1) // 2)[:, None] * 2 - 1
+    actions[0::2] = van_der_corput((count + 1) // 2)[:, None] * 2 - 1
     rng = np.random.default_rng(seed)
     for row in range(1, count, 2):
         actions[row] = random_ratio(rng, decisions)
@@ -41,7 +41,7 @@ def random_ratio(rng: np.random.Generator, decisions: int) -> np.ndarray:
     return np.clip(actions, -1.0, 1.0).astype(np.float32)
 
 
-def spread(count: int) -> np.ndarray:
+def van_der_corput(count: int) -> np.ndarray:
     """Return ``count`` evenly spaced numbers from 0 to 1 in van der Corput's order.
 
     Every half of the rest in turn, so that a short run covers the range too.

@@ -10,10 +10,12 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from prune_gym.agents.common.api import Settings
-from prune_gym.agents.common.initial_design import warm_up
+from prune_gym.agents.common.initial_design import initial_design
 
 
-def learn(model: BaseAlgorithm, settings: Settings, initial: np.ndarray | None = None) -> None:
+def train_by_episodes(
+    model: BaseAlgorithm, settings: Settings, initial: np.ndarray | None = None
+) -> None:
     """Play the initial design and let a model learn for the rest of the episodes.
 
     Args:
@@ -27,13 +29,13 @@ def learn(model: BaseAlgorithm, settings: Settings, initial: np.ndarray | None =
     decisions = len(env.get_attr("problem")[0].space)
     model.set_logger(settings.logger)
     if initial is None:
-        initial = warm_up(settings.episodes, decisions, settings.seed)
-    fill(model, initial)
+        initial = initial_design(settings.episodes, decisions, settings.seed)
+    prefill_replay_buffer(model, initial)
     if left := settings.episodes - len(initial):
         model.learn(left * decisions, callback=Episodes(left, decisions))
 
 
-def fill(model: BaseAlgorithm, strategies: np.ndarray) -> None:
+def prefill_replay_buffer(model: BaseAlgorithm, strategies: np.ndarray) -> None:
     """Play whole strategies on a model's environment and keep the transitions in its replay buffer.
 
     The reward and the observation are those of the model's own environment, wrappers included.

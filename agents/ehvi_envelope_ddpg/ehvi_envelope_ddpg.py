@@ -22,7 +22,7 @@ from prune_gym.agents.bayesian.acquisition import Acquisition
 from prune_gym.agents.bayesian.ehvi import INITIAL
 from prune_gym.agents.common.action_spaces import require_actions
 from prune_gym.agents.common.api import Settings, problem_of
-from prune_gym.agents.common.sb3_training import learn
+from prune_gym.agents.common.sb3_training import train_by_episodes
 from prune_gym.agents.ehvi_envelope_ddpg.distillation import imitate
 from prune_gym.agents.envelope_ddpg.buffers import VectorReplayBuffer
 from prune_gym.agents.envelope_ddpg.envelope_ddpg import EnvelopeDDPG
@@ -174,9 +174,9 @@ def search(env: gym.Env, settings: Settings) -> EnvelopeDDPG:
     focused = settings.priorities is not None
     if not known:
         noisy = EnvelopeDDPG(**options)
-        learn(noisy, settings)
+        train_by_episodes(noisy, settings)
         return noisy
     agent = EHVIEnvelopeDDPG(focused=focused, **options)
     initial = planned(problem, min(INITIAL, settings.episodes), settings.seed)
-    learn(agent, settings, problem.space.encode(initial))
+    train_by_episodes(agent, settings, problem.space.encode(initial))
     return agent

@@ -44,7 +44,7 @@ from torch import Tensor
 
 from prune_gym.agents.common.action_spaces import require_actions
 from prune_gym.agents.common.api import Settings
-from prune_gym.agents.common.sb3_training import descend, learn
+from prune_gym.agents.common.sb3_training import descend, train_by_episodes
 from prune_gym.agents.envelope_ddpg.buffers import VectorReplayBuffer
 from prune_gym.agents.envelope_ddpg.noise import EpisodeNoise
 from prune_gym.agents.envelope_ddpg.policies import EnvelopePolicy
@@ -252,7 +252,7 @@ def search(env: gym.Env, settings: Settings) -> EnvelopeDDPG:
     require_actions(env, gym.spaces.Box, "envelope-ddpg")
     conditioned = PreferenceConditioned(env, settings.priorities)
     agent = EnvelopeDDPG(env=conditioned, learning_starts=0, seed=settings.seed)
-    learn(agent, settings)
+    train_by_episodes(agent, settings)
     return agent
 
 

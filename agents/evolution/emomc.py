@@ -13,7 +13,7 @@ import gymnasium as gym
 
 from prune_gym.agents.common.api import Settings
 from prune_gym.agents.evolution.operators import evolve
-from prune_gym.agents.evolution.survival import by_crowding
+from prune_gym.agents.evolution.survival import rank_and_crowding
 
 
 def search(env: gym.Env, settings: Settings) -> None:
@@ -22,4 +22,4 @@ def search(env: gym.Env, settings: Settings) -> None:
     Raises:
         UserError: the environment has discrete actions.
     """
-    evolve(env, settings, by_crowding, "emomc")
+    evolve(env, settings, rank_and_crowding, "emomc")

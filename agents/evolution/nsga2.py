@@ -11,7 +11,7 @@ import numpy as np
 
 from prune_gym.agents.common.action_spaces import require_actions
 from prune_gym.agents.common.api import Settings, problem_of
-from prune_gym.agents.common.initial_design import random_ratio, warm_up
+from prune_gym.agents.common.initial_design import initial_design, random_ratio
 from prune_gym.agents.common.rollout import play_all
 from prune_gym.errors import MissingExtraError
 
@@ -69,7 +69,10 @@ def search(env: gym.Env, settings: Settings) -> None:
     algorithm = NSGA2(POPULATION, eliminate_duplicates=unplayed)
     algorithm.setup(problem, seed=settings.seed, termination=NoTermination())
     rng = np.random.default_rng([settings.seed, 1])  # not the warm-up's numbers again
-    actions, left = warm_up(settings.episodes, problem.n_var, settings.seed), settings.episodes
+    actions, left = (
+        initial_design(settings.episodes, problem.n_var, settings.seed),
+        settings.episodes,
+    )
     while left:
         actions = actions[:left]
         left -= len(actions)

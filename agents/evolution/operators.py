@@ -13,7 +13,7 @@ import numpy as np
 
 from prune_gym.agents.common.action_spaces import require_actions
 from prune_gym.agents.common.api import Settings, problem_of
-from prune_gym.agents.common.initial_design import random_ratio, warm_up
+from prune_gym.agents.common.initial_design import initial_design, random_ratio
 from prune_gym.agents.common.rollout import play_all
 from prune_gym.search_space import SearchSpace
 
@@ -34,7 +34,7 @@ def evolve(env: gym.Env, settings: Settings, select: Selection, agent: str) -> N
     require_actions(env, gym.spaces.Box, agent)
     space = problem_of(env).space
     rng = np.random.default_rng([settings.seed, 1])  # not the warm-up's numbers again
-    genomes = snap(space, warm_up(settings.episodes, len(space), settings.seed))
+    genomes = snap(space, initial_design(settings.episodes, len(space), settings.seed))
     known, returns = _evaluate(env, genomes, settings.seed)
     alive = np.arange(len(known))
     while left := settings.episodes - len(known):

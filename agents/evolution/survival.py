@@ -7,15 +7,15 @@ import moocore
 import numpy as np
 
 
-def by_crowding(returns: np.ndarray, count: int) -> np.ndarray:
-    """Return ``count`` survivors: front after front, the last one's loneliest.
+def rank_and_crowding(returns: np.ndarray, count: int) -> np.ndarray:
+    """Return ``count`` survivors: front after front, of the last one those with the largest crowding distance.
 
     Deb et al. 2002, "A fast and elitist multiobjective genetic algorithm: NSGA-II".
     """
     chosen: list[int] = []
     for front in fronts(returns):
         fits = len(chosen) + len(front) <= count
-        chosen += front.tolist() if fits else _loneliest_first(front, returns)
+        chosen += front.tolist() if fits else _by_crowding_distance(front, returns)
     return np.array(chosen[:count])
 
 
@@ -25,7 +25,7 @@ class UniformSelection:
     For each of some reference values of one cost, evenly spaced over its range, the strategies are
     sorted into fronts with the distance to the reference in the place of that cost. Survivors
     are the union of all first fronts, then of all second ones, and so on. Of a union that does not
-    fit whole the references choose in turn, each the loneliest of its own front: with three
+    fit whole the references choose in turn, each by crowding distance in its own front: with three
     objectives and more the first front alone is often larger than the population.
 
     Attributes:
@@ -50,7 +50,7 @@ class UniformSelection:
         chosen: list[int] = []
         for stage in range(max(len(sorted_) for _, sorted_ in views)):
             here = [(view, sorted_[stage]) for view, sorted_ in views if stage < len(sorted_)]
-            _in_turn(chosen, [_loneliest_first(front, view) for view, front in here])
+            _in_turn(chosen, [_by_crowding_distance(front, view) for view, front in here])
         return np.array(chosen[:count])
 
 
@@ -61,7 +61,7 @@ def fronts(returns: np.ndarray) -> list[np.ndarray]:
 
 
 def crowding_distance(returns: np.ndarray) -> np.ndarray:
-    """Return how lonely each point of a front is, ``(n,)``; the ends are infinitely so."""
+    """Return the crowding distance of each point of a front, ``(n,)``; infinite at the ends."""
     distance = np.zeros(len(returns))
     for column in returns.T:
         order = column.argsort(kind="stable")
@@ -72,7 +72,7 @@ def crowding_distance(returns: np.ndarray) -> np.ndarray:
     return distance
 
 
-def _loneliest_first(front: np.ndarray, returns: np.ndarray) -> list[int]:
+def _by_crowding_distance(front: np.ndarray, returns: np.ndarray) -> list[int]:
     return front[(-crowding_distance(returns[front])).argsort(kind="stable")].tolist()
 
 

@@ -83,14 +83,14 @@ def test_uniform_sweeps_the_range_with_constant_actions(episodes, tiny_task):
 
 
 def test_random_ratios_cover_more_sizes_than_random_actions(tiny_task):
-    spread = {}
+    van_der_corput = {}
     for name in ("random", "random-ratio"):
         env, trained = search(name, tiny_task, episodes=80)
         problem = env.unwrapped.problem
         flops = problem.costs["flops"](problem.space.configure(np.array(env.widths)))
-        spread[name] = np.std(flops / problem.original["flops"])
+        van_der_corput[name] = np.std(flops / problem.original["flops"])
         assert trained is None
-    assert spread["random-ratio"] > 1.25 * spread["random"]
+    assert van_der_corput["random-ratio"] > 1.25 * van_der_corput["random"]
 
 
 def test_random_ratios_differ_between_episodes_more_than_within_one(tiny_task):

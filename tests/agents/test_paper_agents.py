@@ -15,13 +15,13 @@ from stable_baselines3.common.logger import Logger
 from prune_gym.agents import Settings, find_agent
 from prune_gym.agents.abcp.abcp import ABCP
 from prune_gym.agents.abcp.controller import Controller
-from prune_gym.agents.common.initial_design import warm_up
+from prune_gym.agents.common.initial_design import initial_design
 from prune_gym.agents.evolution.operators import cross, mutate, offspring, snap
 from prune_gym.agents.evolution.survival import (
     UniformSelection,
-    by_crowding,
     crowding_distance,
     fronts,
+    rank_and_crowding,
 )
 from prune_gym.agents.two_stage import DecayingNoise
 from prune_gym.cli import main
@@ -50,7 +50,7 @@ def test_a_search_starts_with_the_shared_warm_up(name, tiny_task):
     find_agent(name)(env, Settings(20, 3, None, QUIET))
     space = env.unwrapped.problem.space
     assert len(env.finished) == 20
-    expected = snap(space, warm_up(20, len(space), 3))
+    expected = snap(space, initial_design(20, len(space), 3))
     np.testing.assert_allclose(env.finished[: len(expected)], expected, atol=1e-6)
 
 
@@ -82,7 +82,7 @@ def test_fronts_are_sorted():
 
 
 def test_crowding_takes_the_ends_and_the_loneliest():
-    assert sorted(by_crowding(CURVE, 3)) == [0, 3, 4]
+    assert sorted(rank_and_crowding(CURVE, 3)) == [0, 3, 4]
 
 
 def test_uniform_selection_of_a_hand_computed_example():
@@ -111,7 +111,7 @@ def test_uniform_selection_remembers_the_ends_of_the_range():
     assert select.ends == (0.0, 1.0)
 
 
-@pytest.mark.parametrize("select", [by_crowding, UniformSelection(1)])
+@pytest.mark.parametrize("select", [rank_and_crowding, UniformSelection(1)])
 def test_selections_return_as_many_as_asked_for(select):
     returns = np.random.default_rng(0).random((30, 3))
     for count in (1, 7, 30, 40):
@@ -124,7 +124,7 @@ def test_genomes_of_the_warm_up_are_what_other_agents_play(episodes):
     env = gym.make("ChannelPrune-Table-v0").unwrapped
     space = env.problem.space
     everything = [np.ones(len(d.options), bool) for d in env.problem.decisions]
-    actions = warm_up(episodes, len(space), 0)
+    actions = initial_design(episodes, len(space), 0)
     pairs = zip(snap(space, actions), actions, strict=True)
     for genome, row in pairs:
         for decision, every, ours, theirs in zip(

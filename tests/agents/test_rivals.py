@@ -12,8 +12,8 @@ from stable_baselines3.common.logger import Logger
 from prune_gym.agents import Settings, find_agent
 from prune_gym.agents.amc import AMC, TARGETS, EpisodeBuffer, ErrorReward, make
 from prune_gym.agents.common.api import Conditioned
-from prune_gym.agents.common.initial_design import warm_up
-from prune_gym.agents.common.sb3_training import fill, nearest_action
+from prune_gym.agents.common.initial_design import initial_design
+from prune_gym.agents.common.sb3_training import nearest_action, prefill_replay_buffer
 from prune_gym.envs.make import compression_env
 from prune_gym.envs.wrappers import ScalarReward
 from prune_gym.experiments.benchmark.preferences import proposals
@@ -61,7 +61,7 @@ def option(decision, action):
 def test_all_start_from_the_same_strategies(name, tiny_task):
     env, _ = search(name, compression_env(**tiny_task | TWO), episodes=20, seed=3)
     assert len(env.actions) == 20
-    first = warm_up(20, 3, 3)
+    first = initial_design(20, 3, 3)
     assert len(first) == 2
     asked = [
         [option(d, a) for d, a in zip(env.unwrapped.problem.decisions, row, strict=True)]
@@ -140,8 +140,8 @@ def test_unknown_classes_get_the_nearest():
 def test_filling_keeps_what_was_played(tiny_task):
     env = Recorded(compression_env(**tiny_task))
     model = SAC("MlpPolicy", ScalarReward(env), seed=0, buffer_size=50)
-    strategies = warm_up(40, 3, seed=0)
-    fill(model, strategies)
+    strategies = initial_design(40, 3, seed=0)
+    prefill_replay_buffer(model, strategies)
     kept = model.replay_buffer
     assert kept.pos == 12 and len(env.actions) == 4
     np.testing.assert_array_equal(kept.actions[:12, 0, 0], strategies.ravel())
@@ -183,7 +183,7 @@ def test_amc_copies_the_error_to_all_transitions(tiny_task):
     env = ErrorReward(Recorded(compression_env(**tiny_task)))
     agent = make(env, seed=0)
     assert isinstance(agent.replay_buffer, EpisodeBuffer)
-    fill(agent, warm_up(20, 3, seed=0))
+    prefill_replay_buffer(agent, initial_design(20, 3, seed=0))
     rewards = agent.replay_buffer.rewards[:6, 0].reshape(2, 3)
     assert (rewards == rewards[:, :1]).all() and (rewards <= 0).all() and (rewards > -1).all()
     assert agent.replay_buffer.pos == 6 and agent.replay_buffer.dones[:6].sum() == 2
@@ -261,7 +261,7 @@ def test_amc_learns_which_strategies_are_accurate(tiny_task):
     env = ErrorReward(compression_env(**tiny_task | {"objectives": ("accuracy",)}))
     agent = make(env, seed=0)
     agent.actor.optimizer.param_groups[0]["lr"] = 3e-3  # the paper's takes hundreds of episodes
-    fill(agent, warm_up(200, 3, seed=0))
+    prefill_replay_buffer(agent, initial_design(200, 3, seed=0))
     before = agent.predict(agent.get_env().reset(), deterministic=True)[0]
     agent.learn(1)
     agent.train(100)

@@ -11,7 +11,7 @@ from tiny_envs import TINY
 
 from prune_gym._utils.parallel import workers
 from prune_gym.agents import Settings, find_agent
-from prune_gym.agents.common.initial_design import warm_up
+from prune_gym.agents.common.initial_design import initial_design
 from prune_gym.agents.common.rollout import play_all
 from prune_gym.envs.make import compression_env
 from prune_gym.evaluation.accuracy_cache import AccuracyCache
@@ -70,7 +70,7 @@ def test_workers_change_nothing(agent, made, request, importable, monkeypatch):
 
 
 def test_what_is_known_is_not_evaluated_ahead(by_name, importable):
-    actions = warm_up(20, len(by_name.unwrapped.problem.decisions), 0)
+    actions = initial_design(20, len(by_name.unwrapped.problem.decisions), 0)
     _, infos = play_all(by_name, actions)
     keys = [by_name.unwrapped.problem.configure(info["strategy"]).key() for info in infos]
     by_name.evaluator.cache = AccuracyCache(dict.fromkeys(keys, 0.125))

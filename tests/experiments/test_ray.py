@@ -14,7 +14,7 @@ from tiny_envs import TINY
 
 from prune_gym import cli
 from prune_gym._utils.parallel import workers
-from prune_gym.agents.common.initial_design import warm_up
+from prune_gym.agents.common.initial_design import initial_design
 from prune_gym.agents.common.rollout import play_all
 from prune_gym.evaluation.accuracy_cache import AccuracyCache
 
@@ -72,7 +72,7 @@ def test_a_cluster_gives_what_one_process_gives(cluster, alone, tmp_path):
 
 def test_generations_are_evaluated_on_the_cluster(cluster, monkeypatch):
     env = gym.make(TINY)
-    actions, evaluator = warm_up(30, 3, 0), env.unwrapped.problem.evaluator
+    actions, evaluator = initial_design(30, 3, 0), env.unwrapped.problem.evaluator
     monkeypatch.setattr(evaluator, "cache", AccuracyCache())
     returns, infos = play_all(env, actions)
     evaluator.cache = AccuracyCache()
