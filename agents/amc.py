@@ -12,7 +12,8 @@ Li & Han, ECCV 2018, arXiv 1802.03494) and its published code:
 
 An environment with budgets is searched as published. Without any, AMC has no front to offer: one
 search yields one strategy. Its episodes are then shared by independent searches under budgets of
-its own (:data:`TARGETS`), all of which start from the same warm-up. docs/agents.md has the rest.
+its own (:data:`TARGETS`), all of which start from the same initial design. docs/agents.md has the
+rest.
 """
 
 import copy

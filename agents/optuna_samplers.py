@@ -4,7 +4,7 @@
 Estimator", Ozaki et al., JAIR 2022), ``optuna:gp`` a Gaussian process per objective that maximises
 the expected hypervolume improvement (Daulton, Balandat & Bakshy, NeurIPS 2020). One study, one
 whole number per decision (which of its options), one direction per objective; its first trials are
-the shared warm-up.
+the shared initial design.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ except ImportError as error:
     ) from error
 
 SAMPLERS: dict[str, Callable[[int], optuna.samplers.BaseSampler]] = {
-    # The warm-up is what the samplers' own random trials are for.
+    # The initial design is what the samplers' own random trials are for.
     "tpe": lambda seed: optuna.samplers.TPESampler(
         multivariate=True, n_startup_trials=1, seed=seed
     ),

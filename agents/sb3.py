@@ -53,7 +53,7 @@ def require_class_actions(env: gym.Env, name: str, family: str) -> None:
 
 
 def learned(name: str, env: gym.Env, settings: Settings) -> BaseAlgorithm:
-    """Return a model of a class that has played the warm-up and learned for the rest.
+    """Return a model of a class that has played the initial design and learned for the rest.
 
     Args:
         name: the class.

@@ -32,7 +32,7 @@ class DecayingNoise(NormalActionNoise):
 
 
 def search(env: gym.Env, settings: Settings) -> DDPG:
-    """Learn from the warm-up, then search for the rest of the episodes.
+    """Learn from the initial design, then search for the rest of the episodes.
 
     Raises:
         UserError: the environment has discrete actions, or an unknown objective has a priority.

@@ -108,7 +108,7 @@ class ABCP:
 
 
 def search(env: gym.Env, settings: Settings) -> ABCP:
-    """Play the warm-up, which sets the baseline, and learn from every episode after it.
+    """Play the initial design, which sets the baseline, and learn from every episode after it.
 
     Raises:
         UserError: the environment has discrete actions, or an unknown objective has a priority.

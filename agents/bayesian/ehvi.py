@@ -1,7 +1,7 @@
 """Bayesian optimization: a Gaussian process and expected hypervolume improvement, no policy.
 
 It chooses strategies as the main agent does, without the proposals of an actor. In place of a
-warm-up it begins with a few strategies that are planned from sensitivities.
+initial design it begins with a few strategies that are planned from sensitivities.
 """
 
 import gymnasium as gym

@@ -6,17 +6,17 @@ it, because independent random actions all give strategies of about the same siz
 
 import numpy as np
 
-SHARE = 10  # one in so many evaluations is warm-up
+SHARE = 10  # one in so many evaluations is initial design
 NOISE = 0.3  # standard deviation around a random ratio, in units of actions in [-1, 1]
 
 
 def initial_design_length(episodes: int) -> int:
-    """Return how many of a search's episodes are warm-up: a tenth, at least one."""
+    """Return how many of a search's episodes are initial design: a tenth, at least one."""
     return max(episodes // SHARE, 1)
 
 
 def initial_design(episodes: int, decisions: int, seed: int) -> np.ndarray:
-    """Return the warm-up of a search as actions in [-1, 1].
+    """Return the initial design of a search as actions in [-1, 1].
 
     Args:
         episodes: of the whole search.
@@ -24,7 +24,8 @@ def initial_design(episodes: int, decisions: int, seed: int) -> np.ndarray:
         seed: of the random half.
 
     Returns:
-        ``float32 (initial_design_length(episodes), decisions)``; even rows are uniform, odd ones random.
+        ``float32 (initial_design_length(episodes), decisions)``; even rows are uniform, odd
+        ones random.
     """
     count = initial_design_length(episodes)
     actions = np.empty((count, decisions), dtype=np.float32)

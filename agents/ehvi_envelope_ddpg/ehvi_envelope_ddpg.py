@@ -6,9 +6,10 @@ without evaluation, greedily and with noise, each for another preference; costs 
 exact there. :class:`prune_gym.agents.bayesian.acquisition.Acquisition` predicts their accuracies,
 mutates the best ones, and picks the strategy of the largest expected hypervolume improvement, which
 is evaluated. Half of every batch are rolled-out transitions with the predicted accuracy, as in Dyna
-(Sutton 1991). A few strategies that are planned from sensitivities take the place of the warm-up
-(:mod:`prune_gym.agents.sensitivity.sensitivity`). In the end the actor learns to propose the best
-that was evaluated for every preference (:mod:`prune_gym.agents.ehvi_envelope_ddpg.distillation`).
+(Sutton 1991). A few strategies that are planned from sensitivities take the place of the initial
+design (:mod:`prune_gym.agents.sensitivity.sensitivity`). In the end the actor learns to propose the
+best that was evaluated for every preference
+(:mod:`prune_gym.agents.ehvi_envelope_ddpg.distillation`).
 """
 
 from typing import Any

@@ -21,8 +21,8 @@ Departures, and why:
 - The actor's loss has a hinge on its output before tanh (HER, NeurIPS 2017, has the square): a
   saturated actor gets no gradient and answers every preference alike for the rest of the run.
 - Exploration is drawn per episode and not only per step (:class:`EpisodeNoise`), because actions of
-  independent noise all give strategies of about the same size. The updates that the warm-up had no
-  data for are made when it ends, all at once.
+  independent noise all give strategies of about the same size. The updates that the initial design
+  had no data for are made when it ends, all at once.
 
 ``search`` explores by that noise alone (``envelope-ddpg``); the agent that
 :mod:`prune_gym.agents.ehvi_envelope_ddpg.ehvi_envelope_ddpg` makes of it imagines what to evaluate
@@ -172,7 +172,8 @@ class EnvelopeDDPG(TD3):
         self.policy.set_training_mode(True)
         self._update_learning_rate([self.actor.optimizer, self.critic.optimizer])
         blend = 1 - self._current_progress_remaining  # lambda of the homotopy
-        if not self._n_updates:  # now, and from all of it: what the warm-up had no updates for
+        if not self._n_updates:  # now, and from all of it: what the initial design had no updates
+        for
             assert self.replay_buffer is not None
             gradient_steps *= max(self.replay_buffer.size(), 1)
         losses = []

@@ -3,7 +3,7 @@
 "A Fast and Elitist Multiobjective Genetic Algorithm: NSGA-II" (Deb, Pratap, Agarwal & Meyarivan,
 IEEE TEVC 2002) with its operators for real numbers, simulated binary crossover and polynomial
 mutation, at pymoo's defaults. A gene is one decision's action in [-1, 1]; the objectives are the
-episode's return. The first parents are the shared warm-up.
+episode's return. The first parents are the shared initial design.
 """
 
 import gymnasium as gym
@@ -68,7 +68,7 @@ def search(env: gym.Env, settings: Settings) -> None:
     unplayed = Unplayed(env)
     algorithm = NSGA2(POPULATION, eliminate_duplicates=unplayed)
     algorithm.setup(problem, seed=settings.seed, termination=NoTermination())
-    rng = np.random.default_rng([settings.seed, 1])  # not the warm-up's numbers again
+    rng = np.random.default_rng([settings.seed, 1])  # not the initial design's numbers again
     actions, left = (
         initial_design(settings.episodes, problem.n_var, settings.seed),
         settings.episodes,

@@ -26,14 +26,14 @@ Selection = Callable[[np.ndarray, int], np.ndarray]
 
 
 def evolve(env: gym.Env, settings: Settings, select: Selection, agent: str) -> None:
-    """Play ``settings.episodes`` episodes: the warm-up, then generation after generation.
+    """Play ``settings.episodes`` episodes: the initial design, then generation after generation.
 
     Raises:
         UserError: the environment has discrete actions.
     """
     require_actions(env, gym.spaces.Box, agent)
     space = problem_of(env).space
-    rng = np.random.default_rng([settings.seed, 1])  # not the warm-up's numbers again
+    rng = np.random.default_rng([settings.seed, 1])  # not the initial design's numbers again
     genomes = snap(space, initial_design(settings.episodes, len(space), settings.seed))
     known, returns = _evaluate(env, genomes, settings.seed)
     alive = np.arange(len(known))

@@ -2,7 +2,7 @@
 
 The environment measures how much output energy every option loses, and costs are exact. So good
 strategies are known before the first evaluation, and which of them to evaluate first. Accuracies
-that are measured change nothing. There is no warm-up.
+that are measured change nothing. There is no initial design.
 """
 
 import gymnasium as gym
