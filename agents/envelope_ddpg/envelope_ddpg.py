@@ -172,8 +172,8 @@ class EnvelopeDDPG(TD3):
         self.policy.set_training_mode(True)
         self._update_learning_rate([self.actor.optimizer, self.critic.optimizer])
         blend = 1 - self._current_progress_remaining  # lambda of the homotopy
-        if not self._n_updates:  # now, and from all of it: what the initial design had no updates
-        for
+        # Catch up, over all of it, with the updates that the initial design did not have.
+        if not self._n_updates:
             assert self.replay_buffer is not None
             gradient_steps *= max(self.replay_buffer.size(), 1)
         losses = []

@@ -8,7 +8,7 @@ import numpy as np
 
 
 def rank_and_crowding(returns: np.ndarray, count: int) -> np.ndarray:
-    """Return ``count`` survivors: front after front, of the last one those with the largest crowding distance.
+    """Return ``count`` survivors: front after front, the last one by crowding distance.
 
     Deb et al. 2002, "A fast and elitist multiobjective genetic algorithm: NSGA-II".
     """
