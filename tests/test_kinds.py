@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 from conftest import constant, play
+from helpers.packed_format import encode
 from nets import make
-from packed_format import encode
 
 from prune_gym.compression.fold_batch_norm import fold_batch_norm
 from prune_gym.costs.size import CODINGS, Size
