@@ -86,14 +86,14 @@ def _parameters(env_id: str) -> dict[str, inspect.Parameter]:
     import gymnasium as gym
     from gymnasium.envs.registration import load_env_creator
 
-    from envs_registry import GENERIC_ID
+    from prune_gym.envs.make import compression_env, compression_problem
 
+    creator: Any = gym.spec(env_id.rpartition(":")[2]).entry_point
+    if isinstance(creator, str):
+        creator = load_env_creator(creator)
     found: dict[str, inspect.Parameter] = {}
-    for name in (env_id.rpartition(":")[2], GENERIC_ID):
-        creator: Any = gym.spec(name).entry_point
-        if isinstance(creator, str):
-            creator = load_env_creator(creator)
-        parameters = inspect.signature(creator, eval_str=True).parameters.values()
+    for function in (creator, compression_env, compression_problem):  # each passes on to the next
+        parameters = inspect.signature(function, eval_str=True).parameters.values()
         passes_on = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
         variable = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
         found |= {p.name: p for p in parameters if p.kind not in variable and p.name not in found}

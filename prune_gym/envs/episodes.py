@@ -84,7 +84,7 @@ class EpisodeBatch:
         self.values, self.index = self.values[rows], self.index[rows]
         self._before, self._kept = self._before[rows], self._kept[rows]
         self._lost, self.shares = self._lost[:, rows], self.shares[:, rows]
-        self.allowed = self.allowed[rows]
+        self.allowed, self.configuration = self.allowed[rows], self.configuration[rows]
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Make the next decision of every episode; none of them may have ended.

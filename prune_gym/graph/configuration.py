@@ -44,7 +44,7 @@ class Configuration:
         """Return the number of strategies."""
         return len(self.widths)
 
-    def __getitem__(self, rows: int | slice) -> "Configuration":
+    def __getitem__(self, rows: int | slice | np.ndarray) -> "Configuration":
         """Return some of the strategies; one of them is a batch of one."""
         rows = slice(rows, rows + 1) if isinstance(rows, int) else rows
         extra = {name: each[rows] for name, each in self.extra.items()}

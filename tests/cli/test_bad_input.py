@@ -322,7 +322,7 @@ def test_strategies_of_other_networks(tiny, env):
     ("change", "message"),
     [
         ({"env_id": "ChannelPrune-VGG61-v0"}, "did you mean 'ChannelPrune-VGG16-v0'"),
-        ({"env_id": ""}, r"unknown environment.*env\.apply\(strategy\)"),
+        ({"env_id": ""}, r"unknown environment.*env\.problem\.apply\(strategy\)"),
         ({"env_kwargs": {"colour": 1}}, "env_kwargs do not fit.*colour"),
         ({}, "of another network"),
     ],
