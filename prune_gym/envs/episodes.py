@@ -58,6 +58,7 @@ class EpisodeBatch:
         self.shares, self.allowed = np.empty((3, 0, len(COSTS))), np.empty((0, most), dtype=bool)
         for row, decision in zip(self._losses, space.decisions, strict=True):
             row[: len(decision.options)] = decision.sensitivity
+        self.configuration = problem.original_configuration
         self.restart(episodes)
 
     def restart(self, episodes: int = 1) -> np.ndarray:
