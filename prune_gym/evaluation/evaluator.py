@@ -1,6 +1,7 @@
 """The accuracy of candidates, as fast as the processor allows."""
 
 import copy
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import cast
@@ -31,6 +32,10 @@ from prune_gym.graph.layer_table import LayerTable
 from prune_gym.models.darknet.network import Head
 from prune_gym.models.weights_file import weights_checksum
 from prune_gym.search_space.kinds import KINDS
+
+# A forked child inherits a thread pool without its threads: the first parallel loop in it would wait
+# forever. With one thread there is no parallel loop.
+os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 BATCH = 500
 KEPT_BYTES = 128 * 2**20  # of images; ready for the network they take twice as much

@@ -1,5 +1,9 @@
 """Other libraries' agents, loops and wrappers, used as their users do; nothing of ours but ids."""
 
+import json
+import subprocess
+import sys
+
 import gymnasium as gym
 import mo_gymnasium
 import numpy as np
@@ -223,3 +227,23 @@ def test_pcn_of_morl_baselines(morl):
     returns, _, distances = agent.evaluate(other, np.ones(OBJECTIVES, np.float32), n=3)
     assert np.shape(returns)[1] == OBJECTIVES and np.isfinite(distances).all()
     assert (np.array(returns) <= 1).all() and (np.array(returns)[:, 0] > 0).all()
+
+
+def test_forked_workers_of_a_threaded_process_score(subprocess_env):
+    script = (
+        "import gymnasium as gym, numpy as np, prune_gym, torch\n"
+        "assert torch.get_num_threads() == 2\n"
+        "kwargs = {'num_envs': 2, 'vectorization_mode': 'async'}\n"
+        "envs = gym.make_vec('ChannelPrune-ResNet20-Scalar-v0', **kwargs)\n"
+        "envs.reset(seed=0)\n"
+        "ended = [False]\n"
+        "while not any(ended):\n"
+        "    _, reward, ended, *_ = envs.step(np.full((2, 1), -0.9, np.float32))\n"
+        "envs.close()\n"
+        "print(reward.tolist())\n"
+    )
+    variables = subprocess_env | {"OMP_NUM_THREADS": "2"}
+    command = [sys.executable, "-c", script]
+    ran = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=300)
+    first, second = json.loads(ran.stdout)
+    assert 0 < first == second < 1
