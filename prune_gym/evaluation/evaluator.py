@@ -33,8 +33,8 @@ from prune_gym.models.darknet.network import Head
 from prune_gym.models.weights_file import weights_checksum
 from prune_gym.search_space.kinds import KINDS
 
-# A forked child inherits a thread pool without its threads: the first parallel loop in it would wait
-# forever. With one thread there is no parallel loop.
+# A forked child inherits a thread pool without its threads: the first parallel loop in it would
+# wait forever. With one thread there is no parallel loop.
 os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 BATCH = 500
