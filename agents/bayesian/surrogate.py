@@ -20,8 +20,8 @@ FITTED_TO = 300  # strategies at most, evenly spaced: its gradient takes their s
 # Of the curve: twice the middle scale or half of it is one standard deviation away.
 FACTORS, POWERS = 2.0 ** np.linspace(-4, 4, 65), np.geomspace(1, 4, 13)
 SCATTER = 0.5  # of log-odds around the curve
-# Of the kernel before anything is known: its deviation in log-odds around the curve, and its length
-# along a feature. Features mostly span 0 to 1.
+# Of the kernel before anything is known: its deviation, in log-odds around the curve, and its
+# length along a feature. Features mostly span 0 to 1.
 DEVIATION, LENGTH = 1.0, 3.0
 
 

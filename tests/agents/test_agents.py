@@ -59,7 +59,10 @@ def test_agents_on_discrete_actions(name, tiny_task):
 
 @pytest.mark.parametrize("name", [*AGENTS, "sb3:TD3", "sb3-conditioned:SAC", "optuna:tpe"])
 def test_a_seed_determines_a_search(name, tiny_task):
-    one, again, other = (search(name, tiny_task, seed=seed)[0].widths for seed in (0, 0, 1))
+    # Agents that plan find the same few best strategies first, whatever the seed.
+    episodes = 14 if name in ("ehvi", "ehvi-envelope-ddpg", "sensitivity") else 8
+    searches = (search(name, tiny_task, episodes, seed)[0] for seed in (0, 0, 1))
+    one, again, other = (env.widths for env in searches)
     assert one == again
     assert (one == other) == (name == "uniform")
 
