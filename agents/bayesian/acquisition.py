@@ -49,7 +49,7 @@ class Acquisition:
         self._accuracy = names.index("accuracy") if "accuracy" in names else None
         reference = problem.reference_point
         chance = 0.0 if self._accuracy is None else reference[self._accuracy]
-        self._model = AccuracyModel(problem.space, chance)
+        self.model = AccuracyModel(problem.space, chance)
         samples = self._rng.random((SAMPLES, len(names)))
         self._undominated = reference + (1 - reference) * samples
         self._plans = plan(Outlook(problem), self._rng)
@@ -60,7 +60,7 @@ class Acquisition:
         """Take evaluated strategies: values (n, decisions), accuracies (n,)."""
         self.values = np.concatenate([self.values, values])
         self.accuracies = np.concatenate([self.accuracies, accuracies])
-        for found in self._returns(values, accuracies):
+        for found in self.returns(values, accuracies):
             self._undominated = self._undominated[(self._undominated > found).any(axis=1)]
         full, values, accuracies = self._problem.space.upper, self.values, self.accuracies
         if not (values == full).all(axis=1).any():
@@ -68,11 +68,11 @@ class Acquisition:
             # seen ruins and learns slowly what it is that ruins.
             values = np.concatenate([full[None], values])
             accuracies = np.append(self._problem.original["accuracy"], accuracies)
-        self._model.fit(values, accuracies)
+        self.model.fit(values, accuracies)
 
     def predict(self, values: np.ndarray) -> np.ndarray:
         """Return the expected accuracies of strategies: values (n, decisions) -> ``(n,)``."""
-        return from_log_odds(self._model.predict(values)[0])
+        return from_log_odds(self.model.predict(values)[0])
 
     def suggest(self, proposals: np.ndarray, pending: np.ndarray | None = None) -> np.ndarray:
         """Return the best strategy ``(decisions,)`` to evaluate next, one that was not yet.
@@ -82,7 +82,7 @@ class Acquisition:
             pending: values of strategies that are being evaluated ``(n, decisions)``.
         """
         known = self.values if pending is None else np.concatenate([self.values, pending])
-        front = self.values[non_dominated(self._returns(self.values, self.accuracies))]
+        front = self.values[non_dominated(self.returns(self.values, self.accuracies))]
         mutated = mutate(self._problem, front, self._rng)
         planned = self._rng.choice(self._plans, min(PLANNED, len(self._plans)), replace=False)
         pool = self._new(np.concatenate([proposals, planned, mutated]), known)
@@ -101,18 +101,18 @@ class Acquisition:
     def _acquisition(self, pool: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
         """Return the acquisition function: values (n, decisions) -> ``(n,)``, higher is better."""
         if self._preferences is not None:
-            returns = self._returns(self.values, self.accuracies)
+            returns = self.returns(self.values, self.accuracies)
             best = (returns @ self._preferences.T).max(axis=0)
-            if (self._utility_gain(pool, best) > 0).any():
-                return lambda values: self._utility_gain(values, best)
-        samples = self._reachable_samples(pool)
+            if (self.utility_gain(pool, best) > 0).any():
+                return lambda values: self.utility_gain(values, best)
+        samples = self.reachable_samples(pool)
         return lambda values: self._hypervolume_gain(values, samples)
 
-    def _reachable_samples(self, pool: np.ndarray) -> np.ndarray:
+    def reachable_samples(self, pool: np.ndarray) -> np.ndarray:
         """Return the samples that some strategy may dominate; most of the box none ever can."""
         upper_bounds = self._problem.savings(pool)
         if self._accuracy is not None:
-            mean, deviation = self._model.predict(pool)
+            mean, deviation = self.model.predict(pool)
             upper_bounds[:, self._accuracy] = from_log_odds(mean + OPTIMISM * deviation)
         near = self._undominated[(self._undominated < upper_bounds.max(axis=0)).all(axis=1)]
         reachable = np.zeros(len(near), dtype=bool)
@@ -121,7 +121,8 @@ class Acquisition:
             reachable[left[(near[left] < bound).all(axis=1)]] = True
         return near[reachable][:REFERENCE_SAMPLES]
 
-    def _returns(self, values: np.ndarray, accuracies: np.ndarray) -> np.ndarray:
+    def returns(self, values: np.ndarray, accuracies: np.ndarray) -> np.ndarray:
+        """Return the returns ``(n, k)`` of strategies (n, decisions) with accuracies (n,)."""
         returns = self._problem.savings(values)
         if self._accuracy is not None:
             returns[:, self._accuracy] = accuracies
@@ -134,7 +135,7 @@ class Acquisition:
         fresh = np.array([row.tobytes() not in played for row in values], dtype=bool)
         return values[fresh & self._problem.feasible(values)]
 
-    def _utility_gain(self, values: np.ndarray, best: np.ndarray) -> np.ndarray:
+    def utility_gain(self, values: np.ndarray, best: np.ndarray) -> np.ndarray:
         """Return the expected improvement of the expected utility of strategies, ``(n,)``.
 
         Args:
@@ -145,7 +146,7 @@ class Acquisition:
         returns = self._problem.savings(values)
         if self._accuracy is None:
             return np.maximum(returns @ self._preferences.T - best, 0).mean(axis=1)
-        mean, deviation = self._model.predict(values)
+        mean, deviation = self.model.predict(values)
         gain = np.zeros(len(values))
         for place, weight in zip(*hermegauss(NODES), strict=True):  # over the normal distribution
             returns[:, self._accuracy] = from_log_odds(mean + deviation * place)
@@ -161,7 +162,7 @@ class Acquisition:
                 costs &= samples[:, column] < returns[:, column, None]
         if self._accuracy is None:
             return costs.sum(axis=1)
-        mean, deviation = self._model.predict(values)
+        mean, deviation = self.model.predict(values)
         row, sample = np.nonzero(costs)
         wanted = log_odds(samples[:, self._accuracy])
         margin = (mean[row] - wanted[sample]) / np.maximum(deviation[row], 1e-9)

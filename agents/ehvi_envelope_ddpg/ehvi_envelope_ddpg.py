@@ -62,7 +62,12 @@ class EHVIEnvelopeDDPG(EnvelopeDDPG):
             values = np.array([problem.values_of(info["strategy"]) for info in infos])
             returns = [episode_return(i, problem.original, problem.objectives) for i in infos]
             imitate(
-                self, problem, values, np.array(returns), self._preferences, updates=self._n_updates
+                self,
+                problem,
+                values,
+                np.array(returns),
+                self.sample_preferences,
+                updates=self._n_updates,
             )
         return self
 
@@ -72,8 +77,8 @@ class EHVIEnvelopeDDPG(EnvelopeDDPG):
         core = self.env.get_attr("unwrapped")[0]
         self._problem: CompressionProblem = core.problem
         self._reward: str = core.reward
-        preferences = self._preferences(FOCUS).cpu().numpy() if self.focused else None
-        self._acquisition = Acquisition(self._problem, self.seed, preferences)
+        preferences = self.sample_preferences(FOCUS).cpu().numpy() if self.focused else None
+        self.acquisition = Acquisition(self._problem, self.seed, preferences)
         self._pending: dict[int, np.ndarray] = {}  # what each environment plays
         self._known = 0
         size = REMEMBERED * (GREEDY + NOISY) * len(self._problem.space)
@@ -107,7 +112,7 @@ class EHVIEnvelopeDDPG(EnvelopeDDPG):
         It is none of those that other environments are about to play.
         """
         self._look_back()
-        preferences = self._preferences(GREEDY + NOISY).cpu().numpy()
+        preferences = self.sample_preferences(GREEDY + NOISY).cpu().numpy()
         noise = np.random.normal(0, self.noise[0], (len(preferences), 1))
         noise[:GREEDY] = 0
 
@@ -120,7 +125,7 @@ class EHVIEnvelopeDDPG(EnvelopeDDPG):
         rolled_out = rollout(self._problem, act, len(preferences), self._reward)
         self._remember(rolled_out, preferences)
         others = np.array(list(self._pending.values())).reshape(-1, len(self._problem.space))
-        return self._acquisition.suggest(rolled_out.values, others)
+        return self.acquisition.suggest(rolled_out.values, others)
 
     def _look_back(self) -> None:
         """Tell the surrogate what was evaluated since the last choice."""
@@ -129,13 +134,13 @@ class EHVIEnvelopeDDPG(EnvelopeDDPG):
         self._known += len(infos)
         if infos:
             values = np.array([self._problem.values_of(info["strategy"]) for info in infos])
-            self._acquisition.observe(values, np.array([info["accuracy"] for info in infos]))
+            self.acquisition.observe(values, np.array([info["accuracy"] for info in infos]))
 
     def _remember(self, rolled_out: Rollouts, preferences: np.ndarray) -> None:
         """Keep rolled-out transitions, with the predicted accuracy where an episode ends."""
         rewards = rolled_out.rewards.copy()
         if "accuracy" in self.names:
-            predicted = self._acquisition.predict(rolled_out.values)[rolled_out.episode]
+            predicted = self.acquisition.predict(rolled_out.values)[rolled_out.episode]
             rewards[:, self.names.index("accuracy")] = np.where(rolled_out.ended, predicted, 0)
         seen = preferences[rolled_out.episode]
         before = np.concatenate([rolled_out.observations, seen], axis=1)

@@ -180,8 +180,8 @@ class EnvelopeDDPG(TD3):
         for _ in range(gradient_steps):
             self._n_updates += 1
             batch = self._batch(batch_size)
-            w = self._preferences(batch_size * self.relabelled)
-            target = self._target(batch, w)
+            w = self.sample_preferences(batch_size * self.relabelled)
+            target = self.envelope_target(batch, w)
             state = self._with(_tile(batch.observations, self.relabelled), w)
             values = self.critic(state, _tile(batch.actions, self.relabelled))
             critic_loss = torch.stack([_loss(target - value, w, blend) for value in values]).sum()
@@ -201,7 +201,8 @@ class EnvelopeDDPG(TD3):
         assert self.replay_buffer is not None
         return self.replay_buffer.sample(size)
 
-    def _preferences(self, count: int) -> Tensor:
+    def sample_preferences(self, count: int) -> Tensor:
+        """Draw preferences from the Dirichlet distribution of the priorities, ``(count, k)``."""
         drawn = np.random.dirichlet(self.concentration, count).astype(np.float32)
         return torch.as_tensor(drawn, device=self.device)
 
@@ -216,11 +217,11 @@ class EnvelopeDDPG(TD3):
         return SATURATION_PENALTY * saturated - (w * q).sum(1).mean()
 
     @torch.no_grad()
-    def _target(self, batch: ReplayBufferSamples, w: Tensor) -> Tensor:
+    def envelope_target(self, batch: ReplayBufferSamples, w: Tensor) -> Tensor:
         """Return the envelope target of every transition and relabelled preference."""
         size, k = len(batch.rewards), w.shape[1]
         own = self._next_values(_tile(batch.next_observations, self.relabelled), w, w)
-        other_w = self._preferences(self.envelope)
+        other_w = self.sample_preferences(self.envelope)
         next_states = batch.next_observations.repeat_interleave(self.envelope, 0)
         values = self._all_next_values(next_states, other_w.repeat(size, 1))
         # (critics, size, envelope, k) seen from each of the relabelled preferences of its row.

@@ -1,5 +1,7 @@
 """Numbers with their units, and text of unknown origin, as people read them."""
 
+from collections import Counter
+
 UNITS = {"_ms": " ms", "_bytes": "B", "_mj": " mJ"}  # by the end of a metric's name
 PREFIXED = ("", "B")  # counts and bytes, with k, M and G before them
 
@@ -36,3 +38,9 @@ def format_change(before: float, after: float, metric: str) -> str:
 def printable(text: str) -> str:
     """Return text of any origin as a terminal can show it: without its control characters."""
     return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+
+
+def unique_name(name: str, seen: Counter[str]) -> str:
+    """Return ``name`` the first time, ``name#2`` the second and so on; ``seen`` counts them."""
+    seen[name] += 1
+    return name if seen[name] == 1 else f"{name}#{seen[name]}"

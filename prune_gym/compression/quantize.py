@@ -242,7 +242,7 @@ def _set_input_scales(
         assert isinstance(layer, QuantizedLayer)
         layer.input_scale.fill_(activation_scale(inputs[0], layer.activation_bits))
 
-    handles = [layer.register_forward_pre_hook(set_scale) for layer in layers]  # type: ignore[arg-type]
+    handles = [layer.register_forward_pre_hook(cast(Any, set_scale)) for layer in layers]
     try:
         with fast_forward():
             network(images)

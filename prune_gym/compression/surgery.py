@@ -95,7 +95,7 @@ def _cut_module(
 def _set_sizes(module: nn.Module) -> None:
     """Make the layer's attributes say what its weights are."""
     if isinstance(module, BatchNorm):
-        module.num_features = len(module.running_mean)  # type: ignore[arg-type]
+        module.num_features = len(module.get_buffer("running_mean"))
     elif isinstance(module, nn.GroupNorm):
         each = module.num_channels // module.num_groups
         module.num_channels = len(module.weight)

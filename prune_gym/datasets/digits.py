@@ -48,14 +48,15 @@ def build() -> Splits:
         size = SIZES[name]
         chosen = members[rng.integers(len(members), size=size)]
         clutter = members[rng.integers(len(members), size=(size, CLUTTER))]
-        images = _render(originals, chosen, clutter, rng)
+        images = render(originals, chosen, clutter, rng)
         splits[name] = (images, digits.target[chosen].astype(np.int64))
     return splits
 
 
-def _render(
+def render(
     originals: np.ndarray, chosen: np.ndarray, clutter: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
+    """Draw the chosen digits among clutter; return ``uint8 (n, 3, 32, 32)``."""
     n = len(chosen)
     canvas = _background(n, rng)
     for column in clutter.T:

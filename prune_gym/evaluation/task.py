@@ -92,6 +92,11 @@ def load_evaluator(
     return _loaded(network, data, repair, block_size, by_information, version)
 
 
+def forget_evaluators() -> None:
+    """Drop the evaluators that were made by name: what they share is made again."""
+    _loaded.cache_clear()
+
+
 @lru_cache(maxsize=8)
 def _loaded(
     network: str,

@@ -9,8 +9,8 @@ from typing import Literal, cast
 
 import numpy as np
 
+from prune_gym._utils.formatting import unique_name
 from prune_gym.graph.layer_table import Group, Layer, Member
-from prune_gym.graph.unique import unique
 
 NO_UNIT = -1  # a channel that is always zero
 
@@ -79,5 +79,5 @@ def group_units(
         )
         name = next(part.module for part in parts if part.dim == "out")
         # A layer's channels may be in several groups.
-        groups.append(Group(unique(name, names), len(members), parts))
+        groups.append(Group(unique_name(name, names), len(members), parts))
     return tuple(groups), np.where(group_of < 0, len(groups), group_of)

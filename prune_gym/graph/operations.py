@@ -6,7 +6,7 @@ cover; the tracer then leaves the operation alone.
 """
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import torch
@@ -14,9 +14,8 @@ from torch import fx, nn
 from torch.nn import functional as F
 
 from prune_gym.graph import layer_rules, shape_rules
-from prune_gym.graph.elementwise import ELEMENTWISE, ELEMENTWISE_MODULES
 from prune_gym.graph.groups import NO_UNIT
-from prune_gym.graph.layer_types import BatchNorm
+from prune_gym.graph.layer_types import ELEMENTWISE, ELEMENTWISE_MODULES, BatchNorm
 from prune_gym.graph.residual_blocks import ADDITIONS, function_name
 from prune_gym.graph.symbolic import is_of_torch
 from prune_gym.graph.units import NotUnderstood, Traced
@@ -182,12 +181,13 @@ def _resize(tracer: Any, node: fx.Node, result: Any) -> Traced:
 
 def _cat(tracer: Any, node: fx.Node, result: Any) -> Traced:
     args, kwargs = tracer.fetch_args_kwargs_from_env(node)
-    parts = node.args[0] if node.args else node.kwargs["tensors"]
-    if isinstance(parts, fx.Node):
+    given = node.args[0] if node.args else node.kwargs["tensors"]
+    if isinstance(given, fx.Node):
         raise NotUnderstood("cat of a whole tuple")
-    sources = [tracer.value(part) for part in parts]  # type: ignore[union-attr]
+    parts = cast(list[fx.Node], given)
+    sources = [tracer.value(part) for part in parts]
     dim = kwargs.get("dim", args[1] if len(args) > 1 else 0) % result.ndim
-    if None in sources or any(part not in tracer.shapes for part in parts):  # type: ignore[union-attr]
+    if None in sources or any(part not in tracer.shapes for part in parts):
         raise NotUnderstood("cat with a parameter or buffer")
     axes = {source.axis for source in sources}
     if len(axes) != 1:

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from prune_gym._utils.formatting import unique_name
 from prune_gym.graph.layer_table import Block, Layer
 from prune_gym.graph.symbolic import symbolic_trace
-from prune_gym.graph.unique import unique
 
 ADDITIONS = ("add", "iadd", "add_")
 
@@ -38,7 +38,7 @@ def find_blocks(
     found = (_block_at(node, steps, names, kinds, holders) for node in steps)
     seen: Counter[str] = Counter()  # a module may hold several blocks
     return tuple(
-        dataclasses.replace(block, name=unique(block.name, seen))
+        dataclasses.replace(block, name=unique_name(block.name, seen))
         for block in found
         if block is not None
     )

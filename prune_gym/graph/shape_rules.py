@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -83,7 +83,7 @@ def _name_width(tracer: Any, node: fx.Node, given: fx.Node, source: Traced) -> N
 def _is_product(number: fx.Node) -> bool:
     """Return whether a number is a size, or a product of sizes."""
     if function_name(number) == "mul":
-        return all(isinstance(a, int) or _is_product(a) for a in number.args)  # type: ignore[arg-type]
+        return all(isinstance(a, int) or _is_product(cast(fx.Node, a)) for a in number.args)
     return function_name(number) in ("getitem", "size")
 
 
@@ -129,12 +129,13 @@ def transpose(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
     """Exchange two dimensions."""
     source, shape = _source(tracer, node)
     names = ("dim0", "dim1")
-    first, second = (
+    given = [
         node.kwargs.get(name, node.args[at + 1] if len(node.args) > at + 1 else None)
         for at, name in enumerate(names)
-    )
+    ]
+    first, second = cast(list[int], given)
     order = list(range(len(shape)))
-    order[first], order[second] = order[second], order[first]  # type: ignore[index]
+    order[first], order[second] = order[second], order[first]
     return _moved(source, order, result)
 
 

@@ -11,7 +11,7 @@ import itertools
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import fx, nn
@@ -19,8 +19,7 @@ from torch.fx.node import map_aggregate
 from torch.fx.proxy import Attribute
 
 from prune_gym.errors import UserError, first_line
-from prune_gym.graph.elementwise import ELEMENTWISE, ELEMENTWISE_MODULES
-from prune_gym.graph.layer_types import BatchNorm
+from prune_gym.graph.layer_types import ELEMENTWISE, ELEMENTWISE_MODULES, BatchNorm
 
 _DEPENDS_ON_VALUES = ("item", "tolist", "equal", "allclose", "is_nonzero", "numpy")
 _KNOWS_NO_SIZE = ("dim", "ndimension", "get_device", "element_size")
@@ -323,7 +322,7 @@ class _ShapeTracer(fx.Tracer):
         values = values.to(value).view_as(value)
         self._running = True
         try:
-            return torch.equal(m(values), parent.forward(m, values))  # type: ignore[arg-type]
+            return torch.equal(m(values), cast(Any, parent).forward(m, values))
         except Exception:  # it takes other inputs than its parent
             return False
         finally:
@@ -350,7 +349,7 @@ def _is_norm_and_activation(m: nn.Module, name: str, last: fx.Node, result: Any)
     if any(getattr(given.get(key), "target", None) != f"{name}.{key}" for key in names):
         return False
     for before, node in itertools.pairwise(nodes):
-        function = node.target if isinstance(node.target, str) else node.target.__name__  # type: ignore[union-attr]
+        function = getattr(node.target, "__name__", node.target)
         kind = (
             type(m.get_submodule(str(node.target)[len(name) + 1 :]))
             if node.op == "call_module"

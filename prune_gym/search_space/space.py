@@ -252,7 +252,7 @@ def make_decisions(
 
 def _padded(rows: Sequence[np.ndarray]) -> np.ndarray:
     """Return rows of different lengths as one array, padded with infinity."""
-    padded = np.full((len(rows), max(len(row) for row in rows)), np.inf)
+    padded = np.full((len(rows), max(map(len, rows), default=0)), np.inf)
     for target, row in zip(padded, rows, strict=True):
         target[: len(row)] = row
     return padded

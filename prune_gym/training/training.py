@@ -105,7 +105,7 @@ def _epoch(
         chosen = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
         images, labels = augmented_batch(data, data.train, chosen, rng, recipe.shift)
         images, labels = images.to(device), labels.to(device)
-        total += _step(network, optimizer, images, labels, rate, recipe, teacher)
+        total += training_step(network, optimizer, images, labels, rate, recipe, teacher)
         on_step(step + 1)
     network.eval()
     return {"loss": total / steps, "learning_rate": rate}
@@ -142,7 +142,7 @@ def augmented_batch(
     return normalize(cropped, data), torch.from_numpy(split.labels[chosen])
 
 
-def _step(
+def training_step(
     network: nn.Module,
     optimizer: torch.optim.Optimizer,
     images: torch.Tensor,

@@ -125,11 +125,15 @@ def test_discrete_agents_say_what_they_need(tiny_task):
         search("sb3:DQN", tiny_task)
 
 
-def test_learning_agents_can_be_saved(tiny_task, tmp_path):
-    for name in ("ehvi-envelope-ddpg", "sb3:PPO"):
-        _, trained = search(name, tiny_task)
-        trained.save(tmp_path / "agent.zip")
-        assert (tmp_path / "agent.zip").stat().st_size > 1000
+@pytest.mark.parametrize("name", ["ehvi-envelope-ddpg", "envelope-ddpg", "sb3:PPO", "sb3:SAC"])
+def test_a_saved_agent_acts_as_before(name, tiny_task, tmp_path):
+    env, trained = search(name, tiny_task)
+    trained.save(tmp_path / "agent.zip")
+    again = type(trained).load(tmp_path / "agent.zip")
+    observation = trained.observation_space.sample()
+    acts = [each.predict(observation, deterministic=True)[0] for each in (trained, again)]
+    np.testing.assert_array_equal(*acts)
+    assert np.abs(acts[0]).max() <= 1
 
 
 @pytest.mark.parametrize("name", [*AGENTS, *OTHERS])

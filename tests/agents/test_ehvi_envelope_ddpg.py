@@ -202,7 +202,7 @@ def test_a_small_space_can_be_exhausted(tiny_task):
 def test_the_agent_learns_from_python_and_goes_on(tiny_task, tmp_path):
     env = PreferenceConditioned(compression_env(**tiny_task))
     agent = EHVIEnvelopeDDPG(env=env, learning_starts=0, seed=0).learn(9)
-    assert agent._acquisition.accuracies.shape == (2,)  # before the third of three episodes
+    assert agent.acquisition.accuracies.shape == (2,)  # before the third of three episodes
     agent.save(tmp_path / "agent.zip")
     again = EHVIEnvelopeDDPG.load(tmp_path / "agent.zip", env=env).learn(6)
     assert again.predict(env.unwrapped.reset()[0], {"flops": 1.0})[0].shape == (1,)
@@ -267,10 +267,10 @@ def test_the_expected_utility_gain_is_that_of_sampling(table):
     acquisition.observe(values[known], accuracies[known])
     fresh, best = (
         values[::400],
-        (acquisition._returns(values[known], accuracies[known]) @ preferences.T).max(0),
+        (acquisition.returns(values[known], accuracies[known]) @ preferences.T).max(0),
     )
-    found = acquisition._utility_gain(fresh, best)
-    mean, deviation = acquisition._model.predict(fresh)
+    found = acquisition.utility_gain(fresh, best)
+    mean, deviation = acquisition.model.predict(fresh)
     drawn = np.random.default_rng(2).normal(size=(4000, 1)) * deviation + mean
     returns = np.repeat(env.problem.savings(fresh)[None], len(drawn), axis=0)
     returns[:, :, 0] = from_log_odds(drawn)
@@ -284,11 +284,11 @@ def test_what_is_compared_is_reachable_samples(table):
     acquisition = Acquisition(env.problem, 0)
     acquisition.observe(values[::40], accuracies[::40])
     pool = values[::7]
-    near = acquisition._reachable_samples(pool)
-    mean, deviation = acquisition._model.predict(pool)
+    near = acquisition.reachable_samples(pool)
+    mean, deviation = acquisition.model.predict(pool)
     hopes = env.problem.savings(pool)
     hopes[:, 0] = from_log_odds(mean + 3 * deviation)
-    known = acquisition._returns(values[::40], accuracies[::40])
+    known = acquisition.returns(values[::40], accuracies[::40])
     assert len(near) > 100
     assert all((point < hopes).all(axis=1).any() for point in near)
     assert not any((point <= known).all(axis=1).any() for point in near)

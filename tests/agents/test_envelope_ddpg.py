@@ -114,9 +114,9 @@ def test_the_envelope_target_against_a_brute_force(agent):
     batch = ReplayBufferSamples(states, random(size, 1), random(size, 3), dones, random(size, k))
     w = torch.distributions.Dirichlet(torch.ones(k)).sample((size * agent.relabelled,))
     np.random.seed(7)
-    target = agent._target(batch, w)
+    target = agent.envelope_target(batch, w)
     np.random.seed(7)
-    others = agent._preferences(agent.envelope)
+    others = agent.sample_preferences(agent.envelope)
 
     def value(state, w_asked, w_seen):
         """The vector of the critic that promises less to ``w_seen``."""

@@ -109,8 +109,9 @@ def network(tmp_path_factory):
     path = tmp_path_factory.mktemp("network") / "one.safetensors"
     env = gym.make("JointPrune-ResNet20-v0", repair="none").unwrapped
     strategy = play(env, constant(-0.3))[2][-1]["strategy"]
-    made = env.configure(strategy)
-    save_network(env.apply(strategy), path, name="resnet20", num_classes=10, configuration=made)
+    made = env.problem.configure(strategy)
+    small = env.problem.apply(strategy)
+    save_network(small, path, name="resnet20", num_classes=10, configuration=made)
     return path
 
 

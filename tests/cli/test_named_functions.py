@@ -110,7 +110,7 @@ def test_an_id_of_ones_own_on_the_command_line(tmp_path):
     """It is searched, and in another process its strategies need not be registered any more."""
     (tmp_path / "my_ids.py").write_text(
         "import gymnasium as gym\n\n"
-        "gym.register('MyPrune-v0', 'prune_gym.envs.compression_env:CompressionEnv', "
+        "gym.register('MyPrune-v0', 'prune_gym.envs.make:compression_env', "
         "kwargs={'network': 'resnet20'})\n"
     )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}

@@ -18,9 +18,9 @@ from prune_gym.cli import main
 from prune_gym.compression.network_file import load_network
 from prune_gym.deployment.deployable import load_deployable
 from prune_gym.envs.arguments import KINDS
-from prune_gym.envs.compression_env import CompressionEnv
-from prune_gym.envs.make import compression_env
+from prune_gym.envs.make import compression_env, compression_problem
 from prune_gym.envs.replay import environment_named, environment_of
+from prune_gym.envs.tabulated import tabulated_env
 from prune_gym.errors import UserError
 from prune_gym.search_space.strategy import Strategy, load_strategy
 
@@ -143,7 +143,10 @@ def test_what_the_user_names_again_is_called(network, tmp_path):
     with pytest.raises(UserError, match="names the function"):
         environment_of(strategy)
     env = environment_of(strategy, **GIVEN)
-    assert sum(p.numel() for p in env.apply(strategy).parameters()) == strategy.metrics["params"]
+    assert (
+        sum(p.numel() for p in env.problem.apply(strategy).parameters())
+        == strategy.metrics["params"]
+    )
     for command in ("validate", "apply"):
         assert main([command, str(network.with_suffix(".json")), *OPTIONS]) == 0
     assert load_network(f"{TASK['network']}@{network}") is not None
@@ -189,8 +192,9 @@ def test_arguments_of_another_kind_are_refused_before_anything_is_made(kwargs, m
 
 
 def test_every_argument_of_the_environment_is_checked():
-    named = inspect.signature(CompressionEnv.__init__).parameters.keys() - {"self"}
-    assert named <= KINDS.keys()
+    functions = (compression_env, compression_problem, tabulated_env)
+    named = {name for each in functions for name in inspect.signature(each).parameters}
+    assert named - {"arguments"} == KINDS.keys()
 
 
 def test_a_message_with_markup_and_control_characters_is_shown_as_it_is(tmp_path, capsys):

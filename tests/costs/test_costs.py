@@ -278,7 +278,8 @@ def test_a_skipped_block_leaves_weights_and_memory_of_a_network_without_it():
         def __init__(self, blocks):
             super().__init__()
             self.stem = nn.Conv2d(3, 4, 1, bias=False)
-            self.a, self.b = nn.Conv2d(4, 9, 3, padding=1), nn.Conv2d(9, 4, 3, padding=1)
+            if blocks:
+                self.a, self.b = nn.Conv2d(4, 9, 3, padding=1), nn.Conv2d(9, 4, 3, padding=1)
             self.out, self.blocks = nn.Conv2d(4, 1, 8, bias=False), blocks
 
         def forward(self, x):

@@ -39,7 +39,7 @@ def test_digits_are_built_the_same_again(built):
 
 def test_no_writers_sample_is_in_two_splits(monkeypatch):
     """What the renderer is given, split by split."""
-    seen, render = [], digits._render
+    seen, render = [], digits.render
 
     def watch(originals, chosen, clutter, rng):
         seen.append(set(chosen.tolist()) | set(clutter.ravel().tolist()))

@@ -44,9 +44,9 @@ PLAIN_IDS = [with_reason(f"{name}-{VERSION}") for name in ENVS]
 @pytest.fixture(autouse=True, scope="module")
 def evaluators_of_this_module():
     """Named evaluators are shared by the process: other tests must not see those of few images."""
-    task._loaded.cache_clear()
+    task.forget_evaluators()
     yield
-    task._loaded.cache_clear()
+    task.forget_evaluators()
 
 
 def make(env_id, **kwargs):

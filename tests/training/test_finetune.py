@@ -69,7 +69,7 @@ def test_of_equal_epochs_the_later_is_best():
 
 
 def test_an_interrupted_fine_tuning_goes_on_to_the_same_result(tiny, tmp_path, monkeypatch):
-    made, step, calls = candidate(tiny), training._step, []
+    made, step, calls = candidate(tiny), training.training_step, []
     whole = finetune_candidate(tiny.problem.evaluator, made, RECIPE, tmp_path / "whole")
 
     def stops(*args):

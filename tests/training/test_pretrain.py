@@ -31,7 +31,7 @@ def test_training_learns(tiny_data, tmp_path):
 
 def interrupted(data, checkpoint, monkeypatch, at):
     """Train until a step is stopped as by Ctrl-C; an epoch has 8 steps."""
-    step, calls = training._step, []
+    step, calls = training.training_step, []
 
     def stops(*args):
         calls.append(1)
@@ -97,7 +97,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(
             "flipped": flipped(checkpoint),
         }[damage]
     )
-    step, calls = training._step, []
+    step, calls = training.training_step, []
     monkeypatch.setattr(training, "_step", lambda *args: (calls.append(1), step(*args))[1])
     with pytest.warns(UserWarning, match=r"checkpoint is damaged \("):
         network = train(fresh(), tiny_data, RECIPE, checkpoint)
