@@ -10,6 +10,8 @@ import pytest
 import torch
 from named import splits
 from nets import Tiny
+from sklearn.datasets import load_digits
+from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from prune_gym import compress
@@ -22,6 +24,7 @@ from prune_gym.datasets.normalize import normalize
 from prune_gym.errors import UserError
 from prune_gym.evaluation.evaluator import accuracy
 from prune_gym.experiments.evaluated_strategy import EvaluatedStrategy
+from prune_gym.models.resnet import ResNet
 from prune_gym.profiling import profile_network
 
 
@@ -359,6 +362,65 @@ def test_networks_that_do_not_fit_their_data(network, floats):
         compress(network.features, floats)
 
 
+@pytest.fixture(scope="module")
+def digits():
+    """A ResNet-8 that knows its images by heart, and 500 of these."""
+    images, labels = load_digits(return_X_y=True)
+    images = np.repeat(images.reshape(-1, 1, 8, 8) / 16, 3, axis=1).astype(np.float32)
+    order = np.random.default_rng(0).permutation(len(labels))
+    images, labels = torch.tensor(images[order]), torch.tensor(labels[order])
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = ResNet(1, 10)
+        optimizer = torch.optim.AdamW(net.parameters(), 3e-3)
+        for _ in range(8):
+            for batch in torch.randperm(1_000).split(50):
+                optimizer.zero_grad()
+                F.cross_entropy(net(images[batch]), labels[batch]).backward()
+                optimizer.step()
+    return net.eval(), (images[500:1_000], labels[500:1_000]), (images[1_000:], labels[1_000:])
+
+
+def test_half_of_the_work_is_not_a_twentieth(digits):
+    """Ties at 100 % are broken by probabilities, not by the lowest cost."""
+    network, given, others = digits
+    found = compress(network, given, budgets={"flops": 0.5}, evaluations=20)
+
+    @torch.inference_mode()
+    def right(net):
+        return float((net(others[0]).argmax(1) == others[1]).float().mean())
+
+    best = max(right(found.env.problem.apply(each["strategy"])) for each in found.front)
+    assert 0.3 < found.after["flops"] / found.before["flops"] <= 0.5
+    assert right(found.network) >= best - 2 * standard_error(best, len(others[1]))
+
+
+def test_differences_within_the_noise_are_named(network, floats, caplog):
+    """Wrong labels make 60 images so noisy that only the worst strategies stand out."""
+    images, labels = floats[0][:60], floats[1][:60].clone()
+    labels[::5] = (labels[::5] + 1) % 4
+    with caplog.at_level(logging.WARNING):
+        found = compress(network, (images, labels), evaluations=12, agent="random-ratio")
+    (note,) = found.notes
+    assert "on 54 search images a difference has a standard error of" in note
+    assert note in caplog.text and f"note: {note}" in str(found)
+
+
+def test_a_single_strategy_is_compared_with_none(network, floats):
+    assert compress(network, floats, evaluations=1, agent="random-ratio").notes == ()
+
+
+def test_fine_tuning_is_judged_on_images_that_it_does_not_train_on(compressed):
+    with torch.inference_mode():
+        tuned = compressed.finetune(epochs=1)
+    assert tuned.images == {"search": 51, "test": 51} and compressed.images["search"] == 461
+    data = compressed.data
+    held_out = [accuracy(each.network, data, data.search) for each in (compressed, tuned)]
+    assert tuned.after["accuracy"] == held_out[1] >= held_out[0]
+    with pytest.raises(UserError, match="epochs: expected an integer >= 1, got 0"):
+        compressed.finetune(0)
+
+
 FEW = {"evaluations": 2, "agent": "random-ratio"}
 
 
@@ -399,9 +461,9 @@ def test_wrong_normalization_is_named_and_the_right_one_taken(network):
     given = {"mean": tuple(map(float, mean.split(","))), "std": tuple(map(float, std.split(",")))}
     np.testing.assert_allclose(given["mean"], scaled.mean((0, 2, 3)), rtol=0.02)
     np.testing.assert_allclose(given["std"], scaled.std((0, 2, 3)), rtol=0.02)
-    assert compress(network, (scaled, labels), **given, **FEW).before["accuracy"] > 0.8
+    assert compress(network, (scaled, labels), **given, **FEW).before["accuracy"] > 0.7
     kept = compress(network, (scaled, labels), mean=(0,) * 3, std=(1,) * 3, **FEW)
-    assert kept.before["accuracy"] < 0.8
+    assert kept.before["accuracy"] < 0.6
 
 
 @pytest.mark.parametrize(

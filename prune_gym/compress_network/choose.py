@@ -13,6 +13,7 @@ from prune_gym.evaluation.evaluator import BATCH
 from prune_gym.evaluation.problem import CompressionProblem
 from prune_gym.experiments.evaluated_strategy import EvaluatedStrategy
 
+LEAST = -20.0  # log-probability; one hopeless image is not to outweigh all others
 FINALISTS = 8  # strategies whose networks are built again for their probabilities
 
 
@@ -76,4 +77,4 @@ def log_probabilities(network: nn.Module, data: Data) -> np.ndarray:
         images = normalize(data.search.images[start : start + BATCH], data)
         labels = torch.tensor(data.search.labels[start : start + BATCH])
         found.append(network(images).log_softmax(1).gather(1, labels[:, None])[:, 0])
-    return torch.cat(found).double().numpy()
+    return torch.cat(found).nan_to_num(nan=LEAST).clamp_min(LEAST).double().numpy()

@@ -77,7 +77,7 @@ def _check_normalization(network: nn.Module, data: Data, is_chosen: bool) -> Non
     found = accuracy(network, data, some)
     known = data.chance + ABOVE_CHANCE * (1 - data.chance)
     if not is_chosen:
-        others = {name: replace(data, mean=m, std=s) for name, m, s in _normalizations(data)}
+        others = {name: replace(data, mean=m, std=s) for name, m, s in _normalizations(some.images)}
         scores = {name: accuracy(network, each, some) for name, each in others.items()}
         best = max(scores, key=lambda name: scores[name])
         clearly = found + max(CLEARLY_BETTER, 4 * standard_error(found, len(some)))
@@ -97,9 +97,11 @@ def _check_normalization(network: nn.Module, data: Data, is_chosen: bool) -> Non
         )
 
 
-def _normalizations(data: Data) -> list[tuple[str, tuple[float, ...], tuple[float, ...]]]:
+def _normalizations(
+    images: np.ndarray,
+) -> list[tuple[str, tuple[float, ...], tuple[float, ...]]]:
     """Return other normalizations to try: their name, mean and deviation."""
-    pixels = data.train.images[: 4 * CHECKED] / np.float32(255)
+    pixels = images / np.float32(255)
     mean, std = pixels.mean(axis=(0, 2, 3)), np.maximum(pixels.std(axis=(0, 2, 3)), 1e-3)
     count = len(mean)
     return [

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import save
 from torch import nn
 
@@ -66,6 +67,7 @@ class Compressed:
     images: dict[str, int] = field(default_factory=dict)
     notes: Sequence[str] = ()
 
+    @torch.inference_mode(False)  # a caller may have switched off the gradients of a training
     def finetune(self, epochs: int = 10, seed: int = 0) -> "Compressed":
         """Return the result with its network trained on the training split, by the recipe "short".
 
@@ -146,14 +148,14 @@ class Compressed:
 
     def __str__(self) -> str:
         """Return the table of before and after, without the latency, and what can be done next."""
-        lines = [f"{'':<16}{'before':>16}{'after':>16}  change"]
+        lines = [f"{'':<16}{'before':>18}{'after':>18}  change"]
         for metric in sorted(self.before, key=lambda name: name not in SPLIT_OF):
             before, after = self.before[metric], self.after[metric]
             change = format_change(before, after, metric)
             if metric in SPLIT_OF:
                 split = SPLIT_OF[metric]
                 change = f"{change} ({self.images[split]} {split} images)"
-            cells = (f"{self._cell(each, metric):>16}" for each in (self.before, self.after))
+            cells = (f"{self._cell(each, metric):>18}" for each in (self.before, self.after))
             lines.append(f"{metric:<16}{''.join(cells)}  {change}")
         front = f"non-dominated strategies found: {len(self.front)}"
         return "\n".join([*lines, front, *(f"note: {each}" for each in self.notes), NEXT])

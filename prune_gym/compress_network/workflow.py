@@ -2,11 +2,14 @@
 
 import hashlib
 import logging
+import math
 import tempfile
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -89,7 +92,7 @@ def compress(
         ("evaluations", evaluations, 1),
         ("finetune_epochs", finetune_epochs, 0),
     ):
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
             raise UserError(f"expected {name} >= {least}, an integer; got {value!r}")
     if not isinstance(network, nn.Module):
         raise UserTypeError(f"network: expected a trained nn.Module, got {type(network).__name__}")
@@ -111,7 +114,7 @@ def compress(
         round_to=_round_to(table),
     )
     with tempfile.TemporaryDirectory() as folder:
-        evaluated, front = _search(env, agent, evaluations, seed, Path(folder), on_progress)
+        evaluated, front = _search(env, agent, int(evaluations), seed, Path(folder), on_progress)
     strategy = choose(env.problem, evaluated).strategy
     result = measured(
         Compressed(
@@ -126,7 +129,7 @@ def compress(
         ),
         searched,
     )
-    return result.finetune(finetune_epochs, seed) if finetune_epochs else result
+    return result.finetune(int(finetune_epochs), seed) if finetune_epochs else result
 
 
 def _checked(budgets: Any) -> dict[str, float]:
@@ -149,18 +152,19 @@ def _notes(
     """Return a note, which is logged as a warning, where noise hides the differences."""
     count = len(env.problem.evaluator.data.search)
     on_front = [each.metrics["accuracy"] for each in front]
-    error, spread = standard_error(max(on_front), count), max(on_front) - min(on_front)
+    error = standard_error(max(on_front), count)
     equal = equally_accurate(env.problem, evaluated)
     logger.info(
         "%d strategies are within one standard error (%.1f points on %d images) of the best",
         *(len(equal), 100 * error, count),
     )
-    if spread > error or len(equal) == 1:
+    typical = float(np.median(-np.diff(on_front))) if len(front) > 1 else 0.0
+    if typical >= math.sqrt(2) * error or len(equal) == 1:
         return ()
     note = (
-        f"the accuracies on the front differ by {100 * spread:.1f} points, no more than the "
-        f"standard error on {count} search images ({100 * error:.1f}): more images would tell them "
-        "apart"
+        f"neighbors on the front typically differ by {100 * typical:.1f} points of accuracy, and "
+        f"on {count} search images a difference has a standard error of "
+        f"{100 * math.sqrt(2) * error:.1f}: more images would tell them apart"
     )
     logger.warning(note)
     return (note,)
