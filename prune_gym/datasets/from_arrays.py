@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from prune_gym.datasets import Data, Split
-from prune_gym.datasets.checks import check_labels
+from prune_gym.datasets.checks import check_labels, check_normalization
 from prune_gym.datasets.stratify import split_by_class
 from prune_gym.errors import UserError, UserTypeError
 
@@ -21,38 +21,75 @@ EXPECTED = (
 )
 
 
-def as_data(given: Any, seed: int = 0) -> Data:
+def as_data(
+    given: Any,
+    seed: int = 0,
+    *,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    channels_last: bool | None = None,
+    channels: int | None = None,
+) -> Data:
     """Return data in three splits: of every class 80 % to train, 10 % to search and 10 % to test.
 
     Args:
         given: a ``Data``, which is returned as it is; ``(images, labels)``; or a data set or loader
             of pairs of an image (or batch) and a label. Images are uint8, then scaled to [0, 1], or
-            floats just as the network expects them, (N, C, H, W); uint8 may be (N, H, W, C) too.
-            Floats are put on 256 levels between each channel's least and largest: no outliers.
+            floats just as the network expects them, (N, C, H, W) or (N, H, W, C). Floats are put on
+            256 levels between each channel's least and largest: no outliers.
         seed: of the splits.
+        mean: per channel, what the network's training subtracted from images, uint8 ones scaled to
+            [0, 1].
+        std: per channel, what it then divided by.
+        channels_last: whether images are (N, H, W, C); None: recognized by ``channels``.
+        channels: of the images that the network takes; None: 1 or 3, for uint8 images alone.
 
     Raises:
         UserTypeError: something else.
-        UserError: shapes or labels do not fit.
+        UserError: shapes, labels, or mean and std do not fit.
     """
+    if (mean is None) != (std is None):
+        raise UserError("expected mean and std together, got one of them")
     if isinstance(given, Data):
+        if mean is not None or channels_last is not None:
+            raise UserError("a Data has a mean and std, and images (N, C, H, W): give no others")
         return given
     images, labels = _arrays(given)
+    if images.ndim == 3 and channels == 1:
+        images = images[:, None]
     if images.ndim != 4:
         raise UserError(f"expected images (N, C, H, W), got {images.dtype} {images.shape}")
+    if images.dtype == np.float16:
+        images = images.astype(np.float32)
+    if _is_channels_last(images, channels) if channels_last is None else channels_last:
+        images = images.transpose(0, 3, 1, 2)
     labels = check_labels(labels, len(images))
     num_classes = int(labels.max(initial=0)) + 1
     if num_classes > MAX_CLASSES:
         raise UserError(f"labels: expected at most {MAX_CLASSES:,} classes, got {labels.max()}")
     order = np.random.default_rng(seed).permutation(len(labels))
     parts = split_by_class(labels[order], [str(each) for each in range(num_classes)])
-    pixels, mean, std = _as_bytes(images)
+    pixels, low, span = _as_bytes(images)
     train, search, test = (
         Split(pixels[chosen], labels[chosen])
         for chosen in (np.sort(order[positions]) for positions in parts)
     )
-    name = "own" if images.dtype == np.uint8 else OWN_FLOATS
-    return Data(name, num_classes, train, search, test, mean, std, flip=False)
+    is_bytes = images.dtype == np.uint8
+    name = "own" if is_bytes or mean is not None else OWN_FLOATS
+    count = images.shape[1]
+    means, stds = check_normalization(
+        (0.0,) * count if mean is None else mean, (1.0,) * count if std is None else std, count
+    )
+    means, stds = _floats((means - low) / span), _floats(stds / span)
+    return Data(name, num_classes, train, search, test, means, stds, flip=False)
+
+
+def _is_channels_last(images: np.ndarray, channels: int | None) -> bool:
+    """Return whether images of four dimensions are (N, H, W, C)."""
+    if channels is not None:
+        return images.shape[1] != channels and images.shape[3] == channels
+    is_bytes = images.dtype == np.uint8
+    return is_bytes and images.shape[1] not in CHANNELS and images.shape[3] in CHANNELS
 
 
 def _arrays(given: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -106,24 +143,22 @@ def _is_array(given: Any) -> bool:
     return isinstance(given, np.ndarray | torch.Tensor)
 
 
-def _as_bytes(images: np.ndarray) -> tuple[np.ndarray, tuple[float, ...], tuple[float, ...]]:
-    """Return uint8 images, and the mean and deviation that give the network what it expects.
+def _as_bytes(images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return uint8 images, and per channel the values that 0 and the span to 255 stand for.
 
     Floats are put on 256 levels between each channel's least and largest. Images that were bytes
     before they were normalized come back exactly where both extremes occur.
     """
+    count = images.shape[1]
     if images.dtype == np.uint8:
-        if images.shape[1] not in CHANNELS and images.shape[3] in CHANNELS:
-            images = images.transpose(0, 3, 1, 2)
-        count = images.shape[1]
-        return np.ascontiguousarray(images), (0.0,) * count, (1.0,) * count
+        return np.ascontiguousarray(images), np.zeros(count), np.ones(count)
     if not np.issubdtype(images.dtype, np.floating) or not np.isfinite(images).all():
         raise UserError(f"expected finite uint8 or float images, got {images.dtype}")
     low, high = images.min(axis=(0, 2, 3)), images.max(axis=(0, 2, 3))
     span = np.maximum(high - low, 1e-6)
     each = (1, -1, 1, 1)
     levels = np.rint(255 * (images - low.reshape(each)) / span.reshape(each)).astype(np.uint8)
-    return levels, _floats(-low / span), _floats(1 / span)
+    return levels, low, span
 
 
 def _floats(values: Iterable[float]) -> tuple[float, ...]:

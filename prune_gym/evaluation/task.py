@@ -144,7 +144,7 @@ def make_evaluator(
         UserError: the network does not take the images, its forward cannot be traced, or a
             parameter or buffer holds NaN or infinite values; the message names it.
     """
-    network = _copied(network)
+    network = copy_network(network)
     if isinstance(data, DetectionData):
         check_heads(network, data)
     if block_size < 1:
@@ -162,7 +162,12 @@ def make_evaluator(
     return Evaluator(network, table, data, calibration, images, repair, rebuild, factors)
 
 
-def _copied(network: nn.Module) -> nn.Module:
+def copy_network(network: nn.Module) -> nn.Module:
+    """Return a copy of the plain network on the processor: float32, eval mode, no gradients.
+
+    Raises:
+        UserError: PyTorch cannot copy it.
+    """
     try:
         return copy.deepcopy(unwrapped(network)).cpu().float().eval().requires_grad_(False)
     except RuntimeError as error:  # PyTorch: "Only Tensors created explicitly by the user ..."
