@@ -75,4 +75,4 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     """List the public names, those that are not imported yet too."""
-    return sorted({*globals(), *__all__})
+    return sorted(__all__)
