@@ -21,8 +21,7 @@ def train_by_episodes(
     Args:
         model: an SB3 model with one environment, which has learned nothing yet.
         settings: how long, the seed of the initial design, and where the model's own figures go.
-        initial: actions of the initial design, ``(strategies, decisions)``; None: the initial
-        design that
+        initial: actions of the initial design, ``(strategies, decisions)``; None: the design that
             agents share.
     """
     env = model.get_env()

@@ -54,6 +54,7 @@ class EpisodeBatch:
         ]
         self._observe = Observer(problem.evaluator.table, space.decisions)
         most = max(len(decision.options) for decision in space.decisions)
+        self._order = np.arange(len(space))
         self._losses = np.zeros((len(space), most))
         self.shares, self.allowed = np.empty((3, 0, len(COSTS))), np.empty((0, most), dtype=bool)
         for row, decision in zip(self._losses, space.decisions, strict=True):
@@ -103,7 +104,7 @@ class EpisodeBatch:
         values = space.decode_at(made, actions, self.allowed)
         self.values[row, made] = values
         losses = self._losses[made, (options == values[:, None]).argmax(axis=1)]
-        self._lost = np.stack([losses, np.maximum(self._lost[1], losses)])
+        self._lost = np.array([losses, np.maximum(self._lost[1], losses)])
         self._kept = self._kept * (1 - losses)
         self._before = values / original
         self.index = np.array(
@@ -117,30 +118,33 @@ class EpisodeBatch:
             saved = saving(self.shares[0], 1.0) * self.ended[:, None]
         else:
             saved = before - self.shares[0]
-        columns = [
-            np.zeros(len(saved)) if column is None else saved[:, column]
-            for column in self._rewarded
-        ]
-        return np.stack(columns, axis=1).astype(np.float32)
+        rewards = np.zeros((len(saved), len(self._rewarded)), dtype=np.float32)
+        for place, column in enumerate(self._rewarded):
+            if column is not None:
+                rewards[:, place] = saved[:, column]
+        return rewards
 
     def _survey(self) -> np.ndarray:
         """Compute costs and allowed options where the episodes stand; returns observations."""
         space, n = self.problem.space, len(self.index)
-        open_from = np.arange(len(space)) >= self.index[:, None]
-        this = np.arange(len(space)) == self.index[:, None]
-        rows = [np.where(lowest, space.lower, self.values) for lowest in (this, open_from)]
-        configuration = space.configure(np.concatenate([self.values, *rows]))
+        row, ended = np.arange(n), self.ended
+        index = np.where(ended, 0, self.index)
+        rows = np.empty((3, n, len(space)))
+        rows[:] = self.values
+        rows[1, row, index] = np.where(ended, self.values[row, index], space.lower[index])
+        np.copyto(rows[2], space.lower, where=self._order >= self.index[:, None])
+        configuration = space.configure(rows.reshape(3 * n, -1))
         self.configuration = configuration[:n]
-        costs = np.stack([cost(configuration) for cost in self.observed], axis=1)
         self.shares = np.ones((3, n, len(COSTS)))  # an unknown cost cannot be cut
-        self.shares[:, :, self._columns] = (costs / self._original).reshape(3, n, -1)
-        index = np.where(self.ended, 0, self.index)
+        for column, cost, original in zip(
+            self._columns, self.observed, self._original, strict=True
+        ):
+            self.shares[:, :, column] = (cost(configuration) / original).reshape(3, n)
         self.allowed = self.problem.budgets.allowed(self.values, index)
         options, count = space.options_at(index), self.allowed.shape[1]
         first = self.allowed.argmax(axis=1)
         last = count - 1 - self.allowed[:, ::-1].argmax(axis=1)
-        row, original = np.arange(n), space.upper[index]
-        ends = np.stack([options[row, first], options[row, last]]) / original
+        ends = np.array([options[row, first], options[row, last]]) / space.upper[index]
         return self._observe(
             Progress(
                 self.configuration,

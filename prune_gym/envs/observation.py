@@ -90,52 +90,42 @@ class Observer:
 
     def __call__(self, progress: Progress) -> np.ndarray:
         """Return the observations, float32 ``(n, len(FEATURES))``."""
-        shares = progress.costs
-        per_cost = np.stack(
-            [
-                shares[0] - shares[1],
-                1 - shares[0],
-                shares[0] - shares[2],
-                progress.limits - shares[2],
-            ],
-            axis=2,
-        )
-        fixed, decided = self._fixed[progress.index], self._entries_so_far(progress)
-        columns = [
-            (progress.index / self._count)[:, None],
-            fixed[:, : -len(PROBES)],
-            decided[:, :4],
-            progress.before[:, None],
-            decided[:, 4:],
-            fixed[:, -len(PROBES) :],
-            np.sqrt(progress.lost).T,
-            (1 - progress.kept)[:, None],
-            per_cost.reshape(len(fixed), -1),
-        ]
-        return np.clip(np.concatenate(columns, axis=1).astype(np.float32), 0.0, 1.0)
+        entries = np.empty((len(progress.index), len(FEATURES)), dtype=np.float32)
+        fixed = self._fixed[progress.index]
+        at = fixed.shape[1] - len(PROBES) + 1
+        entries[:, 0] = progress.index / self._count
+        entries[:, 1:at] = fixed[:, : -len(PROBES)]
+        self._set_so_far(entries[:, at : at + 7], progress)
+        at += 7
+        entries[:, at : at + len(PROBES)] = fixed[:, -len(PROBES) :]
+        at += len(PROBES)
+        entries[:, at : at + 2] = np.sqrt(progress.lost).T
+        entries[:, at + 2] = 1 - progress.kept
+        now, this_lowest, all_lowest = progress.costs
+        per_cost = entries[:, at + 3 :]
+        per_cost[:, 0::4] = now - this_lowest
+        per_cost[:, 1::4] = 1 - now
+        per_cost[:, 2::4] = now - all_lowest
+        per_cost[:, 3::4] = progress.limits - all_lowest
+        return np.clip(entries, 0.0, 1.0, out=entries)
 
-    def _entries_so_far(self, progress: Progress) -> np.ndarray:
-        """Return the entries about the next decision's layer as decided so far, (n, 6).
+    def _set_so_far(self, entries: np.ndarray, progress: Progress) -> None:
+        """Set the entries about the next decision's layer as decided so far, (n, 7).
 
-        They are 0 after the last decision.
+        After the last decision all are 0 but the value of the decision before.
         """
         table, configuration = self._table, progress.configuration
         ended = progress.index == self._count
         index, row = np.where(ended, 0, progress.index), np.arange(len(ended))
         layer, column = self._layers[index], self._columns[index]
-        channels = [
-            count(configuration.widths)[row, layer] for count in (table.inputs, table.outputs)
-        ]
-        entries = np.stack(
-            [
-                *(np.log2(np.maximum(each, 1)) / 12 for each in channels),
-                configuration.density[row, column],
-                configuration.weight_bits[row, column] / FLOAT_BITS,
-                *progress.allowed,
-            ],
-            axis=1,
-        )
-        return np.where(ended[:, None], 0.0, entries)
+        for place, count in enumerate((table.inputs, table.outputs)):
+            channels = count(configuration.widths)[row, layer]
+            entries[:, place] = np.log2(np.maximum(channels, 1)) / 12
+        entries[:, 2] = configuration.density[row, column]
+        entries[:, 3] = configuration.weight_bits[row, column] / FLOAT_BITS
+        entries[:, 5:] = progress.allowed.T
+        entries[ended] = 0.0
+        entries[:, 4] = progress.before
 
 
 def _fixed_entries(table: LayerTable, decision: Decision) -> list[float]:

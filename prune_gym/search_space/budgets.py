@@ -67,6 +67,7 @@ class Budgets:
                 )
         self.limits = {name: float(limit) for name, limit in limits.items()}
         self._space, self._decisions = space, space.decisions
+        self._counts = np.array([len(decision.options) for decision in space.decisions])
         full = space.configure(space.upper[None])
         self._limits = [
             (costs[name], float(limit * costs[name](full)[0])) for name, limit in limits.items()
@@ -89,10 +90,9 @@ class Budgets:
         Returns:
             Mask over the options, ``bool (n, most options of these decisions)``.
         """
-        options = self._space.options_at(index)
-        count = max(len(self._decisions[each].options) for each in index)
-        options = options[:, :count]
-        valid = np.isfinite(options)
+        count = self._counts[index].max()
+        options = self._space.options_at(index)[:, :count]
+        valid = np.arange(count) < self._counts[index, None]
         if not self._limits:
             return valid
         columns = np.arange(len(self._space))
