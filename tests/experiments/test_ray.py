@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import gymnasium as gym
 import pytest
@@ -31,7 +32,12 @@ def cluster():
     from ray.cluster_utils import Cluster
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{HELPERS}")
+        folders = (
+            ROOT,
+            HELPERS,
+            Path(__file__).parent,
+        )  # of what travels to other processes by name
+        patch.setenv("PYTHONPATH", os.pathsep.join(map(str, folders)))
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         head = NODE | {"include_dashboard": False}
         cluster = Cluster(initialize_head=True, head_node_args=head)
