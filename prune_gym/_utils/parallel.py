@@ -1,5 +1,6 @@
 """Give ``joblib.Parallel`` processes of this machine, or of a Ray cluster."""
 
+import logging
 import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -39,7 +40,7 @@ def workers(jobs: int | None, ray: str | None) -> Iterator[None]:
     except ImportError:
         raise MissingExtraError("--ray needs Ray: pip install 'prune-gym[ray]'") from None
     _check_answer(ray)
-    cluster.init(address=ray, log_to_driver=False, logging_level="error")
+    cluster.init(address=ray, log_to_driver=False, logging_level=logging.ERROR)
     try:
         with parallel_config(backend=RayTasks(), n_jobs=jobs or -1):
             yield

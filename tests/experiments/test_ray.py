@@ -32,11 +32,7 @@ def cluster():
     from ray.cluster_utils import Cluster
 
     with pytest.MonkeyPatch.context() as patch:
-        folders = (
-            ROOT,
-            HELPERS,
-            Path(__file__).parent,
-        )  # of what travels to other processes by name
+        folders = (ROOT, HELPERS, Path(__file__).parent)  # modules that other processes import
         patch.setenv("PYTHONPATH", os.pathsep.join(map(str, folders)))
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         head = NODE | {"include_dashboard": False}
