@@ -47,8 +47,14 @@ class Configuration:
     def __getitem__(self, rows: int | slice | np.ndarray) -> "Configuration":
         """Return some of the strategies; one of them is a batch of one."""
         rows = slice(rows, rows + 1) if isinstance(rows, int) else rows
-        extra = {name: each[rows] for name, each in self.extra.items()}
-        return replace(self, **{name: getattr(self, name)[rows] for name in PARTS}, extra=extra)
+        return Configuration(
+            self.widths[rows],
+            self.density[rows],
+            self.weight_bits[rows],
+            self.activation_bits[rows],
+            self.blocks[rows],
+            {name: each[rows] for name, each in self.extra.items()},
+        )
 
     def key(self) -> bytes:
         """Return the key under which an accuracy is cached: equal for equal configurations."""
