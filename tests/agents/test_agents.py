@@ -85,6 +85,7 @@ def test_uniform_sweeps_the_range_with_constant_actions(episodes, tiny_task):
         assert max(abs(a - b) for a, b in zip(values, values[1:], strict=False)) > 0.5
 
 
+@pytest.mark.ci
 def test_random_ratios_cover_more_sizes_than_random_actions(tiny_task):
     van_der_corput = {}
     for name in ("random", "random-ratio"):

@@ -222,6 +222,7 @@ def test_a_search_begins_with_planned_strategies_and_beats_them(agent):
     assert found > known
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("kind", [DummyVecEnv, SubprocVecEnv])
 def test_several_environments_play_different_strategies(kind):
     env = kind([lambda: PreferenceConditioned(gym.make(ID))] * 3)
@@ -233,6 +234,7 @@ def test_several_environments_play_different_strategies(kind):
     assert len(played) == len(records) == 9
 
 
+@pytest.mark.ci
 def test_the_policy_proposes_what_the_search_has_found():
     env = gym.make(ID)
     trained = find_agent("ehvi-envelope-ddpg")(env, Settings(60, 0, None, Logger(None, [])))
@@ -245,6 +247,7 @@ def test_the_policy_proposes_what_the_search_has_found():
     assert lacking.mean() < 0.004
 
 
+@pytest.mark.ci
 def test_priorities_say_where_to_look():
     def mean(priorities):
         env = RecordedInfos(gym.make(ID))

@@ -46,6 +46,7 @@ def ask(agent, first, observation=0.0):
     return float(agent.predict(np.array([observation], np.float32), preference)[0][0])
 
 
+@pytest.mark.ci
 def test_one_agent_answers_for_every_preference(agent):
     """The best share for a weight w of the first objective is w / (2 (1 - w)), at most 1."""
     answers = [(ask(agent, first) + 1) / 2 for first in (0.05, 0.5, 0.95)]
@@ -59,6 +60,7 @@ def test_the_policys_name_is_that_of_any_sb3_class(tiny):
     assert agent.learn(6).predict(tiny.reset()[0], {"accuracy": 1.0})[0].shape == (1,)
 
 
+@pytest.mark.ci
 def test_a_saturated_actor_recovers():
     """Far out tanh is flat: without its own gradient there the actor answers -1 for ever."""
     agent = learned()
@@ -95,6 +97,7 @@ def test_save_and_load_give_the_same_actions(agent, tmp_path):
     assert ask(again, 0.5) != before
 
 
+@pytest.mark.ci
 def test_a_seed_determines_the_agent(agent):
     again, other = learned(steps=160), learned(seed=1, steps=160)
     same = learned(steps=160)
@@ -135,6 +138,7 @@ def test_the_envelope_target_against_a_brute_force(agent):
         torch.testing.assert_close(target[row], expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.ci
 def test_learns_on_a_real_network(tiny_task):
     env = PreferenceConditioned(compression_env(**tiny_task))
     agent = EnvelopeDDPG(env=env, learning_starts=60, seed=0).learn(240)
@@ -170,6 +174,7 @@ def of_two(steps, **options):
     return EnvelopeDDPG(env=envs, seed=0, **options).learn(steps)
 
 
+@pytest.mark.ci
 def test_two_environments_at_once_are_learned_from():
     agent = of_two(600, learning_starts=100, gradient_steps=4)
     answers = [(ask(agent, first) + 1) / 2 for first in (0.05, 0.95)]

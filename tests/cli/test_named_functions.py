@@ -179,6 +179,7 @@ def test_without_arguments_it_is_the_plain_one():
     assert "latency" not in [objective.name for objective in env.unwrapped.objectives]
 
 
+@pytest.mark.ci
 def test_the_example_of_ones_own_network(subprocess_env):
     command = [sys.executable, str(ROOT / "examples" / "own_network.py")]
     out = subprocess.run(command, capture_output=True, text=True, env=subprocess_env, check=False)
