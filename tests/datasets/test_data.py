@@ -45,7 +45,7 @@ def test_no_writers_sample_is_in_two_splits(monkeypatch):
         seen.append(set(chosen.tolist()) | set(clutter.ravel().tolist()))
         return render(originals, chosen[:1], clutter[:1], rng)
 
-    monkeypatch.setattr(digits, "_render", watch)
+    monkeypatch.setattr(digits, "render", watch)
     digits.build()
     train, search, test = seen
     assert train.isdisjoint(search) and train.isdisjoint(test) and search.isdisjoint(test)

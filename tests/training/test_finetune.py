@@ -79,7 +79,7 @@ def test_an_interrupted_fine_tuning_goes_on_to_the_same_result(tiny, tmp_path, m
         return step(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "_step", stops)
+        patch.setattr(training, "training_step", stops)
         with pytest.raises(KeyboardInterrupt):
             finetune_candidate(tiny.problem.evaluator, made, RECIPE, tmp_path / "cut")
     again = finetune_candidate(tiny.problem.evaluator, made, RECIPE, tmp_path / "cut")

@@ -40,7 +40,7 @@ def interrupted(data, checkpoint, monkeypatch, at):
         return step(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "_step", stops)
+        patch.setattr(training, "training_step", stops)
         with pytest.raises(KeyboardInterrupt):
             train(fresh(), data, RECIPE, checkpoint)
 
@@ -68,7 +68,7 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(
 def test_a_finished_training_is_not_trained_again(tiny_data, tmp_path, monkeypatch, whole):
     checkpoint = tmp_path / "checkpoint"
     train(fresh(), tiny_data, RECIPE, checkpoint)
-    monkeypatch.setattr(training, "_step", None)
+    monkeypatch.setattr(training, "training_step", None)
     assert trained_alike(train(fresh(), tiny_data, RECIPE, checkpoint), whole)
 
 
@@ -98,7 +98,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(
         }[damage]
     )
     step, calls = training.training_step, []
-    monkeypatch.setattr(training, "_step", lambda *args: (calls.append(1), step(*args))[1])
+    monkeypatch.setattr(training, "training_step", lambda *args: (calls.append(1), step(*args))[1])
     with pytest.warns(UserWarning, match=r"checkpoint is damaged \("):
         network = train(fresh(), tiny_data, RECIPE, checkpoint)
     assert trained_alike(network, whole)
