@@ -32,7 +32,7 @@ def train_by_episodes(
         initial = initial_design(settings.episodes, decisions, settings.seed)
     prefill_replay_buffer(model, initial)
     if left := settings.episodes - len(initial):
-        model.learn(left * decisions, callback=Episodes(left, decisions))
+        model.learn(left * decisions, callback=Episodes(left, decisions), log_interval=1)
 
 
 def prefill_replay_buffer(model: BaseAlgorithm, strategies: np.ndarray) -> None:

@@ -157,7 +157,7 @@ def test_a_wide_flattened_map_is_ranked_as_a_narrow_one_is(monkeypatch):
     net, images = wide(), torch.rand(16, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     table = trace(net, (3, 8, 8))
     by_place = calibrate(net, table, images)
-    monkeypatch.setattr("prune_gym.compression.calibration.MOST_INPUTS", 10_000)
+    monkeypatch.setattr("prune_gym.compression.calibration.MAX_INPUTS", 10_000)
     whole = calibrate(net, table, images)
     assert whole.moments["3"].shape == (8256, 8256)
     assert np.array_equal(by_place.orders[0][:40], whole.orders[0][:40])

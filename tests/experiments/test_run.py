@@ -653,8 +653,8 @@ def test_a_damaged_task_is_told_and_written_again(content, tmp_path, capsys):
     with warnings.catch_warnings():
         warnings.simplefilter("default")
         assert small(folder, "--resume", episodes=1) == 0
-    assert "task.json is damaged" in (said := words(capsys.readouterr().out))
-    assert "it is written again" in said
+    said = "".join(capsys.readouterr().out.split())  # a long path is broken anywhere
+    assert "task.jsonisdamaged" in said and "itiswrittenagain" in said
     assert (folder / "task.json").read_text() == whole
 
 

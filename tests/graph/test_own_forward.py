@@ -250,4 +250,4 @@ def test_what_is_left_alone_takes_part_in_every_kind_of_decision(decide):
     assert small.up.out_channels == 8
     if decide == ("channels",):
         assert small.hidden.out_features < 12
-    assert 0 < infos[-1]["flops"] < env.original_metrics["flops"]
+    assert 0 < infos[-1]["flops"] < env.problem.original["flops"]

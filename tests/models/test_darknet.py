@@ -290,7 +290,9 @@ def test_whatever_a_skipped_block_holds_is_left_out(tmp_path, name):
     table = trace(network, network.input_shape)
     (block,) = [block for block in table.blocks if block.addition == table.blocks[-1].addition]
     for kept in (table.blocks[:-1], []):
-        small = skip_blocks(cut(network, table, random_kept(table)), [*kept, block])
+        small = skip_blocks(
+            cut(network, table, random_kept(table)), [*kept, block], network.input_shape
+        )
         save_darknet(small, network, tmp_path / "small.cfg")
         back = load_darknet(tmp_path / "small.cfg", tmp_path / "small.weights")
         assert len(back.sections) == 6
@@ -306,7 +308,7 @@ def test_a_block_that_does_not_stand_behind_its_source_is_left_out(tmp_path):
     )
     network = shaken(Darknet(parse_cfg("".join(text))))
     table = trace(network, network.input_shape)
-    small = skip_blocks(network, table.blocks)
+    small = skip_blocks(network, table.blocks, network.input_shape)
     save_darknet(small, network, tmp_path / "small.cfg")
     back = load_darknet(tmp_path / "small.cfg", tmp_path / "small.weights")
     for found, expected in zip(back(images(network)), small(images(network)), strict=True):
@@ -316,7 +318,8 @@ def test_a_block_that_does_not_stand_behind_its_source_is_left_out(tmp_path):
 def test_what_no_cfg_says_is_refused(tmp_path):
     text = NET + CONV + CONV + "[shortcut]\nfrom=-2\nactivation=relu\n" + HEAD
     network = shaken(Darknet(parse_cfg(text)))
-    small = skip_blocks(network, trace(network, network.input_shape).blocks)
+    blocks = trace(network, network.input_shape).blocks
+    small = skip_blocks(network, blocks, network.input_shape)
     with pytest.raises(UserError, match="is skipped and its activation would be lost"):
         save_darknet(small, network, tmp_path / "small.cfg")
     changed = parts()
