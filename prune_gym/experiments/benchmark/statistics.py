@@ -34,7 +34,7 @@ def interquartile_mean(values: np.ndarray) -> np.ndarray:
     Of n values ``n // 4`` are left out at each end: of five the lowest and the highest, of three
     none.
     """
-    return np.asarray(trim_mean(values, 0.25, axis=0))
+    return np.asarray(trim_mean(np.sort(values, axis=0), 0.25, axis=0))
 
 
 def bootstrap(values: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
