@@ -26,6 +26,7 @@ class EpisodeBatch:
             untouched; with the next decision at its lowest; with all the rest at its lowest.
         allowed: which options of the next decision the budgets allow, ``bool (n, most options)``.
         configuration: of ``values``.
+        observations: of the first decisions, float32 (n, features).
     """
 
     def __init__(
@@ -69,7 +70,8 @@ class EpisodeBatch:
         self.index = np.zeros(episodes, dtype=np.int64)
         self._before, self._kept = np.ones(episodes), np.ones(episodes)
         self._lost = np.zeros((2, episodes))
-        return self._survey()
+        self.observations = self._survey()
+        return self.observations
 
     @property
     def ended(self) -> np.ndarray:

@@ -49,7 +49,7 @@ def rollout(
         reward: as :class:`CompressionEnv` takes it.
     """
     batch = EpisodeBatch(problem, episodes, reward)
-    observations = batch.restart(episodes)
+    observations = batch.observations
     values, going_on = np.empty((episodes, len(problem.space))), np.arange(episodes)
     steps: list[tuple[np.ndarray, ...]] = []
     while len(going_on):
