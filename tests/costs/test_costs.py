@@ -3,7 +3,16 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from candidates import BIG, SMALL, candidate, full, network_and_table, nonzeros, strategies
+from candidates import (
+    BIG,
+    SMALL,
+    candidate,
+    full,
+    network_and_table,
+    nonzeros,
+    strategies,
+    vgg16_costs,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nets import Tiny
@@ -12,7 +21,6 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from prune_gym.costs import COSTS, build_costs
-from prune_gym.costs.latency import load_latency_table
 from prune_gym.graph.trace import trace
 
 
@@ -55,11 +63,6 @@ def test_flops_and_params_of_the_large_networks(name, data):
 @pytest.mark.parametrize("name", [*SMALL, *BIG])
 def test_the_full_network(name):
     check_against_the_candidate(name, full(network_and_table(name)[1]))
-
-
-def vgg16_costs():
-    table = network_and_table("vgg16")[1]
-    return table, build_costs(table, load_latency_table("reference-cpu"))
 
 
 def test_vgg16_has_the_known_size():

@@ -13,6 +13,8 @@ from prune_gym.compression.fold_batch_norm import fold_batch_norm
 from prune_gym.compression.quantize import quantize
 from prune_gym.compression.surgery import cut, first_channels
 from prune_gym.compression.unstructured import sparsify
+from prune_gym.costs import build_costs
+from prune_gym.costs.latency import load_latency_table
 from prune_gym.graph.configuration import FLOAT_BITS
 from prune_gym.graph.residual_blocks import skip_blocks
 from prune_gym.graph.trace import trace
@@ -94,3 +96,9 @@ def nonzeros(net, table):
 
 def images_for(side, count=8):
     return torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(0))
+
+
+def vgg16_costs():
+    """Return the layer table of VGG16 and its costs, with the shipped latency table."""
+    table = network_and_table("vgg16")[1]
+    return table, build_costs(table, load_latency_table("reference-cpu"))

@@ -1,4 +1,3 @@
-import functools
 import itertools
 import json
 import re
@@ -8,6 +7,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from latency_of_tiny import (
+    ONE,
+    layer_times,
+    models_table,
+    resnet_table,
+    timed,
+    tiny_latency,
+    tiny_table,
+)
 from nets import Tiny, make
 
 from prune_gym import models
@@ -24,45 +32,7 @@ from prune_gym.profiling.profile_network import profile
 from prune_gym.profiling.runtimes import RUNTIMES, Setting
 from prune_gym.profiling.timing import Timed
 
-ONE = np.ones(1)
 SETTING = Setting(batch=1, input_shape=(3, 8, 8), threads=1)
-
-
-@functools.cache
-def tiny_table():
-    return trace(Tiny().eval(), (3, 8, 8))
-
-
-@functools.cache
-def models_table(name):
-    return trace(models.build(name, 10).eval(), (3, 32, 32))
-
-
-def resnet_table():
-    return models_table("resnet20")
-
-
-def timed(table, widths):
-    """Yield (key, layer, full inputs, full outputs, inputs, outputs) of the layers with times."""
-    counts = [f(w[None])[0].astype(int) for f in (table.inputs, table.outputs) for w in widths]
-    for index, key in signatures(table).items():
-        full_i, i, full_o, o = (count[index] for count in counts)
-        yield key, table.layers[index], full_i, full_o, i, o
-
-
-def layer_times(inputs, outputs, times, density=ONE, bits=ONE, round_up=1):
-    axes = tuple(np.asarray(axis, dtype=float) for axis in (inputs, outputs, density, bits))
-    return LayerTimes(axes, np.reshape(times, [len(axis) for axis in axes]), round_up)
-
-
-def tiny_latency(times):
-    """Return the latency of Tiny with a table of ``times(layer, inputs, outputs)``."""
-    table, layers = tiny_table(), {}
-    for key, layer, i, o, *_ in timed(table, (table.full, table.full)):
-        grid_i = np.array(sorted({max(i // 2, 1), i}), dtype=float)
-        grid_o = np.array(sorted({max(o // 4, 1), max(o // 2, 1), o}), dtype=float)
-        layers[key] = layer_times(grid_i, grid_o, times(layer, grid_i, grid_o))
-    return table, Latency(table, LatencyTable({"device": "test"}, layers)), layers
 
 
 def random_times(seed=0):

@@ -4,11 +4,11 @@ import itertools
 import gymnasium as gym
 import numpy as np
 import pytest
+from candidates import vgg16_costs
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from latency_of_tiny import tiny_latency
 from nets import Tiny
-from test_costs import vgg16_costs
-from test_latency import tiny_latency
 
 from prune_gym.costs import build_costs
 from prune_gym.graph.configuration import Configuration
