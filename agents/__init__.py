@@ -63,7 +63,7 @@ def find_agent(name: str) -> Callable[[gym.Env, Settings], Trained | None]:
     """Return the search function of an agent by name: of those here, or ``module:function``.
 
     Raises:
-        UserError: no such agent; of one's own, no such module or function.
+        UserError: no such agent; or no such module or function of the user's own.
         MissingExtraError: the agent needs an extra; the message says which.
     """
     if _is_own(name):

@@ -15,7 +15,7 @@ from prune_gym.agents.sensitivity.outlook import energy_lost
 from prune_gym.search_space import SearchSpace
 
 CLEARANCE = 0.02  # keeps the log-odds of 0 and 1 finite
-REFIT = 1.15  # the kernel is fitted anew when there are so many times more strategies
+REFIT = 1.15  # the kernel is fitted again when there are so many times more strategies
 FITTED_TO = 300  # strategies at most, evenly spaced: its gradient takes their square in memory
 # Of the curve: twice the middle scale or half of it is one standard deviation away.
 FACTORS, POWERS = 2.0 ** np.linspace(-4, 4, 65), np.geomspace(1, 4, 13)

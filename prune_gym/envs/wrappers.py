@@ -59,7 +59,7 @@ class ScalarReward(gym.Wrapper, RecordConstructorArgs):
 
 
 class PreferenceConditioned(gym.Wrapper, RecordConstructorArgs):
-    """A scalar reward for a preference that is drawn anew each episode and is observed.
+    """A scalar reward for a preference that is drawn for each episode and is observed.
 
     The preference (non-negative weights that sum to 1) is appended to the observation. It is drawn
     from a Dirichlet distribution around the priorities; ``reset(options={"preference": weights})``

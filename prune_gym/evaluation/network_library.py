@@ -200,7 +200,7 @@ def read_network(folder: Path, entry: dict[str, Any], network: nn.Module) -> nn.
     if hashlib.sha256(content).hexdigest() != entry["sha256"]:
         raise UserError(
             f"{path} is {'not the file that was made' if content else 'missing'}: its checksum is "
-            f"not that of {MANIFEST}; make the library anew in an empty folder"
+            f"not that of {MANIFEST}; make the library again in an empty folder"
         )
     try:
         fill(network, load(content), path)

@@ -48,11 +48,11 @@ def find_evaluator(
     block_size: int = BLOCK_SIZE,
     by_information: bool = False,
 ) -> Evaluator:
-    """Return the evaluator of a named network on a named data set, or of one's own.
+    """Return the evaluator of a named network on a named data set, or of the user's own.
 
     A network's name may be a file that ``prune-gym apply`` wrote. A name
-    ``package.module:function`` is a function that returns one's own trained ``nn.Module``, or one's
-    own :class:`Data`; ``package.module:function@FILE`` is the file of a pruned network whose
+    ``package.module:function`` is a function that returns the user's own trained ``nn.Module`` or
+    :class:`Data`; ``package.module:function@FILE`` is the file of a pruned network whose
     original that function returns. ``block_size`` output channels share a mask where weights are
     pruned one by one, by magnitude or ``by_information`` that they carry.
 

@@ -43,7 +43,7 @@ class Journal:
         """Put a finished episode on the disk.
 
         Raises:
-            JournalError: it cannot be written (a full disk, say).
+            JournalError: it cannot be written, for example to a full disk.
         """
         line = checked_line(record)
         try:

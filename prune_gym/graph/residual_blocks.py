@@ -79,7 +79,7 @@ def _block_at(
 
 
 def _unused(node: fx.Node) -> bool:
-    return not node.users and node.op != "output"  # the height in `n, c, h, w = x.size()`, say
+    return not node.users and node.op != "output"  # such as the height in `n, c, h, w = x.size()`
 
 
 def _common_module(names: Sequence[str]) -> str:
