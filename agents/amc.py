@@ -83,7 +83,7 @@ class ErrorReward(gym.Wrapper):
         allowed = wall.allowed(self._values[None], np.array([index]))[0]
         value = decision.decode(action.item(), allowed)
         self._values[index] = value
-        space.advance(index, self._values)
+        space.advance(np.array([index]), self._values[None])
         return np.array([decision.encode(value)], dtype=np.float32)
 
 

@@ -56,7 +56,8 @@ class Streaming:
 
     def milliseconds(self, megabytes: np.ndarray) -> np.ndarray:
         """Return the extra ms for networks with ``megabytes`` of weights, (n,) -> (n,)."""
-        share = np.clip((megabytes - self.from_mb) / (self.to_mb - self.from_mb), 0.0, 1.0)
+        share = (megabytes - self.from_mb) / (self.to_mb - self.from_mb)
+        share = np.minimum(np.maximum(share, 0.0), 1.0)
         return megabytes * share * self.ms_per_mb
 
 

@@ -23,9 +23,6 @@ class Memory:
     def __init__(self, table: LayerTable) -> None:
         """Take the activations of ``table``."""
         self._table = table
-        self._params_per_channel = np.array(
-            [layer.params_per_channel for layer in table.layers], dtype=np.float64
-        )
         self._pixels = np.array([a.pixels for a in table.activations], dtype=np.float64)
         steps = np.array(sorted({a.live_from for a in table.activations}))
         live_from = np.array([[a.live_from] for a in table.activations])
@@ -46,14 +43,8 @@ class Memory:
     def weights(self, configuration: Configuration) -> np.ndarray:
         """Return the bytes of weights, biases, scales and slopes, float64 (n,)."""
         table = self._table
-        outputs = table.outputs(configuration.widths)
-        if not configuration.keeps_all_blocks:
-            outputs *= table.runs(configuration)
-        weights = table.weights(configuration)
-        return (
-            (weights * configuration.weight_bits).sum(axis=1)
-            + FLOAT_BITS * (outputs @ self._params_per_channel)
-        ) / 8
+        bits = (table.weights(configuration) * configuration.weight_bits).sum(axis=1)
+        return (bits + FLOAT_BITS * table.other_params(configuration)) / 8
 
     def activations(self, configuration: Configuration) -> np.ndarray:
         """Return the largest sum of live activations of one image in bytes, float64 (n,)."""

@@ -21,13 +21,8 @@ class Params:
     def __init__(self, table: LayerTable) -> None:
         """Take the layers of ``table``."""
         self._table = table
-        self._params_per_channel = np.array(
-            [layer.params_per_channel for layer in table.layers], dtype=np.float64
-        )
 
     def __call__(self, configuration: Configuration) -> np.ndarray:
         """Return parameters of n strategies, float64 (n,)."""
-        outputs = self._table.outputs(configuration.widths)
-        if not configuration.keeps_all_blocks:
-            outputs *= self._table.runs(configuration)
-        return self._table.nonzeros(configuration).sum(axis=1) + outputs @ self._params_per_channel
+        table = self._table
+        return table.nonzeros(configuration).sum(axis=1) + table.other_params(configuration)

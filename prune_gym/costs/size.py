@@ -65,9 +65,7 @@ class Size:
 
     def _floats(self, configuration: Configuration, runs: np.ndarray) -> np.ndarray:
         """Return how many float32 numbers are stored beside the weights, (n,)."""
-        outputs = self._table.outputs(configuration.widths)
-        if not configuration.keeps_all_blocks:
-            outputs *= self._table.runs(configuration)
+        outputs = self._table.running_outputs(configuration)
         count = outputs @ self._params_per_channel
         if not configuration.has_float_weights:  # a scale per output channel
             quantized = configuration.weight_bits < FLOAT_BITS
@@ -119,13 +117,10 @@ def rice(kept: Numbers, masks: Numbers) -> tuple[np.ndarray, np.ndarray]:
     ``masks - kept``, so ``kept (k + 1) + (masks - kept) >> k`` bits always suffice, for any
     positions of the masks; the file reserves that many.
     """
-    gaps = masks - kept
-    bits, low = np.asarray(kept + gaps), np.zeros(np.shape(kept))
-    for k in range(1, MAX_RICE_BITS + 1):
-        longer = kept * (k + 1) + np.floor(gaps * 0.5**k)
-        better = longer < bits
-        bits, low = np.where(better, longer, bits), np.where(better, k, low)
-    return bits, low
+    kept, gaps = np.asarray(kept), np.asarray(masks - kept)
+    low = np.arange(MAX_RICE_BITS + 1).reshape(-1, *[1] * gaps.ndim)
+    bits = kept * (low + 1) + np.floor(gaps * 0.5**low)
+    return bits.min(axis=0), bits.argmin(axis=0)
 
 
 def _index_bits(count: Numbers) -> np.ndarray:

@@ -31,4 +31,4 @@ def as_number(action: Any, space: spaces.Space) -> float:
         raise UserError(
             f"expected an action of shape (1,) with a finite number in [-1, 1], got {action!r}"
         )
-    return float(np.clip(array[0], -1.0, 1.0))
+    return min(max(float(array[0]), -1.0), 1.0)

@@ -10,6 +10,7 @@ import numpy as np
 from prune_gym.costs import COSTS
 from prune_gym.envs.observation import Observer, Progress
 from prune_gym.evaluation.problem import CompressionProblem
+from prune_gym.graph.configuration import Configuration
 from prune_gym.objectives.objective import saving
 
 ALWAYS_OBSERVED = ("flops", "params", "memory", "latency")  # the rest where they are wanted
@@ -57,21 +58,30 @@ class EpisodeBatch:
         most = max(len(decision.options) for decision in space.decisions)
         self._order = np.arange(len(space))
         self._losses = np.zeros((len(space), most))
-        self.shares, self.allowed = np.empty((3, 0, len(COSTS))), np.empty((0, most), dtype=bool)
         for row, decision in zip(self._losses, space.decisions, strict=True):
             row[: len(decision.options)] = decision.sensitivity
-        self.configuration = problem.original_configuration
+        self.configuration: Configuration
+        self.shares: np.ndarray
+        self.allowed: np.ndarray
+        self._begin(1)
+        observations = self._survey()
+        self._start = (self.configuration, self.shares, self.allowed, observations)
         self.restart(episodes)
 
     def restart(self, episodes: int = 1) -> np.ndarray:
         """Begin again with the original network; returns the first observations (n, features)."""
-        space = self.problem.space
-        self.values = np.repeat(space.upper[None], episodes, axis=0)
+        self._begin(episodes)
+        configuration, shares, allowed, observations = self._start  # the same for every episode
+        self.configuration, self.allowed = configuration[self.index], allowed[self.index]
+        self.shares, self.observations = shares[:, self.index], observations[self.index]
+        return self.observations
+
+    def _begin(self, episodes: int) -> None:
+        """Set the decisions of all episodes to the original's values, with none made."""
+        self.values = np.repeat(self.problem.space.upper[None], episodes, axis=0)
         self.index = np.zeros(episodes, dtype=np.int64)
         self._before, self._kept = np.ones(episodes), np.ones(episodes)
         self._lost = np.zeros((2, episodes))
-        self.observations = self._survey()
-        return self.observations
 
     @property
     def ended(self) -> np.ndarray:
@@ -109,9 +119,7 @@ class EpisodeBatch:
         self._lost = np.array([losses, np.maximum(self._lost[1], losses)])
         self._kept = self._kept * (1 - losses)
         self._before = values / original
-        self.index = np.array(
-            [space.advance(int(at), each) for at, each in zip(made, self.values, strict=True)]
-        )
+        self.index = space.advance(made, self.values)
         observations = self._survey()
         return observations, self._rewards(shares)
 
@@ -129,21 +137,22 @@ class EpisodeBatch:
     def _survey(self) -> np.ndarray:
         """Compute costs and allowed options where the episodes stand; returns observations."""
         space, n = self.problem.space, len(self.index)
-        row, ended = np.arange(n), self.ended
-        index = np.where(ended, 0, self.index)
-        rows = np.empty((3, n, len(space)))
-        rows[:] = self.values
-        rows[1, row, index] = np.where(ended, self.values[row, index], space.lower[index])
-        np.copyto(rows[2], space.lower, where=self._order >= self.index[:, None])
-        configuration = space.configure(rows.reshape(3 * n, -1))
+        open_decisions = self._order >= self.index[:, None]
+        index = np.minimum(self.index, len(space) - 1)  # at the end, any decision: nothing is open
+        this_lowest = np.where(
+            open_decisions & (self._order == index[:, None]), space.lower, self.values
+        )
+        all_lowest = np.where(open_decisions, space.lower, self.values)
+        configuration = space.configure(np.concatenate([self.values, this_lowest, all_lowest]))
         self.configuration = configuration[:n]
         self.shares = np.ones((3, n, len(COSTS)))  # an unknown cost cannot be cut
+        shares = self.shares.reshape(3 * n, -1)
         for column, cost, original in zip(
             self._columns, self.observed, self._original, strict=True
         ):
-            self.shares[:, :, column] = (cost(configuration) / original).reshape(3, n)
+            shares[:, column] = cost(configuration) / original
         self.allowed = self.problem.budgets.allowed(self.values, index)
-        options, count = space.options_at(index), self.allowed.shape[1]
+        row, options, count = np.arange(n), space.options_at(index), self.allowed.shape[1]
         first = self.allowed.argmax(axis=1)
         last = count - 1 - self.allowed[:, ::-1].argmax(axis=1)
         ends = np.array([options[row, first], options[row, last]]) / space.upper[index]

@@ -81,12 +81,15 @@ class Observer:
 
     def __init__(self, table: LayerTable, decisions: tuple[Decision, ...]) -> None:
         """Compute the fixed entries from the layer table and the decisions."""
-        self._table, self._count = table, len(decisions)
+        self._count = len(decisions)
         column = {index: column for column, index in enumerate(table.weighted)}
         rows = [_fixed_entries(table, decision) for decision in decisions]
         self._fixed = np.array([*rows, [0.0] * len(rows[0])])  # zeros after the last decision
-        self._layers = np.array([decision.layer for decision in decisions])
+        layers = np.array([decision.layer for decision in decisions])
         self._columns = np.array([column[decision.layer] for decision in decisions])
+        maps = table.channel_maps(layers)
+        self._channels = np.stack([matrix.T for matrix, _ in maps], axis=1)
+        self._more_channels = np.stack([constant for _, constant in maps], axis=1)
 
     def __call__(self, progress: Progress) -> np.ndarray:
         """Return the observations, float32 ``(n, len(FEATURES))``."""
@@ -107,20 +110,20 @@ class Observer:
         per_cost[:, 1::4] = 1 - now
         per_cost[:, 2::4] = now - all_lowest
         per_cost[:, 3::4] = progress.limits - all_lowest
-        return np.clip(entries, 0.0, 1.0, out=entries)
+        np.maximum(entries, 0.0, out=entries)  # np.clip takes three times as long for a few rows
+        return np.minimum(entries, 1.0, out=entries)
 
     def _set_so_far(self, entries: np.ndarray, progress: Progress) -> None:
         """Set the entries about the next decision's layer as decided so far, (n, 7).
 
         After the last decision all are 0 but the value of the decision before.
         """
-        table, configuration = self._table, progress.configuration
-        ended = progress.index == self._count
-        index, row = np.where(ended, 0, progress.index), np.arange(len(ended))
-        layer, column = self._layers[index], self._columns[index]
-        for place, count in enumerate((table.inputs, table.outputs)):
-            channels = count(configuration.widths)[row, layer]
-            entries[:, place] = np.log2(np.maximum(channels, 1)) / 12
+        configuration, ended = progress.configuration, progress.index == self._count
+        index, row = np.minimum(progress.index, self._count - 1), np.arange(len(ended))
+        column = self._columns[index]
+        channels = np.einsum("nig,ng->ni", self._channels[index], configuration.widths)
+        channels += self._more_channels[index]
+        entries[:, :2] = np.log2(np.maximum(channels, 1)) / 12
         entries[:, 2] = configuration.density[row, column]
         entries[:, 3] = configuration.weight_bits[row, column] / FLOAT_BITS
         entries[:, 5:] = progress.allowed.T

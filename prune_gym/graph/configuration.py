@@ -27,7 +27,8 @@ class Configuration:
         blocks: which residual blocks are kept, ``bool (n, blocks)``.
         extra: values of the kinds of decisions that were added from outside the package, by kind,
             ``float (n, columns)`` each.
-        cached_weights: (layer table, weights of its layers), computed once for all costs.
+        derived: what a layer table has computed from it, once for all costs, by name, each with
+            that table.
     """
 
     widths: np.ndarray
@@ -36,8 +37,8 @@ class Configuration:
     activation_bits: np.ndarray
     blocks: np.ndarray
     extra: Mapping[str, np.ndarray] = field(default_factory=dict)
-    cached_weights: list[tuple[Any, np.ndarray]] = field(
-        default_factory=list, init=False, repr=False, compare=False
+    derived: dict[str, tuple[Any, np.ndarray]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
     )
 
     def __len__(self) -> int:

@@ -3,7 +3,7 @@
 It holds NumPy arrays and plain data only; :func:`prune_gym.graph.trace.trace` makes it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -291,10 +291,27 @@ class LayerTable:
 
     def runs(self, configuration: Configuration) -> np.ndarray:
         """Return 1 for every layer that runs and 0 for one in a skipped block, (n or 1, layers)."""
+        return self._once(configuration, "runs", self._runs)
+
+    def _runs(self, configuration: Configuration) -> np.ndarray:
         if configuration.keeps_all_blocks:
             return np.ones((1, len(self.layers)))
         skipped = (~configuration.blocks).astype(np.float64) @ self._in_block
         return (skipped == 0).astype(np.float64)  # a block may lie in another
+
+    def _once(
+        self,
+        configuration: Configuration,
+        name: str,
+        compute: Callable[[Configuration], np.ndarray],
+    ) -> np.ndarray:
+        """Return what ``compute`` makes of the configuration, computed once for all costs."""
+        table, known = configuration.derived.get(name, (None, None))
+        if known is None or table is not self:
+            known = compute(configuration)
+            known.setflags(write=False)
+            configuration.derived[name] = self, known
+        return known
 
     def weight_shapes(self, widths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return rows and columns of the weight matrices: widths (n, groups) -> 2 x (n, layers).
@@ -314,16 +331,38 @@ class LayerTable:
 
     def weights(self, configuration: Configuration) -> np.ndarray:
         """Return the weights that each layer with weights has, zeros included: (n, layers)."""
-        for table, known in configuration.cached_weights:
-            if table is self:
-                return known
+        return self._once(configuration, "weights", self._weights)
+
+    def _weights(self, configuration: Configuration) -> np.ndarray:
         rows, columns = self.weight_shapes(configuration.widths)
         weights = rows * columns
         if not configuration.keeps_all_blocks:
             weights *= self.runs(configuration)[:, list(self.weighted)]
-        weights.setflags(write=False)
-        configuration.cached_weights.append((self, weights))
         return weights
+
+    def running_outputs(self, configuration: Configuration) -> np.ndarray:
+        """Return the channels that each layer writes, 0 in a skipped block: (n, layers)."""
+        return self._once(configuration, "running_outputs", self._running_outputs)
+
+    def _running_outputs(self, configuration: Configuration) -> np.ndarray:
+        outputs = self.outputs(configuration.widths)
+        if not configuration.keeps_all_blocks:
+            outputs *= self.runs(configuration)
+        return outputs
+
+    def other_params(self, configuration: Configuration) -> np.ndarray:
+        """Return how many parameters are no weights of layers that multiply, (n,).
+
+        Those are biases, the scales and shifts of norms, and the slopes of PReLU.
+        """
+        return self._once(configuration, "other_params", self._other_params)
+
+    def _other_params(self, configuration: Configuration) -> np.ndarray:
+        return self.running_outputs(configuration) @ self._params_per_channel
+
+    @cached_property
+    def _params_per_channel(self) -> np.ndarray:
+        return np.array([layer.params_per_channel for layer in self.layers], dtype=np.float64)
 
     def mask_sizes(self, rows: np.ndarray) -> np.ndarray:
         """Return how many of ``rows`` output channels share a mask (same shape)."""
@@ -335,9 +374,12 @@ class LayerTable:
         A density is rounded to whole masks (:func:`kept_masks`): one for ``block_size`` output
         channels where their number allows it, else one for a weight.
         """
-        weights = self.weights(configuration)
         if configuration.is_dense:
-            return weights
+            return self.weights(configuration)
+        return self._once(configuration, "nonzeros", self._nonzeros)
+
+    def _nonzeros(self, configuration: Configuration) -> np.ndarray:
+        weights = self.weights(configuration)
         size = self.mask_sizes(self.weight_shapes(configuration.widths)[0])
         return size * kept_masks(configuration.density, weights / size)
 

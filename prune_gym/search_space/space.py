@@ -45,20 +45,23 @@ class SearchSpace:
         self.lower = np.array([d.options[0] for d in decisions], dtype=np.float64)
         self._table, self._density = table, density
         self.kinds = {decision.kind: KINDS[decision.kind] for decision in decisions}
-        self._columns: dict[str, tuple[list[int], list[int]]] = {}
+        columns: dict[str, tuple[list[int], list[int]]] = {}
         for index, decision in enumerate(decisions):
-            sources, targets = self._columns.setdefault(decision.kind, ([], []))
+            sources, targets = columns.setdefault(decision.kind, ([], []))
             sources += [index] * len(decision.columns)
             targets += decision.columns
+        self._columns = {kind: (np.array(s), np.array(t)) for kind, (s, t) in columns.items()}
         fields = {kind.field for kind in self.kinds.values()}
         if density is not None or fields - FIELDS:  # a kind from outside may lower densities
             fields.add("density")
         self._written = fields & FIELDS
         self._block_of = self._decisions_of_blocks()
+        self._has_nested = max(self._block_of, default=-1) >= 0
         self._options = _padded([d.options for d in decisions])
         self._grid = _padded([d.grid for d in decisions])
         ends = np.array([(d.grid[0], d.grid[-1]) for d in decisions], dtype=np.float64)
-        self._grid_ends = ends.reshape(-1, 2).T
+        self._grid_start, end = ends.reshape(-1, 2).T
+        self._grid_span = end - self._grid_start
 
     def __len__(self) -> int:
         """Return the number of decisions."""
@@ -89,8 +92,8 @@ class SearchSpace:
             float64 in the shape of ``actions``.
         """
         grid = self._grid[index]
-        low, high = self._grid_ends[:, index]
-        wanted = low + (high - low) * (np.asarray(actions, dtype=np.float64) + 1) / 2
+        unit = np.asarray(actions, dtype=np.float64) + 1
+        wanted = self._grid_start[index] + self._grid_span[index] * unit / 2
         if allowed is not None:
             grid = np.where(allowed, grid[:, : allowed.shape[1]], np.inf)
         distance = np.abs(grid - wanted[..., None])
@@ -120,7 +123,7 @@ class SearchSpace:
         for name, (sources, targets) in self._columns.items():
             kind = self.kinds[name]
             if kind.field not in FIELDS:
-                parts[kind.field] = np.ones((n, max(targets) + 1))
+                parts[kind.field] = np.ones((n, targets.max() + 1))
             kind.configure(parts, targets, values[:, sources])
         if self._density is not None:  # weights that are zero already stay so
             parts["density"] = np.minimum(parts["density"], self._density)
@@ -136,20 +139,25 @@ class SearchSpace:
         """Return which decisions are made, given the values ``(decisions,)`` of all."""
         return np.array([self.is_active(index, values) for index in range(len(self))])
 
-    def next_active(self, index: int, values: np.ndarray) -> int:
-        """Return the next active decision after ``index``; the number of decisions at the end."""
-        index += 1
-        while index < len(self) and not self.is_active(index, values):
-            index += 1
-        return index
-
-    def advance(self, index: int, values: np.ndarray) -> int:
+    def advance(self, index: np.ndarray, values: np.ndarray) -> np.ndarray:
         """Set the inactive decisions after ``index`` to their lower values, in place.
 
-        Returns the next active decision; the number of decisions at the end.
+        Args:
+            index: the decision just made of each of n episodes, ``int (n,)``.
+            values: of the decisions, ``(n, decisions)``.
+
+        Returns:
+            The next active decision of each, ``int (n,)``; the number of decisions at the end.
         """
-        following = self.next_active(index, values)
-        values[index + 1 : following] = self.lower[index + 1 : following]
+        following = index + 1
+        if not self._has_nested:
+            return following
+        for row, each in enumerate(values):
+            at = int(following[row])
+            while at < len(self) and not self.is_active(at, each):
+                each[at] = self.lower[at]
+                at += 1
+            following[row] = at
         return following
 
     def canonicalise(self, values: np.ndarray) -> np.ndarray:

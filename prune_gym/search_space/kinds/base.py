@@ -58,7 +58,7 @@ class DecisionKind(ABC):
             UserError: the network has no place for this kind.
         """
 
-    def configure(self, parts: dict[str, np.ndarray], columns: list[int], values: np.ndarray):
+    def configure(self, parts: dict[str, np.ndarray], columns: np.ndarray, values: np.ndarray):
         """Write the values of n strategies, ``(n, len(columns))``, into the configuration's parts.
 
         A kind that changes what a layer costs also writes there; one that sets weights to zero
