@@ -208,6 +208,7 @@ def test_the_agent_learns_from_python_and_goes_on(tiny_task, tmp_path):
     assert again.predict(env.unwrapped.reset()[0], {"flops": 1.0})[0].shape == (1,)
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("agent", ["ehvi", "ehvi-envelope-ddpg"])
 def test_a_search_begins_with_planned_strategies_and_beats_them(agent):
     env = RecordedInfos(gym.make(ID))
@@ -282,6 +283,7 @@ def test_the_expected_utility_gain_is_that_of_sampling(table):
     np.testing.assert_allclose(found / scale, expected / scale, atol=0.1)
 
 
+@pytest.mark.ci
 def test_what_is_compared_is_reachable_samples(table):
     env, values, accuracies = table
     acquisition = Acquisition(env.problem, 0)

@@ -136,6 +136,7 @@ def test_batch_norm_statistics_follow_the_cut():
     assert not candidate.training
 
 
+@pytest.mark.ci
 def test_repair_on_the_digits(env):
     """Halving every layer: merge and batch-norm beat each by itself, and that beats nothing."""
     core = env.unwrapped

@@ -31,6 +31,7 @@ def test_digits_splits(built):
     assert digest.hexdigest() == digits.SHA256
 
 
+@pytest.mark.ci
 def test_digits_are_built_the_same_again(built):
     again = digits.build()
     np.testing.assert_array_equal(again["search"][0], built.search.images)

@@ -94,6 +94,7 @@ def test_the_file_stands_beside_the_strategy(strategy):
     assert strategy.with_suffix(".pt").is_file()
 
 
+@pytest.mark.ci
 def test_int8(strategy, tmp_path, capsys):
     out, float32 = tmp_path / "int8.onnx", tmp_path / "float32.onnx"
     assert main(["export", str(strategy), *OPTIONS, "--int8", "--out", str(out)]) == 0
@@ -175,6 +176,7 @@ def test_bad_input(tmp_path, capsys):
     assert "not a whole safetensors file" in capsys.readouterr().err
 
 
+@pytest.mark.ci
 def test_measure(strategy, tmp_path, capsys):
     network, model, out = tmp_path / "n.safetensors", tmp_path / "m.onnx", tmp_path / "m.json"
     main(["apply", str(strategy), *OPTIONS, "--out", str(network)])
