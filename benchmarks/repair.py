@@ -1,15 +1,22 @@
 """Accuracy without retraining against keep ratio, for every repair, and what the repair costs.
 
-    PRUNE_GYM_HOME=... python benchmarks/repair.py [--images 1000] [--networks VGG16]
+    PRUNE_GYM_HOME=... python benchmarks/repair.py [--images 10000] [--networks VGG16]
 
 VGG16 on CIFAR-10: all 13 groups. ResNet-20 and ResNet-56 with the public weights (weights/ in the
 data home): the groups inside the blocks. Top-1 in % on the first test images; seconds are those of
 cutting and repairing one candidate, the longest of the ratios.
+
+The last three rows are the method of GRAIL (Tang et al. 2026, PMLR 328:881-895), by an
+implementation of its description: the filters of the smallest L2 norm go; every layer that reads
+them gets the linear mix of the kept channels that fits best on the calibration images of the
+original; batch-norm's running averages are then taken from training images.
 """
 
 import argparse
 import dataclasses
 import time
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -19,11 +26,13 @@ from prune_gym import datasets, models
 from prune_gym._utils.paths import data_home
 from prune_gym.compression.repair import REPAIRS
 from prune_gym.datasets import Data, Split
+from prune_gym.datasets.normalize import normalize
 from prune_gym.evaluation.evaluator import Evaluator
 from prune_gym.evaluation.task import make_evaluator
 from prune_gym.graph.configuration import Configuration
 from prune_gym.models.resnet import resnet20, resnet56
 
+BATCHES, BATCH = 40, 128  # for running averages with momentum 0.1: the last ten count
 PUBLIC = {"ResNet-20": (resnet20, "resnet20-12fca82f.th")} | {
     "ResNet-56": (resnet56, "resnet56-4bfd9763.th")
 }
@@ -52,10 +61,35 @@ def strategy(evaluator: Evaluator, ratio: float) -> Configuration:
     )
 
 
-def measure(evaluator: Evaluator, ratio: float, split: Split) -> tuple[float, float]:
+def by_norm(evaluator: Evaluator) -> tuple[np.ndarray, ...]:
+    """Return the channels of every group, those of the largest L2 norm of their filter first."""
+    orders = []
+    for group in evaluator.table.groups:
+        first = next(member for member in group.members if member.dim == "out")
+        weight = evaluator.network.get_submodule(first.module).get_parameter("weight").detach()
+        norms = weight.flatten(1).norm(dim=1)[first.positions[:, 0]].numpy()
+        orders.append(np.argsort(-norms, kind="stable"))
+    return tuple(orders)
+
+
+def average_batch_norm(candidate: nn.Module, data: Data) -> None:
+    """Take batch-norm's running averages from batches of training images, in place."""
+    generator = torch.Generator().manual_seed(0)
+    chosen = torch.randperm(len(data.train), generator=generator)[: BATCHES * BATCH].numpy()
+    candidate.train()
+    with torch.no_grad():
+        for rows in np.split(chosen, BATCHES):
+            candidate(normalize(data.train.images[rows], data))
+    candidate.eval()
+
+
+def measure(
+    evaluator: Evaluator, ratio: float, split: Split, then: Callable[[nn.Module], None]
+) -> tuple[float, float]:
     """Return a candidate's accuracy, and the seconds that it took to make it."""
     start = time.perf_counter()
     candidate = evaluator.candidate(strategy(evaluator, ratio))
+    then(candidate)
     seconds = time.perf_counter() - start
     return evaluator.score(candidate, split), seconds
 
@@ -75,11 +109,19 @@ def main() -> None:
         print(f"{name}: original {100 * evaluator.score(evaluator.network, test):.1f}")
         print(f"{'keep ratio':<20}" + "".join(f"{ratio:>8}" for ratio in ratios) + " seconds")
         assert evaluator.reference  # measured once, and not part of a candidate's time
-        for repair in REPAIRS:
+        ours, norms = evaluator.calibration.orders, by_norm(evaluator)
+        nothing, averages = (lambda _: None), partial(average_batch_norm, data=data)
+        rows = [(repair, repair, ours, nothing) for repair in REPAIRS] + [
+            ("L2 norm", "none", norms, nothing),
+            ("GRAIL", "merge", norms, nothing),
+            ("GRAIL + batch-norm", "merge", norms, averages),
+        ]
+        for title, repair, orders, then in rows:
             evaluator.repair = repair
-            found = [measure(evaluator, ratio, test) for ratio in ratios]
+            evaluator.calibration = dataclasses.replace(evaluator.calibration, orders=orders)
+            found = [measure(evaluator, ratio, test, then) for ratio in ratios]
             row = "".join(f"{100 * accuracy:8.1f}" for accuracy, _ in found)
-            print(f"{repair:<20}{row}{max(s for _, s in found):8.2f}", flush=True)
+            print(f"{title:<20}{row}{max(s for _, s in found):8.2f}", flush=True)
 
 
 if __name__ == "__main__":
