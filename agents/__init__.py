@@ -34,6 +34,8 @@ AGENTS = {
 }
 # family -> module with a function ``search_with(name)``, and an example; "sb3:SAC" is one of them
 FAMILIES = {
+    "amc": ("prune_gym.agents.amc", "amc:flops"),
+    "jcw": ("prune_gym.agents.evolution.jcw", "jcw:bounds"),
     "optuna": ("prune_gym.agents.optuna_samplers", "optuna:tpe"),
     "sb3": ("prune_gym.agents.sb3", "sb3:SAC"),
     "sb3-conditioned": ("prune_gym.agents.sb3_conditioned", "sb3-conditioned:SAC"),

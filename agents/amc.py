@@ -12,11 +12,16 @@ Li & Han, ECCV 2018, arXiv 1802.03494) and its published code:
 
 An environment with budgets is searched as published. Without any, AMC has no front to offer: one
 search yields one strategy. Its episodes are then shared by independent searches under budgets of
-its own (:data:`TARGETS`), all of which start from the same initial design. docs/agents.md has the
-rest.
+its own (:data:`TARGETS`), all of which start from the same initial design.
+
+``amc:flops`` and ``amc:params`` take the paper's rewards for "accuracy-guaranteed" compression in
+place of R_err, ``-error * log(FLOPs)`` and ``-error * log(parameters)``. These need no budget, so
+there is one search. docs/agents.md has the rest.
 """
 
 import copy
+import math
+from collections.abc import Callable
 from typing import Any, cast
 
 import gymnasium as gym
@@ -32,7 +37,7 @@ from prune_gym.agents.common.action_spaces import require_actions
 from prune_gym.agents.common.api import Settings, problem_of
 from prune_gym.agents.common.initial_design import initial_design
 from prune_gym.agents.common.sb3_training import Episodes, descend, prefill_replay_buffer
-from prune_gym.errors import UserError
+from prune_gym.errors import UserError, unknown
 from prune_gym.search_space.budgets import Budgets
 
 # Budgets where the environment has none: shares of the way from the least cost to the original's.
@@ -41,14 +46,19 @@ NOISE, DECAY = 1.0, 0.95  # of actions in [-1, 1]; 0.5 of the paper's in [0, 1]
 ACTOR_RATE, CRITIC_RATE = 1e-4, 1e-3
 BASELINE_RATE = 0.5
 KEPT = 100  # episodes
+GUARANTEED = ("flops", "params")  # whose logarithm may be a factor of the error
 
 
 class ErrorReward(gym.Wrapper):
-    """AMC's view of a vector environment: R_err at the end, and a wall on one cost."""
+    """AMC's view of a vector environment: a reward at the end, and a wall on one cost.
 
-    def __init__(self, env: gym.Env) -> None:
+    The reward is R_err = accuracy - 1, or that times the logarithm of a metric.
+    """
+
+    def __init__(self, env: gym.Env, metric: str | None = None) -> None:
         """Wrap a vector environment; there is no wall yet."""
         super().__init__(env)
+        self._metric = metric
         self._problem = problem_of(env)
         self._values = self._problem.space.upper.copy()
         self._wall: Budgets | None = None
@@ -73,8 +83,12 @@ class ErrorReward(gym.Wrapper):
         """Step with the action that the wall leaves; the reward is that of the paper."""
         within = action if self._wall is None else self._moved(action, self._wall)
         obs, _, terminated, truncated, info = self.env.step(within)
-        reward = info["accuracy"] - 1.0 if terminated else 0.0
+        reward = self._last_reward(info) if terminated else 0.0
         return obs, reward, terminated, truncated, info
+
+    def _last_reward(self, info: dict[str, Any]) -> float:
+        error = 1.0 - info["accuracy"]
+        return -error if self._metric is None else -error * math.log(info[self._metric])
 
     def _moved(self, action: np.ndarray, wall: Budgets) -> np.ndarray:
         """Return the action of the nearest value that the wall allows, and keep that value."""
@@ -168,6 +182,26 @@ def make(env: gym.Env, seed: int) -> AMC:
         policy_kwargs={"net_arch": [300, 300]},
         seed=seed,
     )
+
+
+def search_with(name: str) -> Callable[[gym.Env, Settings], AMC]:
+    """Return the search function of an accuracy-guaranteed reward, "flops" or "params".
+
+    Raises:
+        UserError: no such reward.
+    """
+    if name not in GUARANTEED:
+        raise UserError(unknown("reward of amc", name, GUARANTEED))
+
+    def search(env: gym.Env, settings: Settings) -> AMC:
+        require_actions(env, gym.spaces.Box, f"amc:{name}")
+        steps = len(problem_of(env).space)
+        strategies = initial_design(settings.episodes, steps, settings.seed)
+        agent = make(ErrorReward(env, name), settings.seed)
+        prefill_replay_buffer(agent, strategies)
+        return _learn(agent, settings.episodes - len(strategies), steps, settings)
+
+    return search
 
 
 def search(env: gym.Env, settings: Settings) -> AMC | None:

@@ -25,22 +25,30 @@ TRIES = 16  # to find children that are new
 Selection = Callable[[np.ndarray, int], np.ndarray]
 
 
-def evolve(env: gym.Env, settings: Settings, select: Selection, agent: str) -> None:
+def evolve(
+    env: gym.Env,
+    settings: Settings,
+    select: Selection,
+    agent: str,
+    space: SearchSpace | None = None,
+) -> None:
     """Play ``settings.episodes`` episodes: the initial design, then generation after generation.
+
+    ``space`` has the environment's decisions with some of their options; None: all of them.
 
     Raises:
         UserError: the environment has discrete actions.
     """
     require_actions(env, gym.spaces.Box, agent)
-    space = problem_of(env).space
+    space = space or problem_of(env).space
     rng = np.random.default_rng([settings.seed, 1])  # not the initial design's numbers again
     genomes = snap(space, initial_design(settings.episodes, len(space), settings.seed))
-    known, returns = _evaluate(env, genomes, settings.seed)
+    known, returns = _evaluate(env, space, genomes, settings.seed)
     alive = np.arange(len(known))
     while left := settings.episodes - len(known):
         alive = alive[select(returns[alive], POPULATION)]
         children = offspring(known[alive], min(POPULATION, left), known, space, rng)
-        new, their_returns = _evaluate(env, children)
+        new, their_returns = _evaluate(env, space, children)
         alive = np.append(alive, np.arange(len(known), len(known) + len(new)))
         known, returns = np.concatenate([known, new]), np.concatenate([returns, their_returns])
 
@@ -51,17 +59,17 @@ def snap(space: SearchSpace, actions: np.ndarray) -> np.ndarray:
 
 
 def _evaluate(
-    env: gym.Env, genomes: np.ndarray, seed: int | None = None
+    env: gym.Env, space: SearchSpace, genomes: np.ndarray, seed: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Play genomes; return those of what was played, ``(n, decisions)``, and their returns (n, k).
 
     Budgets may have moved genes; those of decisions in skipped blocks stay as they are.
     """
     problem = problem_of(env)
-    returns, infos = play_all(env, genomes, seed)
+    returns, infos = play_all(env, problem.space.encode(space.decode(genomes)), seed)
     values = np.array([problem.values_of(info["strategy"]) for info in infos])
-    active = np.array([problem.space.active(row) for row in values])
-    return np.where(active, problem.space.encode(values), genomes), returns
+    active = np.array([space.active(row) for row in values])
+    return np.where(active, space.encode(values), genomes), returns
 
 
 def offspring(

@@ -12,9 +12,15 @@ def checked_line(record: dict[str, Any]) -> bytes:
 
 
 def read_checked_line(line: str) -> dict[str, Any] | None:
-    """Return the record of a line, None where its checksum is wrong."""
+    """Return the record of a line, None where its checksum is wrong or it is no record."""
     checksum, _, body = line.partition(" ")
-    return json.loads(body) if checksum == _checksum(body) else None
+    if checksum != _checksum(body):
+        return None
+    try:
+        record = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) else None
 
 
 def _checksum(body: str) -> str:

@@ -64,12 +64,13 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
 def _adopt(root: Path, evaluations: int, env_kwargs: Mapping[str, Any]) -> None:
     """Take a new folder, or one whose cells have as many evaluations and the same arguments."""
+    from prune_gym._utils.json_file import read_json
     from prune_gym._utils.paths import write_atomically
 
     file = root / "benchmark.json"
     if file.is_file():
         try:
-            recorded = json.loads(file.read_text())
+            recorded = read_json(file)
             before, arguments = recorded["evaluations"], recorded.get("env_kwargs", {})
         except (ValueError, TypeError, KeyError) as error:
             raise UserError(f"{file} is damaged ({error!r}); give another --out") from None

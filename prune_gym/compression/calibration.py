@@ -25,6 +25,7 @@ from prune_gym.compression.precision import fast_forward, outside_contexts
 from prune_gym.errors import UserError
 from prune_gym.graph.layer_table import Group, LayerTable
 from prune_gym.graph.layer_types import BatchNorm
+from prune_gym.graph.skipped import running_modules
 
 IMAGES = 512
 MAX_INPUTS = 8_192  # a matrix of this size takes half a gigabyte
@@ -147,7 +148,7 @@ def batch_statistics(
     All batch-norms normalize by the statistics of ``images`` in this forward pass, which runs in
     the precision that candidates are scored in. The network is not changed.
     """
-    modules = dict(network.named_modules())
+    modules = running_modules(network)
     norms = {
         layer.name: cast(BatchNorm, modules[layer.name])
         for layer in table.layers

@@ -21,9 +21,9 @@ from torch.nn import functional as F
 
 from prune_gym.compression.precision import fast_forward
 from prune_gym.compression.surgery import kept_positions
+from prune_gym.graph.branches import ADDITIONS, function_name
 from prune_gym.graph.layer_table import LayerTable
 from prune_gym.graph.layer_types import BatchNorm
-from prune_gym.graph.residual_blocks import ADDITIONS, function_name
 from prune_gym.graph.symbolic import is_of_torch, symbolic_trace
 
 PIXELS_PER_MAP = 16  # sampled of every image

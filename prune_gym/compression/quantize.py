@@ -17,6 +17,7 @@ from prune_gym.compression.precision import fast_forward, outside_contexts
 from prune_gym.compression.surgery import replace_module
 from prune_gym.graph.configuration import FLOAT_BITS
 from prune_gym.graph.layer_table import LayerTable
+from prune_gym.graph.skipped import running_modules
 
 CALIBRATION_IMAGES = 64
 ACTIVATION_SAMPLES = 16_384  # values on which the range of an activation is chosen
@@ -197,7 +198,7 @@ def quantize(
     """
     if num_nonzero is None:
         num_nonzero = np.zeros(len(table.weighted))
-    modules = dict(network.named_modules())
+    modules = running_modules(network)
     layers_to_calibrate: list[QuantizedLayer] = []
     layers = zip(table.weighted, weight_bits, activation_bits, num_nonzero, strict=True)
     for index, weights, inputs, count in layers:

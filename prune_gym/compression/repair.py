@@ -10,11 +10,10 @@ candidate (a control variate), so a network that loses no channel does not chang
 """
 
 from collections.abc import Callable, Sequence
-from typing import cast
 
 import numpy as np
 import torch
-from torch import fx, nn
+from torch import nn
 
 from prune_gym.compression.calibration import Calibration, batch_statistics, blocks
 from prune_gym.compression.least_squares import Reference, fit
@@ -22,7 +21,7 @@ from prune_gym.compression.precision import outside_contexts
 from prune_gym.compression.surgery import cut, kept_positions
 from prune_gym.errors import UserError, unknown
 from prune_gym.graph.layer_table import Block, LayerTable
-from prune_gym.graph.residual_blocks import skip_blocks
+from prune_gym.graph.residual_blocks import skip_blocks, without_blocks
 
 REPAIRS = ("none", "batch_norm", "merge", "merge+batch_norm", "least_squares")
 RIDGE = 1e-3  # of the mean diagonal
@@ -66,7 +65,7 @@ def cut_and_repair(
     candidate = skip_blocks(candidate, skipped, table.input_shape)
     if repair == "least_squares":
         reference = reference or Reference(network, images)
-        graph = cast(fx.GraphModule, candidate).graph if skipped else reference.graph
+        graph = without_blocks(network, reference.graph, skipped).graph
         fit(network, candidate, graph, table, kept, reference, images)
     if sparsify is not None:
         sparsify(candidate)

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from prune_gym.graph.layer_table import LayerTable, kept_masks
+from prune_gym.graph.skipped import running_modules
 
 CHANCE_ZEROS = 0.01  # share of the weights of a layer; fewer zeros occur by chance
 
@@ -34,7 +35,7 @@ def sparsify(
         ``network``.
     """
     importance = importance or {}
-    modules = dict(network.named_modules())
+    modules = running_modules(network)
     for index, share in zip(table.weighted, density, strict=True):
         name = table.layers[index].name
         module = modules.get(name)  # None: in a skipped block

@@ -1,6 +1,5 @@
 """Read latency tables: files with times of layers, measured on a named device."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any, get_args
 
 import numpy as np
 
+from prune_gym._utils.json_file import read_json
 from prune_gym.errors import UserError, unknown
 from prune_gym.graph.configuration import FLOAT_BITS
 from prune_gym.graph.layer_table import Kind
@@ -94,8 +94,8 @@ def load_latency_table(name: str) -> LatencyTable:
             shipped = sorted(each.stem for each in SHIPPED.glob("*.json"))
             raise UserError(unknown("latency table (shipped name or path)", name, shipped))
     try:
-        return _table(json.loads(path.read_text()))
-    except (ValueError, RecursionError) as error:
+        return _table(read_json(path))
+    except (ValueError, RecursionError, OverflowError) as error:
         raise UserError(
             f"{path} is not a latency table of format {FORMAT!r} ({error}); make one with "
             "`prune-gym profile`"

@@ -42,6 +42,7 @@ from prune_gym.evaluation.evaluator import BATCH, Evaluator
 from prune_gym.evaluation.task import load_evaluator
 from prune_gym.graph.configuration import Configuration
 from prune_gym.graph.layer_table import LayerTable
+from prune_gym.graph.skipped import running_modules
 from prune_gym.graph.trace import trace
 from prune_gym.profiling.paired_timing import Compared, interleaved
 from prune_gym.profiling.peak_memory import STATUS, peak_memory
@@ -241,12 +242,11 @@ def _check_zeros(
     """Check that as many weights are zero as the strategy says."""
     table = env.problem.evaluator.table
     names = [table.layers[index].name for index in table.weighted]
+    modules = running_modules(network)
     for name, most in zip(names, table.nonzeros(configuration)[0], strict=True):
-        try:
-            module = network.get_submodule(name)
-        except AttributeError:
-            continue  # of a skipped block
-        found = int(cast(torch.Tensor, module.weight).count_nonzero())
+        if name not in modules:
+            continue  # in a skipped block
+        found = int(cast(torch.Tensor, modules[name].weight).count_nonzero())
         if found > most:
             raise UserError(
                 f"{file} belongs to another strategy: {found:,} weights of {name} are not zero, "

@@ -20,6 +20,7 @@ from prune_gym.compression.surgery import replace_module
 from prune_gym.datasets import Data, DetectionData
 from prune_gym.envs.replay import environment_of
 from prune_gym.errors import UserError
+from prune_gym.graph.residual_blocks import for_inference
 from prune_gym.graph.trace import trace
 from prune_gym.search_space.strategy import load_strategy
 
@@ -79,4 +80,5 @@ def folded(network: nn.Module, input_shape: tuple[int, int, int]) -> nn.Module:
     for name, module in list(network.named_modules()):
         if isinstance(module, QuantizedLayer):
             replace_module(network, name, module.as_float())
-    return fold_batch_norm(network, trace(network, input_shape))
+    network = fold_batch_norm(network, trace(network, input_shape))
+    return for_inference(network, input_shape)

@@ -1,5 +1,6 @@
 """Environments from plain data: what ``gym.make(id, ...)`` calls, and ids by name."""
 
+import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -18,10 +19,13 @@ from prune_gym.errors import UserError, unknown
 from prune_gym.evaluation.network_library import with_library
 from prune_gym.evaluation.problem import CompressionProblem
 from prune_gym.evaluation.task import find_evaluator
+from prune_gym.models import NETWORKS
 from prune_gym.profiling.measured_latency import MeasuredLatency
-from prune_gym.search_space import SearchSpace, SpaceOptions, make_decisions
+from prune_gym.search_space import Decision, SearchSpace, SpaceOptions, make_decisions
 
 MEASURED = "measured"
+FEW = 2  # options of a decision
+logger = logging.getLogger(__name__)
 
 
 def compression_problem(
@@ -67,7 +71,8 @@ def compression_problem(
         decide: the kinds of decisions: channels, block, density, global_density, variational,
             weight_bits, activation_bits, or a name given to ``register_kind``.
         min_keep: least share of a group's channels to keep, in (0, 1].
-        round_to: widths are multiples of this many channels.
+        round_to: widths are multiples of this many channels. A warning is logged where that leaves
+            most channel groups of your own network with one width or two.
         min_density: least share of a layer's weights to keep, in (0, 1].
         granularity: consecutive output channels whose weights are kept or pruned together
             (density); 1 prunes element-wise, and is taken for a network whose own zeros do not
@@ -85,6 +90,8 @@ def compression_problem(
     table, given = evaluator.table, tuple(bits) if isinstance(bits, Iterable) else ()
     options = SpaceOptions(min_keep, round_to, min_density, given)
     decisions = make_decisions(decide, evaluator.statistics, options)
+    if network not in NETWORKS:
+        _tell_narrow(decisions, round_to)
     space = SearchSpace(table, decisions, evaluator.density)
     by_table = load_latency_table(latency) if latency not in (None, MEASURED) else None
     costs = build_costs(table, by_table, dataflow=dataflow, coding=coding, energy=energy)
@@ -93,6 +100,18 @@ def compression_problem(
         measured = MeasuredLatency(evaluator.network, table, shape)
         costs[measured.name] = measured
     return CompressionProblem(evaluator, space, costs, objectives, budgets)
+
+
+def _tell_narrow(decisions: Sequence[Decision], round_to: int) -> None:
+    """Say so where most decisions about channels have one option or two."""
+    options = [len(decision.options) for decision in decisions if decision.kind == "channels"]
+    few = sum(count <= FEW for count in options)
+    if round_to > 1 and 2 * few > len(options):
+        logger.warning(
+            "%d of %d channel groups have at most %d widths to choose from, because widths are "
+            "multiples of %d: give a smaller round_to, such as %d",
+            *(few, len(options), FEW, round_to, max(1, round_to // 4)),
+        )
 
 
 def compression_env(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from prune_gym.errors import UserError
-from prune_gym.search_space.strategy import Strategy, strategy_from_dict
+from prune_gym.search_space.strategy import Strategy, finite_number, strategy_from_dict
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,8 @@ def evaluated_from_dict(record: Any, source: str) -> EvaluatedStrategy:
     strategy = strategy_from_dict(record["strategy"], source)
     metrics = {name: value for name, value in record.items() if name != "strategy"}
     for name in ("accuracy", *metrics):
-        if not isinstance(metrics.get(name), int | float):
-            raise UserError(f"{source}: expected a number as {name}, got {metrics.get(name)!r}")
+        try:
+            finite_number(metrics.get(name))
+        except UserError as error:
+            raise UserError(f"{source}: expected a number as {name}: {error}") from error
     return EvaluatedStrategy(strategy, metrics)

@@ -12,8 +12,9 @@ import json
 import shutil
 from pathlib import Path
 
+from prune_gym._utils.json_file import read_json
 from prune_gym._utils.paths import write_atomically
-from prune_gym.errors import RunError
+from prune_gym.errors import RunError, UserError
 from prune_gym.experiments.journal import Journal
 from prune_gym.experiments.run_config import REQUIRED, RunConfig
 
@@ -75,8 +76,8 @@ class RunFolder:
         if not found:
             return
         try:
-            content = json.loads((self.path / CONFIG).read_text())
-        except (OSError, ValueError):
+            content = read_json(self.path / CONFIG)
+        except UserError:
             content = None
         if not isinstance(content, dict) or not content.keys() >= set(REQUIRED):
             raise RunError(
@@ -95,7 +96,7 @@ class RunFolder:
                 f"{self.path} already holds a run; go on with it with --resume, or give another "
                 "--run"
             )
-        if changed := self.config.differences(json.loads(file.read_text())):
+        if changed := self.config.differences(read_json(file)):
             raise RunError(
                 f"{self.path} was started with other settings ({', '.join(changed)}); resume with "
                 "the same ones, or give another --run"

@@ -5,10 +5,11 @@ import json
 import warnings
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
+from prune_gym._utils.json_file import read_json
 from prune_gym._utils.paths import write_atomically
 from prune_gym.envs.compression_env import CompressionEnv
 from prune_gym.errors import MissingFileError, RunError, UserError
@@ -19,9 +20,9 @@ from prune_gym.experiments.journal import read_journal
 from prune_gym.experiments.provenance import about, differing, provenance, versions
 from prune_gym.experiments.run_config import RunConfig, read_config
 from prune_gym.models import leakage_warning
-from prune_gym.objectives.objective import Objective, episode_return
+from prune_gym.objectives.objective import Objective, episode_return, weights_array
 from prune_gym.objectives.pareto import non_dominated
-from prune_gym.search_space.strategy import Strategy, load_strategy
+from prune_gym.search_space.strategy import Strategy, finite_number, load_strategy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,19 +198,44 @@ def read_results(folder: Path) -> Results:
             records,
             warning,
         )
-        results.returns @ results.reference  # they are of one size
-        return results
-    except (KeyError, TypeError, ValueError) as error:
+        _check(results)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
             f"{folder / TASK} is damaged at {error!r}; `prune-gym train --resume` writes it again"
         ) from error
+    if config.preference:
+        try:
+            weights_array(config.preference, [each.name for each in results.objectives])
+        except UserError as error:
+            raise UserError(f"{folder / CONFIG} is damaged: preference: {error}") from error
+    return results
+
+
+def _check(results: Results) -> None:
+    """Raise ``KeyError``, ``TypeError`` or ``ValueError`` where the task is not of the records."""
+    if not results.objectives:
+        raise ValueError("no objectives")
+    for objective in results.objectives:
+        for field in dataclasses.fields(objective):
+            if not isinstance(getattr(objective, field.name), cast(type, field.type)):
+                raise TypeError(f"{field.name} of an objective")
+        if objective.direction not in (1, -1):
+            raise ValueError("direction of an objective")
+        if objective.direction < 0 and results.original[objective.metric] <= 0:
+            raise ValueError(f"{objective.metric} of the original")
+    for value in (*results.original.values(), *results.reference.tolist()):
+        finite_number(value)
+    for record in results.records:
+        if missing := record.metrics.keys() - results.original.keys():
+            raise KeyError(min(missing))
+    if missing := {o.metric for o in results.objectives} - results.records[0].metrics.keys():
+        raise KeyError(min(missing))
+    if results.returns.shape[1:] != results.reference.shape:
+        raise ValueError("reference_point")
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text())
-    except ValueError as error:
-        raise UserError(f"{path} is damaged: it is not JSON ({error})") from error
+    content = read_json(path)
     if not isinstance(content, dict):
         raise UserError(f"{path} is damaged: expected an object, got {type(content).__name__}")
     return content

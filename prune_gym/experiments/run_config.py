@@ -1,13 +1,16 @@
 """The configuration of a run: what ``config.json`` in its folder holds."""
 
 import json
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from prune_gym import __version__
+from prune_gym._utils.json_file import read_json
 from prune_gym.errors import UserError
+from prune_gym.search_space.strategy import finite_number
 
 REQUIRED = ("env", "env_kwargs", "agent", "episodes", "seed", "preference")
 OPTIONAL = ("threads", "start")  # written only where they are set
@@ -82,8 +85,13 @@ def config_from_dict(content: Any, source: Path) -> RunConfig:
     }
     found = {name: content[name] for name in types if name in content}
     for name, value in found.items():
-        if not isinstance(value, types[name]):
-            raise UserError(f"{source} is damaged: {name} is {value!r}")
+        if not isinstance(value, types[name]) or isinstance(value, bool):
+            raise UserError(f"{source} is damaged: {name} is {reprlib.repr(value)}")
+    for name, weight in (content["preference"] or {}).items():
+        try:
+            finite_number(weight)
+        except UserError as error:
+            raise UserError(f"{source} is damaged: preference for {name!r}: {error}") from error
     return RunConfig(**{"version": "", **found})
 
 
@@ -93,8 +101,4 @@ def read_config(path: Path) -> RunConfig:
     Raises:
         UserError: it is damaged.
     """
-    try:
-        content = json.loads(path.read_text())
-    except ValueError as error:
-        raise UserError(f"{path} is damaged: it is not JSON ({error})") from error
-    return config_from_dict(content, path)
+    return config_from_dict(read_json(path), path)

@@ -14,9 +14,9 @@ from torch import fx, nn
 from torch.nn import functional as F
 
 from prune_gym.graph import layer_rules, shape_rules
+from prune_gym.graph.branches import ADDITIONS, function_name
 from prune_gym.graph.groups import NO_UNIT
 from prune_gym.graph.layer_types import ELEMENTWISE, ELEMENTWISE_MODULES, BatchNorm
-from prune_gym.graph.residual_blocks import ADDITIONS, function_name
 from prune_gym.graph.symbolic import is_of_torch
 from prune_gym.graph.units import NotUnderstood, Traced
 

@@ -1,7 +1,9 @@
 """Residual blocks: found in the traced graph, and taken out of a network."""
 
+import copy
 import dataclasses
 import itertools
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -10,10 +12,10 @@ import torch
 from torch import fx, nn
 
 from prune_gym._utils.formatting import unique_name
+from prune_gym.graph.branches import ADDITIONS, between, function_name, replace_additions
 from prune_gym.graph.layer_table import Block, Layer
-from prune_gym.graph.symbolic import symbolic_trace
-
-ADDITIONS = ("add", "iadd", "add_")
+from prune_gym.graph.skipped import Skipped
+from prune_gym.graph.symbolic import in_eval_mode, like, symbolic_trace, tensors
 
 
 def find_blocks(
@@ -60,7 +62,7 @@ def _block_at(
     x, end = sorted(sources, key=steps.__getitem__)
     if x.meta["shape"] != addition.meta["shape"]:  # x alone is no substitute for the sum
         return None
-    branch = _between(x, end)
+    branch = between(x, end)
     names = tuple(layers[node] for node in sorted(branch, key=steps.__getitem__) if node in layers)
     readers = {user for n in branch for user in n.users if not _unused(user)}
     leaves = readers - branch - {addition}
@@ -88,48 +90,114 @@ def _common_module(names: Sequence[str]) -> str:
     return ".".join(common) or names[0]
 
 
-def _between(x: fx.Node, end: fx.Node) -> set[fx.Node]:
-    """Return the nodes that ``end`` is computed from, ``end`` included, going back as far as x."""
-    found: set[fx.Node] = set()
-    waiting = [end]
-    while waiting:
-        node = waiting.pop()
-        if node is x or node in found:
-            continue
-        found.add(node)
-        waiting.extend(node.all_input_nodes)
-    return found
-
-
-def function_name(node: fx.Node) -> str:
-    """Return the name of the function or method that a node calls, "" for a module."""
-    if node.op == "call_module":
-        return ""
-    target = node.target
-    return target if isinstance(target, str) else getattr(target, "__name__", str(target))
-
-
 def skip_blocks(
     network: nn.Module, blocks: Sequence[Block], input_shape: tuple[int, ...]
 ) -> nn.Module:
-    """Return ``network`` without the branches of ``blocks``; its modules are shared, not copied.
+    """Return ``network`` without the branches of ``blocks``; it shares the weights that stay.
 
-    ``input_shape`` is that of an image (C, H, W).
+    It is a copy of the network, of the same class, in which :class:`Skipped` modules stand for
+    those of the branches. Where a branch computes something else than 0 without its modules, or
+    needs one that runs elsewhere too, it is a ``torch.fx`` graph of eval mode.
+
+    Args:
+        network: it is left as it is.
+        blocks: what its layer table says of the blocks.
+        input_shape: that of an image (C, H, W).
     """
     if not blocks:
         return network
+    operations = symbolic_trace(network, input_shape).graph
+    inside, graph = _modules_inside(operations, blocks), without_blocks(network, operations, blocks)
+    _keep_heads(graph, network)
+    with in_eval_mode(network):
+        zeros = _with_zeros(network, inside, input_shape)
+        return zeros if zeros is not None and _equal(zeros, graph, input_shape) else graph
+
+
+def without_blocks(network: nn.Module, graph: fx.Graph, blocks: Sequence[Block]) -> fx.GraphModule:
+    """Return a copy of the graph of ``network`` without the branches of ``blocks``."""
+    small = fx.GraphModule(network, copy.deepcopy(graph), type(network).__name__)
+    nodes = {node.name: node for node in small.graph.nodes}
+    replace_additions(small, {nodes[b.addition]: nodes[b.source] for b in blocks})
+    return small
+
+
+def for_inference(network: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
+    """Return a network in eval mode as it is deployed: no zeros are added in skipped blocks.
+
+    ``input_shape`` is that of an image (C, H, W).
+    """
+    if not any(isinstance(module, Skipped) for module in network.modules()):
+        return network
     graph = symbolic_trace(network, input_shape)
-    nodes = {node.name: node for node in graph.graph.nodes}
-    for block in blocks:
-        # x may itself be the addition of a skipped block: follow it to what replaced it.
-        nodes[block.addition].replace_all_uses_with(nodes[block.source])
-        nodes[block.addition] = nodes[block.source]
-    graph.graph.eliminate_dead_code()
-    graph.delete_all_unused_submodules()
-    graph.recompile()
-    if hasattr(network, "heads"):  # how a detector's outputs are read; the tracer leaves it behind
-        graph.heads = network.heads
+    _keep_heads(graph, network)
     return graph
+
+
+def _keep_heads(graph: fx.GraphModule, network: nn.Module) -> None:
+    """Keep how a detector's outputs are read, which the tracer leaves behind."""
+    if hasattr(network, "heads"):
+        graph.heads = network.heads
+
+
+def _modules_inside(graph: fx.Graph, blocks: Sequence[Block]) -> list[str]:
+    """Return the outermost modules that run in the branches of ``blocks`` alone."""
+    nodes = {node.name: node for node in graph.nodes}
+    branches: set[fx.Node] = set()
+    for block in blocks:
+        x = nodes[block.source]
+        branches |= between(x, *(n for n in nodes[block.addition].all_input_nodes if n is not x))
+    runs: dict[str, bool] = {}  # whether a module runs in branches alone
+    for node in graph.nodes:
+        stack = [name for name, _ in node.meta.get("nn_module_stack", {}).values()]
+        for name in [*stack, str(node.target)] if node.op == "call_module" else stack:
+            runs[name] = runs.get(name, True) and (node in branches or _unused(node))
+    return [
+        name
+        for name, inside in runs.items()
+        if inside and not any(runs.get(each, False) for each in _parents(name))
+    ]
+
+
+def _parents(name: str) -> list[str]:
+    parts = name.split(".")
+    return [".".join(parts[:end]) for end in range(1, len(parts))]
+
+
+@torch.no_grad()
+def _with_zeros(
+    network: nn.Module, names: Sequence[str], input_shape: tuple[int, ...]
+) -> nn.Module | None:
+    """Return a copy in which zeros stand for modules; None where one writes no single tensor."""
+    memo: dict[int, Any] = {
+        id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())
+    }
+
+    def note(module: nn.Module, inputs: Any, output: Any) -> None:
+        if inputs and torch.is_tensor(inputs[0]) and torch.is_tensor(output):
+            memo.setdefault(id(module), Skipped(inputs[0].shape, output.shape))
+
+    modules = [network.get_submodule(name) for name in names]
+    handles = [module.register_forward_hook(note) for module in modules]
+    try:
+        network(torch.zeros(1, *input_shape, **like(network)))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return copy.deepcopy(network, memo) if all(id(m) in memo for m in modules) else None
+
+
+@torch.no_grad()
+def _equal(network: nn.Module, graph: fx.GraphModule, input_shape: tuple[int, ...]) -> bool:
+    """Return whether a network in eval mode computes what the graph does, to the last bit."""
+    images = torch.linspace(-1, 1, 2 * math.prod(input_shape)).to(**like(network))
+    images = images.view(2, *input_shape)
+    try:
+        found = network(images)
+    except Exception:  # whatever its forward raises without the modules
+        return False
+    pairs = zip(tensors(found), tensors(graph(images)), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
 
 
 @torch.inference_mode()

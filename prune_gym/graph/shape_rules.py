@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import fx
 
-from prune_gym.graph.residual_blocks import function_name
+from prune_gym.graph.branches import function_name
 from prune_gym.graph.symbolic import all_sizes
 from prune_gym.graph.units import NotUnderstood, Traced
 

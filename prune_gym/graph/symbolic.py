@@ -19,7 +19,9 @@ from torch.fx.node import map_aggregate
 from torch.fx.proxy import Attribute
 
 from prune_gym.errors import UserError, first_line
+from prune_gym.graph.branches import drop_skipped
 from prune_gym.graph.layer_types import ELEMENTWISE, ELEMENTWISE_MODULES, BatchNorm
+from prune_gym.graph.skipped import Skipped
 
 _DEPENDS_ON_VALUES = ("item", "tolist", "equal", "allclose", "is_nonzero", "numpy")
 _KNOWS_NO_SIZE = ("dim", "ndimension", "get_device", "element_size")
@@ -35,18 +37,18 @@ _lock = threading.RLock()
 def symbolic_trace(network: nn.Module, input_shape: tuple[int, ...]) -> fx.GraphModule:
     """Return the operations of ``network``, in eval mode, on images of ``input_shape`` (C, H, W).
 
-    The graph shares its modules with the network. Nodes have in ``meta``: ``shape``, of a tensor,
-    that for one image; ``sizes``, of a number
-    that was computed from sizes, the dimensions (node, dimension) that it depends on, for a tuple
-    a set for each entry; ``read``, of a tensor, the dimensions whose size Python code has used as
-    a plain number, each with the name of a module whose code did so.
+    The graph shares its modules with the network; skipped blocks do not occur in it. Nodes have in
+    ``meta``: ``shape``, of a tensor, that for one image; ``sizes``, of a number that was computed
+    from sizes, the dimensions (node, dimension) that it depends on, for a tuple a set for each
+    entry; ``read``, of a tensor, the dimensions whose size Python code has used as a plain number,
+    each with the name of a module whose code did so.
 
     Raises:
         UserError: the network does not take such images, or what it computes depends on values.
     """
-    example = torch.zeros(1, *input_shape, **_like(network))
+    example = torch.zeros(1, *input_shape, **like(network))
     opaque: frozenset[str] = frozenset()
-    with _lock, _in_eval_mode(network), torch.no_grad():
+    with _lock, in_eval_mode(network), torch.no_grad():
         while True:
             tracer = _ShapeTracer(example, opaque)
             try:
@@ -57,6 +59,7 @@ def symbolic_trace(network: nn.Module, input_shape: tuple[int, ...]) -> fx.Graph
                 raise UserError(_why_not(network, example, error)) from error
             more = frozenset(tracer.batch_readers) - opaque
             if not more or _agree(network, graph, input_shape):
+                drop_skipped(graph)
                 return graph
             if "" in more:
                 raise UserError(
@@ -66,7 +69,7 @@ def symbolic_trace(network: nn.Module, input_shape: tuple[int, ...]) -> fx.Graph
             opaque |= more
 
 
-def _like(network: nn.Module) -> dict[str, Any]:
+def like(network: nn.Module) -> dict[str, Any]:
     """Return the type and device of the network's first weight."""
     for each in network.parameters():
         if each.is_floating_point():
@@ -92,10 +95,10 @@ def _why_not(network: nn.Module, example: torch.Tensor, error: Exception) -> str
 
 def _agree(network: nn.Module, graph: fx.GraphModule, input_shape: tuple[int, ...]) -> bool:
     """Return whether the graph computes what the network does on two images."""
-    images = torch.linspace(-1, 1, 2 * int(torch.tensor(input_shape).prod())).to(**_like(network))
+    images = torch.linspace(-1, 1, 2 * int(torch.tensor(input_shape).prod())).to(**like(network))
     images = images.view(2, *input_shape)
     try:
-        pairs = zip(_tensors(graph(images)), _tensors(network(images)), strict=True)
+        pairs = zip(tensors(graph(images)), tensors(network(images)), strict=True)
         return all(
             a.shape == b.shape and torch.allclose(a, b, 1e-3, 1e-4, equal_nan=True)
             for a, b in pairs
@@ -104,14 +107,16 @@ def _agree(network: nn.Module, graph: fx.GraphModule, input_shape: tuple[int, ..
         return False
 
 
-def _tensors(outputs: Any) -> list[torch.Tensor]:
+def tensors(outputs: Any) -> list[torch.Tensor]:
+    """Return the tensors in what a network returns, in order."""
     found: list[torch.Tensor] = []
     map_aggregate(outputs, lambda each: found.append(each) if torch.is_tensor(each) else None)
     return found
 
 
 @contextmanager
-def _in_eval_mode(network: nn.Module) -> Iterator[None]:
+def in_eval_mode(network: nn.Module) -> Iterator[None]:
+    """Put a network into eval mode for a while."""
     training = {module: module.training for module in network.modules()}
     network.eval()
     try:
@@ -167,7 +172,7 @@ class _Value(fx.Proxy):
         if (
             isinstance(index, slice)
             and isinstance(self.value, tuple | list)
-            and _tensors(self.value)
+            and tensors(self.value)
         ):
             return tuple(self[each] for each in range(*index.indices(len(self.value))))
         return super().__getitem__(index)  # type: ignore[misc]
@@ -232,7 +237,7 @@ class _ShapeTracer(fx.Tracer):
         proxy.value = value
         if isinstance(value, torch.Tensor):
             proxy.node.meta["shape"] = tuple(value.shape)
-        elif not _tensors(value):
+        elif not tensors(value):
             proxy.node.meta["sizes"] = _sizes(proxy.node, value)
         return proxy
 
@@ -277,7 +282,7 @@ class _ShapeTracer(fx.Tracer):
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Return whether a module is one operation."""
-        if module_qualified_name in self.opaque or isinstance(m, torch.jit.ScriptModule):
+        if module_qualified_name in self.opaque or isinstance(m, torch.jit.ScriptModule | Skipped):
             return True
         return is_of_torch(m) and not isinstance(m, _CONTAINERS)
 

@@ -19,13 +19,14 @@ import torch
 from torch import fx, nn
 
 from prune_gym.errors import UserError
+from prune_gym.graph.branches import function_name
 from prune_gym.graph.groups import NO_UNIT, group_units, places_of_units
 from prune_gym.graph.layer_table import Activation, Affine, Kind, Layer, LayerTable, Pin
 from prune_gym.graph.multiply_adds import MultiplyAdds
 from prune_gym.graph.operations import rule_of
-from prune_gym.graph.residual_blocks import find_blocks, function_name
+from prune_gym.graph.residual_blocks import find_blocks
 from prune_gym.graph.shared_weights import find_aliases
-from prune_gym.graph.symbolic import all_sizes, symbolic_trace
+from prune_gym.graph.symbolic import all_sizes, in_eval_mode, like, symbolic_trace
 from prune_gym.graph.units import NotUnderstood, Traced, Units
 
 
@@ -49,21 +50,12 @@ def trace(network: nn.Module, input_shape: tuple[int, int, int]) -> LayerTable:
     """
     graph = symbolic_trace(network, input_shape)
     tracer = Tracer(network, graph, find_aliases(network))
-    example = torch.zeros(1, *input_shape, **_like(network))
-    training = {module: module.training for module in network.modules()}
-    network.eval()
-    try:
+    example = torch.zeros(1, *input_shape, **like(network))
+    with in_eval_mode(network):
         with torch.no_grad(), tracer.multiply_adds:
             tracer.run(example)
         _check_channels_last(network, graph, input_shape)
-    finally:
-        for module, was in training.items():
-            module.training = was
     return replace(tracer.table(), input_shape=tuple(input_shape))
-
-
-def _like(network: nn.Module) -> dict[str, Any]:
-    return {"dtype": next((p.dtype for p in network.parameters()), torch.float32)}
 
 
 class Tracer(fx.Interpreter):
@@ -419,7 +411,7 @@ def _check_channels_last(
     """
     if not any(function_name(node) == "view" for node in graph.graph.nodes):
         return
-    images = torch.zeros(2, *input_shape, **_like(network))
+    images = torch.zeros(2, *input_shape, **like(network))
     try:
         with torch.inference_mode():
             network(images.contiguous(memory_format=torch.channels_last))

@@ -11,7 +11,7 @@ from prune_gym.compression.fold_batch_norm import fold_batch_norm
 from prune_gym.compression.surgery import cut, first_channels
 from prune_gym.graph.configuration import Configuration
 from prune_gym.graph.layer_table import LayerTable
-from prune_gym.graph.residual_blocks import skip_blocks
+from prune_gym.graph.residual_blocks import for_inference, skip_blocks
 from prune_gym.profiling.runtimes import Session, Setting, runtime_named
 
 PASSES = 6
@@ -64,7 +64,8 @@ def deployed(network: nn.Module, table: LayerTable, configuration: Configuration
     candidate = cut(network, table, first_channels(table, configuration.widths[0])).eval()
     fold_batch_norm(candidate, table)
     kept = None if configuration.blocks is None else configuration.blocks[0]
-    return skip_blocks(candidate, table.skipped(kept), table.input_shape)
+    small = skip_blocks(candidate, table.skipped(kept), table.input_shape)
+    return for_inference(small, table.input_shape)
 
 
 def loader(network: nn.Module, table: LayerTable, runtime: str, setting: Setting) -> Loader:

@@ -92,8 +92,8 @@ def strategy_from_dict(content: Any, source: str = "strategy") -> Strategy:
             {
                 "kind": _text(d["kind"]),
                 "name": _text(d["name"]),
-                "value": _number(d["value"]),
-                "of": _number(d["of"]),
+                "value": finite_number(d["value"]),
+                "of": finite_number(d["of"]),
             }
             for d in content["decisions"]
         )
@@ -102,7 +102,8 @@ def strategy_from_dict(content: Any, source: str = "strategy") -> Strategy:
             env_kwargs={_text(name): value for name, value in content["env_kwargs"].items()},
             decisions=decisions,
             metrics={
-                _text(name): float(_number(value)) for name, value in content["metrics"].items()
+                _text(name): float(finite_number(value))
+                for name, value in content["metrics"].items()
             },
             weights=_text(content.get("weights", "")),
         )
@@ -122,7 +123,7 @@ def _text(value: Any) -> str:
     return value
 
 
-def _number(value: Any) -> float:
+def finite_number(value: Any) -> float:
     """Return a finite number as it came, whole or not."""
     try:
         number = isinstance(value, int | float | np.number) and not isinstance(value, bool)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from candidates import network_and_table
-from nets import Residual
+from nets import Residual, make
 from own_module import SPLITS
 from safetensors.numpy import load_file
 from stable_baselines3.common.logger import Logger
@@ -16,6 +16,7 @@ from prune_gym.agents import Settings, find_agent
 from prune_gym.agents.abcp.abcp import ABCP
 from prune_gym.agents.abcp.controller import Controller
 from prune_gym.agents.common.initial_design import initial_design
+from prune_gym.agents.evolution.jcw_bounds import bounded_space
 from prune_gym.agents.evolution.operators import cross, mutate, offspring, snap
 from prune_gym.agents.evolution.survival import (
     UniformSelection,
@@ -26,6 +27,7 @@ from prune_gym.agents.evolution.survival import (
 from prune_gym.agents.two_stage import DecayingNoise
 from prune_gym.cli import main
 from prune_gym.envs.make import compression_env
+from prune_gym.errors import UserError
 from prune_gym.search_space import Decision, SearchSpace
 from prune_gym.search_space.strategy import load_strategy
 
@@ -353,3 +355,35 @@ def test_two_stages_with_a_chosen_network(chain, tmp_path, capsys):
     assert "--pick: expected one of front/" in capsys.readouterr().err
     assert main([*chain, "--episodes", "7"]) == 2
     assert "other settings" in capsys.readouterr().err
+
+
+def published_shares(env):
+    """Return the shares that each decision has within JCW's bounds, by kind and name."""
+    space = bounded_space(env.problem)
+    return {(d.kind, d.name): d.options / d.original for d in space.decisions}
+
+
+def test_jcw_has_the_bounds_and_the_grid_of_its_code(tiny_data):
+    names = {"decide": ("channels", "density"), "latency": None, "round_to": 1, "repair": "none"}
+    env = compression_env(make("residual"), tiny_data, **names)
+    shares = published_shares(env)
+    least = {key: each[0] for key, each in shares.items()}
+    assert least["density", "stem.0"] == 0.8 and least["density", "down.0"] == 0.8
+    assert least["density", "inner.0"] == pytest.approx(0.3)
+    assert shares["density", "inner.0"] == pytest.approx(np.arange(3, 11) / 10)
+    assert least["channels", "stem.0"] == 1.0  # at least 0.9 of 8 channels: x and the sum
+    assert shares["channels", "inner.0"] == pytest.approx(np.arange(5, 11) / 10)
+    assert least["channels", "down.0"] == 1.0  # joined with the shortcut: 0.9 of 7 channels
+    watched = Watched(env)
+    find_agent("jcw:bounds")(watched, Settings(25, 0, None, QUIET))
+    for row in env.problem.space.decode(np.array(watched.finished)):
+        for decision, value in zip(env.problem.decisions, row, strict=True):
+            assert (value / decision.original) in shares[decision.kind, decision.name]
+    assert len({tuple(genome) for genome in watched.finished}) == 25
+
+
+def test_unknown_variants_are_refused():
+    with pytest.raises(UserError, match="unknown variant of jcw 'bound'; did you mean 'bounds'"):
+        find_agent("jcw:bound")
+    with pytest.raises(UserError, match="unknown reward of amc 'flop'; did you mean 'flops'"):
+        find_agent("amc:flop")

@@ -27,7 +27,7 @@ class Recorded(gym.Wrapper):
 
     def __init__(self, env):
         super().__init__(env)
-        self.actions, self.values, self.flops = [], [], []
+        self.actions, self.values, self.flops, self.infos = [], [], [], []
 
     def reset(self, **kwargs):
         self._current = []
@@ -38,6 +38,7 @@ class Recorded(gym.Wrapper):
         result = self.env.step(action)
         if result[2]:
             self.actions.append(self._current)
+            self.infos.append(result[4])
             decisions = result[4]["strategy"]["decisions"]
             self.values.append(tuple(decision["value"] for decision in decisions))
             self.flops.append(result[4]["flops"] / self.unwrapped.problem.original["flops"])
@@ -187,6 +188,18 @@ def test_amc_copies_the_error_to_all_transitions(tiny_task):
     rewards = agent.replay_buffer.rewards[:6, 0].reshape(2, 3)
     assert (rewards == rewards[:, :1]).all() and (rewards <= 0).all() and (rewards > -1).all()
     assert agent.replay_buffer.pos == 6 and agent.replay_buffer.dones[:6].sum() == 2
+
+
+@pytest.mark.parametrize("metric", ["flops", "params"])
+def test_amc_guarantees_accuracy(metric, tiny_task):
+    recorded = Recorded(compression_env(**tiny_task))
+    trained = find_agent(f"amc:{metric}")(recorded, Settings(12, 0, None, Logger(None, [])))
+    assert isinstance(trained, AMC)
+    rewards = trained.replay_buffer.rewards[: trained.replay_buffer.pos, 0].reshape(-1, 3)
+    assert len(rewards) >= 10
+    for info, paid in zip(recorded.infos, rewards, strict=False):  # the last is not learned from
+        expected = -(1 - info["accuracy"]) * np.log(info[metric])
+        np.testing.assert_allclose(paid, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3])

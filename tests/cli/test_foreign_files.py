@@ -7,7 +7,8 @@ import warnings
 import gymnasium as gym
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from foreign import ANYTHING, FUZZ, changed, places
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from playing import constant, play
 from safetensors import safe_open
@@ -18,54 +19,10 @@ from prune_gym.compression.network_file import load_network, read_network_spec, 
 from prune_gym.errors import UserError
 from prune_gym.search_space.strategy import Strategy, load_strategy
 
-FUZZ = settings(
-    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100
-)
-NESTED = json.loads("[" * 500 + "]" * 500)
-ODD = st.sampled_from(
-    [None, True, -1, 0, 10**400, -(10**30), 1e308, float("nan"), float("inf"), "", "[/red]"]
-    + ["\x1b[2J", "\udc80", "a:b", "../../etc/passwd", "x" * 10_000, [], {}, NESTED]
-)
-ANYTHING = st.recursive(
-    ODD | st.integers() | st.floats() | st.text(max_size=5),
-    lambda each: (
-        st.lists(each, max_size=3) | st.dictionaries(st.text(max_size=5), each, max_size=3)
-    ),
-    max_leaves=5,
-)
-
 
 @pytest.fixture(scope="module")
 def plain():
     return play(gym.make("ChannelPrune-Table-v0"), constant(0.0))[2][-1]["strategy"]
-
-
-def places(value, path=()):
-    """Return the path of every value inside of plain data."""
-    found = [path] if path else []
-    inside = value if isinstance(value, dict | list) else ()
-    for key, each in inside.items() if isinstance(value, dict) else enumerate(inside):
-        found += places(each, (*path, key))
-    return found
-
-
-def changed(plain, draw):
-    """Return plain data with one value of it exchanged, left out or added."""
-    content = json.loads(json.dumps(plain))
-    *above, last = draw(st.sampled_from(places(content)))
-    holder = content
-    for key in above:
-        holder = holder[key]
-    kind = draw(st.sampled_from(["exchange", "leave out", "add"]))
-    if kind == "exchange":
-        holder[last] = draw(ANYTHING)
-    elif kind == "leave out":
-        del holder[last]
-    elif isinstance(holder, dict):
-        holder[draw(st.text(max_size=5))] = draw(ANYTHING)
-    else:
-        holder.append(draw(ANYTHING))
-    return content
 
 
 @FUZZ

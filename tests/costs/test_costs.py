@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from prune_gym.costs import COSTS, build_costs
+from prune_gym.graph.skipped import running_modules
 from prune_gym.graph.trace import trace
 
 
@@ -36,7 +37,7 @@ def check_against_the_candidate(name, configuration):
         expected = counter.get_total_flops() / 2
     else:
         expected = np.dot(left, table.weighted_pixels)
-    modules = dict(small.named_modules())
+    modules = running_modules(small)
     names = [table.layers[index].name for index in table.weighted]
     weights = sum(modules[name].weight.numel() for name in names if name in modules)
     pruned = 0 if configuration.is_dense else weights - sum(left)

@@ -192,3 +192,22 @@ def test_many_inputs_that_are_never_cut_are_no_matter():
     table = trace(net, (3, 64, 64))
     calibration = calibrate(net, table, torch.rand(8, 3, 64, 64))
     assert {name: moment.shape for name, moment in calibration.moments.items()} == {"3": (6, 6)}
+
+
+def test_a_network_that_is_narrow_for_the_multiple_is_told(tiny_data, caplog):
+    names = {"latency": None, "repair": "none"}
+    compression_env(make("residual"), tiny_data, **names)
+    (told,) = caplog.messages
+    assert told == (
+        "3 of 3 channel groups have at most 2 widths to choose from, because widths are multiples "
+        "of 8: give a smaller round_to, such as 2"
+    )
+    caplog.clear()
+    compression_env(make("residual"), tiny_data, round_to=2, **names)
+    compression_env("resnet20", "digits", **names)
+    assert not caplog.messages
+
+
+def test_two_kinds_of_masks_or_bits_are_not_told(tiny_data, caplog):
+    compression_env(make("residual"), tiny_data, latency=None, decide=("weight_bits",), bits=(2, 8))
+    assert not caplog.messages

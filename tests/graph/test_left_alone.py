@@ -276,8 +276,12 @@ def test_what_is_added_to_a_single_channel_is_no_block():
     assert trace(net, (3, 8, 8)).blocks == ()
 
 
+def add_a_branch(net, x):
+    return x + net.two(F.relu(net.norm(x)))
+
+
 def test_a_skipped_block_is_pickled_with_its_network():
-    net = Odd(lambda n, x: x + n.two(F.relu(n.norm(x))), norm=NormAndActivation(4))
+    net = Odd(add_a_branch, norm=NormAndActivation(4))
     net.two = nn.Conv2d(4, 4, 1)
     net = initialized(net)
     table = trace(net, (3, 8, 8))

@@ -17,6 +17,7 @@ from prune_gym.costs import build_costs
 from prune_gym.costs.latency import load_latency_table
 from prune_gym.graph.configuration import FLOAT_BITS
 from prune_gym.graph.residual_blocks import skip_blocks
+from prune_gym.graph.skipped import running_modules
 from prune_gym.graph.trace import trace
 from prune_gym.models.resnet import resnet56
 
@@ -89,7 +90,7 @@ def without_weights(net, table, configuration):
 
 def nonzeros(net, table):
     """Return the weights of each layer that are not zero; 0 for a layer that is not there."""
-    modules = dict(net.named_modules())
+    modules = running_modules(net)
     names = [table.layers[index].name for index in table.weighted]
     return [int((modules[n].weight != 0).sum()) if n in modules else 0 for n in names]
 

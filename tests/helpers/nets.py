@@ -15,6 +15,10 @@ def conv(inputs, outputs, stride=1, groups=1):
     )
 
 
+def _mean(net, x):
+    return x.mean((2, 3))
+
+
 class Odd(nn.Module):
     """A small network with a place for what is odd between its two convolutions.
 
@@ -25,7 +29,7 @@ class Odd(nn.Module):
         super().__init__()
         self.first, self.second = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1)
         self.out = nn.Linear(4, 4)
-        self.odd, self.head = odd, head or (lambda net, x: x.mean((2, 3)))
+        self.odd, self.head = odd, head or _mean
         for name, module in modules.items():
             setattr(self, name, module)
 

@@ -18,6 +18,7 @@ from prune_gym.errors import UserError
 from prune_gym.graph.configuration import FLOAT_BITS, Configuration
 from prune_gym.graph.layer_table import LayerTable
 from prune_gym.graph.layer_types import BatchNorm
+from prune_gym.graph.skipped import running_modules
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ def _between(network: nn.Module, table: LayerTable) -> list[torch.Tensor]:
     They are of batch-norms that no layer could take in, group-norms and PReLUs; skipped blocks
     have none.
     """
-    modules = dict(network.named_modules())
+    modules = running_modules(network)
     found = [modules.get(layer.name) for layer in table.layers if not layer.has_weight]
     stored = [each for each in found if isinstance(each, BatchNorm | nn.GroupNorm | nn.PReLU)]
     return [x for each in stored for x in each.state_dict().values() if x.is_floating_point()]

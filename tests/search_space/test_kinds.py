@@ -13,6 +13,7 @@ from prune_gym.compression.fold_batch_norm import fold_batch_norm
 from prune_gym.costs.size import CODINGS, Size
 from prune_gym.envs.make import compression_env
 from prune_gym.errors import UserError
+from prune_gym.graph.skipped import running_modules
 from prune_gym.search_space import KINDS, Decision, DecisionKind, register_kind
 
 KERNEL = (3, 3)
@@ -53,7 +54,7 @@ class KernelMask(DecisionKind):
         parts["density"][:, columns] = np.minimum(parts["density"][:, columns], values)
 
     def apply(self, candidate, table, values):
-        modules = dict(candidate.named_modules())
+        modules = running_modules(candidate)
         for index, share in zip(table.weighted, values, strict=False):
             module = modules.get(table.layers[index].name)  # None: in a skipped block
             if module is not None and share < 1:

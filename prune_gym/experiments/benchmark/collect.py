@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from prune_gym._utils.json_file import read_json
 from prune_gym._utils.paths import write_atomically
 from prune_gym.errors import UserError
 from prune_gym.experiments.benchmark.cells import FINISHED, RUNS, Cell, find_cells
@@ -79,8 +80,8 @@ def _joined(found: dict[str, set[str]]) -> dict[str, str]:
 def _outcome(cell: Cell) -> dict[str, Any]:
     file = cell.folder / FINISHED
     try:
-        return json.loads(file.read_text())
-    except ValueError as error:
+        return read_json(file)
+    except UserError as error:
         raise UserError(f"{file} is damaged ({error}); delete it and run the cell again") from None
 
 

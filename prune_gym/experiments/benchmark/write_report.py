@@ -1,11 +1,11 @@
 """Table and pictures of a benchmark, from its CSV alone."""
 
 import io
-import json
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from prune_gym._utils.json_file import read_json
 from prune_gym._utils.paths import write_atomically
 from prune_gym.errors import UserError
 from prune_gym.experiments.benchmark.collect import ABOUT
@@ -28,7 +28,7 @@ def write_report(folder: Path) -> str:
     try:
         summaries = read_summaries(folder)
         about = folder / ABOUT
-        made_by = json.loads(about.read_text()) if about.is_file() else {}
+        made_by = read_json(about) if about.is_file() else {}
         text = markdown(summaries, made_by)
     except (ValueError, LookupError, TypeError) as error:
         raise UserError(

@@ -14,6 +14,7 @@ from torch import nn
 
 from prune_gym._utils.paths import write_atomically
 from prune_gym.errors import MissingFileError, UserError
+from prune_gym.graph.skipped import Skipped
 from prune_gym.models.darknet.cfg import parse_cfg, read_cfg, write_cfg
 from prune_gym.models.darknet.network import Darknet
 from prune_gym.models.darknet.pruned import pruned_sections
@@ -79,7 +80,7 @@ def _tensors(network: nn.Module) -> Iterator[torch.Tensor]:
     layers = sorted(
         (int(name.removeprefix("conv")), module)
         for name, module in network.named_children()
-        if name.startswith("conv")
+        if name.startswith("conv") and not isinstance(module, Skipped)
     )
     for _, module in layers:
         conv, norm = module.get_submodule("conv"), getattr(module, "norm", None)
