@@ -99,5 +99,5 @@ class VisionTransformer(nn.Module):
 
 
 def vit_tiny(num_classes: int = 10) -> VisionTransformer:
-    """Return a vision transformer of 6 blocks, 64 wide: 22 M multiply-adds, 0.31 M parameters."""
+    """Return a vision transformer of 6 blocks, 64 wide: 27 M multiply-adds, 0.37 M parameters."""
     return VisionTransformer(32, 64, 6, 16, num_classes)
