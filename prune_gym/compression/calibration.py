@@ -22,8 +22,9 @@ import torch
 from torch import nn
 
 from prune_gym.compression.precision import fast_forward, outside_contexts
+from prune_gym.compression.rank_heads import greedy_heads
 from prune_gym.errors import UserError
-from prune_gym.graph.layer_table import Group, LayerTable
+from prune_gym.graph.layer_table import LayerTable
 from prune_gym.graph.layer_types import BatchNorm
 from prune_gym.graph.skipped import running_modules
 
@@ -60,7 +61,7 @@ def calibrate(network: nn.Module, table: LayerTable, images: torch.Tensor) -> Ca
         UserError: a layer reads too many inputs, or its inputs are NaN or infinite.
     """
     moments = _second_moments(network, table, images)
-    ranked = [_rank(network, table, group, moments) for group in table.groups]
+    ranked = [_rank(network, table, index, moments) for index in range(len(table.groups))]
     return Calibration(
         {name: moment.float().numpy() for name, moment in moments.items()},
         batch_statistics(network, table, images),
@@ -173,22 +174,23 @@ def batch_statistics(
 
 
 def _rank(
-    network: nn.Module, table: LayerTable, group: Group, moments: dict[str, torch.Tensor]
+    network: nn.Module, table: LayerTable, index: int, moments: dict[str, torch.Tensor]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the greedy order of the channels of a group, and the error curve."""
-    pairs = []
+    group, of_heads, pairs = table.groups[index], table.is_of_heads(index), []
     for member in group.members:
         if member.dim == "in":
             at = torch.from_numpy(member.positions)
             weight = network.get_submodule(member.module).get_parameter("weight").detach().double()
             # A channel that stands at m positions (a flattened map) is the sum of m parts.
             for rows, columns, moment in blocks(weight, moments[member.module]):
-                for column in at.T:
+                # A head goes as a whole.
+                for column in at.flatten()[None] if of_heads else at.T:
                     where = _within(columns, column)
                     if where is not None:
                         flat = rows.index_select(1, where).transpose(0, 1).flatten(1)
                         pairs.append((flat @ flat.T, moment[where][:, where]))
-    return greedy_order(pairs)
+    return greedy_heads(pairs, group.size) if of_heads else greedy_order(pairs)
 
 
 def blocks(

@@ -49,8 +49,14 @@ class Reference:
         self.outputs: dict[str, torch.Tensor] = {}
         self.shortcuts: dict[str, torch.Tensor] = {}
         self.statistics: dict[str, torch.Tensor] = {}
+        self._images = len(images)
         with torch.no_grad(), fast_forward():
             _Recorder(network, self).run(images)
+
+    def sampled(self, module: nn.Module | None, values: torch.Tensor) -> torch.Tensor:
+        """Return inputs or outputs of a layer at the sampled places: float32 (rows, channels)."""
+        linear = isinstance(module, nn.Linear)
+        return _sampled_tokens(values, self._images) if linear else _sampled(values)
 
 
 class _Recorder(fx.Interpreter):
@@ -63,13 +69,13 @@ class _Recorder(fx.Interpreter):
     def run_node(self, n: fx.Node) -> Any:
         result = super().run_node(n)
         module = _module(self.module, n)
-        # Linear layers of tokens keep their merged weights.
-        if isinstance(module, nn.Conv2d) or (isinstance(module, nn.Linear) and result.ndim == 2):
-            self.reference.outputs[str(n.target)] = _sampled(result)
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            self.reference.outputs[str(n.target)] = self.reference.sampled(module, result)
             other = _added(self.module, n)
             # One number for a whole map is left out: it has no value per pixel.
             if other in self.env and self.env[other].shape == result.shape:
-                self.reference.shortcuts[str(n.target)] = _sampled(self.env[other])
+                shortcut = self.reference.sampled(module, self.env[other])
+                self.reference.shortcuts[str(n.target)] = shortcut
         elif isinstance(module, BatchNorm):
             inputs = self.env[n.all_input_nodes[0]]
             self.reference.statistics[str(n.target)] = _statistics(_sampled(inputs))
@@ -143,11 +149,14 @@ class _Fitter(fx.Interpreter):
     def _fit_weights(
         self, node: fx.Node, name: str, module: nn.Conv2d | nn.Linear, inputs: torch.Tensor
     ) -> None:
-        if not _can_fit(module, inputs):
+        if not _can_fit(module):
             return
         taps = module.weight if module.weight.ndim == 4 else module.weight[..., None, None]
         weight = taps.permute(0, 2, 3, 1).flatten(1)  # (out, taps x inputs), like the rows
-        rows = _patches(module, inputs)
+        if isinstance(module, nn.Conv2d):
+            rows = _patches(module, inputs)
+        else:
+            rows = self.reference.sampled(module, inputs)
         error = self._target(node, name) - F.linear(rows, weight, module.bias)
         with torch.autocast("cpu", enabled=False):
             change = _ridge_regression(rows, error)
@@ -160,7 +169,8 @@ class _Fitter(fx.Interpreter):
         other = _added(self.module, node)
         if other not in self.env or name not in self.reference.shortcuts:
             return target
-        missing = self._kept(name, self.reference.shortcuts[name]) - _sampled(self.env[other])
+        here = self.reference.sampled(_module(self.module, node), self.env[other])
+        missing = self._kept(name, self.reference.shortcuts[name]) - here
         user = next(iter(node.users))
         norm = _module(self.original, user)
         if not isinstance(norm, BatchNorm):
@@ -197,6 +207,8 @@ def _module(root: nn.Module, node: fx.Node) -> nn.Module | None:
 def _added(root: nn.Module, node: fx.Node) -> fx.Node | None:
     """Return the node that is added to the output of a layer or of its batch-norm, if any."""
     user = _only_user(node)
+    while user is not None and isinstance(_module(root, user), nn.Dropout | nn.Identity):
+        node, user = user, _only_user(user)
     if user is not None:
         norm = _module(root, user)
         if isinstance(norm, BatchNorm) and is_of_torch(norm):  # without an activation of its own
@@ -210,12 +222,10 @@ def _only_user(node: fx.Node) -> fx.Node | None:
     return next(iter(node.users)) if len(node.users) == 1 else None
 
 
-def _can_fit(module: nn.Conv2d | nn.Linear, inputs: torch.Tensor) -> bool:
+def _can_fit(module: nn.Conv2d | nn.Linear) -> bool:
     if module.weight[0].numel() > MAX_UNKNOWNS:
         return False
-    if isinstance(module, nn.Linear):
-        return inputs.ndim == 2
-    return module.groups == 1
+    return isinstance(module, nn.Linear) or module.groups == 1
 
 
 def _pixels(count: int, height: int, width: int) -> tuple[torch.Tensor, ...]:
@@ -241,10 +251,21 @@ def _sampled(values: torch.Tensor) -> torch.Tensor:
     return values.float()
 
 
-def _patches(module: nn.Conv2d | nn.Linear, inputs: torch.Tensor) -> torch.Tensor:
+def _sampled_tokens(values: torch.Tensor, images: int) -> torch.Tensor:
+    """Return what stands at the sampled tokens of so many images: (..., C) -> float32 (rows, C).
+
+    Which tokens are of one image does not matter here: the same are sampled everywhere.
+    """
+    tokens = values.flatten(0, -2)
+    if len(tokens) % images == 0:
+        each = len(tokens) // images
+        image, token, _ = _pixels(images, each, 1)
+        tokens = tokens[image * each + token]
+    return tokens.float()
+
+
+def _patches(module: nn.Conv2d, inputs: torch.Tensor) -> torch.Tensor:
     """Return the inputs of the sampled output pixels of the layer: (rows, taps x inputs)."""
-    if isinstance(module, nn.Linear):
-        return inputs.float()
     high, wide = module.kernel_size
     mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
     # Also where padding is "same" or "valid": numbers for left, right, top and bottom.

@@ -22,6 +22,7 @@ from prune_gym.compression.surgery import cut, kept_positions
 from prune_gym.errors import UserError, unknown
 from prune_gym.graph.layer_table import Block, LayerTable
 from prune_gym.graph.residual_blocks import skip_blocks, without_blocks
+from prune_gym.graph.symbolic import symbolic_trace
 
 REPAIRS = ("none", "batch_norm", "merge", "merge+batch_norm", "least_squares")
 RIDGE = 1e-3  # of the mean diagonal
@@ -65,7 +66,10 @@ def cut_and_repair(
     candidate = skip_blocks(candidate, skipped, table.input_shape)
     if repair == "least_squares":
         reference = reference or Reference(network, images)
-        graph = without_blocks(network, reference.graph, skipped).graph
+        if table.attributes:  # the numbers in the original's graph are too large
+            graph = symbolic_trace(candidate, table.input_shape).graph
+        else:
+            graph = without_blocks(network, reference.graph, skipped).graph
         fit(network, candidate, graph, table, kept, reference, images)
     if sparsify is not None:
         sparsify(candidate)

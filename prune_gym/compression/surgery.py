@@ -24,6 +24,10 @@ def cut(network: nn.Module, table: LayerTable, kept: Sequence[np.ndarray]) -> nn
             network.get_submodule(name), keep.get((name, "out")), keep.get((name, "in"))
         )
         replace_module(candidate, name, small)
+    widths = np.array([len(channels) for channels in kept])
+    for attribute in table.attributes:
+        owner = candidate.get_submodule(attribute.module)
+        setattr(owner, attribute.name, attribute.channels(widths))
     return candidate
 
 

@@ -7,7 +7,9 @@ from prune_gym.graph.layer_table import LayerTable
 
 
 class Flops:
-    """Multiply-adds of convolutions and linear layers (half of ``torch.utils.flop_counter``).
+    """Multiply-adds of convolutions, linear layers and attention.
+
+    They are half of what ``torch.utils.flop_counter`` counts.
 
     Single pruned weights are not counted.
     """
@@ -25,4 +27,5 @@ class Flops:
 
     def __call__(self, configuration: Configuration) -> np.ndarray:
         """Return multiply-adds of n strategies, float64 (n,)."""
-        return self._table.nonzeros(configuration) @ self._pixels
+        table = self._table
+        return table.nonzeros(configuration) @ self._pixels + table.attention(configuration)

@@ -36,9 +36,11 @@ def explain(table: LayerTable) -> Explanation:
     uncounted = sum(count for _, count in table.uncounted)
     costs = []
     for widths in (table.full, np.minimum(table.full, 1)):
-        weights = table.weights(table.configuration(widths[None]))[0]
+        configuration = table.configuration(widths[None])
+        weights = table.weights(configuration)[0]
+        products = table.attention(configuration)[0] + uncounted
         parameters = weights.sum() + table.outputs(widths[None])[0] @ params_per_channel
-        costs.append((parameters, weights @ table.weighted_pixels + uncounted))
+        costs.append((parameters, weights @ table.weighted_pixels + products))
     whole, least = np.array(costs)
     shares = 1 - least / np.maximum(whole, 1)
     return Explanation(

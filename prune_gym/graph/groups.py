@@ -32,7 +32,7 @@ def places_of_units(
     """
     places: dict[int, dict[tuple[str, str], list[int]]] = defaultdict(lambda: defaultdict(list))
     for layer, reads, writes in layers:
-        if layer.kind == "pool":
+        if layer.kind in ("pool", "attention"):  # they have nothing to cut
             continue
         for dim, units in (("in", reads), ("out", writes)):
             for position, unit in enumerate(roots[units] if units is not None else ()):

@@ -134,11 +134,19 @@ def group_norm(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
         tracer.pin(source, node, "group-norm over all channels")
     else:
         each = module.num_channels // module.num_groups
-        first, *others = source.units.reshape(-1, each).T
-        for other in others:
-            first = tracer.units.merge(first, other, name)
+        first = tracer.units.merge_in_rows(source.units, module.num_groups, name)
         source = replace(source, units=np.repeat(first, each))
     return channelwise(tracer, node, name, "group_norm", source, result, 2)
+
+
+def layer_norm(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
+    """Keep channels in other dimensions than those that it normalizes."""
+    source = _only_input(tracer, node)
+    module = tracer.fetch_attr(str(node.target))
+    if source.axis >= result.ndim - len(module.normalized_shape):
+        raise NotUnderstood("layer-norm over all channels")
+    tracer.count_loose(node)
+    return tracer.in_place(node, source)
 
 
 def pool(

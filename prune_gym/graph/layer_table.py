@@ -13,7 +13,17 @@ import numpy as np
 from prune_gym.graph.configuration import FLOAT_BITS, Configuration
 
 BLOCK_SIZE = 4  # consecutive output channels that share a weight mask (JCW)
-Kind = Literal["conv", "depthwise", "linear", "batch_norm", "group_norm", "prelu", "pool", "other"]
+Kind = Literal[
+    "conv",
+    "depthwise",
+    "linear",
+    "batch_norm",
+    "group_norm",
+    "prelu",
+    "pool",
+    "attention",
+    "other",
+]
 
 
 @dataclass(frozen=True)
@@ -23,6 +33,10 @@ class Affine:
     constant: int
     per_group: tuple[int, ...]
 
+    def __call__(self, widths: np.ndarray) -> int:
+        """Return the number of channels, given the widths of all groups, ``int (groups,)``."""
+        return self.constant + int(np.dot(self.per_group, widths))
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -30,8 +44,8 @@ class Layer:
 
     Attributes:
         name: its name in the network.
-        kind: what it computes; "other" are the parameters of what the tracer does not understand,
-            one output for each.
+        kind: what it computes; "attention" are products of two tensors, "other" the parameters of
+            what the tracer does not understand, one output for each.
         kernel: height and width of the kernel; (1, 1) for a linear layer.
         stride: of the kernel, along the height.
         in_size: height and width of its input.
@@ -42,6 +56,7 @@ class Layer:
         outputs: output channels.
         follows: for batch-norm, the layer whose output it normalises ("" where there is none).
         groups: of a convolution; cut, a depthwise one has fewer.
+        multiply_adds_per_channel: per output channel, of attention, which has no weights.
     """
 
     name: str
@@ -55,6 +70,7 @@ class Layer:
     outputs: Affine
     follows: str = ""
     groups: int = 1
+    multiply_adds_per_channel: int = 0
 
     @property
     def has_weight(self) -> bool:
@@ -147,6 +163,21 @@ class Block:
 
 
 @dataclass(frozen=True)
+class Attribute:
+    """A whole number that a module holds and its code writes where a tensor has channels.
+
+    Attributes:
+        module: the module's name.
+        name: of the attribute, such as "num_heads".
+        channels: what it has to be.
+    """
+
+    module: str
+    name: str
+    channels: Affine
+
+
+@dataclass(frozen=True)
 class Pin:
     """Output channels of a layer that cannot be cut.
 
@@ -177,6 +208,7 @@ class LayerTable:
         pins: the output channels that cannot be cut.
         uncounted: operations whose multiply-adds are in no layer, each with how many there are.
         input_shape: of an image (C, H, W).
+        attributes: numbers of the network's modules that follow the widths.
     """
 
     layers: tuple[Layer, ...]
@@ -187,6 +219,7 @@ class LayerTable:
     pins: tuple[Pin, ...] = ()
     uncounted: tuple[tuple[str, int], ...] = ()
     input_shape: tuple[int, ...] = ()
+    attributes: tuple[Attribute, ...] = ()
 
     @cached_property
     def full(self) -> np.ndarray:
@@ -288,6 +321,25 @@ class LayerTable:
     def skipped(self, kept: Sequence[bool] | np.ndarray) -> list[Block]:
         """Return the blocks that are skipped, given which are kept."""
         return [block for block, keeps in zip(self.blocks, kept, strict=True) if not keeps]
+
+    def attention(self, configuration: Configuration) -> np.ndarray:
+        """Return the multiply-adds of attention, which no weight takes part in, float64 (n,)."""
+        at, per_channel = self._attention
+        if not len(at):
+            return np.zeros(1)
+        return self.running_outputs(configuration)[:, at] @ per_channel
+
+    @cached_property
+    def _attention(self) -> tuple[np.ndarray, np.ndarray]:
+        at = [i for i, layer in enumerate(self.layers) if layer.kind == "attention"]
+        per_channel = [self.layers[i].multiply_adds_per_channel for i in at]
+        return np.array(at, dtype=np.int64), np.array(per_channel, dtype=np.float64)
+
+    def is_of_heads(self, group: int) -> bool:
+        """Return whether a group's channels are heads of attention."""
+        return any(
+            layer.kind == "attention" and layer.outputs.per_group[group] for layer in self.layers
+        )
 
     def runs(self, configuration: Configuration) -> np.ndarray:
         """Return 1 for every layer that runs and 0 for one in a skipped block, (n or 1, layers)."""

@@ -13,7 +13,7 @@ import torch
 from torch import fx, nn
 from torch.nn import functional as F
 
-from prune_gym.graph import layer_rules, shape_rules
+from prune_gym.graph import attention, layer_rules, shape_rules
 from prune_gym.graph.branches import ADDITIONS, function_name
 from prune_gym.graph.groups import NO_UNIT
 from prune_gym.graph.layer_types import ELEMENTWISE, ELEMENTWISE_MODULES, BatchNorm
@@ -50,6 +50,11 @@ def rule_of(tracer: Any, node: fx.Node) -> tuple[Rule, bool]:
     if not _is_torchs(node) or name not in _FUNCTIONS:
         raise NotUnderstood(name)
     return _FUNCTIONS[name], name in shape_rules.KNOW_SIZES
+
+
+def knows_stacks(rule: Rule) -> bool:
+    """Return whether a rule can read stacked tensors."""
+    return rule in shape_rules.KNOW_STACKS
 
 
 def _is_torchs(node: fx.Node) -> bool:
@@ -94,7 +99,12 @@ def _elementwise(tracer: Any, node: fx.Node, result: Any) -> Traced:
 def _softmax(tracer: Any, node: fx.Node, result: Any) -> Traced:
     """Keep every channel: without one of them the others have other values."""
     source = only_source(tracer, node)
-    tracer.pin(source, node, "softmax over channels")
+    if node.op == "call_module":
+        dim = getattr(tracer.fetch_attr(str(node.target)), "dim", None)
+    else:
+        dim = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else None)
+    if not isinstance(dim, int) or dim % result.ndim == source.axis:
+        tracer.pin(source, node, "softmax over channels")
     return tracer.in_place(node, source)
 
 
@@ -102,7 +112,7 @@ def _binary(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
     """Make channels that meet one; with a number, or a weight of one number, nothing changes."""
     tensors = [each for each in node.all_input_nodes if tracer.value(each) is not None]
     loose = [each for each in node.all_input_nodes if each.op == "get_attr"]
-    if len(tensors) == 1 and all(tracer.fetch_attr(str(n.target)).numel() == 1 for n in loose):
+    if len(tensors) == 1 and all(_is_alike(tracer, n, tensors[0]) for n in loose):
         source = tracer.value(tensors[0])
         if tracer.shapes.get(tensors[0]) != result.shape:
             raise NotUnderstood(f"{function_name(node)} that changes the shape")
@@ -117,6 +127,8 @@ def _binary(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
     left, right = (tracer.value(each) for each in tensors)
     shapes = [tracer.shapes[each] for each in tensors]
     shown = " and ".join(str(tuple(shape)) for shape in shapes)
+    if any((each.units == NO_UNIT).all() for each in (left, right)):
+        raise NotUnderstood("the other side cannot be cut")
     # A dimension counts from the end where shapes of different length meet.
     if left.axis - len(shapes[0]) != right.axis - len(shapes[1]):
         raise NotUnderstood(f"{function_name(node)} of different channels, {shown}")
@@ -132,9 +144,18 @@ def _binary(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
     return tracer.write(units, axis, result, [left, right])
 
 
+def _is_alike(tracer: Any, loose: fx.Node, tensor: fx.Node) -> bool:
+    """Return whether a parameter or buffer does the same to all channels of a tensor."""
+    weights = tracer.fetch_attr(str(loose.target))
+    from_end = len(tracer.shapes.get(tensor, ())) - tracer.value(tensor).axis
+    return weights.numel() == 1 or from_end > weights.ndim or weights.shape[-from_end] == 1
+
+
 def _reduction(tracer: Any, node: fx.Node, result: Any) -> Traced:
     """Reduce dimensions that are not the channels'."""
     source = only_source(tracer, node)
+    if not node.users:  # such as attention's weights, which most forwards throw away
+        return tracer.uncuttable(result, [source])
     shape = tracer.shapes[node.all_input_nodes[0]]
     args, kwargs = tracer.fetch_args_kwargs_from_env(node)
     given = kwargs.get("dim", args[1] if len(args) > 1 else None)
@@ -239,6 +260,7 @@ _MODULES: tuple[tuple[Any, Rule], ...] = (
     (nn.Linear, layer_rules.linear),
     (BatchNorm, layer_rules.batch_norm),
     (nn.GroupNorm, layer_rules.group_norm),
+    (nn.LayerNorm, layer_rules.layer_norm),
     (nn.PReLU, layer_rules.prelu),
     (ELEMENTWISE_MODULES, _elementwise),
     ((nn.Softmax, nn.LogSoftmax, nn.Softmax2d), _softmax),
@@ -254,6 +276,8 @@ _FUNCTIONS: dict[str, Rule] = {
     **dict.fromkeys(("softmax", "log_softmax"), _softmax),
     **dict.fromkeys(("cat", "concat"), _cat),
     **shape_rules.RULES,
+    **dict.fromkeys(("matmul", "bmm"), attention.product),
+    "scaled_dot_product_attention": attention.scaled_dot_product,
     "interpolate": _resize,
     "pad": _pad,
 }

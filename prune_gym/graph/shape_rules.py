@@ -25,13 +25,28 @@ def _source(tracer: Any, node: fx.Node) -> tuple[Traced, torch.Size]:
 def reshape(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
     """Find where the channels stand afterwards; a flattened map repeats each for its pixels."""
     source, shape = _source(tracer, node)
+    if (rows := _rows_after(shape, source.axis, result.shape)) is not None:
+        return _split(tracer, node, source, result, *rows)
     axis, repeats = _place_after(shape, source.axis, result.shape)
     units = np.repeat(source.units, repeats)
-    written = _written_shape(node)
-    if written is not None and len(written) == result.ndim:
+    _check_written(tracer, node, replace(source, units=units), axis, result.ndim)
+    if result.ndim == 4 and axis == 1:
+        size = (result.shape[2], result.shape[3])
+    else:
+        size = (result.numel() // len(units), 1)
+    return replace(source, units=units, axis=axis, size=size, writer="")
+
+
+def _check_written(tracer: Any, node: fx.Node, source: Traced, axis: int, ndim: int) -> None:
+    """Pin the channels where the shape that the code gives cannot follow their number."""
+    written = _written_shape(node, (node.args, node.kwargs), ndim)
+    if written is not None and len(written) == ndim:
         given = written[axis]
+        keys = _written_shape(node, node.meta["numbers"], ndim) or []
         if isinstance(given, fx.Node):
             _name_width(tracer, node, given, source)
+        elif isinstance(given, int) and given >= 0 and keys[axis] is not None:
+            tracer.follow_width(node, keys[axis], source.units)
         elif isinstance(given, int) and given >= 0:
             tracer.pin(source, node, "the number of channels is written in the code")
         others = [each for at, each in enumerate(written) if at != axis]
@@ -39,11 +54,45 @@ def reshape(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
     elif written is not None:  # a shape that was computed as a whole
         tracer.pin(source, node, "a shape that is computed as a whole")
         tracer.pin_sizes(node.all_input_nodes, node)
-    if result.ndim == 4 and axis == 1:
-        size = (result.shape[2], result.shape[3])
-    else:
-        size = (result.numel() // len(units), 1)
-    return replace(source, units=units, axis=axis, size=size, writer="")
+
+
+def _rows_after(
+    before: Sequence[int], axis: int, after: Sequence[int]
+) -> tuple[int, tuple[int, ...]] | None:
+    """Return where the channels stand after a reshape that lays them out in rows.
+
+    Returns:
+        the first dimension and the sizes: (rows, channels of each), or with how many such tensors
+        are stacked before it; None where the reshape does something else.
+    """
+    outer, channels = math.prod(before[:axis]), before[axis]
+    for place in range(1, len(after)):
+        for count in (2, 3):
+            sizes = tuple(after[place : place + count])
+            same_rest = tuple(after[place + count :]) == tuple(before[axis + 1 :])
+            whole = math.prod(after[:place]) == outer and math.prod(sizes) == channels
+            if len(sizes) == count and same_rest and whole and 1 not in sizes[1 - count :]:
+                return place, sizes
+    return None
+
+
+def _split(
+    tracer: Any,
+    node: fx.Node,
+    source: Traced,
+    result: torch.Tensor,
+    place: int,
+    sizes: tuple[int, ...],
+) -> Traced:
+    """Cut whole rows, such as heads of attention: the code knows how many channels each has."""
+    stacked = sizes[0] if len(sizes) == 3 else 1
+    axis = place + len(sizes) - 2
+    rows = tracer.units.merge_in_rows(source.units, stacked * sizes[-2], node.name)
+    parts = tracer.units.tie(rows, stacked, node.name) if stacked > 1 else rows
+    _check_written(tracer, node, replace(source, units=parts[: sizes[-2]]), axis, result.ndim)
+    size = (result.numel() // len(parts), 1)
+    stack = (stacked, place) if stacked > 1 else (1, -1)
+    return Traced(parts, axis, size, source.buffer, "", *stack)
 
 
 def _place_after(before: Sequence[int], axis: int, after: Sequence[int]) -> tuple[int, int]:
@@ -57,11 +106,17 @@ def _place_after(before: Sequence[int], axis: int, after: Sequence[int]) -> tupl
     raise NotUnderstood(f"a change of shape from {tuple(before)} to {tuple(after)}")
 
 
-def _written_shape(node: fx.Node) -> list[Any] | None:
-    """Return the shape that is given to view or reshape; None where none is."""
+def _written_shape(node: fx.Node, arguments: Any, ndim: int) -> list[Any] | None:
+    """Return the shape that the arguments of a change of shape give; None where they give none."""
     if node.op == "call_module" or function_name(node) in ("flatten", "squeeze", "unsqueeze"):
         return None
-    given = node.kwargs.get("shape", node.kwargs.get("size", node.args[1:]))
+    args, kwargs = arguments
+    if function_name(node) == "unflatten":
+        dim = cast(int, node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else None))
+        sizes = list(kwargs.get("sizes", args[2] if len(args) > 2 else ()))
+        at = dim % (ndim - len(sizes) + 1)
+        return [None] * at + sizes + [None] * (ndim - at - len(sizes))
+    given = kwargs.get("shape", kwargs.get("size", args[1:]))
     parts = list(given) if isinstance(given, tuple | list) else [given]
     if len(parts) == 1 and isinstance(parts[0], tuple | list):
         parts = list(parts[0])
@@ -93,7 +148,8 @@ def expand(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
     axis = source.axis + result.ndim - len(shape)
     if result.shape[axis] != len(source.units):
         raise NotUnderstood("expand of the channels")
-    given = (_written_shape(node) or [])[axis : axis + 1]
+    written = _written_shape(node, (node.args, node.kwargs), result.ndim)
+    given = (written or [])[axis : axis + 1]
     if given and isinstance(given[0], fx.Node):
         _name_width(tracer, node, given[0], source)
     elif given and given[0] != -1:
@@ -139,8 +195,19 @@ def transpose(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
     return _moved(source, order, result)
 
 
+def last_two(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
+    """Exchange the last two dimensions, as the attribute ``mT`` does."""
+    source, shape = _source(tracer, node)
+    if node.args[1] != "mT":
+        raise NotUnderstood(f"the attribute {node.args[1]} of a tensor")
+    order = [*range(len(shape) - 2), len(shape) - 1, len(shape) - 2]
+    return _moved(source, order, result)
+
+
 def _moved(source: Traced, order: list[int], result: torch.Tensor) -> Traced:
     axis = order.index(source.axis)
+    if source.stacked > 1:
+        return replace(source, axis=axis, stack_axis=order.index(source.stack_axis), writer="")
     if axis == 0:
         raise NotUnderstood("channels in the place of the images")
     if result.ndim == 4 and axis == 1:
@@ -173,6 +240,31 @@ def chunk(tracer: Any, node: fx.Node, result: Sequence[torch.Tensor]) -> Traced:
     return _in_parts(tracer, node, source, np.split(units, len(result)), units)
 
 
+def unbind(tracer: Any, node: fx.Node, result: Sequence[torch.Tensor]) -> Traced:
+    """Take tensors apart that are stacked."""
+    source, shape = _source(tracer, node)
+    dim = _dim(node, 1) % len(shape)
+    if source.stacked > 1:
+        return _in_parts(tracer, node, *_unstacked(source, dim, result[0]))
+    if dim == source.axis:
+        raise NotUnderstood("each channel as a tensor of its own")
+    moved = replace(source, axis=source.axis - (dim < source.axis))
+    return _in_parts(tracer, node, moved, [source.units] * len(result), source.units)
+
+
+def _unstacked(
+    source: Traced, dim: int, first: torch.Tensor
+) -> tuple[Traced, list[np.ndarray], np.ndarray]:
+    """Return what one of stacked tensors is, the units of each, and those of the first."""
+    axis = source.axis - (dim < source.axis)
+    if dim != source.stack_axis or axis == 0:
+        raise NotUnderstood("channels in the place of the images")
+    parts = np.split(source.units, source.stacked)
+    size = (first.numel() // len(parts[0]), 1)
+    one = replace(source, units=parts[0], axis=axis, size=size, stacked=1, stack_axis=-1)
+    return one, parts, parts[0]
+
+
 def split(tracer: Any, node: fx.Node, result: Sequence[torch.Tensor]) -> Traced:
     """Pin the channels that are split at places that are written in the code."""
     source, shape = _source(tracer, node)
@@ -200,7 +292,7 @@ def _in_parts(
 
 def getitem(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
     """Take a part of a tuple, or of a tensor."""
-    first, index = node.args
+    first, index = cast(tuple[fx.Node, Any], node.args)
     source = tracer.value(first)
     if source is None:
         raise NotUnderstood("a part of a parameter or buffer")
@@ -208,7 +300,14 @@ def getitem(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
         parts = tracer.parts(first)
         if not isinstance(result, torch.Tensor) or not isinstance(index, int) or not parts:
             return tracer.uncuttable(result, [source])
+        if function_name(first) == "unbind":
+            return replace(source, units=parts[index], writer="")
         return tracer.write(parts[index], source.axis, result, [source])
+    if source.stacked > 1:
+        if not isinstance(index, int):
+            raise NotUnderstood("a part of stacked tensors")
+        one, parts, _ = _unstacked(source, 0, result)
+        return replace(one, units=parts[index], writer="")
     units, axis = _indexed(tracer, node, source, len(tracer.shapes[first]), index)
     return tracer.write(units, axis, result, [source])
 
@@ -239,15 +338,18 @@ def _indexed(
     raise NotUnderstood("getitem")
 
 
-KNOW_SIZES = ("view", "reshape", "flatten", "expand", "expand_as")
+KNOW_SIZES = ("view", "reshape", "flatten", "unflatten", "expand", "expand_as")
+KNOW_STACKS = (permute, transpose, unbind, getitem)
 RULES: dict[str, Callable[[Any, fx.Node, Any], Traced]] = {
-    **dict.fromkeys(("view", "reshape", "flatten"), reshape),
+    **dict.fromkeys(("view", "reshape", "flatten", "unflatten"), reshape),
     "expand": expand,
     "expand_as": expand_as,
     "permute": permute,
     **dict.fromkeys(("transpose", "swapaxes"), transpose),
     "squeeze": squeeze,
     "unsqueeze": reshape,
+    "getattr": last_two,
+    "unbind": unbind,
     "chunk": chunk,
     **dict.fromkeys(("split", "split_with_sizes"), split),
     "getitem": getitem,

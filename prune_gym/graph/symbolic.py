@@ -19,6 +19,7 @@ from torch.fx.node import map_aggregate
 from torch.fx.proxy import Attribute
 
 from prune_gym.errors import UserError, first_line
+from prune_gym.graph.attributes import Key, key_of, numbers_of, plain
 from prune_gym.graph.branches import drop_skipped
 from prune_gym.graph.layer_types import ELEMENTWISE, ELEMENTWISE_MODULES, BatchNorm
 from prune_gym.graph.skipped import Skipped
@@ -41,7 +42,10 @@ def symbolic_trace(network: nn.Module, input_shape: tuple[int, ...]) -> fx.Graph
     ``meta``: ``shape``, of a tensor, that for one image; ``sizes``, of a number that was computed
     from sizes, the dimensions (node, dimension) that it depends on, for a tuple a set for each
     entry; ``read``, of a tensor, the dimensions whose size Python code has used as a plain number,
-    each with the name of a module whose code did so.
+    each with the name of a module whose code did so; ``scope``, the name of the module that calls
+    it; ``numbers``, its arguments (positional, named) with a ``Key`` in the place of numbers that
+    are attributes of modules and None in the place of all else. The graph's ``meta`` has
+    ``computed``, the attributes that Python code computes with.
 
     Raises:
         UserError: the network does not take such images, or what it computes depends on values.
@@ -55,6 +59,7 @@ def symbolic_trace(network: nn.Module, input_shape: tuple[int, ...]) -> fx.Graph
                 operations = tracer.trace(network)
                 operations._tracer_cls = None  # pickles are read back by torch.fx's own
                 graph = fx.GraphModule(network, operations, type(network).__name__)
+                graph.meta["computed"] = tracer.computed
             except Exception as error:  # whatever its forward raises
                 raise UserError(_why_not(network, example, error)) from error
             more = frozenset(tracer.batch_readers) - opaque
@@ -189,6 +194,7 @@ class _ShapeTracer(fx.Tracer):
         super().__init__()
         self.example, self.opaque = example, opaque
         self.batch_readers: set[str] = set()  # modules that use the number of images as a number
+        self.computed: set[Key] = set()  # attributes that code computes with
         self._thread = threading.get_ident()
         self._running = False
         self._scopes = [""]
@@ -210,6 +216,11 @@ class _ShapeTracer(fx.Tracer):
         images = self.create_proxy("placeholder", name, (), {}, type_expr=kind)
         return root_fn, [self.root, images]
 
+    def trace(self, root: Any, concrete_args: dict[str, Any] | None = None) -> fx.Graph:
+        """Return the operations of a network whose modules' numbers are known by name."""
+        with numbers_of(root, self.computed):
+            return super().trace(root, concrete_args)
+
     def proxy(self, node: fx.Node) -> fx.Proxy:
         """Return the value that a node stands for."""
         return _Value(node, self)
@@ -226,6 +237,8 @@ class _ShapeTracer(fx.Tracer):
             name = target if isinstance(target, str) else getattr(target, "__name__", "")
             if name in _DEPENDS_ON_VALUES:
                 raise _DependsOnValues(f"its forward depends on the values of tensors ({name})")
+        numbers = map_aggregate((args, kwargs), key_of)
+        args, kwargs = map_aggregate((args, kwargs), plain)
         value = self._compute(kind, target, args, kwargs)
         if value is None or isinstance(value, bool | str | torch.dtype | torch.device):
             map_aggregate(
@@ -235,6 +248,7 @@ class _ShapeTracer(fx.Tracer):
             return value
         proxy: Any = super().create_proxy(kind, target, args, kwargs, *more, **named)
         proxy.value = value
+        proxy.node.meta |= {"scope": self._scopes[-1], "numbers": numbers}
         if isinstance(value, torch.Tensor):
             proxy.node.meta["shape"] = tuple(value.shape)
         elif not tensors(value):
@@ -301,10 +315,12 @@ class _ShapeTracer(fx.Tracer):
             return proxy
         last = next(iter(reversed(self.graph.nodes)))
         self._scopes.append(name)
+        stack = self.module_stack.copy()
         try:
             result = super().call_module(m, forward, args, kwargs)
         except Exception:  # whatever its forward raises: it is called whole
             self._forget_after(last)
+            self.module_stack = stack
             return self.create_proxy("call_module", name, args, kwargs)
         finally:
             self._scopes.pop()

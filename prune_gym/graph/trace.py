@@ -19,11 +19,13 @@ import torch
 from torch import fx, nn
 
 from prune_gym.errors import UserError
+from prune_gym.graph.attributes import Key, keys_in
 from prune_gym.graph.branches import function_name
 from prune_gym.graph.groups import NO_UNIT, group_units, places_of_units
-from prune_gym.graph.layer_table import Activation, Affine, Kind, Layer, LayerTable, Pin
+from prune_gym.graph.layer_table import Activation, Affine, Attribute, Kind, Layer, LayerTable, Pin
+from prune_gym.graph.multihead_attention import make_heads_cuttable
 from prune_gym.graph.multiply_adds import MultiplyAdds
-from prune_gym.graph.operations import rule_of
+from prune_gym.graph.operations import knows_stacks, rule_of
 from prune_gym.graph.residual_blocks import find_blocks
 from prune_gym.graph.shared_weights import find_aliases
 from prune_gym.graph.symbolic import all_sizes, in_eval_mode, like, symbolic_trace
@@ -45,9 +47,13 @@ class _Buffer:
 def trace(network: nn.Module, input_shape: tuple[int, int, int]) -> LayerTable:
     """Return the layer table of ``network`` for images of ``input_shape`` (C, H, W).
 
+    Its ``nn.MultiheadAttention`` modules are replaced, in place, by ones that compute the same and
+    whose heads can be cut (:mod:`prune_gym.graph.multihead_attention`).
+
     Raises:
         UserError: the network does not take such images, or its outermost forward cannot be traced.
     """
+    make_heads_cuttable(network)
     graph = symbolic_trace(network, input_shape)
     tracer = Tracer(network, graph, find_aliases(network))
     example = torch.zeros(1, *input_shape, **like(network))
@@ -85,6 +91,8 @@ class Tracer(fx.Interpreter):
         self._uncounted: dict[str, int] = {}
         self._counted: set[int] = set()  # parameters
         self.pads: list[tuple[str, np.ndarray]] = []  # padding modules and their zeros' units
+        self._attributes: dict[Key, tuple[np.ndarray, set[fx.Node]]] = {}  # and where they stand
+        self._computed: set[Key] = graph.meta["computed"]
         self._step = 0
 
     def run_node(self, n: fx.Node) -> Any:
@@ -126,6 +134,8 @@ class Tracer(fx.Interpreter):
             if node.op == "call_module" and node.target in self._whole:
                 raise NotUnderstood(self._whole[str(node.target)])
             rule, knows_sizes = rule_of(self, node)
+            if any(source.stacked > 1 for source in self.sources(node)) and not knows_stacks(rule):
+                raise NotUnderstood(f"{function_name(node) or 'a module'} of stacked tensors")
             if not knows_sizes:
                 self.pin_sizes(node.all_input_nodes, node)
             return rule(self, node, result)
@@ -165,6 +175,14 @@ class Tracer(fx.Interpreter):
             found = self.value(source)
             if found is not None and found.axis == dimension:
                 self.pin(found, by, "it is given the number of channels")
+
+    def follow_width(self, node: fx.Node, key: Key, units: np.ndarray) -> None:
+        """Note that a module's attribute is the number of these units in an operation."""
+        if key in self._attributes:
+            before, nodes = self._attributes[key]
+            self._attributes[key] = (self.units.merge(before, units, node.name), nodes | {node})
+        else:
+            self._attributes[key] = (units, {node})
 
     def along(self, source: Traced, axis: int, count: int, by: fx.Node) -> np.ndarray:
         """Return the units that stand along ``axis``; where others stand there, pin them."""
@@ -227,15 +245,16 @@ class Tracer(fx.Interpreter):
         stride: int = 1,
         groups: int = 1,
         follows: str = "",
+        multiply_adds: int = 0,
     ) -> None:
-        """Add a layer; ``units`` are what it writes.
+        """Add a layer; ``units`` are what it writes, ``multiply_adds`` those without weights.
 
         Raises:
             NotUnderstood: it is called for the second time; what both calls touch is pinned.
         """
         if kind != "pool" or node.op == "call_module":
             self._names[node] = name
-        if kind != "pool":
+        if kind not in ("pool", "attention"):
             self.check_called_once(name)
             self._counted.update(map(id, self.fetch_attr(name).parameters(recurse=False)))
         nothing = Affine(0, ())
@@ -251,7 +270,7 @@ class Tracer(fx.Interpreter):
                 nothing,
                 nothing,
             ),
-            *(follows, groups),
+            *(follows, groups, multiply_adds // len(units)),
         )
         reads = source.units if kind in ("conv", "linear") else None
         self._layers.append((layer, reads, units))
@@ -304,6 +323,7 @@ class Tracer(fx.Interpreter):
     def table(self) -> LayerTable:
         """Group the units by the places they occur in and count every tensor in groups."""
         self._pin_layers_whose_weights_others_read()
+        self._pin_attributes_used_elsewhere()
         self._count_what_never_runs()
         roots = self.units.roots()
         places = places_of_units(self._layers, self.pads, roots)
@@ -342,7 +362,30 @@ class Tracer(fx.Interpreter):
         blocks = find_blocks(self._step_of, once, layers, holders)
         pins = tuple(self._pins(roots))
         uncounted = tuple(self._uncounted.items())
-        return LayerTable(layers, groups, activations, blocks, pins=pins, uncounted=uncounted)
+        attributes = [
+            Attribute(key.module, key.name, count(units))
+            for key, (units, _) in self._attributes.items()
+        ]
+        return LayerTable(
+            layers,
+            groups,
+            activations,
+            blocks,
+            pins=pins,
+            uncounted=uncounted,
+            attributes=tuple(each for each in attributes if any(each.channels.per_group)),
+        )
+
+    def _pin_attributes_used_elsewhere(self) -> None:
+        """Pin channels whose number is an attribute that the code uses for something else too."""
+        readers: dict[Key, list[fx.Node]] = {}
+        for node in self.graph.nodes:
+            for key in keys_in(node.meta.get("numbers")):
+                readers.setdefault(key, []).append(node)
+        for key, (units, nodes) in self._attributes.items():
+            if key in self._computed or len(readers[key]) > len(nodes):
+                why = "the code uses this number for something else too"
+                self.units.pin(units, f"{key.module}.{key.name}".strip("."), why)
 
     def _pin_layers_whose_weights_others_read(self) -> None:
         """Pin a layer whose weights an operation is given that is not that layer."""

@@ -25,6 +25,9 @@ class Traced:
         size: height and width of a map; of tokens their number and 1.
         buffer: the index of the memory that holds it.
         writer: the layer whose output it is, unchanged ("" where there is none).
+        stacked: how many tensors of the same channels it holds, one after another; ``units`` has
+            those of the first, then those of the second, and so on.
+        stack_axis: the dimension that they are stacked along.
     """
 
     units: np.ndarray
@@ -32,6 +35,8 @@ class Traced:
     size: tuple[int, int]
     buffer: int
     writer: str = ""
+    stacked: int = 1
+    stack_axis: int = -1
 
 
 @dataclass
@@ -72,6 +77,13 @@ class Units:
         for other in others:
             first = self.merge(first, other, by)
         return np.tile(first, parts)
+
+    def merge_in_rows(self, units: np.ndarray, rows: int, by: str) -> np.ndarray:
+        """Make all units of a row one; return one unit for each of the equal rows, ``(rows,)``."""
+        first, *others = units.reshape(rows, -1).T
+        for other in others:
+            first = self.merge(first, other, by)
+        return first
 
     def roots(self) -> np.ndarray:
         """Return for each unit the one that stands for all that are one with it; last NO_UNIT."""

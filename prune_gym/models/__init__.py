@@ -17,6 +17,7 @@ from prune_gym.models import (
     resnet,
     resnet_imagenet,
     vgg,
+    vit,
     yolo_fastest,
     yolov3,
 )
@@ -61,6 +62,7 @@ NETWORKS: dict[str, Architecture] = {
     "mobilenet_v1_imagenet": Architecture(mobilenet_v1.mobilenet_v1_imagenet, LARGE),
     "mobilenet_v2": Architecture(mobilenet_v2.mobilenet_v2),
     "mobilenet_v2_imagenet": Architecture(mobilenet_v2.mobilenet_v2_imagenet, LARGE),
+    "vit_tiny": Architecture(vit.vit_tiny),
     "yolov3_eighth": Architecture(yolov3.yolov3_eighth, SCENES),
     "yolo_fastest": Architecture(yolo_fastest.yolo_fastest, COCO),
 }

@@ -75,9 +75,9 @@ PINS_FIRST = {
     "layer-norm": Odd(
         lambda n, x: n.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2), norm=nn.LayerNorm(4)
     ),
-    "attention": Odd(
+    "attention that adds tokens": Odd(
         lambda n, x: n.mix(*[x.flatten(2).transpose(1, 2)] * 3)[0].mT.reshape(-1, 4, 8, 8),
-        mix=nn.MultiheadAttention(4, 2, batch_first=True),
+        mix=nn.MultiheadAttention(4, 2, batch_first=True, add_bias_kv=True),
     ),
     "a shuffle": Odd(lambda n, x: x.reshape(-1, 2, 2, 8, 8).transpose(1, 2).reshape(-1, 4, 8, 8)),
     "a parameter for each channel": parameter(Odd(lambda n, x: x * n.loose), 4, 1, 1),
@@ -232,7 +232,7 @@ UNDERSTOOD = {
             lambda n, x: n.part(x.flatten(2).mT).mT.unflatten(2, (8, 8)),
             part=nn.TransformerEncoderLayer(4, 2, 12, batch_first=True),
         ),
-        {"part.linear1": 12, "second": 4},
+        {"part.self_attn.q_proj": 2, "part.linear1": 12, "second": 4},
     ),
 }
 

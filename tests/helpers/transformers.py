@@ -1,0 +1,172 @@
+"""Small transformers, in the forms that other people's code has."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+DIM, HEADS, HEAD_DIM = 16, 4, 4
+
+
+class Tokens(nn.Module):
+    """Tokens of images (3, 8, 8), one block of attention and an MLP, and a classifier."""
+
+    def __init__(self, attention, hidden=24):
+        super().__init__()
+        self.patch = nn.Conv2d(3, DIM, 2, 2)
+        self.norm1, self.attn = nn.LayerNorm(DIM), attention
+        self.norm2, self.fc1, self.fc2 = (
+            nn.LayerNorm(DIM),
+            nn.Linear(DIM, hidden),
+            nn.Linear(hidden, DIM),
+        )
+        self.norm, self.head = nn.LayerNorm(DIM), nn.Linear(DIM, 4)
+
+    def forward(self, x):
+        x = self.patch(x).flatten(2).transpose(1, 2)
+        x = x + self.attn(self.norm1(x))
+        x = x + self.fc2(F.gelu(self.fc1(self.norm2(x))))
+        return self.head(self.norm(x).mean(1))
+
+
+class Fused(nn.Module):
+    """One layer for queries, keys and values, as timm's; ``how`` is its forward."""
+
+    def __init__(self, how, **modules):
+        super().__init__()
+        self.num_heads, self.head_dim, self.attn_dim = HEADS, HEAD_DIM, DIM
+        self.how = how
+        self.qkv, self.proj = nn.Linear(DIM, 3 * DIM), nn.Linear(DIM, DIM)
+        for name, module in modules.items():
+            setattr(self, name, module)
+
+    def forward(self, x):
+        return self.proj(self.how(self, x))
+
+
+class Separate(nn.Module):
+    """A layer each for queries, keys and values, as BERT's; ``how`` is its forward."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.heads, self.head_dim, self.how = HEADS, HEAD_DIM, how
+        self.query, self.key, self.value, self.proj = (nn.Linear(DIM, DIM) for _ in range(4))
+
+    def forward(self, x):
+        return self.proj(self.how(self, x))
+
+
+class Multihead(nn.Module):
+    """PyTorch's own attention; ``call`` are the arguments of its call."""
+
+    def __init__(self, call=None, **options):
+        super().__init__()
+        self.call = call or {}
+        self.mix = nn.MultiheadAttention(DIM, HEADS, **options)
+
+    def forward(self, x):
+        return self.mix(x, x, x, **self.call)[0]
+
+
+def timm_style(a, x):
+    count, tokens, _ = x.shape
+    qkv = a.qkv(x).reshape(count, tokens, 3, a.num_heads, a.head_dim).permute(2, 0, 3, 1, 4)
+    q, k, v = qkv.unbind(0)
+    x = F.scaled_dot_product_attention(q, k, v)
+    return x.transpose(1, 2).reshape(count, tokens, a.attn_dim)
+
+
+def by_hand(a, x):
+    qkv = a.qkv(x).unflatten(-1, (3, -1, a.head_dim)).permute(2, 0, 3, 1, 4)
+    q, k, v = qkv[0], qkv[1], qkv[2]
+    attention = (q * a.head_dim**-0.5 @ k.mT).softmax(dim=-1)
+    return (attention @ v).transpose(1, 2).flatten(2)
+
+
+def heads_first(a, x):
+    """Each head's queries, keys and values stand together."""
+    qkv = a.qkv(x).unflatten(-1, (-1, 3 * a.head_dim)).transpose(1, 2)
+    q, k, v = qkv.chunk(3, -1)
+    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+
+
+def normed(a, x):
+    count, tokens, _ = x.shape
+    qkv = a.qkv(x).reshape(count, tokens, 3, a.num_heads, -1).permute(2, 0, 3, 1, 4)
+    q, k, v = qkv.unbind(0)
+    x = F.scaled_dot_product_attention(a.norm(q), a.norm(k), v)
+    return x.transpose(1, 2).reshape(count, tokens, -1)
+
+
+def bert_style(a, x):
+    def split(y):
+        return y.view(*y.shape[:-1], a.heads, a.head_dim).transpose(1, 2)
+
+    q, k, v = split(a.query(x)), split(a.key(x)), split(a.value(x))
+    attention = F.softmax(torch.matmul(q, k.transpose(-1, -2)) / a.head_dim**0.5, dim=-1)
+    mixed = torch.matmul(attention, v).transpose(1, 2).contiguous()
+    return mixed.view(*mixed.shape[:-2], -1)
+
+
+def width_of_tokens(a, x):
+    """DeiT's: the width of a head is computed from that of the tokens."""
+    count, tokens, width = x.shape
+    qkv = a.qkv(x).reshape(count, tokens, 3, a.num_heads, width // a.num_heads)
+    q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+    x = F.scaled_dot_product_attention(q, k, v)
+    return x.transpose(1, 2).reshape(count, tokens, width)
+
+
+def averaged_over_heads(a, x):
+    """The heads read each other's scores."""
+    q, k, v = a.qkv(x).unflatten(-1, (3, -1, a.head_dim)).permute(2, 0, 3, 1, 4).unbind(0)
+    scores = (q @ k.transpose(-2, -1)).softmax(-1)
+    return ((scores + scores.mean(1, keepdim=True)) @ v).transpose(1, 2).flatten(2)
+
+
+def number_used_twice(a, x):
+    return timm_style(a, x) * a.num_heads
+
+
+def over_channels(a, x):
+    """Attention between channels, as XCiT's."""
+    q, k, v = a.qkv(x).unflatten(-1, (3, -1, a.head_dim)).permute(2, 0, 3, 4, 1).unbind(0)
+    x = (q @ k.transpose(-2, -1)).softmax(-1) @ v
+    return x.permute(0, 3, 1, 2).flatten(2)
+
+
+CUTTABLE = {
+    "timm": lambda: Fused(timm_style),
+    "by hand": lambda: Fused(by_hand),
+    "heads first": lambda: Fused(heads_first),
+    "norms of heads": lambda: Fused(normed, norm=nn.LayerNorm(HEAD_DIM)),
+    "between channels": lambda: Fused(over_channels),
+    "BERT": lambda: Separate(bert_style),
+    "nn.MultiheadAttention": lambda: Multihead(batch_first=True),
+    "nn.MultiheadAttention, no weights": lambda: Multihead(
+        {"need_weights": False}, batch_first=True, bias=False
+    ),
+    "nn.MultiheadAttention, tokens first": lambda: nn.Sequential(Swapped(), Multihead(), Swapped()),
+}
+PINNED = {
+    "the width of tokens": lambda: Fused(width_of_tokens),
+    "an average over heads": lambda: Fused(averaged_over_heads),
+    "a number that is used twice": lambda: Fused(number_used_twice),
+}
+
+
+class Swapped(nn.Module):
+    """Exchanges images and tokens."""
+
+    def forward(self, x):
+        return x.transpose(0, 1)
+
+
+def transformer(attention):
+    """Return a network with attention and weights of a fixed seed, in eval mode."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = Tokens(attention())
+        for parameter in net.parameters():
+            if parameter.ndim == 1:
+                torch.nn.init.normal_(parameter, 0.5, 0.2)
+    return net.eval().requires_grad_(False)
