@@ -31,6 +31,7 @@ from prune_gym.graph.layer_table import LayerTable
 from prune_gym.graph.trace import trace
 from prune_gym.profiling.profile_network import processor, profile
 from prune_gym.profiling.runtimes import Setting, runtime_named
+from prune_gym.search_space.kinds.options import MIN_KEEP
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +51,10 @@ def compress(
     std: Sequence[float] | None = None,
     channels_last: bool | None = None,
     finetune_epochs: int = 0,
+    exclude: Sequence[str] = (),
+    include: Sequence[str] | None = None,
+    min_keep: float | Mapping[str, float] = MIN_KEEP,
+    batch_size: int = 1,
     agent: str = "ehvi-envelope-ddpg",
     seed: int = 0,
     on_progress: OnProgress = ignore_progress,
@@ -79,6 +84,11 @@ def compress(
         std: per channel, what it then divided by.
         channels_last: whether images are (N, H, W, C); None: recognized by the network's channels.
         finetune_epochs: epochs of training of the chosen network, as `Compressed.finetune` does it.
+        exclude: patterns of layers that stay as they are, such as ``["features.0", "layer1.*"]``.
+            What is cut together with such a layer stays too.
+        include: patterns of the layers that may change; None: all.
+        min_keep: least share of channels to keep, or shares by pattern: ``{"layer*": 0.5}``.
+        batch_size: images that the network runs on at once, for memory and latency.
         agent: which agent searches.
         seed: of the splits, the search and the training.
         on_progress: called after every evaluation with their number and ``evaluations``.
@@ -91,6 +101,7 @@ def compress(
     for name, value, least in (
         ("evaluations", evaluations, 1),
         ("finetune_epochs", finetune_epochs, 0),
+        ("batch_size", batch_size, 1),
     ):
         if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
             raise UserError(f"expected {name} >= {least}, an integer; got {value!r}")
@@ -110,8 +121,12 @@ def compress(
         searched,
         objectives=("accuracy", *budgets),
         budgets=budgets,
-        latency=_latency_table(network, data, table) if "latency" in budgets else None,
+        latency=_latency_table(network, data, table, batch_size) if "latency" in budgets else None,
         round_to=_round_to(table),
+        exclude=exclude,
+        include=include,
+        min_keep=min_keep,
+        batch_size=int(batch_size),
     )
     with tempfile.TemporaryDirectory() as folder:
         evaluated, front = _search(env, agent, int(evaluations), seed, Path(folder), on_progress)
@@ -175,13 +190,18 @@ def _round_to(table: LayerTable) -> int:
     return next((each for each in ROUND_TO if smallest >= 4 * each), 1)
 
 
-def _latency_table(network: nn.Module, data: Data, table: LayerTable) -> str:
+def _latency_table(network: nn.Module, data: Data, table: LayerTable, batch_size: int) -> str:
     """Return the latency table of this network on this machine; measure it the first time."""
-    what = f"{table} {processor()} {RUNTIME} {runtime_named(RUNTIME).version()} {THREADS}"
+    what = (
+        f"{table} {processor()} {RUNTIME} {runtime_named(RUNTIME).version()} {THREADS} {batch_size}"
+    )
     digest = hashlib.sha256(what.encode()).hexdigest()[:24]
     path = cache_home() / f"latency-{digest}.json"
     if not path.is_file():
-        name, setting = type(network).__name__, Setting(1, data.search.images.shape[1:], THREADS)
+        name, setting = (
+            type(network).__name__,
+            Setting(batch_size, data.search.images.shape[1:], THREADS),
+        )
         profile(
             network, name=name, device="this machine", runtime=RUNTIME, setting=setting, out=path
         )
