@@ -11,7 +11,7 @@ from envs_registry import env_ids
 from prune_gym._utils.plugins import import_for
 from prune_gym.costs import build_costs
 from prune_gym.costs.latency import load_latency_table
-from prune_gym.datasets import Data, DetectionData
+from prune_gym.datasets import AnyData
 from prune_gym.envs.compression_env import CompressionEnv
 from prune_gym.envs.source import REFERENCE_LATENCY
 from prune_gym.errors import UserError, unknown
@@ -27,7 +27,7 @@ MEASURED = "measured"
 
 def compression_problem(
     network: str | os.PathLike[str] | nn.Module = "vgg16",
-    data: str | Data | DetectionData = "digits",
+    data: str | AnyData = "digits",
     *,
     objectives: Sequence[str] | None = None,
     budgets: Mapping[str, float] | None = None,
@@ -115,7 +115,7 @@ def compression_problem(
 
 def compression_env(
     network: str | os.PathLike[str] | nn.Module = "vgg16",
-    data: str | Data | DetectionData = "digits",
+    data: str | AnyData = "digits",
     *,
     reward: str = "incremental",
     discrete: int | None = None,
