@@ -17,7 +17,7 @@ from prune_gym._utils.version import __version__
 if TYPE_CHECKING:
     from prune_gym.compress_network import compress
     from prune_gym.compression.network_file import load_network
-    from prune_gym.datasets import Data, Split
+    from prune_gym.datasets import Data, ScoredData, ScoredSplit, Split
     from prune_gym.envs.compression_env import CompressionEnv
     from prune_gym.envs.make import compression_env, compression_problem
     from prune_gym.envs.wrappers import PreferenceConditioned, ScalarReward
@@ -32,6 +32,8 @@ __all__ = [
     "DecisionKind",
     "PreferenceConditioned",
     "ScalarReward",
+    "ScoredData",
+    "ScoredSplit",
     "Split",
     "Strategy",
     "__version__",
@@ -53,6 +55,8 @@ _HOMES = {
     "DecisionKind": "search_space.kinds",
     "PreferenceConditioned": "envs.wrappers",
     "ScalarReward": "envs.wrappers",
+    "ScoredData": "datasets",
+    "ScoredSplit": "datasets",
     "Split": "datasets",
     "Strategy": "search_space.strategy",
     "compress": "compress_network",

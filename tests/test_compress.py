@@ -490,3 +490,15 @@ def test_a_network_that_cannot_be_copied(floats):
     net.classifier = torch.nn.utils.weight_norm(net.classifier)
     with pytest.raises(UserError, match="cannot be copied .*weight norm"):
         compress(net, floats)
+
+
+def test_the_user_limits_what_is_cut(network, floats):
+    limits = {"exclude": ["features.2"], "min_keep": {"features.0": 0.5}, "batch_size": 2}
+    result = compress(
+        network, floats, budgets={"memory": 0.9}, evaluations=2, agent="random-ratio", **limits
+    )
+    widths = {each["name"]: each["value"] for each in result.strategy.decisions}
+    assert "features.2.0" not in widths and widths["features.0.0"] >= 6
+    problem = result.env.problem
+    memory, whole = problem.costs["memory"], problem.original_configuration
+    assert result.before["memory_bytes"] == memory.weights(whole) + 2 * memory.activations(whole)

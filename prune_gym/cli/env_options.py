@@ -23,6 +23,8 @@ def add_env_options(parser: argparse.ArgumentParser) -> None:
     add("--data", help="a data set's name, or module:function; with --env ChannelPrune-v0")
     add("--library", metavar="FOLDER", help="of `prune-gym library`, for PruneQuantize ids")
     add("--latency", metavar="TABLE", help="a shipped table, a file, measured, or none")
+    add("--exclude", type=_names, metavar="PATTERN,...", help="layers that stay as they are")
+    add("--include", type=_names, metavar="PATTERN,...", help="the layers that may change")
     add(
         "--set",
         type=setting,
@@ -44,6 +46,8 @@ def env_kwargs(options: argparse.Namespace, env_ids: Sequence[str]) -> dict[str,
         raise UserError(f"expected one --budget per cost, got {', '.join(costs)}")
     given: dict[str, Any] = {
         "objectives": list(options.objectives) if options.objectives else None,
+        "exclude": list(options.exclude) if options.exclude else None,
+        "include": list(options.include) if options.include else None,
         "network": options.network,
         "data": options.data,
         "library": options.library,

@@ -29,7 +29,7 @@ def standard_error(accuracy: float, count: int) -> float:
 def choose(
     problem: CompressionProblem, evaluated: Sequence[EvaluatedStrategy]
 ) -> EvaluatedStrategy:
-    """Return the strategy that is probably the most accurate.
+    """Return the strategy that is probably the most accurate; of a score, the one that has most.
 
     1. Strategies within one standard error of the best accuracy count as equally accurate.
     2. Of these, the eight that keep most of what the budgets limit are finalists, and so is the
@@ -39,9 +39,10 @@ def choose(
        wins: saving more than the budget asks for is no aim.
     """
     data = problem.evaluator.data
-    assert isinstance(data, Data)
     equal = equally_accurate(problem, evaluated)
     best = max(equal, key=lambda each: each.metrics["accuracy"])
+    if not isinstance(data, Data):
+        return best
     finalists = equal[:FINALISTS] if best in equal[:FINALISTS] else [*equal[:FINALISTS], best]
     networks = (problem.apply(each.strategy) for each in finalists)
     scores = np.array([log_probabilities(each, data) for each in networks])
@@ -55,7 +56,6 @@ def equally_accurate(
 ) -> list[EvaluatedStrategy]:
     """Return the strategies within one standard error of the best, what keeps most first."""
     data = problem.evaluator.data
-    assert isinstance(data, Data)
     metrics = [problem.costs[name].metric for name in problem.budgets.limits]
     original = problem.original
 

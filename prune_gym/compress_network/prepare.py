@@ -1,19 +1,20 @@
 """Prepare the user's images and labels for a network, and name what does not fit."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
+from torch.utils._pytree import tree_map
 
 from prune_gym.compress_network.choose import standard_error
 from prune_gym.compression.calibration import IMAGES
 from prune_gym.compression.verify import count_classes
-from prune_gym.datasets import Data, Split
-from prune_gym.datasets.from_arrays import as_data
+from prune_gym.datasets import Data, ScoredData, ScoredSplit, Split
+from prune_gym.datasets.from_arrays import as_data, as_scored_data
 from prune_gym.datasets.normalize import normalize
 from prune_gym.errors import UserError
 from prune_gym.evaluation.evaluator import accuracy
@@ -33,8 +34,11 @@ def as_fitting_data(
     mean: Sequence[float] | None,
     std: Sequence[float] | None,
     channels_last: bool | None,
-) -> Data:
+    score: Callable[[Any, Any], float] | None = None,
+) -> Data | ScoredData:
     """Return the user's images in three splits, as the network takes them.
+
+    With a score, nothing is known of the outputs, so that the normalization is not checked.
 
     Raises:
         UserError: the network does not take the images, the labels are not its classes, or it is
@@ -42,6 +46,16 @@ def as_fitting_data(
     """
     first = next((each for each in network.modules() if isinstance(each, nn.Conv2d)), None)
     channels = first.in_channels if first else None
+    if score is not None or isinstance(given, ScoredData):
+        return as_scored_data(
+            given,
+            score,
+            seed,
+            mean=mean,
+            std=std,
+            channels_last=channels_last,
+            channels=channels,
+        )
     data = as_data(given, seed, mean=mean, std=std, channels_last=channels_last, channels=channels)
     data = _with_classes(data, network)
     _check_normalization(network, data, is_chosen=mean is not None or isinstance(given, Data))
@@ -119,7 +133,7 @@ def _in_units_given(other: Data, data: Data) -> tuple[tuple[float, ...], tuple[f
     return tuple(mean), tuple(std)
 
 
-def share_training_images(data: Data, seed: int) -> Data:
+def share_training_images(data: Data | ScoredData, seed: int) -> Data | ScoredData:
     """Return the data of the search: training images fill the search split up to 2,000 images.
 
     At most 512 training images stay, for calibration. Where there are too few others, they are
@@ -131,6 +145,13 @@ def share_training_images(data: Data, seed: int) -> Data:
     order = np.random.default_rng(seed).permutation(len(data.train))
     calibration, others = np.sort(order[:IMAGES]), order[IMAGES:]
     joined = np.sort(np.concatenate([others, order[:IMAGES]])[:missing])
+    if isinstance(data, ScoredData):
+        more = data.train.select(joined)
+        search = ScoredSplit(
+            np.concatenate([data.search.images, more.images]),
+            tree_map(lambda *each: torch.cat(each), data.search.targets, more.targets),
+        )
+        return replace(data, train=data.train.select(calibration), search=search)
     images, labels = data.train.images, data.train.labels
     return replace(
         data,

@@ -14,7 +14,7 @@ from torch import nn
 from prune_gym._utils.formatting import format_change, format_metric
 from prune_gym.compress_network.choose import standard_error
 from prune_gym.compression.network_file import save_network
-from prune_gym.datasets import Data
+from prune_gym.datasets import Data, ScoredData
 from prune_gym.deployment.deployable import deployable, folded
 from prune_gym.deployment.export import Exported, export
 from prune_gym.envs.compression_env import CompressionEnv
@@ -63,7 +63,7 @@ class Compressed:
     after: dict[str, float]
     front: list[dict[str, Any]]
     env: CompressionEnv
-    data: Data
+    data: Data | ScoredData
     images: dict[str, int] = field(default_factory=dict)
     notes: Sequence[str] = ()
 
@@ -75,7 +75,7 @@ class Compressed:
         both accuracies named ``accuracy`` are then measured on.
 
         Raises:
-            UserError: ``epochs`` is not at least 1.
+            UserError: ``epochs`` is not at least 1, or the data have a score and no classes.
         """
         if not isinstance(epochs, int) or isinstance(epochs, bool) or epochs < 1:
             raise UserError(f"epochs: expected an integer >= 1, got {epochs!r}")
@@ -182,7 +182,7 @@ class Compressed:
         return f"{text.removesuffix(' %')} ± {100 * error:.2f} %"
 
 
-def measured(result: Compressed, data: Data) -> Compressed:
+def measured(result: Compressed, data: Data | ScoredData) -> Compressed:
     """Return the result with both networks' accuracies on two splits, and the sizes of files."""
     before, after = dict(result.before), dict(result.after)
     networks = result.env.problem.evaluator.network, result.network

@@ -4,7 +4,7 @@ import hashlib
 import logging
 import math
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from prune_gym.compress_network.choose import choose, equally_accurate, standard
 from prune_gym.compress_network.prepare import as_fitting_data, share_training_images
 from prune_gym.compress_network.result import THREADS, Compressed, measured
 from prune_gym.compression.calibration import IMAGES
-from prune_gym.datasets import Data
+from prune_gym.datasets import Data, ScoredData
 from prune_gym.envs.compression_env import CompressionEnv
 from prune_gym.envs.make import compression_env
 from prune_gym.errors import UserError, UserTypeError
@@ -31,6 +31,7 @@ from prune_gym.graph.layer_table import LayerTable
 from prune_gym.graph.trace import trace
 from prune_gym.profiling.profile_network import processor, profile
 from prune_gym.profiling.runtimes import Setting, runtime_named
+from prune_gym.search_space.kinds.options import MIN_KEEP
 
 logger = logging.getLogger(__name__)
 
@@ -48,8 +49,13 @@ def compress(
     *,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    score: Callable[[Any, Any], float] | None = None,
     channels_last: bool | None = None,
     finetune_epochs: int = 0,
+    exclude: Sequence[str] = (),
+    include: Sequence[str] | None = None,
+    min_keep: float | Mapping[str, float] = MIN_KEEP,
+    batch_size: int = 1,
     agent: str = "ehvi-envelope-ddpg",
     seed: int = 0,
     on_progress: OnProgress = ignore_progress,
@@ -65,7 +71,8 @@ def compress(
     minute or more and is kept for the next time.
 
     Args:
-        network: a trained classifier, images (N, C, H, W) -> logits (N, classes).
+        network: a trained classifier, images (N, C, H, W) -> logits (N, classes); with ``score``,
+            a trained network with any outputs.
         train_data: labelled images, best ones that it was not trained on: ``(images, labels)``, a
             torch ``Dataset`` or ``DataLoader`` without random augmentation, or a ``Data``. Floats
             are taken as the network expects them, uint8 as pixels to be scaled to [0, 1]. 10 % are
@@ -77,8 +84,17 @@ def compress(
         mean: per channel, what the network's training subtracted from images; uint8 images are
             scaled to [0, 1] before.
         std: per channel, what it then divided by.
+        score: ``score(outputs, targets)`` returns a number in [0, 1], higher is better.
+            ``train_data`` are then ``(images, targets)`` with tensors of targets, and the metrics
+            named accuracy are scores. A ``ScoredData`` has its own. The normalization cannot be
+            checked, and `Compressed.finetune` cannot train.
         channels_last: whether images are (N, H, W, C); None: recognized by the network's channels.
         finetune_epochs: epochs of training of the chosen network, as `Compressed.finetune` does it.
+        exclude: patterns of layers that stay as they are, such as ``["features.0", "layer1.*"]``.
+            What is cut together with such a layer stays too.
+        include: patterns of the layers that may change; None: all.
+        min_keep: least share of channels to keep, or shares by pattern: ``{"layer*": 0.5}``.
+        batch_size: images that the network runs on at once, for memory and latency.
         agent: which agent searches.
         seed: of the splits, the search and the training.
         on_progress: called after every evaluation with their number and ``evaluations``.
@@ -91,6 +107,7 @@ def compress(
     for name, value, least in (
         ("evaluations", evaluations, 1),
         ("finetune_epochs", finetune_epochs, 0),
+        ("batch_size", batch_size, 1),
     ):
         if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
             raise UserError(f"expected {name} >= {least}, an integer; got {value!r}")
@@ -98,8 +115,9 @@ def compress(
         raise UserTypeError(f"network: expected a trained nn.Module, got {type(network).__name__}")
     budgets = _checked(HALF_THE_WORK if budgets is None else budgets)
     network = copy_network(network)
-    data = as_fitting_data(train_data, network, seed, mean, std, channels_last)
-    searched = data if isinstance(train_data, Data) else share_training_images(data, seed)
+    data = as_fitting_data(train_data, network, seed, mean, std, channels_last, score)
+    is_split = isinstance(train_data, Data | ScoredData)
+    searched = data if is_split else share_training_images(data, seed)
     logger.info(
         "%d images for calibration, %d for the search, %d for the test",
         *(min(len(searched.train), IMAGES), len(searched.search), len(searched.test)),
@@ -110,8 +128,12 @@ def compress(
         searched,
         objectives=("accuracy", *budgets),
         budgets=budgets,
-        latency=_latency_table(network, data, table) if "latency" in budgets else None,
+        latency=_latency_table(network, data, table, batch_size) if "latency" in budgets else None,
         round_to=_round_to(table),
+        exclude=exclude,
+        include=include,
+        min_keep=min_keep,
+        batch_size=int(batch_size),
     )
     with tempfile.TemporaryDirectory() as folder:
         evaluated, front = _search(env, agent, int(evaluations), seed, Path(folder), on_progress)
@@ -175,13 +197,20 @@ def _round_to(table: LayerTable) -> int:
     return next((each for each in ROUND_TO if smallest >= 4 * each), 1)
 
 
-def _latency_table(network: nn.Module, data: Data, table: LayerTable) -> str:
+def _latency_table(
+    network: nn.Module, data: Data | ScoredData, table: LayerTable, batch_size: int
+) -> str:
     """Return the latency table of this network on this machine; measure it the first time."""
-    what = f"{table} {processor()} {RUNTIME} {runtime_named(RUNTIME).version()} {THREADS}"
+    what = (
+        f"{table} {processor()} {RUNTIME} {runtime_named(RUNTIME).version()} {THREADS} {batch_size}"
+    )
     digest = hashlib.sha256(what.encode()).hexdigest()[:24]
     path = cache_home() / f"latency-{digest}.json"
     if not path.is_file():
-        name, setting = type(network).__name__, Setting(1, data.search.images.shape[1:], THREADS)
+        name, setting = (
+            type(network).__name__,
+            Setting(batch_size, data.search.images.shape[1:], THREADS),
+        )
         profile(
             network, name=name, device="this machine", runtime=RUNTIME, setting=setting, out=path
         )

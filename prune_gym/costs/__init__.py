@@ -4,6 +4,7 @@ A cost is made from a layer table and is called with the configurations of n str
 ``float64 (n,)`` in its unit.
 """
 
+from numbers import Integral
 from typing import Protocol
 
 import numpy as np
@@ -55,6 +56,7 @@ def build_costs(
     dataflow: str = "X:Y",
     coding: str = "csr",
     energy: str = "adders",
+    batch_size: int = 1,
 ) -> dict[str, Cost]:
     """Return the costs of one network by name; latency only where there is a table for it.
 
@@ -66,14 +68,24 @@ def build_costs(
             ``prune_gym.costs.size``.
         energy: how energy is counted, one of :data:`ENERGIES`: by one-bit adders and bits that
             move, or as the released code of EMOMC does.
+        batch_size: images that the network runs on at once, for memory and latency.
 
     Raises:
-        UserError: no such dataflow, coding or energy, or the latency table lacks a layer.
+        UserError: no such dataflow, coding or energy, or the latency table lacks a layer or was
+            measured with another batch size.
     """
     if energy not in ENERGIES:
         raise UserError(unknown("energy", energy, ENERGIES))
-    costs: list[Cost] = [Flops(table), Params(table), Memory(table)]
+    if not isinstance(batch_size, Integral) or batch_size < 1:
+        raise UserError(f"batch_size: expected a number of images >= 1, got {batch_size!r}")
+    costs: list[Cost] = [Flops(table), Params(table), Memory(table, int(batch_size))]
     if latency is not None:
+        if (measured := latency.about.get("batch", 1)) != batch_size:
+            raise UserError(
+                f"batch_size: expected {measured}, with which the latency table was measured, got "
+                f"{batch_size}; measure another table with `prune-gym profile --batch "
+                f"{batch_size}`, or do without latency (latency=None)"
+            )
         costs.append(Latency(table, latency))
     costs += [ENERGIES[energy](table, dataflow), Size(table, coding)]
     return {cost.name: cost for cost in costs}

@@ -1,4 +1,4 @@
-"""Compute the peak memory of inference on one image."""
+"""Compute the peak memory of inference."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from prune_gym.graph.layer_table import LayerTable
 
 
 class Memory:
-    """Weights plus the largest sum of live activations, for batch size 1, each in its bits.
+    """Weights plus the largest sum of live activations of a batch, each in its bits.
 
     An activation is live from the layer that writes it to the last layer that reads it. Batch-norm
     is folded and activation functions work in place, so they hold no additional buffer. Single
@@ -20,9 +20,9 @@ class Memory:
     deterministic = True
     platform_dependent = False
 
-    def __init__(self, table: LayerTable) -> None:
-        """Take the activations of ``table``."""
-        self._table = table
+    def __init__(self, table: LayerTable, batch_size: int = 1) -> None:
+        """Take the activations of ``table``, for ``batch_size`` images at once."""
+        self._table, self._batch_size = table, batch_size
         self._pixels = np.array([a.pixels for a in table.activations], dtype=np.float64)
         steps = np.array(sorted({a.live_from for a in table.activations}))
         live_from = np.array([[a.live_from] for a in table.activations])
@@ -38,7 +38,7 @@ class Memory:
 
     def __call__(self, configuration: Configuration) -> np.ndarray:
         """Return bytes of n strategies, float64 (n,)."""
-        return self.weights(configuration) + self.activations(configuration)
+        return self.weights(configuration) + self._batch_size * self.activations(configuration)
 
     def weights(self, configuration: Configuration) -> np.ndarray:
         """Return the bytes of weights, biases, scales and slopes, float64 (n,)."""

@@ -1,17 +1,18 @@
 """Turn labelled images into :class:`Data`: arrays, torch data sets and loaders."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from prune_gym.datasets import Data, Split
+from prune_gym.datasets import Data, ScoredData, ScoredSplit, Split
 from prune_gym.datasets.checks import check_labels, check_normalization
 from prune_gym.datasets.stratify import split_by_class
 from prune_gym.errors import UserError, UserTypeError
 
+_Given = TypeVar("_Given", Data, ScoredData)
 CHANNELS = (1, 3)
 MAX_CLASSES = 1_000_000
 OWN_FLOATS = "own-floats"  # name of data whose images came as the network takes them
@@ -48,13 +49,87 @@ def as_data(
         UserTypeError: something else.
         UserError: shapes, labels, or mean and std do not fit.
     """
+    if isinstance(given, Data):
+        return _as_it_is(given, mean, std, channels_last)
+    images, labels = _arrays(given)
+    pixels, normalization, name = _pixels(images, mean, std, channels_last, channels)
+    labels = check_labels(labels, len(images))
+    num_classes = int(labels.max(initial=0)) + 1
+    if num_classes > MAX_CLASSES:
+        raise UserError(f"labels: expected at most {MAX_CLASSES:,} classes, got {labels.max()}")
+    order = np.random.default_rng(seed).permutation(len(labels))
+    parts = split_by_class(labels[order], [str(each) for each in range(num_classes)])
+    train, search, test = (
+        Split(pixels[chosen], labels[chosen])
+        for chosen in (np.sort(order[positions]) for positions in parts)
+    )
+    return Data(name, num_classes, train, search, test, *normalization, flip=False)
+
+
+def as_scored_data(
+    given: Any,
+    score: Callable[[Any, Any], float] | None,
+    seed: int = 0,
+    *,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    channels_last: bool | None = None,
+    channels: int | None = None,
+) -> ScoredData:
+    """Return data with a score in three splits at random: 80 % train, 10 % search, 10 % test.
+
+    Args:
+        given: a ``ScoredData``, which is returned as it is; or ``(images, targets)``, images as
+            :func:`as_data` takes them and targets as :class:`ScoredSplit` does.
+        score: ``score(outputs, targets)``, see :class:`ScoredData`.
+        seed: of the splits.
+        mean: as of :func:`as_data`.
+        std: as of :func:`as_data`.
+        channels_last: as of :func:`as_data`.
+        channels: as of :func:`as_data`.
+
+    Raises:
+        UserTypeError: something else.
+        UserError: shapes, or mean and std, do not fit; fewer than three images; two scores.
+    """
+    if isinstance(given, ScoredData):
+        if score is not None:
+            raise UserError("a ScoredData has a score: give no other")
+        return _as_it_is(given, mean, std, channels_last)
+    if not isinstance(given, tuple | list) or len(given) != 2 or not _is_array(given[0]):
+        raise UserTypeError(
+            "with score= expected a ScoredData, or a pair (images, targets) of arrays or tensors; "
+            f"got {type(given).__name__}"
+        )
+    assert score is not None
+    images = _array(given[0])
+    pixels, normalization, name = _pixels(images, mean, std, channels_last, channels)
+    whole, count = ScoredSplit(pixels, given[1]), len(pixels)
+    if count < 3:
+        raise UserError(f"expected at least 3 images, one for each split, got {count}")
+    order, held = np.random.default_rng(seed).permutation(count), max(count // 10, 1)
+    parts = order[2 * held :], order[:held], order[held : 2 * held]
+    train, search, test = (whole.select(np.sort(part)) for part in parts)
+    return ScoredData(name, train, search, test, *normalization, score)
+
+
+def _as_it_is(given: _Given, mean: Any, std: Any, channels_last: bool | None) -> _Given:
+    if mean is not None or std is not None or channels_last is not None:
+        kind = type(given).__name__
+        raise UserError(f"a {kind} has a mean and std, and images (N, C, H, W): give no others")
+    return given
+
+
+def _pixels(
+    images: np.ndarray,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    channels_last: bool | None,
+    channels: int | None,
+) -> tuple[np.ndarray, tuple[tuple[float, ...], tuple[float, ...]], str]:
+    """Return images ``uint8 (N, C, H, W)``, their mean and std, and the name of such data."""
     if (mean is None) != (std is None):
         raise UserError("expected mean and std together, got one of them")
-    if isinstance(given, Data):
-        if mean is not None or channels_last is not None:
-            raise UserError("a Data has a mean and std, and images (N, C, H, W): give no others")
-        return given
-    images, labels = _arrays(given)
     if images.ndim == 3 and channels == 1:
         images = images[:, None]
     if images.ndim != 4:
@@ -63,25 +138,14 @@ def as_data(
         images = images.astype(np.float32)
     if _is_channels_last(images, channels) if channels_last is None else channels_last:
         images = images.transpose(0, 3, 1, 2)
-    labels = check_labels(labels, len(images))
-    num_classes = int(labels.max(initial=0)) + 1
-    if num_classes > MAX_CLASSES:
-        raise UserError(f"labels: expected at most {MAX_CLASSES:,} classes, got {labels.max()}")
-    order = np.random.default_rng(seed).permutation(len(labels))
-    parts = split_by_class(labels[order], [str(each) for each in range(num_classes)])
     pixels, low, span = _as_bytes(images)
-    train, search, test = (
-        Split(pixels[chosen], labels[chosen])
-        for chosen in (np.sort(order[positions]) for positions in parts)
-    )
     is_bytes = images.dtype == np.uint8
     name = "own" if is_bytes or mean is not None else OWN_FLOATS
     count = images.shape[1]
     means, stds = check_normalization(
         (0.0,) * count if mean is None else mean, (1.0,) * count if std is None else std, count
     )
-    means, stds = _floats((means - low) / span), _floats(stds / span)
-    return Data(name, num_classes, train, search, test, means, stds, flip=False)
+    return pixels, (_floats((means - low) / span), _floats(stds / span)), name
 
 
 def _is_channels_last(images: np.ndarray, channels: int | None) -> bool:

@@ -3,11 +3,10 @@
 import numpy as np
 import torch
 
-from prune_gym.datasets import Data
-from prune_gym.datasets.detection import DetectionData
+from prune_gym.datasets import AnyData
 
 
-def normalize(images: np.ndarray, data: Data | DetectionData) -> torch.Tensor:
+def normalize(images: np.ndarray, data: AnyData) -> torch.Tensor:
     """Turn ``uint8 (N, C, H, W)`` into float32 tensors, channels-last, as the network expects.
 
     ``data`` gives the mean and the standard deviation of pixels scaled to [0, 1].

@@ -30,7 +30,7 @@ from prune_gym.compression.network_spec import NetworkSpec
 from prune_gym.compression.quantize import QuantizedLayer
 from prune_gym.compression.unstructured import densities
 from prune_gym.costs import build_costs
-from prune_gym.datasets import DetectionData
+from prune_gym.datasets import DetectionData, ScoredData
 from prune_gym.datasets.normalize import normalize
 from prune_gym.deployment.deployable import Deployable, deployable, folded, load_deployable
 from prune_gym.deployment.export import INPUT, check_images, onnx_runner, to_current_onnx
@@ -294,6 +294,11 @@ def _weights(model: bytes) -> list[int]:
 def _accuracy(model: bytes, evaluator: Evaluator) -> float:
     """Return the accuracy, or a detector's mAP, on the test split in ONNX Runtime."""
     data, run = evaluator.data, onnx_runner(model)
+    if isinstance(data, ScoredData):
+        raise UserError(
+            f"measure is for classifiers and detectors, and {data.name} has a score of its own: "
+            "ONNX Runtime does not return outputs as the network's forward does"
+        )
     starts = range(0, len(data.test), BATCH)
     slices = [slice(start, start + BATCH) for start in starts]
     answers = (run(normalize(data.test.images[s], data).contiguous().numpy()) for s in slices)

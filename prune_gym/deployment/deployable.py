@@ -17,7 +17,7 @@ from prune_gym.compression.network_file import (
 )
 from prune_gym.compression.quantize import QuantizedLayer
 from prune_gym.compression.surgery import replace_module
-from prune_gym.datasets import Data, DetectionData
+from prune_gym.datasets import AnyData
 from prune_gym.envs.replay import environment_of
 from prune_gym.errors import UserError
 from prune_gym.graph.residual_blocks import for_inference
@@ -29,7 +29,7 @@ class Deployable(NamedTuple):
     """A network in eval mode, float32, the data it is for, and whether its strategy says bits."""
 
     network: nn.Module
-    data: Data | DetectionData
+    data: AnyData
     quantized: bool
 
     @property
@@ -68,7 +68,7 @@ def load_deployable(path: Path, network: str | None = None, data: str | None = N
     return deployable(loaded, models.normalized_for(spec.network, datasets.load(data or spec.data)))
 
 
-def deployable(network: nn.Module, data: Data | DetectionData) -> Deployable:
+def deployable(network: nn.Module, data: AnyData) -> Deployable:
     """Return a network with its data, and whether it is quantized."""
     quantized = any(isinstance(module, QuantizedLayer) for module in network.modules())
     return Deployable(network, data, quantized)

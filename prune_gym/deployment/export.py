@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from prune_gym._utils.paths import write_atomically
-from prune_gym.datasets import Data, DetectionData
+from prune_gym.datasets import AnyData, Data
 from prune_gym.datasets.from_arrays import OWN_FLOATS
 from prune_gym.datasets.normalize import normalize
 from prune_gym.deployment.deployable import Deployable, folded
@@ -123,13 +123,13 @@ def export(given: Deployable, form: str, int8: bool, out: Path) -> Exported:
     )
 
 
-def _normalization(data: Data | DetectionData) -> str:
+def _normalization(data: AnyData) -> str:
     if data.name == OWN_FLOATS:
         return "as they were given to compress()"
     return f"pixels / 255, less the mean {data.mean}, over the deviation {data.std}"
 
 
-def check_images(data: Data | DetectionData) -> torch.Tensor:
+def check_images(data: AnyData) -> torch.Tensor:
     """Return normalized search images, float32 (CHECKED, C, H, W)."""
     return normalize(data.search.images[:CHECKED], data).contiguous()
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from prune_gym.datasets import Data, DetectionData
+from prune_gym.datasets import AnyData
 from prune_gym.datasets.normalize import normalize
 
 IMAGES, BATCH = 512, 64
@@ -15,7 +15,7 @@ IMAGES, BATCH = 512, 64
 class _TrainingImages:
     """Gives ONNX Runtime its calibration images: one feed a call, None at the end."""
 
-    def __init__(self, data: Data | DetectionData, name: str) -> None:
+    def __init__(self, data: AnyData, name: str) -> None:
         self._feeds: Iterator[dict[str, np.ndarray]] = (
             {name: normalize(images, data).contiguous().numpy()}
             for images in np.array_split(_evenly(data.train.images), IMAGES // BATCH)
@@ -30,7 +30,7 @@ def _evenly(images: np.ndarray) -> np.ndarray:
     return images[:: max(len(images) // IMAGES, 1)][:IMAGES]
 
 
-def quantize_onnx(model: bytes, data: Data | DetectionData, name: str) -> bytes:
+def quantize_onnx(model: bytes, data: AnyData, name: str) -> bytes:
     """Return an ONNX model whose layers multiply 8-bit whole numbers.
 
     Weights are signed, of 7 bits, with a scale per output channel; activations unsigned with a

@@ -76,17 +76,22 @@ def _are_budgets(value: Any) -> bool:
     )
 
 
+def _are_shares(value: Any) -> bool:
+    return _is_number(value) or (value is not None and _are_budgets(value))
+
+
 TEXT = ("a name", _is_text)
 TEXT_OR_NONE = ("a name or null", _is_text_or_none)
 TEXTS = ("a list of names", _are_texts)
 WHOLE = (f"a whole number from 1 to {LARGEST:,}", _is_whole)
+TEXTS_OR_NONE = ("a list of names or null", _are_texts_or_none)
 NUMBER = ("a finite number", _is_number)
 
 # argument -> what is expected, and whether a value is that
 KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "network": TEXT,
     "data": TEXT,
-    "objectives": ("a list of names or null", _are_texts_or_none),
+    "objectives": TEXTS_OR_NONE,
     "budgets": ("an object of finite numbers", _are_budgets),
     "latency": TEXT_OR_NONE,
     "energy": TEXT,
@@ -96,11 +101,14 @@ KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "library": TEXT_OR_NONE,
     "reward": TEXT,
     "decide": TEXTS,
-    "min_keep": NUMBER,
+    "min_keep": ("a finite number, or an object of finite numbers", _are_shares),
     "round_to": WHOLE,
     "min_density": NUMBER,
     "granularity": WHOLE,
     "bits": ("a list of whole numbers", _are_whole),
+    "exclude": TEXTS,
+    "include": TEXTS_OR_NONE,
+    "batch_size": WHOLE,
     "discrete": (f"a whole number from 1 to {LARGEST:,} or null", _is_whole_or_none),
     "render_mode": TEXT_OR_NONE,
     "table": TEXT,

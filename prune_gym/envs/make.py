@@ -12,7 +12,7 @@ from envs_registry import env_ids
 from prune_gym._utils.plugins import import_for
 from prune_gym.costs import build_costs
 from prune_gym.costs.latency import load_latency_table
-from prune_gym.datasets import Data, DetectionData
+from prune_gym.datasets import AnyData
 from prune_gym.envs.compression_env import CompressionEnv
 from prune_gym.envs.source import REFERENCE_LATENCY
 from prune_gym.errors import UserError, unknown
@@ -22,6 +22,7 @@ from prune_gym.evaluation.task import find_evaluator
 from prune_gym.models import NETWORKS
 from prune_gym.profiling.measured_latency import MeasuredLatency
 from prune_gym.search_space import Decision, SearchSpace, SpaceOptions, make_decisions
+from prune_gym.search_space.kinds.options import MIN_KEEP
 
 MEASURED = "measured"
 FEW = 2  # options of a decision
@@ -30,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 def compression_problem(
     network: str | os.PathLike[str] | nn.Module = "vgg16",
-    data: str | Data | DetectionData = "digits",
+    data: str | AnyData = "digits",
     *,
     objectives: Sequence[str] | None = None,
     budgets: Mapping[str, float] | None = None,
@@ -41,11 +42,14 @@ def compression_problem(
     repair: str = "least_squares",
     library: str | None = None,
     decide: Sequence[str] = ("channels",),
-    min_keep: float = 0.125,
+    min_keep: float | Mapping[str, float] = MIN_KEEP,
     round_to: int = 8,
     min_density: float = 0.1,
     granularity: int = 4,
     bits: Sequence[int] = (2, 3, 4, 5, 6, 7, 8),
+    exclude: Sequence[str] = (),
+    include: Sequence[str] | None = None,
+    batch_size: int = 1,
 ) -> CompressionProblem:
     """Make a problem from plain data, or from the user's own network and data.
 
@@ -70,7 +74,8 @@ def compression_problem(
             layers, and bits.
         decide: the kinds of decisions: channels, block, density, global_density, variational,
             weight_bits, activation_bits, or a name given to ``register_kind``.
-        min_keep: least share of a group's channels to keep, in (0, 1].
+        min_keep: least share of a group's channels to keep, in (0, 1]; or shares by pattern of
+            layers, such as ``{"layer*": 0.5}``, see :class:`SpaceOptions`.
         round_to: widths are multiples of this many channels. A warning is logged where that leaves
             most channel groups of your own network with one width or two.
         min_density: least share of a layer's weights to keep, in (0, 1].
@@ -78,26 +83,39 @@ def compression_problem(
             (density); 1 prunes element-wise, and is taken for a network whose own zeros do not
             fill whole masks.
         bits: the bits to choose from, 1 to 8, or 32 for float.
+        exclude: patterns of layers that stay as they are, such as ``["features.0", "layer1.*"]``.
+            What is cut together with such a layer stays too.
+        include: patterns of the layers that may change; None: all.
+        batch_size: images that the network runs on at once, for memory and latency. A latency table
+            must have been measured with it.
 
     Raises:
-        UserError: an unknown name, or a value out of range; budgets that cannot be met.
+        UserError: an unknown name or a pattern that matches no layer, or a value out of range;
+            budgets that cannot be met.
         MissingFileError: data that are neither on disk nor to be downloaded.
     """
     by_information = "variational" in decide
     evaluator = find_evaluator(network, data, repair, granularity, by_information=by_information)
     if library is not None:
+        if exclude or include is not None:
+            raise UserError(
+                "library: its networks have one density of all layers; leave exclude "
+                "and include out"
+            )
         evaluator = with_library(evaluator, library, decide)
     table, given = evaluator.table, tuple(bits) if isinstance(bits, Iterable) else ()
-    options = SpaceOptions(min_keep, round_to, min_density, given)
+    options = SpaceOptions(min_keep, round_to, min_density, given, exclude, include)
     decisions = make_decisions(decide, evaluator.statistics, options)
     if network not in NETWORKS:
         _tell_narrow(decisions, round_to)
     space = SearchSpace(table, decisions, evaluator.density)
     by_table = load_latency_table(latency) if latency not in (None, MEASURED) else None
-    costs = build_costs(table, by_table, dataflow=dataflow, coding=coding, energy=energy)
+    costs = build_costs(
+        table, by_table, dataflow=dataflow, coding=coding, energy=energy, batch_size=batch_size
+    )
     if latency == MEASURED:
         shape = evaluator.data.search.images.shape[1:]
-        measured = MeasuredLatency(evaluator.network, table, shape)
+        measured = MeasuredLatency(evaluator.network, table, shape, batch=batch_size)
         costs[measured.name] = measured
     return CompressionProblem(evaluator, space, costs, objectives, budgets)
 
@@ -116,7 +134,7 @@ def _tell_narrow(decisions: Sequence[Decision], round_to: int) -> None:
 
 def compression_env(
     network: str | os.PathLike[str] | nn.Module = "vgg16",
-    data: str | Data | DetectionData = "digits",
+    data: str | AnyData = "digits",
     *,
     reward: str = "incremental",
     discrete: int | None = None,

@@ -22,7 +22,15 @@ from prune_gym.compression.repair import check_repair, cut_and_repair
 from prune_gym.compression.sensitivity import Sensitivities
 from prune_gym.compression.surgery import kept_positions
 from prune_gym.compression.unstructured import densities, sparsify
-from prune_gym.datasets import Data, DetectionData, DetectionSplit, Split
+from prune_gym.datasets import (
+    AnyData,
+    AnySplit,
+    Data,
+    DetectionSplit,
+    ScoredData,
+    ScoredSplit,
+    Split,
+)
 from prune_gym.datasets.normalize import normalize
 from prune_gym.detection.boxes import detect
 from prune_gym.detection.metric import average_precision
@@ -42,9 +50,18 @@ KEPT_BYTES = 128 * 2**20  # of images; ready for the network they take twice as 
 
 
 @torch.inference_mode()
-def accuracy(network: nn.Module, data: Data, split: Split) -> float:
-    """Return the top-1 accuracy of any network on a split, in [0, 1], computed in float32."""
+def accuracy(network: nn.Module, data: Data | ScoredData, split: Split | ScoredSplit) -> float:
+    """Return the top-1 accuracy of any network on a split, in [0, 1], computed in float32.
+
+    Of data with a score it is the score.
+    """
     device = next(network.parameters()).device
+    if isinstance(data, ScoredData):
+        assert isinstance(split, ScoredSplit)
+        starts = range(0, len(split), BATCH)
+        batches = (normalize(split.images[s : s + BATCH], data).to(device) for s in starts)
+        return data.score_of([network(images) for images in batches], split)
+    assert isinstance(split, Split)
     correct = 0
     for start in range(0, len(split), BATCH):
         images = normalize(split.images[start : start + BATCH], data).to(device)
@@ -70,7 +87,7 @@ class Evaluator:
         self,
         network: nn.Module,
         table: LayerTable,
-        data: Data | DetectionData,
+        data: AnyData,
         calibration: Calibration,
         calibration_images: torch.Tensor,
         repair: str = "least_squares",
@@ -198,11 +215,14 @@ class Evaluator:
             and not configuration.extra
         )
 
-    def original_score(self, split: Split | DetectionSplit) -> float:
+    def original_score(self, split: AnySplit) -> float:
         """Return the original network's accuracy on a split, in [0, 1].
 
-        It is measured once and kept in the user's cache folder.
+        It is measured once and kept in the user's cache folder. A score is measured each time: its
+        function may have changed.
         """
+        if isinstance(split, ScoredSplit):
+            return self.score(self.network, split)
         purpose = f"score-1 {self.data.mean} {self.data.std} {getattr(self.network, 'heads', '')}"
         file = f"score-{fingerprint(purpose, self.network, vars(split).values())}.npz"
         found = read_arrays(file, ["score"])
@@ -218,15 +238,19 @@ class Evaluator:
 
     @outside_contexts
     @torch.inference_mode()
-    def score(self, network: nn.Module, split: Split | DetectionSplit) -> float:
+    def score(self, network: nn.Module, split: AnySplit) -> float:
         """Return a candidate's accuracy on a split, computed by its fast copy, in [0, 1].
 
-        Top-1 accuracy, or mean average precision (mAP@0.5) of a detector.
+        Top-1 accuracy, mean average precision (mAP@0.5) of a detector, or the score of data that
+        have one.
         """
         fast = self.fast(network)
         outputs = (fast(images) for images in self._batches(split))
         if isinstance(split, DetectionSplit):
             return self.mean_average_precision(outputs, split)
+        if isinstance(split, ScoredSplit):
+            assert isinstance(self.data, ScoredData)
+            return self.data.score_of(list(outputs), split)
         starts = range(0, len(split), BATCH)
         labels = (torch.tensor(split.labels[start : start + BATCH]) for start in starts)
         hits = (int((o.argmax(1) == t).sum()) for o, t in zip(outputs, labels, strict=True))
@@ -240,7 +264,7 @@ class Evaluator:
         size = (split.images.shape[2], split.images.shape[3])
         return average_precision([detect(maps, heads, size) for maps in outputs], split)
 
-    def _batches(self, split: Split | DetectionSplit) -> Iterable[torch.Tensor]:
+    def _batches(self, split: AnySplit) -> Iterable[torch.Tensor]:
         """Return the split's images, ready for the fast copy; a small search split's are kept."""
         if split is self.data.search and self._search:
             return self._search
@@ -250,5 +274,5 @@ class Evaluator:
             return self._search
         return batches
 
-    def _batch(self, split: Split | DetectionSplit, start: int) -> torch.Tensor:
+    def _batch(self, split: AnySplit, start: int) -> torch.Tensor:
         return normalize(split.images[start : start + BATCH], self.data).to(self._dtype)

@@ -29,7 +29,7 @@ from prune_gym.compression.network_file import (
 from prune_gym.compression.precision import outside_contexts
 from prune_gym.compression.unstructured import zeros_fill_masks
 from prune_gym.compression.verify import check_cut, count_classes
-from prune_gym.datasets import Data, DetectionData
+from prune_gym.datasets import AnyData, Data, DetectionData
 from prune_gym.datasets.normalize import normalize
 from prune_gym.detection.boxes import check_heads
 from prune_gym.errors import UserError, UserTypeError, first_line
@@ -43,7 +43,7 @@ INFORMATION_IMAGES = 4_096
 
 def find_evaluator(
     network: str | os.PathLike[str] | nn.Module,
-    data: str | Data | DetectionData,
+    data: str | AnyData,
     repair: str,
     block_size: int = BLOCK_SIZE,
     by_information: bool = False,
@@ -129,7 +129,7 @@ def _loaded(
 @outside_contexts
 def make_evaluator(
     network: nn.Module,
-    data: Data | DetectionData,
+    data: AnyData,
     repair: str,
     block_size: int = BLOCK_SIZE,
     by_information: bool = False,
@@ -181,7 +181,7 @@ def copy_network(network: nn.Module) -> nn.Module:
 def _information(
     network: nn.Module,
     table: LayerTable,
-    data: Data | DetectionData,
+    data: AnyData,
     images: torch.Tensor,
     shipped: Path | None,
 ) -> dict[str, np.ndarray]:
@@ -189,7 +189,7 @@ def _information(
     if shipped is not None and shipped.is_file():
         return load_file(shipped)
     if not isinstance(data, Data):
-        raise UserError("decide: 'variational' learns from classes of images, not from boxes")
+        raise UserError("decide: 'variational' needs images with classes; take 'density'")
     file = f"information-{_calibrated_on(network, images)}.npz"
     found = read_arrays(file, noisy_layers(table))
     if found is None:
@@ -202,7 +202,7 @@ def _information(
     return found
 
 
-def calibration_images(data: Data | DetectionData) -> np.ndarray:
+def calibration_images(data: AnyData) -> np.ndarray:
     """Return 512 training images, evenly spaced."""
     step = max(len(data.train) // calibrating.IMAGES, 1)
     return data.train.images[::step][: calibrating.IMAGES]
@@ -218,7 +218,7 @@ def _check_classifier(network: nn.Module, images: torch.Tensor, data: Data) -> N
 
 
 def _cached_calibration(
-    network: nn.Module, table: LayerTable, images: torch.Tensor, data: Data | DetectionData
+    network: nn.Module, table: LayerTable, images: torch.Tensor, data: AnyData
 ) -> Calibration:
     file = f"calibration-{_calibrated_on(network, images)}.npz"
     groups = range(len(table.groups))

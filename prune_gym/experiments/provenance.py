@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.utils._pytree import tree_leaves
 
 import prune_gym
 from prune_gym.compression.precision import bfloat16_is_fast
@@ -50,7 +51,7 @@ def provenance(evaluator: Evaluator) -> dict[str, str]:
     """Return what decides the accuracies of an evaluator, large parts of it as checksums."""
     data = evaluator.data
     digest = hashlib.sha256()
-    for array in (*vars(data.search).values(), evaluator.images.numpy()):
+    for array in (*tree_leaves([*vars(data.search).values()]), evaluator.images.numpy()):
         digest.update(np.ascontiguousarray(array).data)
     importance = hashlib.sha256()
     for name, factors in sorted(evaluator.importance.items()):

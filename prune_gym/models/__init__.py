@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from prune_gym._utils.paths import data_home
-from prune_gym.datasets import Data, DetectionData
+from prune_gym.datasets import AnyData
 from prune_gym.errors import MissingFileError, UserError, unknown
 from prune_gym.models import (
     mobilenet_v1,
@@ -147,7 +147,7 @@ def leakage_warning(name: str, data: str) -> str:
     )
 
 
-def normalized_for(name: str, data: Data | DetectionData) -> Data | DetectionData:
+def normalized_for(name: str, data: AnyData) -> AnyData:
     """Return ``data`` with the mean and deviation that the network's weights were trained with."""
     weights = _public_weights(name, data.name)
     if weights is None:

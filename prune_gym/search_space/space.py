@@ -243,6 +243,7 @@ def make_decisions(
     for kind in kinds:
         if kind not in KINDS:
             raise UserError(unknown("kind of decision", kind, KINDS))
+    options.check_patterns(network.table)
     if not kinds or len(set(kinds)) != len(kinds):
         raise UserError(f"decide: expected distinct kinds out of {[*KINDS]}, got {tuple(kinds)}")
     for field in {KINDS[kind].field for kind in kinds}:
@@ -250,6 +251,11 @@ def make_decisions(
             raise UserError(f"decide: {' and '.join(same)} decide the same, take one of them")
     order = list(KINDS)
     made = [each for kind in kinds for each in KINDS[kind].decisions(network, options)]
+    if not made and (options.exclude or options.include is not None):
+        raise UserError(
+            f"exclude and include leave nothing of {network.name} to decide by {', '.join(kinds)}: "
+            "a decision needs that all layers which it changes may change"
+        )
     if not made:
         raise UserError(
             f"decide: {network.name} has nothing to decide by {', '.join(kinds)}. "

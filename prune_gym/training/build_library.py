@@ -56,11 +56,12 @@ def build_library(
         on_progress: called after every step of a retraining with the steps done and their total.
 
     Raises:
-        UserError: the folder holds a library made in another way, or the data are of a detector.
+        UserError: the folder holds a library made in another way, or the network is no
+            classifier.
     """
     data = evaluator.data
     if not isinstance(data, Data):
-        raise UserError(f"{data.name} is for detectors; a library is of a classifier")
+        raise UserError(f"a library is of a classifier, and {data.name} has no classes of images")
     manifest = _begin(folder, evaluator, name, recipe, densities)
     made = manifest["networks"]
     for step, density in enumerate(densities):

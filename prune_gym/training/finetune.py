@@ -65,12 +65,15 @@ def finetune_candidate(
         on_progress: called after every step with the steps done and their total.
 
     Raises:
-        UserError: the network is a detector; the checkpoint is damaged or belongs to another
+        UserError: the network is no classifier; the checkpoint is damaged or belongs to another
             training.
     """
     data = evaluator.data
     if not isinstance(data, Data):
-        raise UserError(f"fine-tuning is for classifiers, and {data.name} is for detectors")
+        raise UserError(
+            f"fine-tuning is for classifiers, and {data.name} has no classes of images: train the "
+            "network of env.problem.apply(strategy) as the original was trained"
+        )
     floats = configuration.in_float()
     network = evaluator.candidate(floats).requires_grad_(True)
     keep_zeros(network)

@@ -555,7 +555,7 @@ def test_an_agent_of_other_actions_leaves_the_folder_free(
         (["--budget", "flops=0.5", "--budget", "flops=0.4"], "one --budget per cost, got flops"),
         (["--budget", "flops=0.01%"], "the least that can be reached"),
         (["--set", "min_kep=0.5"], "did you mean 'min_keep'"),
-        (["--set", "min_keep=wide"], "--set min_keep: expected a number, got 'wide'"),
+        (["--set", "min_keep=wide"], "--set min_keep: expected a number or an object such as"),
         (["--set", "bits=4"], "--set bits: expected a list such as [2, 4, 8], got 4"),
         (["--set", "discrete=true"], "expected a whole number or null, got True"),
         (["--set", "data=digits", "--data", "digits"], "expected this argument once"),
@@ -602,6 +602,15 @@ def test_any_argument_of_the_environment_can_be_set(tmp_path):
     assert config["env_kwargs"] == {"budgets": {"flops": 0.75}, "min_keep": 0.5, "repair": "merge"}
     for record in read_journal(tmp_path / "run/evaluations.jsonl")[0]:
         assert all(d["value"] >= d["of"] / 2 for d in record["strategy"]["decisions"])
+
+
+def test_layers_are_left_alone_by_name(tmp_path):
+    given = ("--exclude", "features.0,features.3", "--set", 'min_keep={"*": 0.5}')
+    assert small(tmp_path / "run", *given) == 0
+    (record, *_) = read_journal(tmp_path / "run/evaluations.jsonl")[0]
+    kwargs, decisions = (record["strategy"][key] for key in ("env_kwargs", "decisions"))
+    assert kwargs["exclude"] == ["features.0", "features.3"] and kwargs["min_keep"] == {"*": 0.5}
+    assert [each["name"] for each in decisions] == ["features.2.0"]
 
 
 def test_a_run_of_an_older_version_goes_on(tmp_path):

@@ -13,7 +13,7 @@ from nets import Tiny
 from prune_gym.costs import build_costs
 from prune_gym.graph.configuration import Configuration
 from prune_gym.graph.trace import trace
-from prune_gym.search_space import Decision, SpaceOptions
+from prune_gym.search_space import Decision
 from prune_gym.search_space.budgets import Budgets
 from prune_gym.search_space.kinds.channels import widths as widths_to_choose
 from prune_gym.search_space.space import SearchSpace
@@ -25,7 +25,7 @@ def channel_space(table, round_to, min_keep=0.125):
     """Return the space that decides the channels of every group."""
     decisions = []
     for index, group in enumerate(table.groups):
-        options = widths_to_choose(group.size, SpaceOptions(min_keep, round_to))
+        options = widths_to_choose(group.size, min_keep, round_to)
         lost = 1 - options / group.size
         decisions.append(
             Decision("channels", group.name, group.size, options, options, (index,), 0, lost)

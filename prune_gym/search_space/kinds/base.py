@@ -54,6 +54,8 @@ class DecisionKind(ABC):
     def decisions(self, network: NetworkStatistics, options: SpaceOptions) -> list[Decision]:
         """Return the decisions about a network, in any order.
 
+        Layers for which ``options.may_change([name])`` is False have none.
+
         Raises:
             UserError: the network has no place for this kind.
         """

@@ -31,8 +31,10 @@ class Blocks(DecisionKind):
         decisions = []
         # Backwards: of nested blocks that begin with the same layer the outer is decided first.
         for index, (block, share) in reversed(pairs):
-            layer = next(i for i in table.weighted if table.layers[i].name in block.layers)
+            layers = [i for i in table.weighted if table.layers[i].name in block.layers]
+            if not options.may_change(table.layers[i].name for i in layers):
+                continue
             parent = table.block_around(block.layers, after=index)
-            about = (self.name, block.name, 1, choices, choices, (index,), layer)
+            about = (self.name, block.name, 1, choices, choices, (index,), layers[0])
             decisions.append(Decision(*about, np.array([share, 0.0]), parent))
         return decisions

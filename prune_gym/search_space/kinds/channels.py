@@ -19,10 +19,16 @@ class Channels(DecisionKind):
         """Return one decision per channel group."""
         table = network.table
         position = {layer.name: i for i, layer in enumerate(table.layers)}
+        weighted = {table.layers[i].name for i in table.weighted}
         decisions = []
         for index, group in enumerate(table.groups):
-            choices = widths(group.size, options, group.channels_each)
-            layer = position[next(m.module for m in group.members if m.dim == "out")]
+            cut = [m.module for m in group.members if m.dim == "out"]
+            layers = [name for name in cut if name in weighted]
+            if not options.may_change(layers):
+                continue
+            share = options.least_share(layers)
+            choices = widths(group.size, share, options.round_to, group.channels_each)
+            layer = position[cut[0]]
             sensitivity = network.channel_errors(index)[choices]
             parent = table.block_around(member.module for member in group.members)
             about = (self.name, group.name, group.size, choices, choices, (index,), layer)
@@ -30,13 +36,13 @@ class Channels(DecisionKind):
         return decisions
 
 
-def widths(size: int, options: SpaceOptions, each: int = 1) -> np.ndarray:
+def widths(size: int, min_keep: float, round_to: int, each: int = 1) -> np.ndarray:
     """Return the widths that a group of ``size`` channels may be cut to, ascending.
 
     Where one of them stands for ``each`` output channels, those are multiples of ``round_to``.
     """
-    lowest = max(1, int(np.ceil(options.min_keep * size - 1e-9)))
-    step = options.round_to // math.gcd(options.round_to, each)
+    lowest = max(1, int(np.ceil(min_keep * size - 1e-9)))
+    step = round_to // math.gcd(round_to, each)
     first = -(-lowest // step) * step
     multiples = np.arange(first, size + 1, step)
     return np.unique(np.append(multiples, size)).astype(np.int64)

@@ -15,4 +15,4 @@ class Density(DecisionKind):
     def decisions(self, network: NetworkStatistics, options: SpaceOptions) -> list[Decision]:
         """Return one decision per layer with weights."""
         choices = densities(options)
-        return per_layer(network, self.name, 1.0, choices, choices, pruning_loss)
+        return per_layer(network, options, self.name, 1.0, choices, choices, pruning_loss)

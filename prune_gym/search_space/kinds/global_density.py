@@ -16,8 +16,15 @@ class GlobalDensity(DecisionKind):
 
     def decisions(self, network: NetworkStatistics, options: SpaceOptions) -> list[Decision]:
         """Return the one decision."""
-        choices, layers = densities(options), network.table.weighted
-        losses = [pruning_loss(network.weights(index), choices) for index in layers]
-        columns = tuple(range(len(layers)))
-        about = (self.name, "all layers", 1.0, choices, choices, columns, layers[0])
+        choices, table = densities(options), network.table
+        layers = {
+            column: index
+            for column, index in enumerate(table.weighted)
+            if options.may_change([table.layers[index].name])
+        }
+        if not layers:
+            return []
+        losses = [pruning_loss(network.weights(index), choices) for index in layers.values()]
+        first = min(layers.values())
+        about = (self.name, "all layers", 1.0, choices, choices, tuple(layers), first)
         return [Decision(*about, np.mean(losses, axis=0))]

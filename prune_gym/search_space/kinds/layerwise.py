@@ -15,16 +15,19 @@ Loss = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 def per_layer(
     network: NetworkStatistics,
+    limits: SpaceOptions,
     kind: str,
     original: float,
     options: np.ndarray,
     grid: np.ndarray,
     loss: Loss,
 ) -> list[Decision]:
-    """Return one decision per layer with weights, all with the same options."""
+    """Return one decision per layer with weights that may change, all with the same options."""
     table, decisions = network.table, []
     for column, index in enumerate(table.weighted):
         name = table.layers[index].name
+        if not limits.may_change([name]):
+            continue
         sensitivity = loss(network.weights(index), options)
         about = (kind, name, original, options, grid, (column,), index, sensitivity)
         decisions.append(Decision(*about, table.block_around([name])))

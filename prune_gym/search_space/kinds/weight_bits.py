@@ -19,7 +19,7 @@ class WeightBits(DecisionKind):
         """Return one decision per layer with weights."""
         choices = np.array(sorted(set(options.bits)))
         grid = np.arange(len(choices))
-        return per_layer(network, self.name, FLOAT_BITS, choices, grid, self.loss)
+        return per_layer(network, options, self.name, FLOAT_BITS, choices, grid, self.loss)
 
     def loss(self, weights: np.ndarray, bits: np.ndarray) -> np.ndarray:
         """Return the noise of uniform symmetric quantization per output channel, of the energy."""

@@ -1,0 +1,130 @@
+"""Describe data of any task: images, targets of any shape, and a function that scores outputs."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils._pytree import tree_leaves, tree_map
+
+from prune_gym.datasets.checks import check_images, check_normalization, check_shapes
+from prune_gym.datasets.classification import SPLITS
+from prune_gym.errors import UserError, UserTypeError
+
+
+@dataclass(frozen=True)
+class ScoredSplit:
+    """Images with targets of any shape.
+
+    Attributes:
+        images: ``uint8 (N, C, H, W)``, read-only.
+        targets: a tensor of N rows, or tuples, lists and dictionaries of such tensors. Arrays
+            become tensors, and floating-point numbers float32.
+    """
+
+    images: np.ndarray
+    targets: Any
+
+    def __post_init__(self) -> None:
+        """Check the images, and that every tensor of the targets has a row for each of them.
+
+        Raises:
+            UserError: an array has a wrong type or shape, or there is no image.
+        """
+        count = len(check_images(self.images))
+        self.images.setflags(write=False)
+        try:
+            object.__setattr__(self, "targets", tree_map(_tensor, self.targets))
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise UserTypeError(f"targets: expected arrays or tensors ({error})") from error
+        shapes = [tuple(each.shape) for each in tree_leaves(self.targets)]
+        if not shapes or any(shape[:1] != (count,) for shape in shapes):
+            raise UserError(
+                f"targets: expected tensors with a row for each of {count} images, got the shapes "
+                f"{shapes}"
+            )
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.images)
+
+    def select(self, chosen: np.ndarray) -> "ScoredSplit":
+        """Return the images ``chosen`` (indices), in that order."""
+        rows = torch.as_tensor(chosen)
+        return ScoredSplit(self.images[chosen], tree_map(lambda each: each[rows], self.targets))
+
+
+@dataclass(frozen=True)
+class ScoredData:
+    """Data of any task, such as segmentation or regression, for networks with any outputs.
+
+    Attributes:
+        name: the name in messages.
+        train: what repair is calibrated with; its targets are not read.
+        search: held out of the training images; rewards see only this split.
+        test: for reports, never for a search.
+        mean: per channel, of pixels scaled to [0, 1].
+        std: per channel, likewise.
+        score: ``score(outputs, targets)`` returns a number in [0, 1], higher is better. It gets the
+            outputs for a whole split as the network's forward returns them, batches joined along
+            the first dimension, and the split's targets.
+        chance: score of a guess; the reference point of the accuracy objective.
+        metric_name: what the score is called for people; the objective is named accuracy.
+    """
+
+    name: str
+    train: ScoredSplit
+    search: ScoredSplit
+    test: ScoredSplit
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    score: Callable[[Any, Any], float]
+    chance: float = 0.0
+    metric_name: str = "score"
+    num_classes: int = 1  # files of networks hold a number, and there are no classes here
+
+    def __post_init__(self) -> None:
+        """Check that splits and normalization fit together, and that there is a function.
+
+        Raises:
+            UserError: a shape does not fit.
+            UserTypeError: ``score`` cannot be called.
+        """
+        if not callable(self.score):
+            raise UserTypeError(
+                f"score: expected a function (outputs, targets) -> [0, 1], got {self.score!r}"
+            )
+        check_shapes([getattr(self, name).images for name in SPLITS])
+        mean, std = check_normalization(self.mean, self.std, self.train.images.shape[1])
+        object.__setattr__(self, "mean", mean)
+        object.__setattr__(self, "std", std)
+
+    def score_of(self, outputs: list[Any], split: ScoredSplit) -> float:
+        """Return the score of a network's outputs for the batches of a split, in [0, 1].
+
+        Floating-point outputs are scored in float32.
+
+        Raises:
+            UserError: the function returns no number in [0, 1].
+        """
+        joined = tree_map(_joined, outputs[0], *outputs[1:])
+        found = self.score(joined, split.targets)
+        try:
+            number = float(found)
+        except (TypeError, ValueError, RuntimeError):
+            number = float("nan")
+        if not 0 <= number <= 1:
+            raise UserError(f"score: expected a number in [0, 1], got {found!r}")
+        return number
+
+
+def _tensor(given: Any) -> torch.Tensor:
+    tensor = torch.as_tensor(given).detach().cpu()
+    return tensor.float() if tensor.is_floating_point() else tensor
+
+
+def _joined(*batches: Any) -> Any:
+    if not isinstance(batches[0], torch.Tensor):
+        return batches[0]
+    return _tensor(torch.cat(batches))
