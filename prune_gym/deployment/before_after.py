@@ -256,7 +256,7 @@ def _check_zeros(
 
 def _model(each: Deployable) -> bytes:
     model = to_current_onnx(folded(each.network, each.input_shape), check_images(each.data))
-    return quantize_onnx(model, each.data, INPUT) if each.quantized else model
+    return quantize_onnx(model, each) if each.quantized else model
 
 
 def _read(file: Path, expected: Deployable) -> bytes:
