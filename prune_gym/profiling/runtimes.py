@@ -86,7 +86,9 @@ class TorchSession:
         assert self._clock is not None, "run_profiled() comes first"
         nodes = [node for node in self._clock.graph.nodes if _computes(node)]
         names = [str(n.target) if n.op == "call_module" else n.name for n in nodes]
-        return _inherit([n if n in self._names else "" for n in names]), np.array(self._clock.calls)
+        return inherited([n if n in self._names else "" for n in names]), np.array(
+            self._clock.calls
+        )
 
 
 class _Clock(fx.Interpreter):
@@ -108,7 +110,7 @@ def _computes(node: fx.Node) -> bool:
     return node.op in ("call_module", "call_function", "call_method")
 
 
-def _inherit(names: list[str]) -> list[str]:
+def inherited(names: list[str]) -> list[str]:
     """Assign each node without a layer ("") to the layer before it, or else to the first layer."""
     last, result = next(name for name in names if name), []
     for name in names:
@@ -189,7 +191,7 @@ class OnnxRuntimeSession:
             re.sub(r"(_token_\d+)?(_nchwc)?_kernel_time$", "", event["name"])
             for event in events[: times.shape[1]]
         ]
-        return _inherit([of.get(name, "") for name in names]), times
+        return inherited([of.get(name, "") for name in names]), times
 
 
 def session_options(threads: int | None = None) -> Any:
@@ -251,6 +253,28 @@ def _shared_pool() -> int | None:
     return _POOL[0] if _POOL else None
 
 
+def _openvino_session(
+    network: nn.Module, table: LayerTable, setting: Setting, int8: Collection[str]
+) -> Session:
+    from prune_gym.profiling.openvino import OpenVinoSession  # it builds on this module
+
+    return OpenVinoSession(network, table, setting, int8)
+
+
+def import_openvino() -> Any:
+    """Return the module openvino.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    try:
+        return import_module("openvino")
+    except ImportError as error:
+        raise MissingExtraError(
+            f"the runtime openvino needs an extra ({error}): pip install 'prune-gym[openvino]'"
+        ) from None
+
+
 class Runtime(NamedTuple):
     """A runtime: how it loads a network, its version, and whether it has int8 layers.
 
@@ -264,6 +288,7 @@ class Runtime(NamedTuple):
 
 RUNTIMES: dict[str, Runtime] = {
     "onnxruntime": Runtime(OnnxRuntimeSession, lambda: import_onnxruntime().__version__, True),
+    "openvino": Runtime(_openvino_session, lambda: import_openvino().__version__, True),
     "torch": Runtime(TorchSession, lambda: torch.__version__, False),
 }
 

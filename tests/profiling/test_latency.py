@@ -1,3 +1,4 @@
+import importlib.util
 import itertools
 import json
 import re
@@ -22,7 +23,7 @@ from prune_gym import models
 from prune_gym.cli import main
 from prune_gym.costs.latency import Latency, signatures
 from prune_gym.costs.latency_table import LatencyTable, LayerTimes, Streaming, load_latency_table
-from prune_gym.errors import UserError
+from prune_gym.errors import MissingExtraError, UserError
 from prune_gym.graph.trace import trace
 from prune_gym.profiling.check_latency_table import Check, check
 from prune_gym.profiling.design_of_experiments import grid, lattice, random_strategies
@@ -448,7 +449,14 @@ def profile_tiny(out, runtime="onnxruntime", **change):
     profile(Tiny().eval(), runtime=runtime, out=out, **options)
 
 
-@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.fixture(params=RUNTIMES)
+def runtime(request):
+    """Return a runtime that is installed."""
+    if request.param != "torch":
+        pytest.importorskip(request.param)
+    return request.param
+
+
 def test_profile_writes_a_table_that_serves(runtime, quick, tmp_path):
     table, out = tiny_table(), tmp_path / "latency.json"
     profile_tiny(out, runtime)
@@ -537,6 +545,13 @@ def test_profile_refuses_files_that_are_no_tables(tmp_path):
     assert out.read_text() == "{}"
 
 
+def test_a_runtime_that_is_not_installed_names_its_extra(tmp_path):
+    if importlib.util.find_spec("openvino"):
+        pytest.skip("openvino is installed")
+    with pytest.raises(MissingExtraError, match=r"pip install 'prune-gym\[openvino\]'"):
+        profile_tiny(tmp_path / "x.json", "openvino")
+
+
 def test_unknown_runtimes_name_the_nearest(tmp_path):
     with pytest.raises(ValueError, match="unknown runtime 'onnx'; did you mean 'onnxruntime'"):
         profile_tiny(tmp_path / "x.json", "onnx")
@@ -621,7 +636,6 @@ def test_a_check_on_a_busy_machine_says_so(original, word):
     assert word in Check(times, times * original / 10, 10.0, original).warning
 
 
-@pytest.mark.parametrize("runtime", RUNTIMES)
 def test_measured_latency_times_each_strategy_once(runtime, quick):
     network = models.build("resnet20", 10).eval()
     table = resnet_table()
