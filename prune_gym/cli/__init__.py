@@ -24,6 +24,7 @@ COMMANDS = {
     "pretrain": "prune_gym.cli.pretrain",
     "pretrain-detector": "prune_gym.cli.pretrain_detector",
     "profile": "prune_gym.cli.profile",
+    "latency": "prune_gym.cli.latency",
     "library": "prune_gym.cli.library",
     "two-stage": "prune_gym.cli.two_stage",
     "finetune": "prune_gym.cli.finetune",

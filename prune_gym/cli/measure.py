@@ -34,6 +34,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     add("--onnx", type=Path, metavar="FILE.onnx", help="what is deployed; default: exported now")
     add("--threads", type=positive, default=2)
     add("--batch", type=positive, default=1)
+    add("--sweep", action="store_true", help="1, 8 and 32 images, 1 and 2 threads, and energy")
     add("--out", type=new_file, metavar="FILE.json", help="write the figures there too")
 
 
@@ -42,8 +43,12 @@ def run(options: argparse.Namespace, console: Console) -> int:
     from prune_gym.deployment.before_after import measure
 
     files = (options.source, options.weights, options.onnx)
-    measured = measure(*files, options.threads, options.batch, **functions(options))
+    measured = measure(
+        *files, options.threads, options.batch, sweep=options.sweep, **functions(options)
+    )
     console.print(_table(measured))
+    if measured.settings:
+        console.print(_settings_table(measured))
     about = measured.about
     console.print(
         f"Latency: median (quartiles) of calls of {about['batch']} image(s) on {about['threads']} "
@@ -69,6 +74,20 @@ def _table(measured: "Measured") -> Table:
     for runtime, each in measured.latency.items():
         cells = (_cell(spread, " ms") for spread in (each.before, each.after))
         table.add_row(f"latency, {runtime}", *cells, _cell(each.factor, " x as fast"))
+    return table
+
+
+def _settings_table(measured: "Measured") -> Table:
+    has_energy = measured.settings[0].energy is not None
+    columns = ("images", "threads", "before", "after", "change")
+    energies = ("energy before", "energy after") if has_energy else ()
+    table = Table(*columns, *energies, title="ONNX Runtime")
+    for each in measured.settings:
+        latency = each.latency
+        cells = [_cell(latency.before, " ms"), _cell(latency.after, " ms")]
+        cells += [_cell(latency.factor, " x as fast")]
+        cells += [_cell(spread, " mJ") for spread in each.energy or ()]
+        table.add_row(str(each.batch), str(each.threads), *cells)
     return table
 
 

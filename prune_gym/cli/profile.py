@@ -26,6 +26,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     add("--runtime", help=f"default: {RUNTIME}")
     add("--threads", type=positive, help=f"default: {THREADS}")
     add("--batch", type=positive, help=f"default: {BATCH}")
+    add("--int8", action="store_true", help="measure int8 layers and conversions too")
     add("--device", help="name of this machine in the table")
     add(
         "--signatures",
@@ -61,6 +62,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
                 runtime=runtime,
                 setting=setting,
                 out=options.out,
+                int8=options.int8,
                 on_progress=on_progress,
             )
     use = escape(f'Wrote {options.out}; use it with gym.make(..., latency="{options.out}")')
@@ -92,8 +94,16 @@ def _check_latency(options: argparse.Namespace, console: Console) -> int:
             raise UserError(f"--{name}: the table was measured with {measured}, got {given}")
     for name, network, shape in _networks(options):
         with shown_progress(console, latency.about["runtime"]) as on_progress:
-            result = check(network, latency, shape, seed=options.seed, on_progress=on_progress)
-        title = f"{name}: {latency.about['device']}, {latency.about['runtime']}"
+            result = check(
+                network,
+                latency,
+                shape,
+                seed=options.seed,
+                mixed=options.int8,
+                on_progress=on_progress,
+            )
+        mixed = ", layers of 8 and 32 bits" if options.int8 else ""
+        title = f"{name}{mixed}: {latency.about['device']}, {latency.about['runtime']}"
         table = Table("predicted ms", "measured ms", "error", "error of the share", title=title)
         columns = (result.predicted, result.measured, result.errors, result.relative_errors)
         for predicted, measured, error, relative in zip(*columns, strict=True):

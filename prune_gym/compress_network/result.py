@@ -132,7 +132,7 @@ class Compressed:
 
         def session(network: nn.Module) -> Session:
             ready = folded(network, shape)
-            return load(ready, trace(ready, shape), Setting(1, shape, THREADS))
+            return load(ready, trace(ready, shape), Setting(1, shape, THREADS), ())
 
         before, after = session(self.env.problem.evaluator.network), session(self.network)
         return interleaved(before.run, after.run)

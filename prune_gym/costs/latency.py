@@ -1,10 +1,10 @@
 """Compute latency from a table that was measured on a named device."""
 
-from collections.abc import Sequence
-
 import numpy as np
 
-from prune_gym.costs.latency_table import AXES, LatencyTable, LayerTimes, load_latency_table
+from prune_gym.costs.latency_table import AXES, LatencyTable, load_latency_table
+from prune_gym.costs.layer_grids import LayerGrids, rounded_up
+from prune_gym.costs.precisions import Precisions
 from prune_gym.errors import UserError
 from prune_gym.graph.configuration import FLOAT_BITS, Configuration
 from prune_gym.graph.layer_table import Layer, LayerTable
@@ -19,6 +19,10 @@ __all__ = [
 ]
 
 TIMED = ("conv", "depthwise", "linear", "pool")
+INT8_BITS = 8
+NO_INT8 = (
+    "the latency table {} does not depend on bits: measure one with `prune-gym profile --int8`"
+)
 MAX_BATCH = 20_000  # strategies; bounds the memory of a call
 
 
@@ -44,9 +48,16 @@ def signatures(table: LayerTable) -> dict[int, str]:
     }
 
 
-def weight_megabytes(table: LayerTable, configuration: Configuration) -> np.ndarray:
-    """Return the megabytes of n networks' float32 weights, (n,)."""
+def weight_megabytes(
+    table: LayerTable, configuration: Configuration, int8: np.ndarray | None = None
+) -> np.ndarray:
+    """Return the megabytes of n networks' weights, (n,).
+
+    They are float32; ``int8``, bool (n, layers with weights), says which have 8 bits instead.
+    """
     weights = table.weights(configuration)
+    if int8 is not None:
+        weights = np.where(int8, weights * (INT8_BITS / FLOAT_BITS), weights)
     return np.ascontiguousarray(weights).sum(axis=1) * FLOAT_BITS / 8e6
 
 
@@ -69,8 +80,12 @@ def _timed_layers(table: LayerTable, latency: LatencyTable) -> dict[int, str]:
 class Latency:
     """Sum of the times of the layers that run, interpolated linearly along every axis of the table.
 
-    Channels and bits are integers, so the constructor computes the grid position of every possible
-    value. A call is then a few array look-ups for all layers at once.
+    Where the table has int8 times, a layer whose weights have at most 8 bits takes those, and a
+    tensor between an int8 and a float layer takes the time of its conversion. Pools, additions and
+    activation functions run in the precision of the layer that they read.
+
+    Attributes:
+        depends_on_bits: whether the bits of weights change the time.
     """
 
     name = "latency"
@@ -89,24 +104,16 @@ class Latency:
         keys = _timed_layers(table, latency)
         layers = [latency.layers[key] for key in keys.values()]
         self._timed = np.array(list(keys), dtype=np.intp)
-        (self._in_map, self._in_constant), (self._out_map, self._out_constant) = table.channel_maps(
-            self._timed
-        )
-        columns = {index: column for column, index in enumerate(table.weighted)}
-        self._columns = np.array([columns.get(index, -1) for index in keys], dtype=np.intp)
-        self._times = np.concatenate([layer.milliseconds.ravel() for layer in layers])
-        self._base = np.cumsum([0, *(layer.milliseconds.size for layer in layers[:-1])])
-        largest = {
-            "inputs": table.inputs(table.full[None])[0, self._timed],
-            "outputs": table.outputs(table.full[None])[0, self._timed],
-            "weight_bits": np.full(len(layers), FLOAT_BITS),
-        }
-        self._axes = {
-            name: _Numbers(layers, at, largest[name]) if name in largest else _Shares(layers, at)
-            for at, name in enumerate(AXES)
-            if any(len(layer.axes[at]) > 1 for layer in layers)
-        }
-        self._unfilled = _Unfilled(layers, largest["outputs"])
+        self._float = LayerGrids(table, self._timed, layers)
+        has_int8 = dict(zip(keys, [layer.int8 is not None for layer in layers], strict=True))
+        self._int8 = None
+        if any(has_int8.values()):
+            self._int8 = LayerGrids(table, self._timed, [layer.int8 or layer for layer in layers])
+            self._can_int8 = np.array([has_int8.get(index, False) for index in table.weighted])
+            self._precisions = Precisions(table)
+            self._conversions = np.array(latency.conversions)
+        bits = any(len(layer.axes[AXES.index("weight_bits")]) > 1 for layer in layers)
+        self.depends_on_bits = bits or self._int8 is not None
         if self(table.configuration())[0] == 0:
             raise UserError(
                 f"the latency table of {latency.about.get('device')} gives this network a time of "
@@ -123,111 +130,17 @@ class Latency:
         )
 
     def _sum(self, configuration: Configuration) -> np.ndarray:
-        values = {
-            name: self._values(name, configuration) for name in {**self._axes, "outputs": None}
-        }
-        places = [axis.find(values[name]) for name, axis in self._axes.items()]
-        times = self._interpolated(self._base, places)
-        times = times + self._unfilled.find(values["outputs"])
+        times, int8, beyond = self._float(configuration), None, np.zeros(1)
+        if self._int8 is not None and not configuration.has_float_weights:
+            int8 = (configuration.weight_bits <= INT8_BITS) & self._can_int8
+            tensors = self._precisions.tensors(configuration, int8)
+            written = self._precisions.written_by(self._timed, tensors)
+            times = np.where(written, self._int8(configuration), times)
+            counted = self._precisions.conversions(configuration, int8, tensors)
+            beyond = (counted * self._conversions).sum(axis=1)
         if not configuration.keeps_all_blocks:
             times = times * self._table.runs(configuration)[:, self._timed]
         # One memory order whatever n, so that a strategy costs the same alone and among others.
-        beyond = self._streaming.milliseconds(weight_megabytes(self._table, configuration))
+        megabytes = weight_megabytes(self._table, configuration, int8)
+        beyond = beyond + self._streaming.milliseconds(megabytes)
         return np.ascontiguousarray(times).sum(axis=1) + beyond
-
-    def _values(self, axis: str, configuration: Configuration) -> np.ndarray:
-        """Return the values of n strategies on an axis, (n or 1, layers)."""
-        if axis == "inputs":
-            return configuration.widths @ self._in_map + self._in_constant
-        if axis == "outputs":
-            return configuration.widths @ self._out_map + self._out_constant
-        given, untouched, none_decided = (
-            (configuration.density, 1.0, configuration.is_dense)
-            if axis == "density"
-            else (configuration.weight_bits, FLOAT_BITS, configuration.has_float_weights)
-        )
-        if none_decided:
-            return np.full((1, len(self._base)), untouched)
-        return np.where(self._columns < 0, untouched, given[:, self._columns])
-
-    def _interpolated(self, at: np.ndarray, places: Sequence["_Place"]) -> np.ndarray:
-        """Return the times at ``at``, interpolated along the axes of ``places``."""
-        if not places:
-            return self._times[at]
-        (low, high, position), *others = places
-        near, far = (self._interpolated(at + offset, others) for offset in (low, high))
-        return near + position * (far - near)
-
-
-# Offsets of the two grid points around a value, and its position between them, in [0, 1].
-_Place = tuple[np.ndarray, np.ndarray, np.ndarray]
-
-
-def _place(points: np.ndarray, stride: int, values: np.ndarray) -> _Place:
-    """Locate values in a grid; outside of it, take the nearest point."""
-    index = np.interp(values, points, np.arange(len(points)))
-    low = np.minimum(index.astype(np.intp), max(len(points) - 2, 0))
-    return low * stride, np.minimum(low + 1, len(points) - 1) * stride, index - low
-
-
-def rounded_up(counts: np.ndarray, block: int) -> np.ndarray:
-    """Return channel counts rounded up to whole blocks; counts below a block do not change."""
-    return np.where(counts <= block, counts, -(-counts // block) * block)
-
-
-def _stride(layer: LayerTimes, axis: int) -> int:
-    return int(np.prod(layer.milliseconds.shape[axis + 1 :]))
-
-
-class _Numbers:
-    """An axis of integers (channels, bits); the place of every possible value is precomputed."""
-
-    def __init__(self, layers: Sequence[LayerTimes], axis: int, largest: np.ndarray) -> None:
-        places = []
-        for layer, most in zip(layers, largest.astype(int), strict=True):
-            step = layer.round_up if AXES[axis] in ("inputs", "outputs") else 1
-            numbers = rounded_up(np.arange(most + 1), step)
-            places.append(_place(layer.axes[axis], _stride(layer, axis), numbers))
-        self._start = np.cumsum([0, *(largest[:-1].astype(int) + 1)])
-        self._low, self._high, self._position = (
-            np.concatenate(part) for part in zip(*places, strict=True)
-        )
-
-    def find(self, numbers: np.ndarray) -> _Place:
-        """Return the places of numbers (n, layers)."""
-        at = self._start + numbers.astype(np.intp)
-        return self._low[at], self._high[at], self._position[at]
-
-
-class _Unfilled:
-    """The extra time of outputs that do not fill the blocks of the runtime."""
-
-    def __init__(self, layers: Sequence[LayerTimes], largest: np.ndarray) -> None:
-        extras = []
-        for layer, most in zip(layers, largest.astype(int), strict=True):
-            numbers = np.arange(most + 1)
-            up = rounded_up(numbers, layer.round_up)
-            given = np.zeros(len(layer.axes[1])) if layer.unfilled is None else layer.unfilled
-            extras.append(np.interp(up, layer.axes[1], given) * (numbers % layer.round_up != 0))
-        self._start = np.cumsum([0, *(largest[:-1].astype(int) + 1)])
-        self._extra = np.concatenate(extras)
-
-    def find(self, numbers: np.ndarray) -> np.ndarray:
-        """Return ms of numbers (n, layers)."""
-        return self._extra[self._start + numbers.astype(np.intp)]
-
-
-class _Shares:
-    """An axis of real numbers (density)."""
-
-    def __init__(self, layers: Sequence[LayerTimes], axis: int) -> None:
-        self._grids = [(layer.axes[axis], _stride(layer, axis)) for layer in layers]
-
-    def find(self, shares: np.ndarray) -> _Place:
-        """Return the places of shares (n, layers)."""
-        places = [
-            _place(points, stride, shares[:, column])
-            for column, (points, stride) in enumerate(self._grids)
-        ]
-        low, high, position = (np.stack(part, axis=1) for part in zip(*places, strict=True))
-        return low, high, position

@@ -16,6 +16,7 @@ FORMAT = "prune-gym-latency-2"
 SHIPPED = Path(__file__).parent / "latency_tables"
 AXES = ("inputs", "outputs", "density", "weight_bits")
 LARGEST = {"inputs": 1e9, "outputs": 1e9, "density": 1.0, "weight_bits": FLOAT_BITS}  # on an axis
+CONVERSIONS = ("to_int8", "to_float")
 MAX_MS = 1e9  # a larger time is not one; sums of such times stay finite
 MAX_ROUND_UP = 4_096  # channels
 
@@ -32,12 +33,15 @@ class LayerTimes:
             it before the look-up.
         unfilled: extra ms where the outputs are not a multiple of ``round_up``, for each point of
             the axis of outputs.
+        int8: the times of the layer in 8 bits, which it takes where its weights have at most 8;
+            None where the runtime has no int8, so that bits change nothing.
     """
 
     axes: tuple[np.ndarray, ...]
     milliseconds: np.ndarray
     round_up: int = 1
     unfilled: np.ndarray | None = None
+    int8: "LayerTimes | None" = None
 
 
 @dataclass(frozen=True)
@@ -73,12 +77,15 @@ class LatencyTable:
         layers: :func:`prune_gym.costs.latency.signature` -> times.
         streaming: the extra time of large networks.
         untimed: kinds of layers that take no time where ``layers`` has no entry for them.
+        conversions: ms of a tensor's conversion to int8, ms of a million of its numbers more, and
+            the same to float.
     """
 
     about: Mapping[str, Any]
     layers: Mapping[str, LayerTimes]
     streaming: Streaming = NO_STREAMING
     untimed: tuple[str, ...] = ()
+    conversions: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0)
 
 
 def load_latency_table(name: str) -> LatencyTable:
@@ -118,7 +125,9 @@ def _table(content: Any) -> LatencyTable:
             raise UserError(f"{key}: expected a text, got {content[key]!r}")
     _mapping("networks", content.get("networks", {}))
     about = {key: value for key, value in content.items() if key != "layers"}
-    return LatencyTable(about, layers, _streaming(content), _untimed(content))
+    return LatencyTable(
+        about, layers, _streaming(content), _untimed(content), _conversions(content)
+    )
 
 
 def _mapping(name: str, value: Any) -> dict[str, Any]:
@@ -165,6 +174,20 @@ def _streaming(content: Mapping[str, Any]) -> Streaming:
     return streaming
 
 
+def _conversions(content: Mapping[str, Any]) -> tuple[float, ...]:
+    """Return the four numbers of "conversions", all 0 where there are none."""
+    entry = _mapping("conversions", content.get("conversions", {}))
+    if set(entry) - set(CONVERSIONS):
+        raise UserError(f"conversions: expected the keys {', '.join(CONVERSIONS)}")
+    numbers = [
+        _numbers(f"conversions: {direction}", entry.get(direction, [0.0, 0.0]), MAX_MS)
+        for direction in CONVERSIONS
+    ]
+    if any(each.shape != (2,) for each in numbers):
+        raise UserError("conversions: expected [ms, ms per million] in each direction")
+    return tuple(np.concatenate(numbers).tolist())
+
+
 def _layer_times(key: str, entry: Mapping[str, Any]) -> LayerTimes:
     named = [axis for axis in AXES if axis in entry or axis in ("inputs", "outputs")]
     points = {axis: _numbers(f"{key}: {axis}", entry.get(axis), LARGEST[axis]) for axis in named}
@@ -184,4 +207,9 @@ def _layer_times(key: str, entry: Mapping[str, Any]) -> LayerTimes:
     unfilled = _numbers(name, entry.get("unfilled_milliseconds", [0.0] * len(axes[1])), MAX_MS)
     if unfilled.shape != axes[1].shape:
         raise UserError(f"{name} must have a number for each of outputs")
-    return LayerTimes(axes, times.reshape([len(axis) for axis in axes]), round_up, unfilled)
+    int8 = None
+    if "int8" in entry and not key.endswith(": int8"):
+        name = f"{key}: int8"
+        int8 = _layer_times(name, _mapping(name, entry["int8"]))
+    times = times.reshape([len(axis) for axis in axes])
+    return LayerTimes(axes, times, round_up, unfilled, int8)

@@ -6,7 +6,7 @@ import reprlib
 import tempfile
 import time
 from collections import Counter
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -44,6 +44,7 @@ from prune_gym.graph.configuration import Configuration
 from prune_gym.graph.layer_table import LayerTable
 from prune_gym.graph.skipped import running_modules
 from prune_gym.graph.trace import trace
+from prune_gym.profiling import settings_sweep
 from prune_gym.profiling.paired_timing import Compared, interleaved
 from prune_gym.profiling.peak_memory import STATUS, peak_memory
 from prune_gym.profiling.profile_network import processor
@@ -54,6 +55,7 @@ from prune_gym.profiling.runtimes import (
     session_options,
     share_threads,
 )
+from prune_gym.profiling.settings_sweep import SettingMeasured
 from prune_gym.search_space.space import SearchSpace
 from prune_gym.search_space.strategy import load_strategy
 
@@ -70,17 +72,23 @@ class Measured:
             peak_memory_bytes.
         latency: runtime -> ms of a call.
         about: how it was measured.
+        settings: latency, and energy where the machine tells it, by batch size and threads; empty
+            where that was not asked for.
     """
 
     values: dict[str, tuple[float, float]]
     latency: dict[str, Compared]
     about: dict[str, Any]
+    settings: list[SettingMeasured] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain data."""
         values = {name: dict(before=b, after=a) for name, (b, a) in self.values.items()}
         latency = {name: each.as_dict() for name, each in self.latency.items()}
-        return {**self.about, "metrics": values, "latency_ms": latency}
+        found = {**self.about, "metrics": values, "latency_ms": latency}
+        if self.settings:
+            found["settings"] = [each.as_dict() for each in self.settings]
+        return found
 
     def save(self, path: Path) -> None:
         """Write the plain data as JSON."""
@@ -113,6 +121,7 @@ def measure(
     threads: int = 2,
     batch: int = 1,
     *,
+    sweep: bool = False,
     network: str | None = None,
     data: str | None = None,
 ) -> Measured:
@@ -124,6 +133,7 @@ def measure(
         onnx_file: what is deployed; None: exported now, in int8 where the network has bits.
         threads: of the processor.
         batch: images in a call.
+        sweep: measure 1, 8 and 32 images in a call with 1 and 2 threads, too.
         network: as of `load_deployable`.
         data: likewise.
 
@@ -161,7 +171,8 @@ def measure(
         "onnxruntime": import_onnxruntime().__version__,
         "torch": torch.__version__,
     }
-    return Measured(values, _latency(models, (before, after), setting), about)
+    latency = _latency(models, (before, after), setting)
+    return Measured(values, latency, about, _settings(models) if sweep else [])
 
 
 def _pair_of_strategy(
@@ -256,7 +267,7 @@ def _check_zeros(
 
 def _model(each: Deployable) -> bytes:
     model = to_current_onnx(folded(each.network, each.input_shape), check_images(each.data))
-    return quantize_onnx(model, each.data, INPUT) if each.quantized else model
+    return quantize_onnx(model, each) if each.quantized else model
 
 
 def _read(file: Path, expected: Deployable) -> bytes:
@@ -315,6 +326,14 @@ def _memory(model: bytes, batch: int) -> float:
         file = Path(folder, "model.onnx")
         file.write_bytes(model)
         return float(np.median([peak_memory(file, batch) for _ in range(3)]))
+
+
+def _settings(models: tuple[bytes, bytes]) -> list[SettingMeasured]:
+    with tempfile.TemporaryDirectory() as folder:
+        files = Path(folder, "before.onnx"), Path(folder, "after.onnx")
+        for file, model in zip(files, models, strict=True):
+            file.write_bytes(model)
+        return settings_sweep.sweep(*files)
 
 
 def _latency(

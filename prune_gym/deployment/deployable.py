@@ -69,7 +69,7 @@ def load_deployable(path: Path, network: str | None = None, data: str | None = N
 
 
 def deployable(network: nn.Module, data: AnyData) -> Deployable:
-    """Return a network with its data, and whether it is quantized."""
+    """Return a network with its data, and whether a layer of it has bits."""
     quantized = any(isinstance(module, QuantizedLayer) for module in network.modules())
     return Deployable(network, data, quantized)
 

@@ -97,7 +97,7 @@ def export(given: Deployable, form: str, int8: bool, out: Path) -> Exported:
     network, images = folded(given.network, given.input_shape), check_images(given.data)
     content, runner = FORMATS[form][1](network, images)
     if int8:
-        content = quantize_onnx(content, given.data, INPUT)
+        content = quantize_onnx(content, given)
         runner = onnx_runner(content)
     difference = compare(runner, network, images)
     if not int8 and difference > TOLERANCE:

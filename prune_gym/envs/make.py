@@ -10,8 +10,8 @@ from torch import nn
 
 from envs_registry import env_ids
 from prune_gym._utils.plugins import import_for
-from prune_gym.costs import build_costs
-from prune_gym.costs.latency import load_latency_table
+from prune_gym.costs import Cost, build_costs
+from prune_gym.costs.latency import NO_INT8, Latency, load_latency_table
 from prune_gym.datasets import AnyData
 from prune_gym.envs.compression_env import CompressionEnv
 from prune_gym.envs.source import REFERENCE_LATENCY
@@ -23,6 +23,7 @@ from prune_gym.models import NETWORKS
 from prune_gym.profiling.measured_latency import MeasuredLatency
 from prune_gym.search_space import Decision, SearchSpace, SpaceOptions, make_decisions
 from prune_gym.search_space.kinds.options import MIN_KEEP
+from prune_gym.search_space.kinds.weight_bits import WeightBits
 
 MEASURED = "measured"
 FEW = 2  # options of a decision
@@ -113,6 +114,7 @@ def compression_problem(
     costs = build_costs(
         table, by_table, dataflow=dataflow, coding=coding, energy=energy, batch_size=batch_size
     )
+    _check_latency_of_bits(costs, decisions, {*(objectives or ()), *(budgets or ())}, latency)
     if latency == MEASURED:
         shape = evaluator.data.search.images.shape[1:]
         measured = MeasuredLatency(evaluator.network, table, shape, batch=batch_size)
@@ -130,6 +132,18 @@ def _tell_narrow(decisions: Sequence[Decision], round_to: int) -> None:
             "multiples of %d: give a smaller round_to, such as %d",
             *(few, len(options), FEW, round_to, max(1, round_to // 4)),
         )
+
+
+def _check_latency_of_bits(
+    costs: Mapping[str, Cost], decisions: Sequence[Decision], wanted: set[str], name: str | None
+) -> None:
+    """Refuse a latency that is asked for by name where bits are decided and it ignores them."""
+    latency = costs.get("latency")
+    decides_bits = any(decision.kind == WeightBits.name for decision in decisions)
+    if "latency" not in wanted or not decides_bits or not isinstance(latency, Latency):
+        return
+    if not latency.depends_on_bits:
+        raise UserError(NO_INT8.format(name))
 
 
 def compression_env(

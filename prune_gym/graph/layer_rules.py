@@ -53,7 +53,7 @@ def convolution(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
     read = replace(source, units=reads, size=(in_size[0], in_size[1]))
     tracer.layer(node, name, kind, read, size, writes, params_per_channel, *shape)
     tracer.weighted(name, source)
-    return replace(tracer.write(writes, 1, result), writer=name)
+    return replace(tracer.write(writes, 1, result, layer=name), writer=name)
 
 
 def linear(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
@@ -72,7 +72,7 @@ def linear(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
     read = replace(source, units=reads, size=source.size if result.ndim == 2 else positions)
     tracer.layer(node, name, "linear", read, positions, writes, int(module.bias is not None))
     tracer.weighted(name, source)
-    return replace(tracer.write(writes, last, result), writer=name)
+    return replace(tracer.write(writes, last, result, layer=name), writer=name)
 
 
 def channelwise(
@@ -171,7 +171,7 @@ def pool(
         kernel = [max(i // o, 1) for i, o in zip(source.size, size, strict=True)]
     window, step = pair(kernel), pair(stride or kernel)[0]
     tracer.layer(node, name, "pool", source, size, source.units, 0, window, step)
-    return tracer.write(source.units, 1, result, [source])
+    return tracer.write(source.units, 1, result, [source], name)
 
 
 def pair(value: Any) -> tuple[int, int]:

@@ -129,6 +129,7 @@ class Activation:
         readers: the layers with weights that read it.
         made_of: the indices of the activations whose numbers it passes on: of what an addition, a
             concatenation, a pool or an activation function that does not work in place read.
+        writer: the convolution, linear layer or pool that writes it; "" where none does.
     """
 
     channels: Affine
@@ -137,6 +138,7 @@ class Activation:
     live_until: int
     readers: tuple[str, ...] = ()
     made_of: tuple[int, ...] = ()
+    writer: str = ""
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,7 @@ class _Buffer:
     live_from: int
     live_until: int
     parts: tuple[int, ...]  # the buffers whose numbers it passes on
+    layer: str  # that writes it
     readers: set[str] = field(default_factory=set)
 
 
@@ -206,11 +207,24 @@ class Tracer(fx.Interpreter):
         return replace(source, writer="")
 
     def write(
-        self, units: np.ndarray, axis: int, result: Any, made_of: Sequence[Traced] = ()
+        self,
+        units: np.ndarray,
+        axis: int,
+        result: Any,
+        made_of: Sequence[Traced] = (),
+        layer: str = "",
     ) -> Traced:
-        """Write a new buffer; ``made_of`` are the tensors whose numbers it passes on."""
+        """Write a new buffer.
+
+        Args:
+            units: of its channels.
+            axis: the dimension of the channels.
+            result: the tensor.
+            made_of: the tensors whose numbers it passes on.
+            layer: the convolution, linear layer or pool that writes it.
+        """
         size = size_of(result, axis, len(units))
-        return self._new(units, axis, size, made_of)
+        return self._new(units, axis, size, made_of, layer)
 
     def _new(
         self,
@@ -218,9 +232,10 @@ class Tracer(fx.Interpreter):
         axis: int,
         size: tuple[int, int],
         made_of: Sequence[Traced] = (),
+        layer: str = "",
     ) -> Traced:
         parts = tuple(source.buffer for source in made_of)
-        buffer = _Buffer(units, size[0] * size[1], self._step, self._step, parts)
+        buffer = _Buffer(units, size[0] * size[1], self._step, self._step, parts, layer)
         self._buffers.append(buffer)
         return Traced(units, axis, size, len(self._buffers) - 1)
 
@@ -354,6 +369,7 @@ class Tracer(fx.Interpreter):
                 b.live_until,
                 tuple(sorted(b.readers)),
                 b.parts,
+                b.layer,
             )
             for b in self._buffers
         )

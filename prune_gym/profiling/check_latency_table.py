@@ -7,26 +7,36 @@ from scipy.stats import spearmanr
 from torch import nn
 
 from prune_gym._utils.progress import OnProgress, ignore_progress, reported
-from prune_gym.costs.latency import Latency, LatencyTable
+from prune_gym.costs.latency import NO_INT8, Latency, LatencyTable
 from prune_gym.errors import UserError
 from prune_gym.graph.trace import trace
-from prune_gym.profiling.design_of_experiments import random_strategies
+from prune_gym.profiling.design_of_experiments import random_bits, random_strategies
 from prune_gym.profiling.profile_network import drift_corrected
 from prune_gym.profiling.runtimes import Setting, share_threads
 from prune_gym.profiling.timing import loader, timed
 
 SETTING = ("runtime", "threads", "batch", "device")  # how a table was measured
+MAX_SPREAD = 0.25  # of the time of a network, median over the networks; idle: below 0.1
 MAX_DRIFT = 0.2  # of the time of the original; on a quiet machine it was at most 0.15
 
 
 @dataclass(frozen=True)
 class Check:
-    """Predicted and measured ms of random strategies, float64 (n,), and of the original."""
+    """Predicted and measured ms of random strategies and of the original.
+
+    Attributes:
+        predicted: float64 (n,).
+        measured: float64 (n,).
+        predicted_original: of the original network.
+        measured_original: likewise.
+        spread: median interquartile range of a network's calls, as a share of its time.
+    """
 
     predicted: np.ndarray
     measured: np.ndarray
     predicted_original: float
     measured_original: float
+    spread: float = 0.0
 
     @property
     def errors(self) -> np.ndarray:
@@ -43,12 +53,25 @@ class Check:
         """Spearman rank correlation of predicted and measured times."""
         return float(spearmanr(self.predicted, self.measured).statistic)
 
+    def within(self, error: float) -> float:
+        """Return the share of networks whose error is at most ``error``, such as 0.05."""
+        return float(np.mean(np.abs(self.errors) <= error))
+
     @property
     def warning(self) -> str:
-        """A warning where the original network ran much slower or faster than predicted, or ""."""
+        """A warning that the machine is busy or not that of the table, or "".
+
+        The original network ran much slower or faster than predicted, or calls of one network
+        differed much.
+        """
         drift = self.measured_original / self.predicted_original - 1
         if abs(drift) <= MAX_DRIFT:
-            return ""
+            if self.spread <= MAX_SPREAD:
+                return ""
+            return (
+                f"calls of the same network differed by {self.spread:.0%} (interquartile range): "
+                "this machine is busy. Close other programs and check again"
+            )
         return (
             f"the original network itself ran {abs(drift):.0%} "
             f"{'slower' if drift > 0 else 'faster'} than the table predicts: this machine is busy, "
@@ -60,7 +83,8 @@ class Check:
         absolute, relative = (np.median(np.abs(e)) for e in (self.errors, self.relative_errors))
         return (
             f"median error {absolute:.1%}, of the share of the original {relative:.1%}; rank "
-            f"correlation {self.rank_correlation:.4f}; original predicted "
+            f"correlation {self.rank_correlation:.4f}; {self.within(0.05):.0%} of the networks "
+            f"within 5 %, {self.within(0.1):.0%} within 10 %; original predicted "
             f"{self.predicted_original:.3f} ms, measured {self.measured_original:.3f} ms"
         )
 
@@ -81,13 +105,16 @@ def check(
     *,
     count: int = 30,
     seed: int = 0,
+    mixed: bool = False,
     on_progress: OnProgress = ignore_progress,
 ) -> Check:
     """Time ``count`` random strategies end to end, in the table's runtime and setting.
 
+    With ``mixed`` a random share of the layers of each has 8 bits.
+
     Raises:
-        UserError: the table lacks a layer, does not say how it was measured, or was made with a
-            runtime that is not known here.
+        UserError: the table lacks a layer, or int8 times for ``mixed``; or it does not say how it
+            was measured, or was made with a runtime that is not known here.
         MissingExtraError: the runtime is not installed.
     """
     require_setting(latency)
@@ -95,13 +122,19 @@ def check(
     runtime, setting = about["runtime"], Setting(about["batch"], input_shape, about["threads"])
     table = trace(network, input_shape)
     cost = Latency(table, latency)
+    if mixed and not cost.depends_on_bits:
+        raise UserError(NO_INT8.format(f"of {latency.about['device']}"))
     load = loader(network, table, runtime, setting)
     share_threads(runtime, setting.threads)
-    strategies = random_strategies(table, count, seed)
-    pairs = list(reported(timed(load, table, strategies, nodes=False), count, on_progress))
+    parts = {"weight_bits": random_bits(table, count, seed)} if mixed else {}
+    widths, original = np.stack(random_strategies(table, count, seed)), table.configuration()
+    strategies = table.configuration(widths, **parts)
+    pairs = timed(load, original, strategies, nodes=False)
+    measured = list(reported(pairs, count, on_progress))
     return Check(
-        cost(table.configuration(np.stack(strategies))),
-        np.array([each.milliseconds for each in drift_corrected(pairs)]),
-        float(cost(table.configuration())[0]),
-        min(original.milliseconds for _, original in pairs),
+        cost(strategies),
+        np.array([each.milliseconds for each in drift_corrected(measured)]),
+        float(cost(original)[0]),
+        min(unpruned.milliseconds for _, unpruned in measured),
+        float(np.median([each.spread / each.milliseconds for each, _ in measured])),
     )

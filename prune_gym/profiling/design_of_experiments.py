@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 
+from prune_gym.costs.latency import INT8_BITS
+from prune_gym.graph.configuration import FLOAT_BITS
 from prune_gym.graph.layer_table import LayerTable
 
 ROUND_TO = 8
@@ -68,6 +70,16 @@ def _slopes(table: LayerTable, prime: int) -> list[int]:
         # The least used by neighbours, then the least used of all.
         slopes.append(min(range(prime), key=lambda s: (taken.count(s), slopes.count(s))))
     return slopes
+
+
+def random_bits(table: LayerTable, count: int, seed: int) -> np.ndarray:
+    """Return bits of weights, 8 or 32: a random share of each strategy's layers has 8.
+
+    They are ``int (count, layers with weights)``.
+    """
+    rng = np.random.default_rng(seed)
+    shares = rng.uniform(size=(count, 1))
+    return np.where(rng.uniform(size=(count, len(table.weighted))) < shares, INT8_BITS, FLOAT_BITS)
 
 
 def random_strategies(table: LayerTable, count: int, seed: int) -> list[np.ndarray]:

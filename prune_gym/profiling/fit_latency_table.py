@@ -3,11 +3,12 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from scipy.linalg import block_diag
 
-from prune_gym.costs.latency import Latency, rounded_up, signatures, weight_megabytes
+from prune_gym.costs.latency import INT8_BITS, Latency, rounded_up, signatures, weight_megabytes
 from prune_gym.costs.latency_table import AXES, NO_STREAMING, LatencyTable, LayerTimes, Streaming
 from prune_gym.graph.configuration import Configuration
 from prune_gym.graph.layer_table import Affine, LayerTable
@@ -30,10 +31,25 @@ ERROR_OFFSET_MS = 0.002  # errors are relative to a time plus this, so tiny laye
 
 @dataclass(frozen=True)
 class Run:
-    """One measured network: kept channels per group, int (groups,), and its times."""
+    """One measured network.
+
+    Attributes:
+        widths: kept channels per group, int (groups,).
+        timed: its times.
+        weight_bits: bits of the layers with weights, int (layers,); 32 for float32.
+    """
 
     widths: np.ndarray
     timed: Timed
+    weight_bits: np.ndarray
+
+    @property
+    def precision(self) -> Literal["float", "int8", "mixed"]:
+        """What its layers run in."""
+        int8 = self.weight_bits <= INT8_BITS
+        if not int8.any():
+            return "float"
+        return "int8" if int8.all() else "mixed"
 
 
 @dataclass(frozen=True)
@@ -47,9 +63,15 @@ class Point:
 
 
 def fit(
-    table: LayerTable, runs: Sequence[Run], known: Streaming = NO_STREAMING
+    table: LayerTable,
+    runs: Sequence[Run],
+    known: Streaming = NO_STREAMING,
+    *,
+    streams: bool = True,
 ) -> tuple[LatencyTable, dict[str, np.ndarray]]:
     """Return the table that fits the runs best, and the spreads of its times by layer.
+
+    All runs have one precision. Without ``streams`` no other streaming than ``known`` is tried.
 
     The fit tries every block size of channels. For a large network it then tries several cache
     sizes and memory speeds. The candidate that predicts the times of whole networks best wins. A
@@ -59,7 +81,7 @@ def fit(
         (_fitted(table, runs, block, known) for block in CHANNEL_BLOCKS), key=lambda f: f.error
     )
     largest = float(_megabytes(table, runs).max())
-    for size in CACHE_SIZES_MB if largest > known.to_mb else ():
+    for size in CACHE_SIZES_MB if streams and largest > known.to_mb else ():
         if size * CACHE_RAMP < largest:
             for speed in MEMORY_MS_PER_MB:
                 streaming = Streaming(size, size * CACHE_RAMP, speed)

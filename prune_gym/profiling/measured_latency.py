@@ -13,11 +13,12 @@ REPEATS, SECONDS = 5, 0.05
 
 
 class MeasuredLatency:
-    """The measured time of the whole pruned network on this machine, in float32.
+    """The measured time of the whole pruned network on this machine.
 
     One strategy takes about half a second. A second measurement of the same strategy gives a
     different time, so results cannot be reproduced, and other programs on the machine disturb it.
-    Densities and bits do not change the time: the known runtimes gain nothing from them.
+    Layers whose weights have at most 8 bits run in int8, if the runtime has it. Densities do not
+    change the time: the known runtimes gain nothing from them.
     """
 
     name = "latency"

@@ -21,21 +21,26 @@ from torch import nn
 
 from prune_gym._utils.paths import write_atomically
 from prune_gym._utils.progress import OnProgress, ignore_progress, reported
+from prune_gym.costs.latency import INT8_BITS
 from prune_gym.costs.latency_table import (
+    CONVERSIONS,
     FORMAT,
     LatencyTable,
     LayerTimes,
     load_latency_table,
 )
 from prune_gym.errors import UserError
+from prune_gym.graph.configuration import FLOAT_BITS
 from prune_gym.graph.layer_table import LayerTable
 from prune_gym.graph.trace import trace
-from prune_gym.profiling.design_of_experiments import lattice, random_strategies
+from prune_gym.profiling.design_of_experiments import lattice, random_bits, random_strategies
+from prune_gym.profiling.fit_conversions import fit_conversions
 from prune_gym.profiling.fit_latency_table import Run, fit, run_errors
 from prune_gym.profiling.runtimes import Setting, runtime_named, share_threads
 from prune_gym.profiling.timing import DISTURBED_RATIO, PASSES, Timed, loader, timed
 
 LATTICE_RUNS, RANDOM_RUNS = 60, 90
+MIXED_RUNS = 60  # with layers of both precisions
 DESIGN_SEED = 1  # not the seed of a check
 FIXED_PER_FILE = ("device", "processor", "runtime", "version", "threads", "batch")
 
@@ -48,6 +53,7 @@ def profile(
     runtime: str,
     setting: Setting,
     out: Path,
+    int8: bool = False,
     on_progress: OnProgress = ignore_progress,
 ) -> None:
     """Measure a network and add the times of its layers to the file ``out``.
@@ -59,14 +65,17 @@ def profile(
         runtime: "onnxruntime" or "torch".
         setting: batch, image shape and threads.
         out: the JSON file; entries of the same layers are replaced.
+        int8: measure the layers in int8 too, and the conversions between the two precisions.
         on_progress: called after every measured network with their number and their total.
 
     Raises:
-        UserError: no such runtime; or ``out`` is not a latency table, or is the table of a
-            different device, runtime or setting.
+        UserError: no such runtime, or it has no int8; or ``out`` is not a latency table, or is the
+            table of a different device, runtime or setting.
         MissingExtraError: the runtime is not installed.
         OSError: ``out`` cannot be written.
     """
+    if int8 and not runtime_named(runtime).has_int8:
+        raise UserError(f"the runtime {runtime} has no int8; take onnxruntime")
     about = {
         "device": device,
         "processor": processor(),
@@ -77,10 +86,11 @@ def profile(
     }
     content = _content(out, about)
     table = trace(network, setting.input_shape)
-    runs = measure(network, table, runtime, setting, on_progress)
+    runs = measure(network, table, runtime, setting, int8, on_progress)
     known = load_latency_table(str(out)) if out.exists() else LatencyTable({}, {})
-    latency, spreads = fit(table, runs, known.streaming)
-    errors = np.abs(run_errors(table, latency, runs))
+    floats = [run for run in runs if run.precision == "float"]
+    latency, spreads = fit(table, floats, known.streaming)
+    errors = np.abs(run_errors(table, latency, floats))
     content["networks"][name] = {
         "input_shape": list(setting.input_shape),
         "date": datetime.date.today().isoformat(),
@@ -89,7 +99,27 @@ def profile(
         "median_error": round(float(np.median(errors)), 4),
     }
     content["streaming"] = asdict(latency.streaming)
-    content["layers"].update(_entries(latency, spreads))
+    entries = _entries(latency, spreads)
+    if int8:
+        eight, spreads = fit(table, [r for r in runs if r.precision == "int8"], streams=False)
+        for key, entry in _entries(eight, spreads).items():
+            entries[key]["int8"] = entry
+        layers = {
+            key: replace(layer, int8=eight.layers[key]) for key, layer in latency.layers.items()
+        }
+        mixed = [run for run in runs if run.precision == "mixed"]
+        found = fit_conversions(
+            table,
+            replace(latency, layers=layers),
+            table.configuration(
+                np.stack([run.widths for run in mixed]),
+                weight_bits=np.stack([run.weight_bits for run in mixed]),
+            ),
+            np.array([run.timed.milliseconds for run in mixed]),
+        )
+        content["networks"][name]["conversions"] = np.round(found, 6).tolist()
+        content["conversions"] = _mean_conversions(content["networks"])
+    content["layers"].update(entries)
     write_atomically(out, (json.dumps(content, indent=1) + "\n").encode())
 
 
@@ -98,28 +128,45 @@ def measure(
     table: LayerTable,
     runtime: str,
     setting: Setting,
+    int8: bool = False,
     on_progress: OnProgress = ignore_progress,
 ) -> list[Run]:
     """Time the networks of the design in random order, so that drift favors no width.
 
-    Runs that stayed disturbed are left out.
+    With ``int8`` the same widths are timed in int8 too, and random ones with layers of both
+    precisions. Runs that stayed disturbed are left out.
     """
     share_threads(runtime, setting.threads)
     rng = np.random.default_rng(DESIGN_SEED)
     designed = [widths for widths in rng.permutation(lattice(table))[:LATTICE_RUNS]]
     designed += random_strategies(table, RANDOM_RUNS, DESIGN_SEED)
-    shuffled = [designed[index] for index in rng.permutation(len(designed))]
+    widths = np.stack(designed)
+    bits = np.full((len(widths), len(table.weighted)), FLOAT_BITS)
+    if int8:
+        mixed = random_bits(table, MIXED_RUNS, DESIGN_SEED)
+        bits = np.concatenate([bits, np.full_like(bits, INT8_BITS), mixed])
+        others = random_strategies(table, MIXED_RUNS, DESIGN_SEED + 1)
+        widths = np.concatenate([widths, widths, np.stack(others)])
+    order = rng.permutation(len(widths))
+    shuffled = table.configuration(widths[order], weight_bits=bits[order])
     load = loader(network, table, runtime, setting)
-    pairs = timed(load, table, shuffled, nodes=True)
+    pairs = timed(load, table.configuration(), shuffled, nodes=True)
     measured = list(reported(pairs, len(shuffled), on_progress))
     best = min(original.milliseconds for _, original in measured)
     return [
-        Run(widths, each)
-        for widths, each, (_, original) in zip(
-            shuffled, drift_corrected(measured), measured, strict=True
+        Run(shuffled.widths[row], each, shuffled.weight_bits[row])
+        for row, (each, (_, original)) in enumerate(
+            zip(drift_corrected(measured), measured, strict=True)
         )
         if original.milliseconds <= DISTURBED_RATIO * best
     ]
+
+
+def _mean_conversions(networks: dict[str, Any]) -> dict[str, list[float]]:
+    """Return the mean over the networks of a file, by direction."""
+    every = [each["conversions"] for each in networks.values() if "conversions" in each]
+    to_int8, to_float = np.round(np.mean(every, axis=0), 6).reshape(2, 2).tolist()
+    return dict(zip(CONVERSIONS, (to_int8, to_float), strict=True))
 
 
 def drift_corrected(pairs: Sequence[tuple[Timed, Timed]]) -> list[Timed]:

@@ -1,9 +1,10 @@
 """Load and time whole networks in a runtime, as they are deployed."""
 
 import json
+import re
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -17,6 +18,8 @@ from prune_gym.costs.latency import TIMED
 from prune_gym.errors import MissingExtraError, UserError, unknown
 from prune_gym.graph.layer_table import LayerTable
 from prune_gym.graph.symbolic import symbolic_trace
+from prune_gym.graph.trace import trace
+from prune_gym.profiling.onnx_int8 import quantize_model
 from prune_gym.profiling.onnx_nodes import owners, to_onnx
 
 
@@ -52,8 +55,11 @@ class Setting(NamedTuple):
 class TorchSession:
     """PyTorch without a compiler: inference mode, channels-last."""
 
-    def __init__(self, network: nn.Module, table: LayerTable, setting: Setting) -> None:
-        """Take a network in eval mode whose batch-norm is folded."""
+    def __init__(
+        self, network: nn.Module, table: LayerTable, setting: Setting, int8: Collection[str] = ()
+    ) -> None:
+        """Take a network in eval mode whose batch-norm is folded; it has no int8."""
+        assert not int8
         self._network = to_channels_last(network)
         self._images = torch.from_numpy(setting.images()).to(memory_format=torch.channels_last)
         self._threads = setting.threads
@@ -80,7 +86,9 @@ class TorchSession:
         assert self._clock is not None, "run_profiled() comes first"
         nodes = [node for node in self._clock.graph.nodes if _computes(node)]
         names = [str(n.target) if n.op == "call_module" else n.name for n in nodes]
-        return _inherit([n if n in self._names else "" for n in names]), np.array(self._clock.calls)
+        return inherited([n if n in self._names else "" for n in names]), np.array(
+            self._clock.calls
+        )
 
 
 class _Clock(fx.Interpreter):
@@ -102,7 +110,7 @@ def _computes(node: fx.Node) -> bool:
     return node.op in ("call_module", "call_function", "call_method")
 
 
-def _inherit(names: list[str]) -> list[str]:
+def inherited(names: list[str]) -> list[str]:
     """Assign each node without a layer ("") to the layer before it, or else to the first layer."""
     last, result = next(name for name in names if name), []
     for name in names:
@@ -111,18 +119,39 @@ def _inherit(names: list[str]) -> list[str]:
     return result
 
 
+def onnx_model(
+    network: nn.Module, table: LayerTable, setting: Setting, int8: Collection[str]
+) -> bytes:
+    """Return the ONNX model of a folded network; the layers named in ``int8`` have 8 bits."""
+    if not int8:
+        return to_onnx(network, setting.input_shape, setting.batch)
+    # Biases of untrained networks are equal; the exporter would share one tensor among layers.
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if name.endswith("bias"):
+                parameter.copy_(1e-3 * torch.randn(parameter.shape, generator=generator))
+    model = to_onnx(network, setting.input_shape, setting.batch)
+    names = [table.layers[index].name for index in table.weighted]
+    floats = [name for name in names if name not in int8]
+    deployed = trace(network, setting.input_shape) if floats else None  # without skipped blocks
+    return quantize_model(model, [setting.images()], deployed, floats)
+
+
 class OnnxRuntimeSession:
     """ONNX Runtime on the processor with its default optimisations."""
 
-    def __init__(self, network: nn.Module, table: LayerTable, setting: Setting) -> None:
-        """Take a network in eval mode whose batch-norm is folded.
+    def __init__(
+        self, network: nn.Module, table: LayerTable, setting: Setting, int8: Collection[str] = ()
+    ) -> None:
+        """Take a network in eval mode whose batch-norm is folded, and the names of int8 layers.
 
         Raises:
             MissingExtraError: ONNX Runtime is not installed.
         """
         self._runtime = import_onnxruntime()
         self._table, self._setting = table, setting
-        self._model = to_onnx(network, setting.input_shape, setting.batch)
+        self._model = onnx_model(network, table, setting, int8)
         self._session = self._load(self._options())
         self._feed = {self._session.get_inputs()[0].name: setting.images()}
         self._profiled: Any = None
@@ -159,10 +188,10 @@ class OnnxRuntimeSession:
         times = 1e-3 * np.array([event["dur"] for event in events]).reshape(calls, -1)
         of = owners(self._model, self._table)
         names = [
-            event["name"].removesuffix("_kernel_time").removesuffix("_nchwc")
+            re.sub(r"(_token_\d+)?(_nchwc)?_kernel_time$", "", event["name"])
             for event in events[: times.shape[1]]
         ]
-        return _inherit([of.get(name, "") for name in names]), times
+        return inherited([of.get(name, "") for name in names]), times
 
 
 def session_options(threads: int | None = None) -> Any:
@@ -224,16 +253,43 @@ def _shared_pool() -> int | None:
     return _POOL[0] if _POOL else None
 
 
-class Runtime(NamedTuple):
-    """A runtime: how it loads a network, and its version."""
+def _openvino_session(
+    network: nn.Module, table: LayerTable, setting: Setting, int8: Collection[str]
+) -> Session:
+    from prune_gym.profiling.openvino import OpenVinoSession  # it builds on this module
 
-    load: Callable[[nn.Module, LayerTable, Setting], Session]
+    return OpenVinoSession(network, table, setting, int8)
+
+
+def import_openvino() -> Any:
+    """Return the module openvino.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    try:
+        return import_module("openvino")
+    except ImportError as error:
+        raise MissingExtraError(
+            f"the runtime openvino needs an extra ({error}): pip install 'prune-gym[openvino]'"
+        ) from None
+
+
+class Runtime(NamedTuple):
+    """A runtime: how it loads a network, its version, and whether it has int8 layers.
+
+    ``load`` takes a folded network, its layer table, the setting and the names of int8 layers.
+    """
+
+    load: Callable[[nn.Module, LayerTable, Setting, Collection[str]], Session]
     version: Callable[[], str]
+    has_int8: bool
 
 
 RUNTIMES: dict[str, Runtime] = {
-    "onnxruntime": Runtime(OnnxRuntimeSession, lambda: import_onnxruntime().__version__),
-    "torch": Runtime(TorchSession, lambda: torch.__version__),
+    "onnxruntime": Runtime(OnnxRuntimeSession, lambda: import_onnxruntime().__version__, True),
+    "openvino": Runtime(_openvino_session, lambda: import_openvino().__version__, True),
+    "torch": Runtime(TorchSession, lambda: torch.__version__, False),
 }
 
 

@@ -9,6 +9,7 @@ from torch import nn
 
 from prune_gym.compression.fold_batch_norm import fold_batch_norm
 from prune_gym.compression.surgery import cut, first_channels
+from prune_gym.costs.latency import INT8_BITS
 from prune_gym.graph.configuration import Configuration
 from prune_gym.graph.layer_table import LayerTable
 from prune_gym.graph.residual_blocks import for_inference, skip_blocks
@@ -71,11 +72,25 @@ def deployed(network: nn.Module, table: LayerTable, configuration: Configuration
 def loader(network: nn.Module, table: LayerTable, runtime: str, setting: Setting) -> Loader:
     """Return a function that loads the network of a strategy.
 
+    Layers whose weights have at most 8 bits run in int8, if the runtime has it.
+
     Raises:
         UserError: no such runtime.
     """
-    load = runtime_named(runtime).load
-    return lambda configuration: load(deployed(network, table, configuration), table, setting)
+    load, _, has_int8 = runtime_named(runtime)
+    return lambda configuration: load(
+        deployed(network, table, configuration),
+        table,
+        setting,
+        int8_layers(table, configuration) if has_int8 else (),
+    )
+
+
+def int8_layers(table: LayerTable, configuration: Configuration) -> list[str]:
+    """Return the names of the layers of one strategy whose weights have at most 8 bits."""
+    names = np.array([table.layers[index].name for index in table.weighted])
+    runs = table.runs(configuration)[0, list(table.weighted)] > 0
+    return names[(configuration.weight_bits[0] <= INT8_BITS) & runs].tolist()
 
 
 def time_calls(run: Callable[[], object], seconds: float = VISIT_SECONDS) -> list[float]:
@@ -94,27 +109,27 @@ def time_calls(run: Callable[[], object], seconds: float = VISIT_SECONDS) -> lis
 
 
 def timed(
-    load: Loader, table: LayerTable, strategies: Sequence[np.ndarray], *, nodes: bool
+    load: Loader, original: Configuration, strategies: Configuration, *, nodes: bool
 ) -> Iterator[tuple[Timed, Timed]]:
-    """Time strategies (int (groups,)) and yield a pair (strategy, original network) for each.
+    """Time n strategies and yield a pair (strategy, original network) for each.
 
     Several networks and the original take turns. The time of the original in the same turns tells
     how fast the machine was. Where it was much slower than its best, another program was running,
     and the turns are repeated.
     """
-    reference, best = load(table.configuration()), np.inf
+    reference, best = load(original), np.inf
     for start in range(0, len(strategies), NETWORKS_AT_ONCE):
         some = strategies[start : start + NETWORKS_AT_ONCE]
-        sessions = [load(table.configuration(widths[None])) for widths in some]
+        sessions = [load(some[row]) for row in range(len(some))]
         calls: list[list[float]] = [[] for _ in range(len(some) + 1)]
         for _ in range(MAX_ATTEMPTS):
             _time_in_turns([*sessions, reference], calls, nodes)
             best = min(best, lowest_quartile_mean(np.array(calls[-1])))
             if lowest_quartile_mean(np.array(calls[-1])) <= DISTURBED_RATIO * best:
                 break
-        original = _timed(reference, calls[-1], nodes=False)
+        unpruned = _timed(reference, calls[-1], nodes=False)
         for session, times in zip(sessions, calls, strict=False):
-            yield _timed(session, times, nodes), original
+            yield _timed(session, times, nodes), unpruned
 
 
 def _time_in_turns(sessions: Sequence[Session], calls: list[list[float]], nodes: bool) -> None:

@@ -177,6 +177,21 @@ def test_bad_input(tmp_path, capsys):
 
 
 @pytest.mark.ci
+def test_measure_sweeps_settings(strategy, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("prune_gym.profiling.settings_sweep.BATCHES", (1, 2))
+    monkeypatch.setattr("prune_gym.profiling.settings_sweep.THREADS", (1,))
+    out = tmp_path / "m.json"
+    command = ["measure", str(strategy), *OPTIONS, "--threads", "1", "--sweep", "--out", str(out)]
+    assert main(command) == 0
+    assert "images" in capsys.readouterr().out
+    settings = json.loads(out.read_text())["settings"]
+    assert [(each["batch"], each["threads"]) for each in settings] == [(1, 1), (2, 1)]
+    for each in settings:
+        for spread in each["latency"].values():
+            assert 0 < spread["low"] <= spread["median"] <= spread["high"]
+
+
+@pytest.mark.ci
 def test_measure(strategy, tmp_path, capsys):
     network, model, out = tmp_path / "n.safetensors", tmp_path / "m.onnx", tmp_path / "m.json"
     main(["apply", str(strategy), *OPTIONS, "--out", str(network)])

@@ -35,9 +35,9 @@ def timed(table, widths):
         yield key, table.layers[index], full_i, full_o, i, o
 
 
-def layer_times(inputs, outputs, times, density=ONE, bits=ONE, round_up=1):
+def layer_times(inputs, outputs, times, density=ONE, bits=ONE, round_up=1, int8=None):
     axes = tuple(np.asarray(axis, dtype=float) for axis in (inputs, outputs, density, bits))
-    return LayerTimes(axes, np.reshape(times, [len(axis) for axis in axes]), round_up)
+    return LayerTimes(axes, np.reshape(times, [len(axis) for axis in axes]), round_up, int8=int8)
 
 
 def tiny_latency(times):

@@ -1,3 +1,4 @@
+import importlib.util
 import itertools
 import json
 import re
@@ -22,10 +23,11 @@ from prune_gym import models
 from prune_gym.cli import main
 from prune_gym.costs.latency import Latency, signatures
 from prune_gym.costs.latency_table import LatencyTable, LayerTimes, Streaming, load_latency_table
-from prune_gym.errors import UserError
+from prune_gym.errors import MissingExtraError, UserError
 from prune_gym.graph.trace import trace
 from prune_gym.profiling.check_latency_table import Check, check
 from prune_gym.profiling.design_of_experiments import grid, lattice, random_strategies
+from prune_gym.profiling.fit_conversions import fit_conversions
 from prune_gym.profiling.fit_latency_table import Run, fit, run_errors
 from prune_gym.profiling.measured_latency import MeasuredLatency
 from prune_gym.profiling.profile_network import profile
@@ -311,8 +313,9 @@ def tables_with_a_fault(draw):
     content = FORMAT | {"device": "a phone", "layers": layers}
     for _ in range(draw(st.integers(0, 2))):
         place = draw(st.sampled_from([content, layers, *layers.values()]))
-        keys = (*place, "round_up", "unfilled_milliseconds", "streaming", "untimed", "density")
+        others = ("round_up", "unfilled_milliseconds", "streaming", "untimed", "density")
         if isinstance(place, dict):
+            keys = (*place, *others, "int8", "conversions")
             place[draw(st.sampled_from(keys))] = draw(ANY_JSON)
     return json.dumps(content)
 
@@ -409,7 +412,7 @@ def simulated_runs(table, strategies, block, per_node=0.004, noise=0.0, seed=0):
             times.append(0.002 + 1e-6 * layer.out_size[0] ** 2 * inputs * outputs / 16)
         nodes = (np.array(times) + per_node) * (1 + noise * rng.normal(size=len(times)))
         timed_run = Timed(sum(times), 0.0, tuple(names), nodes, np.zeros(len(times)))
-        runs.append(Run(widths, timed_run))
+        runs.append(Run(widths, timed_run, np.full(len(table.weighted), 32)))
     return runs
 
 
@@ -446,7 +449,14 @@ def profile_tiny(out, runtime="onnxruntime", **change):
     profile(Tiny().eval(), runtime=runtime, out=out, **options)
 
 
-@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.fixture(params=RUNTIMES)
+def runtime(request):
+    """Return a runtime that is installed."""
+    if request.param != "torch":
+        pytest.importorskip(request.param)
+    return request.param
+
+
 def test_profile_writes_a_table_that_serves(runtime, quick, tmp_path):
     table, out = tiny_table(), tmp_path / "latency.json"
     profile_tiny(out, runtime)
@@ -464,6 +474,50 @@ def test_profile_writes_a_table_that_serves(runtime, quick, tmp_path):
     result = check(Tiny(), loaded, (3, 8, 8), count=3)
     assert result.predicted.shape == result.measured.shape == (3,)
     assert (result.measured > 0).all() and "rank correlation" in str(result)
+
+
+@pytest.mark.ci
+def test_profile_measures_int8_layers_and_conversions(quick, tmp_path, monkeypatch):
+    monkeypatch.setattr("prune_gym.profiling.profile_network.LATTICE_RUNS", 3)
+    monkeypatch.setattr("prune_gym.profiling.profile_network.MIXED_RUNS", 3)
+    out = tmp_path / "latency.json"
+    profile_tiny(out, int8=True)
+    loaded, table = load_latency_table(str(out)), tiny_table()
+    content = json.loads(out.read_text())
+    assert all("int8" in layer for layer in content["layers"].values())
+    assert set(content["conversions"]) == {"to_int8", "to_float"}
+    latency = Latency(table, loaded)
+    assert latency.depends_on_bits
+    bits = np.full((1, len(table.weighted)), 8)
+    assert latency(table.configuration(table.full[None], weight_bits=bits))[0] > 0
+    result = check(Tiny(), loaded, (3, 8, 8), count=3, mixed=True)
+    assert (result.measured > 0).all() and (result.predicted > 0).all()
+
+
+def test_int8_needs_a_runtime_and_a_table_that_have_it(tmp_path):
+    with pytest.raises(ValueError, match="torch has no int8"):
+        profile_tiny(tmp_path / "x.json", "torch", int8=True)
+    with pytest.raises(ValueError, match="does not depend on bits"):
+        check(resnet(), load_latency_table("reference-cpu"), (3, 32, 32), mixed=True)
+
+
+def resnet():
+    return models.build("resnet20", 10).eval()
+
+
+def test_conversions_are_found_again():
+    table, rng = resnet_table(), np.random.default_rng(1)
+    layers = {}
+    for key, _, i, o, *_ in timed(table, (table.full, table.full)):
+        layers[key] = layer_times([i], [o], 0.1, int8=layer_times([i], [o], 0.02))
+    conversions = (0.004, 1.0, 0.006, 2.0)
+    bits = rng.choice([8, 32], size=(40, len(table.weighted)))
+    widths = np.stack(random_strategies(table, 40, 0))
+    configuration = table.configuration(widths, weight_bits=bits)
+    made = LatencyTable({}, layers, conversions=conversions)
+    measured = Latency(table, made)(configuration)
+    found = fit_conversions(table, LatencyTable({}, layers), configuration, measured)
+    np.testing.assert_allclose(found, conversions, rtol=1e-6)
 
 
 def test_a_file_holds_several_networks_of_one_device_and_setting(quick, tmp_path):
@@ -489,6 +543,13 @@ def test_profile_refuses_files_that_are_no_tables(tmp_path):
     with pytest.raises(ValueError, match="notes.json is not a latency table"):
         profile_tiny(out, "torch")
     assert out.read_text() == "{}"
+
+
+def test_a_runtime_that_is_not_installed_names_its_extra(tmp_path):
+    if importlib.util.find_spec("openvino"):
+        pytest.skip("openvino is installed")
+    with pytest.raises(MissingExtraError, match=r"pip install 'prune-gym\[openvino\]'"):
+        profile_tiny(tmp_path / "x.json", "openvino")
 
 
 def test_unknown_runtimes_name_the_nearest(tmp_path):
@@ -547,6 +608,19 @@ def test_a_table_that_does_not_say_its_runtime_cannot_be_checked(tmp_path, capsy
     assert "does not say its runtime, threads, batch" in " ".join(capsys.readouterr().err.split())
 
 
+def test_a_check_of_calls_that_differ_says_so():
+    times = np.array([1.0, 2.0])
+    assert "differed by 40%" in Check(times, times, 10.0, 10.0, spread=0.4).warning
+    assert not Check(times, times, 10.0, 10.0, spread=0.1).warning
+
+
+def test_a_check_counts_the_networks_that_are_near():
+    predicted = np.array([1.0, 1.04, 1.08, 1.3])
+    result = Check(predicted * [1, 2, 3, 4], np.array([1.0, 2.0, 3.0, 4.0]), 1.0, 1.0)
+    assert result.within(0.05) == 0.5 and result.within(0.1) == 0.75
+    assert "50% of the networks within 5 %, 75% within 10 %" in str(result)
+
+
 def test_what_a_check_says():
     result = Check(np.array([1.1, 2.2, 4.4]), np.array([1.0, 2.0, 4.0]), 11.0, 10.0)
     np.testing.assert_allclose(result.errors, 0.1)
@@ -562,7 +636,6 @@ def test_a_check_on_a_busy_machine_says_so(original, word):
     assert word in Check(times, times * original / 10, 10.0, original).warning
 
 
-@pytest.mark.parametrize("runtime", RUNTIMES)
 def test_measured_latency_times_each_strategy_once(runtime, quick):
     network = models.build("resnet20", 10).eval()
     table = resnet_table()
