@@ -20,6 +20,11 @@ from prune_gym.graph.layer_types import ELEMENTWISE, ELEMENTWISE_MODULES, BatchN
 from prune_gym.graph.symbolic import is_of_torch
 from prune_gym.graph.units import NotUnderstood, Traced
 
+# What to give in the place of a module.
+_INSTEAD: dict[type[nn.Module], str] = {
+    nn.SyncBatchNorm: "SyncBatchNorm; put a BatchNorm2d with its state_dict in its place"
+}
+
 Rule: TypeAlias = Callable[[Any, fx.Node, Any], Traced]
 
 _PRODUCTS = ("mul", "imul", "mul_")  # of a map and its gate, as in squeeze-and-excitation
@@ -73,7 +78,7 @@ def _module_rule(module: nn.Module, node: fx.Node) -> Rule:
     for kinds, rule in _MODULES:
         if isinstance(module, kinds):
             return rule
-    raise NotUnderstood(type(module).__name__)
+    raise NotUnderstood(_INSTEAD.get(type(module), type(module).__name__))
 
 
 def only_source(tracer: Any, node: fx.Node) -> Traced:

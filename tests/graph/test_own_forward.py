@@ -251,3 +251,10 @@ def test_what_is_left_alone_takes_part_in_every_kind_of_decision(decide):
     if decide == ("channels",):
         assert small.hidden.out_features < 12
     assert 0 < infos[-1]["flops"] < env.problem.original["flops"]
+
+
+def test_what_to_put_in_the_place_of_a_synchronized_norm_is_told():
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.SyncBatchNorm(8), nn.Conv2d(8, 4, 1)).eval()
+    (pin, *_) = trace(net, (3, 8, 8)).pins
+    assert pin.by == "1"
+    assert pin.why == "SyncBatchNorm; put a BatchNorm2d with its state_dict in its place"
