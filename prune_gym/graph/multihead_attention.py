@@ -42,7 +42,7 @@ class CuttableAttention(nn.MultiheadAttention):
     @property
     def num_heads(self) -> int:  # type: ignore[override]
         """Return how many heads there are."""
-        return self.q_proj.out_features // self.head_dim
+        return len(self._parts("weight")[0]) // self.head_dim
 
     @property
     def in_proj_weight(self) -> torch.Tensor:  # type: ignore[override]
@@ -57,7 +57,8 @@ class CuttableAttention(nn.MultiheadAttention):
 
     def _parts(self, kind: str) -> list[torch.Tensor]:
         """Return the weights or biases of the three layers, as plain tensors also when traced."""
-        found = [vars(getattr(self, name))["_parameters"][kind] for name in PARTS]
+        layers = [self.get_submodule(name) for name in PARTS]
+        found = [(layer._parameters | layer._buffers)[kind] for layer in layers]
         return [each for each in found if each is not None]
 
     def forward(
@@ -101,8 +102,13 @@ class CuttableAttention(nn.MultiheadAttention):
         return layer(tokens).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
 
     def state_dict(self, *args: Any, prefix: str = "", **kwargs: Any) -> Any:
-        """Return the tensors under the names that ``nn.MultiheadAttention`` gives them."""
+        """Return the tensors under the names that ``nn.MultiheadAttention`` gives them.
+
+        Those of quantized layers stay apart: each may have bits of its own.
+        """
         state = super().state_dict(*args, prefix=prefix, **kwargs)
+        if not all(type(self.get_submodule(name)) is nn.Linear for name in PARTS):
+            return state
         for kind in ("weight", "bias"):
             parts = [state.pop(f"{prefix}{name}.{kind}", None) for name in PARTS]
             if parts[0] is not None:
