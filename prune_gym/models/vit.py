@@ -1,9 +1,8 @@
 """A vision transformer for 32x32 images (Dosovitskiy et al. 2021, arXiv 2010.11929).
 
-The layers have the names of timm's. Convolutions make the tokens, which is why it learns from few
-images (Xiao et al. 2021, arXiv 2106.14881), and tokens are averaged in place of a class token
-(Beyer et al. 2022, arXiv 2205.01580). The forward writes no number of heads and no width of an MLP,
-so that both can be cut.
+The layers have the names of timm's. Convolutions make the tokens (Xiao et al. 2021, arXiv
+2106.14881), and tokens are averaged in place of a class token (Beyer et al. 2022, arXiv
+2205.01580). The forward writes no number of heads and no width of an MLP, so that both can be cut.
 """
 
 import torch
