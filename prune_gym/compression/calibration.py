@@ -227,14 +227,15 @@ def greedy_order(
     """
     size = len(pairs[0][1])
     schur = [moment + 1e-6 * moment.diagonal().mean() * torch.eye(size) for _, moment in pairs]
-    product = [weights @ s for (weights, _), s in zip(pairs, schur, strict=True)]
+    # Transposed, so that it is read in the order in which it lies in memory.
+    product = [(weights @ s).T.contiguous() for (weights, _), s in zip(pairs, schur, strict=True)]
     total = sum(float(p.diagonal().sum()) for p in product)
     left = torch.ones(size, dtype=torch.bool)
     order, errors = [], [total]
     while left.any():
         gain = torch.stack(
             [
-                (s * p.T).sum(1) / s.diagonal().clamp_min(1e-12 * total)
+                (s * p).sum(1) / s.diagonal().clamp_min(1e-12 * total)
                 for s, p in zip(schur, product, strict=True)
             ]
         ).sum(0)
@@ -249,7 +250,7 @@ def greedy_order(
         errors.append(max(errors[-1] - float(gain[best]), 0.0))
         for (weights, _), s, p in zip(pairs, schur, product, strict=True):
             column = s[:, best] / s[best, best].clamp_min(1e-12 * total).sqrt()
-            p.addr_(weights @ column, column, alpha=-1)
+            p.addr_(column, weights @ column, alpha=-1)
             s.addr_(column, column, alpha=-1)
     errors[-1] = 0.0
     return np.array(order), np.array(errors, dtype=np.float32) / max(total, 1e-12)

@@ -100,6 +100,7 @@ def test_least_shares_by_name(task, min_keep, least):
         ({"exclude": "stem"}, r"exclude: expected a sequence of names, such as \['stem'\]"),
         ({"min_keep": {"stem": 2}}, r"min_keep: expected a share in \(0, 1\], got 2"),
         ({"exclude": ["*"]}, "exclude and include leave nothing of Residual"),
+        ({"library": "x", "exclude": ["stem"]}, "leave exclude and include out"),
         ({"batch_size": 0}, "batch_size: expected a number of images >= 1, got 0"),
     ],
 )
