@@ -9,6 +9,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN ?= runs/main-$(shell date +%Y%m%d-%H%M%S)
 ARGS ?=
+# The release that the shipped numbers were measured with. The package itself takes newer and older
+# ones; without this line pip would take the newest, which on Linux is a CUDA build of gigabytes.
+TORCH ?= torch==2.13.0
 PYTEST := $(BIN)/python -m pytest --quiet --numprocesses auto --maxprocesses 4 --dist worksteal
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
@@ -36,7 +39,7 @@ docs: $(VENV)/.installed-docs
 $(VENV)/.installed: pyproject.toml
 	@echo "Installing the package and its dependencies into $(VENV) (once, some minutes)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(INSTALL) --editable .
+	$(INSTALL) '$(TORCH)' --editable .
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
@@ -48,5 +51,5 @@ $(VENV)/.installed-docs: $(VENV)/.installed
 	@touch $@
 
 $(VENV)/.installed-ci: $(VENV)/.installed-dev
-	$(INSTALL) --editable '.[dev,ray]'
+	$(INSTALL) --editable '.[dev,docs,ray]'
 	@touch $@

@@ -143,7 +143,7 @@ def test_the_report_is_a_table(compressed):
     assert lines[0].split() == ["before", "after", "change"]
     (flops,) = [line for line in lines if line.startswith("flops")]
     factor = compressed.before["flops"] / compressed.after["flops"]
-    assert flops.endswith(f"{factor:.2f} x less")
+    assert flops.endswith(f"{factor:.3g}x smaller")
     assert any(
         line.startswith("test_accuracy") and "points (51 test images)" in line for line in lines
     )
@@ -154,9 +154,25 @@ def test_the_report_is_a_table(compressed):
 def test_the_report_has_the_latency_and_its_spread(compressed):
     timed = compressed.latency
     assert 0 < timed.after.low <= timed.after.median <= timed.after.high
-    *table, latency = compressed.report().splitlines()
-    assert table == str(compressed).splitlines()
-    assert latency.startswith("latency here, one image") and latency.endswith("times as fast")
+    shown = str(compressed)
+    assert shown == compressed.report() and f"{timed.factor.median:.2f}x as fast (" in shown
+    assert f"quartiles {timed.before.low:.3g} to {timed.before.high:.3g} ms and " in shown
+
+
+def test_a_notebook_shows_short_tables(compressed):
+    problem = compressed.env.problem
+    for shown in (compressed, compressed.front, compressed.strategy, problem, compressed.data):
+        assert len(repr(shown)) < 500 and "\n" not in repr(shown)
+    table = compressed._repr_html_()
+    assert table.startswith("<table>") and "<th>before</th>" in table and "latency here" in table
+    assert compressed.front._repr_html_().count("<tr>") == 1 + len(compressed.front)
+    rows = compressed.strategy._repr_html_().count("<tr>")
+    assert rows == 1 + len(problem.decisions)
+
+
+def test_a_name_out_of_a_file_is_no_html(compressed):
+    named = dataclasses.replace(compressed.strategy, env_id="<script>")
+    assert "<script>" not in named._repr_html_() and "&lt;script&gt;" in named._repr_html_()
 
 
 def test_saved_and_loaded(compressed, tmp_path, floats):

@@ -25,14 +25,14 @@ def unit_of(metric: str) -> str:
 
 
 def format_change(before: float, after: float, metric: str) -> str:
-    """Return how a metric changed, for people: ``"2.31 x less"``, ``"-0.45 points"``."""
+    """Return how a metric changed, for people: ``"2.31x smaller"``, ``"-0.45 points"``."""
     if metric.endswith("accuracy"):
         return f"{100 * (after - before):+.2f} points"
     if min(before, after) <= 0:
         return ""  # no factor
     if after > before:
-        return f"{after / before:.2f} x more"
-    return f"{before / after:.2f} x less"
+        return f"{after / before:.3g}x larger"
+    return f"{before / after:.3g}x smaller" if after < before else "as before"
 
 
 def printable(text: str) -> str:

@@ -4,15 +4,17 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from html import escape
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import save
 from torch import nn
 
 from prune_gym._utils.formatting import format_change, format_metric
+from prune_gym._utils.html import html_table
 from prune_gym.compress_network.choose import standard_error
+from prune_gym.compress_network.front import Front
 from prune_gym.compression.network_file import save_network
 from prune_gym.datasets import Data, ScoredData
 from prune_gym.deployment.deployable import deployable, folded
@@ -29,6 +31,7 @@ from prune_gym.training.recipe import load_recipe
 
 THREADS = 1  # with more, ONNX Runtime shares them in the process and refuses its other sessions
 SPLIT_OF = {"accuracy": "search", "test_accuracy": "test"}
+HEADER = ("", "before", "after", "change")
 NEXT = (
     'next: result.finetune(epochs=10) trains the network, result.export("small.onnx") and '
     'result.save("small.safetensors") write it'
@@ -39,8 +42,8 @@ NEXT = (
 class Compressed:
     """The smaller network that :func:`compress` found, and the front of the search.
 
-    ``print(result)`` shows before and after; `save` and `export` write the network, `finetune`
-    trains it.
+    ``print(result)`` shows before and after, and the latency, which takes seconds to measure the
+    first time. `save` and `export` write the network, `finetune` trains it.
 
     Attributes:
         network: the chosen strategy's network, float32, in eval mode.
@@ -61,7 +64,7 @@ class Compressed:
     strategy: Strategy
     before: dict[str, float]
     after: dict[str, float]
-    front: list[dict[str, Any]]
+    front: Front
     env: CompressionEnv
     data: Data | ScoredData
     images: dict[str, int] = field(default_factory=dict)
@@ -147,31 +150,52 @@ class Compressed:
         return f"<Compressed: {', '.join(changes)}; {len(self.front)} strategies on the front>"
 
     def __str__(self) -> str:
-        """Return the table of before and after, without the latency, and what can be done next."""
-        lines = [f"{'':<16}{'before':>18}{'after':>18}  change"]
+        """Return `report`."""
+        return self.report()
+
+    def report(self) -> str:
+        """Return a table of before and after with standard errors, and what can be done next.
+
+        The latency in it takes seconds to measure the first time.
+        """
+        lines = [f"{name:<16}{old:>18}{new:>18}  {change}" for name, old, new, change in self._rows]
+        return "\n".join([lines[0].rstrip(), *lines[1:], *self._remarks])
+
+    def _repr_html_(self) -> str:
+        """Return what `report` does, for notebooks."""
+        header, *rows = self._rows
+        remarks = "".join(f"<p>{escape(each)}</p>" for each in self._remarks)
+        return html_table(repr(self.env.problem), header, rows) + remarks
+
+    @property
+    def _rows(self) -> list[tuple[str, ...]]:
+        rows: list[tuple[str, ...]] = [HEADER]
         for metric in sorted(self.before, key=lambda name: name not in SPLIT_OF):
             before, after = self.before[metric], self.after[metric]
             change = format_change(before, after, metric)
             if metric in SPLIT_OF:
                 split = SPLIT_OF[metric]
                 change = f"{change} ({self.images[split]} {split} images)"
-            cells = (f"{self._cell(each, metric):>18}" for each in (self.before, self.after))
-            lines.append(f"{metric:<16}{''.join(cells)}  {change}")
-        front = f"non-dominated strategies found: {len(self.front)}"
-        return "\n".join([*lines, front, *(f"note: {each}" for each in self.notes), NEXT])
-
-    def report(self) -> str:
-        """Return what ``print(result)`` shows, and the latency, which takes seconds to measure."""
+            cells = (self._cell(each, metric) for each in (self.before, self.after))
+            rows.append((metric, *cells, change))
         timed = self.latency
-        before, after = (
-            f"{each.median:.3g} ms ({each.low:.3g} to {each.high:.3g})"
-            for each in (timed.before, timed.after)
+        times = (f"{each.median:.3g} ms" for each in (timed.before, timed.after))
+        factor = f"{timed.factor.median:.2f}x as fast"
+        spread = f"({timed.factor.low:.2f} to {timed.factor.high:.2f})"
+        return [*rows, ("latency here", *times, f"{factor} {spread}")]
+
+    @property
+    def _remarks(self) -> list[str]:
+        quartiles = " and ".join(
+            f"{each.low:.3g} to {each.high:.3g} ms"
+            for each in (self.latency.before, self.latency.after)
         )
-        factor = f"{timed.factor.median:.2f} ({timed.factor.low:.2f} to {timed.factor.high:.2f})"
-        return (
-            f"{self}\nlatency here, one image on one thread, median and quartiles: {before} "
-            f"before, {after} after, {factor} times as fast"
-        )
+        return [
+            f"latency here: one image on one thread, medians; quartiles {quartiles}",
+            f"non-dominated strategies found: {len(self.front)} (result.front)",
+            *(f"note: {each}" for each in self.notes),
+            NEXT,
+        ]
 
     def _cell(self, metrics: dict[str, float], metric: str) -> str:
         """Return a number, an accuracy with its standard error."""

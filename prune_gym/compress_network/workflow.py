@@ -16,6 +16,7 @@ from torch import nn
 from prune_gym._utils.paths import cache_home
 from prune_gym._utils.progress import OnProgress, ignore_progress
 from prune_gym.compress_network.choose import choose, equally_accurate, standard_error
+from prune_gym.compress_network.front import Front
 from prune_gym.compress_network.prepare import as_fitting_data, share_training_images
 from prune_gym.compress_network.result import THREADS, Compressed, measured
 from prune_gym.compression.calibration import IMAGES
@@ -144,7 +145,7 @@ def compress(
             strategy,
             env.problem.original,
             dict(strategy.metrics),
-            [each.as_dict() for each in front],
+            Front(each.as_dict() for each in front),
             env,
             data,
             notes=_notes(env, evaluated, front),

@@ -16,12 +16,16 @@ from prune_gym.errors import UserError
 SPLITS = ("train", "search", "test")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Split:
     """Images ``uint8 (N, C, H, W)`` with labels ``int64 (N,)``; both arrays are read-only."""
 
     images: np.ndarray
     labels: np.ndarray
+
+    def __repr__(self) -> str:
+        """Return one line: how many images of which shape."""
+        return f"<Split of {len(self.images)} images of shape {self.images.shape[1:]}>"
 
     def __post_init__(self) -> None:
         """Check the arrays and make them read-only, as every environment shares them.

@@ -63,6 +63,15 @@ class CompressionProblem:
         self.objectives = make_objectives(objectives, self.costs, evaluator.data.metric_name)
         self.budgets = Budgets(budgets or {}, self.costs, space)
 
+    def __repr__(self) -> str:
+        """Return one line: how many decisions, the objectives and the budgets."""
+        names = ", ".join(objective.name for objective in self.objectives)
+        limits = ", ".join(f"{name} <= {share:g}" for name, share in self.budgets.limits.items())
+        return (
+            f"<CompressionProblem: {len(self.decisions)} decisions; objectives {names}; "
+            f"budgets {limits or 'none'}>"
+        )
+
     @property
     def decisions(self) -> tuple[Decision, ...]:
         """The decisions of a strategy, in the order of an episode."""

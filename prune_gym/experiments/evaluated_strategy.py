@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from prune_gym._utils.formatting import format_metric
 from prune_gym.errors import UserError
 from prune_gym.search_space.strategy import Strategy, finite_number, strategy_from_dict
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class EvaluatedStrategy:
     """The strategy of a finished episode, and its metrics.
 
@@ -19,6 +20,13 @@ class EvaluatedStrategy:
 
     strategy: Strategy
     metrics: Mapping[str, float]
+
+    def __repr__(self) -> str:
+        """Return one line: the metrics."""
+        metrics = ", ".join(
+            f"{name} {format_metric(value, name)}" for name, value in self.metrics.items()
+        )
+        return f"<EvaluatedStrategy: {metrics}>"
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain data, as it stands in the journal and in the last step's info."""

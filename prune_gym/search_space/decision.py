@@ -1,6 +1,6 @@
 """One decision: what an action means, and which part of the network it sets."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -26,11 +26,11 @@ class Decision:
     kind: str
     name: str
     original: float
-    options: np.ndarray
-    grid: np.ndarray
+    options: np.ndarray = field(repr=False)
+    grid: np.ndarray = field(repr=False)
     columns: tuple[int, ...]
     layer: int
-    sensitivity: np.ndarray
+    sensitivity: np.ndarray = field(repr=False)
     parent_block: int = -1
 
     def decode(self, action: float, allowed: np.ndarray | None = None) -> float:

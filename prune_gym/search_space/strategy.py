@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from prune_gym._utils.formatting import format_metric
+from prune_gym._utils.html import html_table
 from prune_gym._utils.json_file import read_json
 from prune_gym._utils.paths import write_atomically
 from prune_gym.errors import MissingFileError, UserError, UserTypeError
@@ -19,7 +21,7 @@ from prune_gym.errors import MissingFileError, UserError, UserTypeError
 FORMAT = "prune-gym-strategy-2"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Strategy:
     """The decisions of one episode, the environment they are of, and what was measured.
 
@@ -61,6 +63,25 @@ class Strategy:
             "metrics": dict(self.metrics),
             "weights": self.weights,
         }
+
+    def __repr__(self) -> str:
+        """Return one line: the environment, how many decisions, and the metrics."""
+        return f"<Strategy of {self._summary()}>"
+
+    def _repr_html_(self) -> str:
+        """Return a table of the decisions, for notebooks."""
+        rows = (
+            (each["kind"], each["name"], f"{each['value']:.4g}", f"{each['of']:.4g}")
+            for each in self.decisions
+        )
+        return html_table(self._summary(), ("kind", "name", "value", "of"), rows)
+
+    def _summary(self) -> str:
+        metrics = ", ".join(
+            f"{name} {format_metric(value, name)}" for name, value in self.metrics.items()
+        )
+        env = self.env_id or "an unregistered environment"
+        return f"{env}: {len(self.decisions)} decisions; {metrics}"
 
     def save(self, path: str | Path) -> None:
         """Write the JSON file; `load_strategy` reads it."""

@@ -126,7 +126,7 @@ def test_the_file_of_the_front_is_named(folder, capsys):
     file = re.search(r"prune-gym apply (\S+\.json)", printed)[1]
     assert load_strategy(file).metrics["accuracy"] > 0
     assert f"prune-gym export {file}" in printed
-    assert "original" in printed and "x less" in printed
+    assert "original" in printed and "x smaller" in printed
 
 
 def test_an_unfinished_run_has_no_file_yet(folder, tmp_path, capsys):

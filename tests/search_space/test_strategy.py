@@ -295,7 +295,7 @@ def test_command_line(found, tmp_path, capsys):
 
     assert main(["apply", str(file)]) == 0
     printed = capsys.readouterr().out
-    assert "accuracy, test split" in printed and "x less" in printed
+    assert "accuracy, test split" in printed and "x smaller" in printed
     written = tmp_path / "best.safetensors"
     assert str(written.name) in printed.replace("\n", "")
     network = load_network(written)

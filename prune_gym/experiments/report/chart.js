@@ -56,14 +56,17 @@ function drawAxes(svg, { x, y, xLabel, yLabel, margin = 0.05 }) {
   return { toX, toY };
 }
 
-// Values over the number of finished episodes, one line a run.
+// Values over the number of finished episodes, one line a run. The first tenth, where all of them
+// rise from nothing, is left out, so that later differences are seen.
 function drawCurves(svg, runs, key, label) {
+  const first = (run) => Math.floor(run[key].length / 10);
   const { toX, toY } = drawAxes(svg, {
-    x: [0, ...runs.map((run) => run[key].length)], y: [0, ...runs.flatMap((run) => run[key])],
+    x: [0, ...runs.map((run) => run[key].length)],
+    y: runs.flatMap((run) => run[key].slice(first(run))),
     xLabel: "finished episodes", yLabel: label, margin: 0.02,
   });
   runs.forEach((run, index) => {
-    const steps = run[key].map((value, i) => `${toX(i + 1)},${toY(value)}`);
+    const steps = run[key].map((value, i) => `${toX(i + 1)},${toY(value)}`).slice(first(run));
     svg.append(element("path", {
       class: "curve", style: colour(index), "stroke-dasharray": DASHES[index % DASHES.length],
       d: steps.length > 1 ? `M${steps.join("L")}` : `M${steps[0]}h4`,
