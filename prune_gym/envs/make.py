@@ -57,8 +57,8 @@ def compression_problem(
     Args:
         network: a name out of ``prune_gym.models.NETWORKS``, a file that ``prune-gym apply``
             wrote, ``package.module:function``, or your own trained module.
-        data: a name that ``prune_gym.datasets.load`` knows, or your own ``Data``; a named
-            network needs a named data set, as its weights do.
+        data: a name that ``prune_gym.datasets.load`` knows, or your own ``Data`` or ``ScoredData``;
+            a named network needs a named data set, as its weights do.
         objectives: which rewards, in this order; None: accuracy, flops, latency (where there
             is a table) and memory.
         budgets: cost -> largest allowed fraction of the original's; never exceeded.
