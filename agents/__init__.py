@@ -36,6 +36,7 @@ AGENTS = {
 FAMILIES = {
     "ablation": ("prune_gym.agents.ablations", "ablation:no-learning"),
     "amc": ("prune_gym.agents.amc", "amc:flops"),
+    "botorch": ("prune_gym.agents.botorch_search", "botorch:qlognehvi"),
     "jcw": ("prune_gym.agents.evolution.jcw", "jcw:bounds"),
     "optuna": ("prune_gym.agents.optuna_samplers", "optuna:tpe"),
     "sb3": ("prune_gym.agents.sb3", "sb3:SAC"),
