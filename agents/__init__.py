@@ -34,7 +34,9 @@ AGENTS = {
 }
 # family -> module with a function ``search_with(name)``, and an example; "sb3:SAC" is one of them
 FAMILIES = {
+    "ablation": ("prune_gym.agents.ablations", "ablation:no-learning"),
     "amc": ("prune_gym.agents.amc", "amc:flops"),
+    "botorch": ("prune_gym.agents.botorch_search", "botorch:qlognehvi"),
     "jcw": ("prune_gym.agents.evolution.jcw", "jcw:bounds"),
     "optuna": ("prune_gym.agents.optuna_samplers", "optuna:tpe"),
     "sb3": ("prune_gym.agents.sb3", "sb3:SAC"),
@@ -42,6 +44,7 @@ FAMILIES = {
 }
 # Those that look at ``settings.priorities``; the others look for the whole front alike.
 TAKE_PRIORITIES = (
+    "ablation",
     "abcp",
     "ehvi-envelope-ddpg",
     "envelope-ddpg",

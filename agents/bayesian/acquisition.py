@@ -33,7 +33,11 @@ class Acquisition:
     """A surrogate of accuracy, and the choice of what to evaluate next."""
 
     def __init__(
-        self, problem: CompressionProblem, seed: int | None, preferences: np.ndarray | None = None
+        self,
+        problem: CompressionProblem,
+        seed: int | None,
+        preferences: np.ndarray | None = None,
+        sensitivities: bool = True,
     ) -> None:
         """Start with nothing evaluated.
 
@@ -42,6 +46,7 @@ class Acquisition:
             seed: of the sampled points and of variations.
             preferences: weights ``(m, k)``. With them the strategy of the largest expected
                 utility is chosen: the mean over them of the best weighted return.
+            sensitivities: use them, for candidates and for the prior of the model.
         """
         self._preferences = preferences
         self._problem, self._rng = problem, np.random.default_rng(seed)
@@ -49,10 +54,12 @@ class Acquisition:
         self._accuracy = names.index("accuracy") if "accuracy" in names else None
         reference = problem.reference_point
         chance = 0.0 if self._accuracy is None else reference[self._accuracy]
-        self.model = AccuracyModel(problem.space, chance)
+        self.model = AccuracyModel(problem.space, chance, sensitivities)
         samples = self._rng.random((SAMPLES, len(names)))
         self._undominated = reference + (1 - reference) * samples
-        self._plans = plan(Outlook(problem), self._rng)
+        self._plans = np.empty((0, len(problem.space)))
+        if sensitivities:
+            self._plans = plan(Outlook(problem), self._rng)
         self.values = np.empty((0, len(problem.space)))
         self.accuracies = np.empty(0)
 

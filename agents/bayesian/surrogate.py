@@ -66,10 +66,17 @@ class AccuracyModel:
     the logarithm of the energy lost.
     """
 
-    def __init__(self, space: SearchSpace, chance: float) -> None:
-        """Take the search space and the accuracy of guessing."""
-        self._space, self._chance = space, chance
-        lengths = np.full(2 * len(space) + 1, LENGTH)
+    def __init__(self, space: SearchSpace, chance: float, sensitivities: bool = True) -> None:
+        """Learn nothing yet.
+
+        Args:
+            space: the search space.
+            chance: the accuracy of guessing.
+            sensitivities: use them. If not, a strategy is described by how much its decisions take
+                away, and accuracies lie around their mean before anything else.
+        """
+        self._space, self._chance, self._sensitivities = space, chance, sensitivities
+        lengths = np.full(2 * len(space) + 1 if sensitivities else len(space), LENGTH)
         self._kernel = ConstantKernel(DEVIATION**2, (1e-3, 1e3)) * Matern(
             lengths, (0.02, 1e3), nu=2.5
         ) + WhiteKernel(1e-4, (1e-7, 1e-1))
@@ -77,13 +84,15 @@ class AccuracyModel:
         self._fitted = 0
 
     def features(self, values: np.ndarray) -> np.ndarray:
-        """Return what describes strategies: values (n, decisions) -> ``(n, 2 decisions + 1)``."""
+        """Return what describes strategies: values (n, decisions) -> ``(n, features)``."""
         taken, lost = np.empty((2, *values.shape))
         for index, decision in enumerate(self._space.decisions):
             options = decision.options
             places = np.linspace(1, 0, len(options))
             taken[:, index] = np.interp(values[:, index], options, places)
             lost[:, index] = np.interp(values[:, index], options, decision.sensitivity)
+        if not self._sensitivities:
+            return taken
         together = np.log1p(energy_lost(self._space, values))[:, None]
         return np.concatenate([taken, np.sqrt(lost), together], axis=1)
 
@@ -92,7 +101,8 @@ class AccuracyModel:
         features, odds = self.features(values), log_odds(accuracies)
         lost = energy_lost(self._space, values)
         self._curve = AccuracyCurve.fitted(lost, accuracies, self._chance, len(self._space))
-        residuals = odds - log_odds(self._curve(lost))
+        self._mean = odds.mean()
+        residuals = odds - self._expected(values)
         if len(values) >= REFIT * self._fitted:
             self._fitted = len(values)
             step = -(-len(values) // FITTED_TO)
@@ -113,7 +123,13 @@ class AccuracyModel:
     def predict(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return mean and standard deviation of the log-odds, ``(n,)`` each."""
         mean, deviation = self._process.predict(self.features(values), return_std=True)
-        return mean + log_odds(self._curve(energy_lost(self._space, values))), deviation
+        return mean + self._expected(values), deviation
+
+    def _expected(self, values: np.ndarray) -> np.ndarray:
+        """Return the log-odds ``(n,)`` that the process adds to."""
+        if not self._sensitivities:
+            return np.full(len(values), self._mean)
+        return log_odds(self._curve(energy_lost(self._space, values)))
 
 
 def _most_probable(

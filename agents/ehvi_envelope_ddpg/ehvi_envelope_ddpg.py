@@ -30,27 +30,38 @@ from prune_gym.agents.envelope_ddpg.envelope_ddpg import EnvelopeDDPG
 from prune_gym.agents.sensitivity.sensitivity import planned
 from prune_gym.envs.rollouts import Rollouts, rollout
 from prune_gym.envs.wrappers import PreferenceConditioned
+from prune_gym.errors import UserError
 from prune_gym.evaluation.problem import CompressionProblem
 from prune_gym.objectives.objective import episode_return
 
 GREEDY, NOISY = 16, 16  # rollouts of the actor before every evaluation
 FOCUS = 64  # preferences drawn around people's priorities
+IMITATED = 2  # updates at the end for every step of the search
 REMEMBERED = 50  # evaluations: predictions of earlier ones are forgotten
 
 
 class EHVIEnvelopeDDPG(EnvelopeDDPG):
     """Envelope DDPG that plays whole strategies, chosen by their expected improvement."""
 
-    def __init__(self, *args: Any, focused: bool = False, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        focused: bool = False,
+        imagined: bool = True,
+        sensitivities: bool = True,
+        **kwargs: Any,
+    ) -> None:
         """Make the agent.
 
         Args:
             *args: :class:`EnvelopeDDPG`'s.
             focused: choose by expected utility over the environment's preferences, not by
                 hypervolume.
+            imagined: learn from rolled-out transitions too.
+            sensitivities: the surrogate and its candidates use them.
             **kwargs: :class:`EnvelopeDDPG`'s.
         """
-        self.focused = focused
+        self.focused, self.imagined, self.sensitivities = focused, imagined, sensitivities
         super().__init__(*args, **kwargs)
 
     def learn(self, *args, **kwargs):
@@ -67,7 +78,7 @@ class EHVIEnvelopeDDPG(EnvelopeDDPG):
                 values,
                 np.array(returns),
                 self.sample_preferences,
-                updates=self._n_updates,
+                updates=IMITATED * self.replay_buffer.size(),
             )
         return self
 
@@ -78,7 +89,7 @@ class EHVIEnvelopeDDPG(EnvelopeDDPG):
         self._problem: CompressionProblem = core.problem
         self._reward: str = core.reward
         preferences = self.sample_preferences(FOCUS).cpu().numpy() if self.focused else None
-        self.acquisition = Acquisition(self._problem, self.seed, preferences)
+        self.acquisition = Acquisition(self._problem, self.seed, preferences, self.sensitivities)
         self._pending: dict[int, np.ndarray] = {}  # what each environment plays
         self._known = 0
         size = REMEMBERED * (GREEDY + NOISY) * len(self._problem.space)
@@ -123,7 +134,8 @@ class EHVIEnvelopeDDPG(EnvelopeDDPG):
             return np.clip(greedy + noise[episodes] + jitter * (noise[episodes] != 0), -1, 1)
 
         rolled_out = rollout(self._problem, act, len(preferences), self._reward)
-        self._remember(rolled_out, preferences)
+        if self.imagined:
+            self._remember(rolled_out, preferences)
         others = np.array(list(self._pending.values())).reshape(-1, len(self._problem.space))
         return self.acquisition.suggest(rolled_out.values, others)
 
@@ -167,10 +179,21 @@ class EHVIEnvelopeDDPG(EnvelopeDDPG):
         return [*super()._excluded_save_params(), *ours]
 
 
-def search(env: gym.Env, settings: Settings) -> EnvelopeDDPG:
+def search(
+    env: gym.Env, settings: Settings, planned_start: bool = True, **parts: Any
+) -> EnvelopeDDPG:
     """Learn the front of a vector environment in one run.
 
     Where a cost is measured by the clock, returns cannot be predicted: noise explores instead.
+
+    Args:
+        env: the environment.
+        settings: how to search.
+        planned_start: begin with planned strategies, not with the initial design that agents share.
+        **parts: arguments of :class:`EHVIEnvelopeDDPG`.
+
+    Raises:
+        UserError: parts are given where costs are measured by the clock.
     """
     require_actions(env, gym.spaces.Box, "ehvi-envelope-ddpg")
     conditioned = PreferenceConditioned(env, settings.priorities)
@@ -179,10 +202,17 @@ def search(env: gym.Env, settings: Settings) -> EnvelopeDDPG:
     options: dict[str, Any] = {"env": conditioned, "learning_starts": 0, "seed": settings.seed}
     focused = settings.priorities is not None
     if not known:
+        if parts:
+            raise UserError(
+                "this ablation needs costs that are computed: take out latency='measured'"
+            )
         noisy = EnvelopeDDPG(**options)
         train_by_episodes(noisy, settings)
         return noisy
-    agent = EHVIEnvelopeDDPG(focused=focused, **options)
-    initial = planned(problem, min(INITIAL, settings.episodes), settings.seed)
-    train_by_episodes(agent, settings, problem.space.encode(initial))
+    agent = EHVIEnvelopeDDPG(focused=focused, **options, **parts)
+    initial = None
+    if planned_start:
+        strategies = planned(problem, min(INITIAL, settings.episodes), settings.seed)
+        initial = problem.space.encode(strategies)
+    train_by_episodes(agent, settings, initial)
     return agent

@@ -73,6 +73,7 @@ class EnvelopeDDPG(TD3):
         tau: float = 0.01,
         relabelled: int = 4,
         envelope: int = 4,
+        homotopy: bool = True,
         noise: tuple[float, float] = (0.3, 0.2),
         seed: int | None = None,
         **kwargs: Any,
@@ -87,14 +88,16 @@ class EnvelopeDDPG(TD3):
             batch_size: transitions an update.
             gradient_steps: updates an environment step.
             tau: of the target networks' moving average.
-            relabelled: fresh preferences per transition of a batch.
-            envelope: sampled w' per update over which the target takes the maximum.
+            relabelled: fresh preferences per transition of a batch; 0: only its episode's own.
+            envelope: sampled w' per update over which the target takes the maximum; 0: no maximum.
+            homotopy: raise lambda from 0 to 1 over the run, otherwise it stays 0.
             noise: standard deviations of the exploration per episode and per step; both fall
                 linearly to a quarter over the run.
             seed: of all randomness.
             **kwargs: SB3's.
         """
         self.relabelled, self.envelope, self.noise = relabelled, envelope, tuple(noise)
+        self.homotopy = homotopy
         super().__init__(
             policy,
             env,
@@ -171,7 +174,8 @@ class EnvelopeDDPG(TD3):
         """Update critics and actor ``gradient_steps`` times (equations in the module's text)."""
         self.policy.set_training_mode(True)
         self._update_learning_rate([self.actor.optimizer, self.critic.optimizer])
-        blend = 1 - self._current_progress_remaining  # lambda of the homotopy
+        # lambda of the homotopy
+        blend = 1 - self._current_progress_remaining if self.homotopy else 0.0
         # Catch up, over all of it, with the updates that the initial design did not have.
         if not self._n_updates:
             assert self.replay_buffer is not None
@@ -180,10 +184,11 @@ class EnvelopeDDPG(TD3):
         for _ in range(gradient_steps):
             self._n_updates += 1
             batch = self._batch(batch_size)
-            w = self.sample_preferences(batch_size * self.relabelled)
+            w = self._relabelled(batch)
             target = self.envelope_target(batch, w)
-            state = self._with(_tile(batch.observations, self.relabelled), w)
-            values = self.critic(state, _tile(batch.actions, self.relabelled))
+            copies = len(w) // batch_size
+            state = self._with(_tile(batch.observations, copies), w)
+            values = self.critic(state, _tile(batch.actions, copies))
             critic_loss = torch.stack([_loss(target - value, w, blend) for value in values]).sum()
             descend(self.critic.optimizer, critic_loss)
             actor_loss = self._actor_loss(state, w)
@@ -200,6 +205,12 @@ class EnvelopeDDPG(TD3):
         """Return the transitions of one update."""
         assert self.replay_buffer is not None
         return self.replay_buffer.sample(size)
+
+    def _relabelled(self, batch: ReplayBufferSamples) -> Tensor:
+        """Return the preferences with which a batch is used, ``(batch * copies, k)``."""
+        if not self.relabelled:
+            return batch.observations[:, -len(self.names) :]
+        return self.sample_preferences(len(batch.observations) * self.relabelled)
 
     def sample_preferences(self, count: int) -> Tensor:
         """Draw preferences from the Dirichlet distribution of the priorities, ``(count, k)``."""
@@ -219,23 +230,29 @@ class EnvelopeDDPG(TD3):
     @torch.no_grad()
     def envelope_target(self, batch: ReplayBufferSamples, w: Tensor) -> Tensor:
         """Return the envelope target of every transition and relabelled preference."""
-        size, k = len(batch.rewards), w.shape[1]
-        own = self._next_values(_tile(batch.next_observations, self.relabelled), w, w)
+        copies = len(w) // len(batch.rewards)
+        future = self._next_values(_tile(batch.next_observations, copies), w, w)
+        if self.envelope:
+            found = self._best_next_values(batch.next_observations, w)
+            better = (found * w).sum(1, keepdim=True) > (future * w).sum(1, keepdim=True)
+            future = torch.where(better, found, future)
+        going_on = 1 - _tile(batch.dones, copies)
+        return _tile(batch.rewards, copies) + going_on * future
+
+    def _best_next_values(self, next_observations: Tensor, w: Tensor) -> Tensor:
+        """Return Q' of the sampled w' that is best for each of ``w``, shaped like ``w``."""
+        size, k = len(next_observations), w.shape[1]
         other_w = self.sample_preferences(self.envelope)
-        next_states = batch.next_observations.repeat_interleave(self.envelope, 0)
+        next_states = next_observations.repeat_interleave(self.envelope, 0)
         values = self._all_next_values(next_states, other_w.repeat(size, 1))
         # (critics, size, envelope, k) seen from each of the relabelled preferences of its row.
         values = values.view(len(values), size, 1, self.envelope, k)
-        seen = w.view(self.relabelled, size, k).transpose(0, 1)[None, :, :, None, :]
+        seen = w.view(-1, size, k).transpose(0, 1)[None, :, :, None, :]
         smaller = (values * seen).sum(-1).min(0)
         best = smaller.values.max(-1)
         critic = smaller.indices.gather(-1, best.indices[..., None])[..., 0]
         rows = torch.arange(size, device=self.device)[:, None].expand_as(critic)
-        found = values[critic, rows, 0, best.indices].transpose(0, 1).reshape(-1, k)
-        better = (found * w).sum(1, keepdim=True) > (own * w).sum(1, keepdim=True)
-        future = torch.where(better, found, own)
-        going_on = 1 - _tile(batch.dones, self.relabelled)
-        return _tile(batch.rewards, self.relabelled) + going_on * future
+        return values[critic, rows, 0, best.indices].transpose(0, 1).reshape(-1, k)
 
     def _all_next_values(self, next_observations: Tensor, w: Tensor) -> Tensor:
         """Return Q'_i(s', mu'(s', w), w), ``(critics, batch, reward_dim)``."""
