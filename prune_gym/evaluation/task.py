@@ -35,6 +35,7 @@ from prune_gym.detection.boxes import check_heads
 from prune_gym.errors import UserError, UserTypeError, first_line
 from prune_gym.evaluation.evaluator import Evaluator
 from prune_gym.graph.layer_table import BLOCK_SIZE, LayerTable
+from prune_gym.graph.residual_blocks import for_inference
 from prune_gym.graph.trace import trace
 from prune_gym.graph.unwrap import unwrapped
 
@@ -144,12 +145,14 @@ def make_evaluator(
         UserError: the network does not take the images, its forward cannot be traced, or a
             parameter or buffer holds NaN or infinite values; the message names it.
     """
-    network = copy_network(network)
+    shape = data.train.images.shape[1:]
+    # Zeros that stand for a skipped block would stay as wide when the network is cut again.
+    network = for_inference(copy_network(network), shape)
     if isinstance(data, DetectionData):
         check_heads(network, data)
     if block_size < 1:
         raise UserError(f"granularity: expected a number of channels >= 1, got {block_size!r}")
-    table = trace(network, data.train.images.shape[1:])
+    table = trace(network, shape)
     table = dataclasses.replace(table, block_size=block_size)
     if not zeros_fill_masks(network, table):  # it was pruned weight by weight
         table = dataclasses.replace(table, block_size=1)
