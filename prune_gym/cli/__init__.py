@@ -34,6 +34,7 @@ COMMANDS = {
     "report": "prune_gym.cli.report",
     "benchmark": "prune_gym.cli.benchmark",
     "benchmark-report": "prune_gym.cli.benchmark_report",
+    "leaderboard": "prune_gym.cli.leaderboard",
 }
 
 

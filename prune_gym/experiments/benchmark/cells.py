@@ -130,12 +130,18 @@ def find_cells(root: Path) -> list[Cell]:
 
     Raises:
         MissingFileError: there are none.
-        UserError: the configuration of one is damaged.
+        UserError: the configuration of one is damaged, or of a cell that lies in another folder.
     """
     cells = []
     for file in sorted((root / RUNS).glob(f"*/*/*/{FINISHED}")):
         c = read_config(file.parent / CONFIG)
-        cells.append(Cell(c.env, c.agent, c.seed, c.episodes, root, c.env_kwargs))
+        cell = Cell(c.env, c.agent, c.seed, c.episodes, root, c.env_kwargs)
+        if cell.folder != file.parent:  # a copy, which would count twice
+            raise UserError(
+                f"{file.parent / CONFIG} is of {cell}, whose folder is {cell.folder}; delete "
+                f"{file.parent} or move it out of {root / RUNS}"
+            )
+        cells.append(cell)
     if not cells:
         raise MissingFileError(f"{root} holds no finished cell of `prune-gym benchmark`")
     return cells
