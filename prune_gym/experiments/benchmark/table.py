@@ -31,12 +31,16 @@ def markdown(summaries: Mapping[str, Sequence[Summary]], about: Mapping[str, Any
 
     ``about`` is the content of ``about.json``, empty where there is none.
     """
+    sections = (f"### {env}\n\n{agents_table(list(agents))}" for env, agents in summaries.items())
+    return "\n\n".join([made_with(summaries, about), EXPLAINED, *sections]) + "\n"
+
+
+def made_with(summaries: Mapping[str, Sequence[Summary]], about: Mapping[str, Any]) -> str:
+    """Return the command that makes these results and, as far as is known, what it ran on."""
     used = [f"{name} {version}" for name, version in about.get("versions", {}).items()]
     used += [f"{name} {about[name]}" for name in MADE_BY if name in about]
     made = f"Made with `{command(summaries, about.get('env_kwargs', {}))}`"
-    made += f"\n({', '.join(used)})." if used else ""
-    head = f"{made}\n\n{EXPLAINED}"
-    return "\n\n".join([head, *(_section(env, list(s)) for env, s in summaries.items())]) + "\n"
+    return made + (f"\n({', '.join(used)})." if used else "")
 
 
 def command(summaries: Mapping[str, Sequence[Summary]], env_kwargs: Mapping[str, Any]) -> str:
@@ -50,10 +54,11 @@ def command(summaries: Mapping[str, Sequence[Summary]], env_kwargs: Mapping[str,
     return shell_line([*words, "--out", "DIR"])
 
 
-def _section(env: str, agents: list[Summary]) -> str:
+def agents_table(agents: list[Summary]) -> str:
+    """Return the table of one environment, a row per agent in the order given."""
     known = all("true_hypervolume" in summary.final for summary in agents)
     columns = [*COLUMNS, *([TRUE] if known else [])]
-    lines = [f"### {env}", "", _row(columns), _row(["---"] * len(columns))]
+    lines = [_row(columns), _row(["---"] * len(columns))]
     lines += [_row(_cells(summary, agents, known)) for summary in agents]
     return "\n".join(lines)
 
