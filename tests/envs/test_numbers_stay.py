@@ -6,6 +6,8 @@ import pytest
 from id_numbers import FILE, NAMED, numbers
 from real_data import why_no_env
 
+from prune_gym.evaluation import task
+
 KNOWN = json.loads(FILE.read_text())
 ONE_IMAGE_IN = 500  # accuracy may differ by one image of so many between processors
 
@@ -15,9 +17,9 @@ ONE_IMAGE_IN = 500  # accuracy may differ by one image of so many between proces
 def test_an_episode_gives_the_same_numbers_as_before(env_id, monkeypatch):
     if why := why_no_env(env_id):
         pytest.skip(why)
-    # bfloat16 gives other accuracies than float32, which every processor has.
-    monkeypatch.setattr("prune_gym.evaluation.evaluator.bfloat16_is_fast", lambda: False)
-    before, now = KNOWN[env_id], numbers(env_id)
+    task.forget_evaluators()
+    before, now = KNOWN[env_id], numbers(env_id, monkeypatch)
+    task.forget_evaluators()
     assert now["decisions"] == before["decisions"]
     assert now["metrics"].keys() == before["metrics"].keys()
     for name, value in before["metrics"].items():
