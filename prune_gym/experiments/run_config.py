@@ -13,6 +13,7 @@ from prune_gym.errors import UserError
 from prune_gym.search_space.strategy import finite_number
 
 REQUIRED = ("env", "env_kwargs", "agent", "episodes", "seed", "preference")
+MOST_THREADS = 1024  # more would exhaust the machine of who opens somebody's run
 OPTIONAL = ("threads", "start")  # written only where they are set
 # Older runs did not record it; what they were made with is not known.
 NOT_ALWAYS_RECORDED = ("threads",)
@@ -87,6 +88,9 @@ def config_from_dict(content: Any, source: Path) -> RunConfig:
     for name, value in found.items():
         if not isinstance(value, types[name]) or isinstance(value, bool):
             raise UserError(f"{source} is damaged: {name} is {reprlib.repr(value)}")
+    threads = found.get("threads")
+    if threads is not None and not 1 <= threads <= MOST_THREADS:
+        raise UserError(f"{source} is damaged: threads is {reprlib.repr(threads)}")
     for name, weight in (content["preference"] or {}).items():
         try:
             finite_number(weight)

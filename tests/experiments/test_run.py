@@ -677,12 +677,26 @@ def test_jobs_compute_with_the_threads_of_the_run(tmp_path, subprocess_env):
     assert contents(folders[0]) == contents(folders[1])
 
 
-def test_resuming_takes_the_threads_of_the_run(tmp_path, monkeypatch):
+def test_resuming_takes_the_threads_of_the_run(tmp_path):
     folder = tmp_path / "run"
     assert small(folder, "--threads", "1", episodes=1) == 0
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 64)  # on another machine
-    assert small(folder, "--resume", episodes=1) == 0
+    torch.set_num_threads(2)  # as on another machine
+    try:
+        assert small(folder, "--resume", episodes=1) == 0
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
     assert json.loads((folder / "config.json").read_text())["threads"] == 1
+
+
+@pytest.mark.parametrize("threads", [0, -1, 10**9])
+def test_a_run_with_an_impossible_number_of_threads_is_refused(tmp_path, threads, capsys):
+    folder = tmp_path / "run"
+    assert small(folder, "--threads", "1", episodes=1) == 0
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"threads": threads}))
+    assert small(folder, "--resume", episodes=1) == 2
+    assert f"threads {threads}" in " ".join(capsys.readouterr().err.split())
 
 
 def test_ctrl_c_says_that_the_search_is_unfinished(tmp_path, subprocess_env):
