@@ -87,7 +87,8 @@ _CLASSIFIERS: dict[str, Kwargs] = {
     for network in networks
     for suffix, data in _DATA.items()
 }
-_OWN: dict[str, Kwargs] = {"ChannelPrune": _UNTIMED}
+# The caller gives network and data; None is refused.
+_OWN: dict[str, Kwargs] = {"ChannelPrune": {"network": None, "data": None, **_UNTIMED}}
 ENVS: dict[str, Kwargs] = _CLASSIFIERS | _IMAGENET | _OWN | _TABULATED | _DETECTORS
 VERSION = "v0"
 GENERIC_ID = f"ChannelPrune-{VERSION}"  # whose network and data are given by the caller

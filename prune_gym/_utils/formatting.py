@@ -3,7 +3,7 @@
 from collections import Counter
 
 UNITS = {"_ms": " ms", "_bytes": "B", "_mj": " mJ"}  # by the end of a metric's name
-PREFIXED = ("", "B")  # counts and bytes, with k, M and G before them
+COUNTED = ("", "B")  # whole pieces and bytes, with k, M and G before them
 
 
 def format_metric(value: float, metric: str) -> str:
@@ -11,7 +11,7 @@ def format_metric(value: float, metric: str) -> str:
     if metric.endswith("accuracy"):
         return f"{100 * value:.2f} %"
     suffix, value = unit_of(metric), float(f"{value:.3g}")
-    if suffix not in PREFIXED:
+    if suffix not in COUNTED:
         return f"{value:,.10g} {suffix.strip()}"
     for size, letter in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
         if value >= size:

@@ -30,7 +30,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     console.print(comparison(f"{made.env_id}, no retraining", columns, labels))
     for line in (
         f"Wrote {out} ({out.stat().st_size / 1e6:.2f} MB)",
-        f'Load it with: prune_gym.compression.network_file.load_network("{out}")',
+        f'Load it with: prune_gym.load_network("{out}")',
     ):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     return 0

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from prune_gym._utils.formatting import COUNTED, unit_of
 from prune_gym.cli.values import limit, new_file, pairs
 from prune_gym.errors import UserError
 
@@ -22,9 +23,9 @@ def options(parser: argparse.ArgumentParser) -> None:
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--preference", type=pairs, metavar="NAME=WEIGHT,...", help="of objectives")
     how.add_argument("--knee", action="store_true", help="the best-balanced of the front")
-    most = "latency_ms=3, flops=1e8, or flops=20%%: a share of the original's"
+    most = "flops=0.5 or latency_ms=50%%, shares of the original's, or latency_ms=3, flops=1e8"
     for name, example in (("--max", most), ("--min", "accuracy=0.9 or accuracy=90%%")):
-        help = f"repeatable; natural units, as {example}"
+        help = f"repeatable, such as {example}"
         add(name, type=limit, action="append", default=[], metavar="METRIC=VALUE", help=help)
     add("--out", type=new_file, metavar="FILE.json", help="write the strategy here")
 
@@ -78,15 +79,21 @@ def _choose(results: "Results", options: argparse.Namespace) -> int:
 
 
 def _limits(given: list[tuple[str, float, bool]], original: dict[str, float]) -> dict[str, float]:
-    """Return limits in natural units; a percentage of a cost is one of the original's."""
+    """Return limits in natural units; a share of a cost is one of the original's.
+
+    A share is a percentage, or a number of at most 1 of what is counted in whole pieces (FLOPs,
+    parameters, bytes), which as a number of pieces would mean nothing.
+    """
     names = [name for name, _, _ in given]
     if len(set(names)) < len(names):
         raise UserError(f"expected one limit per metric, got {', '.join(names)}")
     whole = original | {"accuracy": 1.0}
-    return {
-        name: value / 100 * whole.get(name, 1.0) if percent else value
-        for name, value, percent in given
-    }
+    limits = {}
+    for name, value, percent in given:
+        share = value / 100 if percent else value
+        is_share = percent or (share <= 1 and unit_of(name) in COUNTED)
+        limits[name] = share * whole.get(name, 1.0) if is_share else value
+    return limits
 
 
 def _free(names: list[str], least: dict[str, float]) -> dict[str, float]:

@@ -20,7 +20,10 @@ def add_env_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--network", help="start from this instead: a file of `prune-gym apply`, or module:function"
     )
-    add("--data", help="a data set's name, or module:function; with --env ChannelPrune-v0")
+    add(
+        "--data",
+        help="a data set's name, or module:function; ChannelPrune-v0 needs this and --network",
+    )
     add("--library", metavar="FOLDER", help="of `prune-gym library`, for PruneQuantize ids")
     add("--latency", metavar="TABLE", help="a shipped table, a file, measured, or none")
     add("--exclude", type=_names, metavar="PATTERN,...", help="layers that stay as they are")

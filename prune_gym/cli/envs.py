@@ -17,7 +17,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     """Print the table."""
     rows: list[tuple[str, ...]] = [("id", "network", "data", "decides")]
     for name, kwargs in ENVS.items():
-        given = (str(kwargs.get(key, "yours")) for key in ("network", "data"))
+        given = (kwargs[key] or "yours" for key in ("network", "data"))
         rows.append((f"{name}-{VERSION}", *given, ", ".join(kwargs.get("decide", ("channels",)))))
     for row in rows:  # whole, however narrow the screen: ids are there to be copied
         line = "{:<40}{:<24}{:<14}{}".format(*row)

@@ -73,7 +73,7 @@ def _table(measured: "Measured") -> Table:
         table.add_row(labels[metric], *cells, format_change(before, after, metric))
     for runtime, each in measured.latency.items():
         cells = (_cell(spread, " ms") for spread in (each.before, each.after))
-        table.add_row(f"latency, {runtime}", *cells, _cell(each.factor, " x as fast"))
+        table.add_row(f"latency, {runtime}", *cells, _cell(each.factor, "x as fast"))
     return table
 
 
@@ -85,7 +85,7 @@ def _settings_table(measured: "Measured") -> Table:
     for each in measured.settings:
         latency = each.latency
         cells = [_cell(latency.before, " ms"), _cell(latency.after, " ms")]
-        cells += [_cell(latency.factor, " x as fast")]
+        cells += [_cell(latency.factor, "x as fast")]
         cells += [_cell(spread, " mJ") for spread in each.energy or ()]
         table.add_row(str(each.batch), str(each.threads), *cells)
     return table

@@ -188,7 +188,7 @@ def _print_results(env: "RecordRun", console: Console, seconds: float) -> None:
     commands = {
         "Look closer": ["tensorboard", "--logdir", str(path)],
         "Best-balanced": ["prune-gym", "apply", str(balanced)],
-        "Another": ["prune-gym", "choose", str(path), "--max", "flops=50%"],
+        "Another": ["prune-gym", "choose", str(path), "--max", "flops=0.5"],
     }
     lines = [
         f"{env.episode} strategies in {seconds:.0f} s "

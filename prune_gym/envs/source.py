@@ -9,6 +9,8 @@ from envs_registry import ENTRY_POINT, GENERIC_ID, env_ids
 
 REFERENCE_LATENCY = "reference-cpu"
 OWN = ("network", "data")  # names, or the user's own objects
+# What `compression_env` takes where nothing is given, and the generic id does not.
+DEFAULTS = {"network": "vgg16", "data": "digits", "latency": REFERENCE_LATENCY}
 
 
 def source_of(env: gym.Env) -> tuple[str, dict[str, Any]]:
@@ -24,4 +26,5 @@ def source_of(env: gym.Env) -> tuple[str, dict[str, Any]]:
     if env.spec.id in env_ids() or env.spec.entry_point != ENTRY_POINT:
         return env.spec.id, kwargs
     # An id of the user's own: who applies its strategies need not import what registers it.
-    return GENERIC_ID, {"latency": REFERENCE_LATENCY, **kwargs}
+    left_out = {name: value for name, value in DEFAULTS.items() if name not in env.spec.kwargs}
+    return GENERIC_ID, {**left_out, **kwargs}

@@ -43,8 +43,8 @@ INFORMATION_IMAGES = 4_096
 
 
 def find_evaluator(
-    network: str | os.PathLike[str] | nn.Module,
-    data: str | AnyData,
+    network: str | os.PathLike[str] | nn.Module | None,
+    data: str | AnyData | None,
     repair: str,
     block_size: int = BLOCK_SIZE,
     by_information: bool = False,
@@ -59,9 +59,15 @@ def find_evaluator(
 
     Raises:
         UserTypeError: a named network with own data, or a function that returns something else.
-        UserError: an unknown name, or a network that cannot be traced.
+        UserError: no network or no data, an unknown name, or a network that cannot be traced.
         MissingFileError: the data are neither on disk nor to be downloaded.
     """
+    if network is None or data is None:
+        raise UserError(
+            f"expected a network and data, got network={network!r} and data={data!r}: give both "
+            "(on the command line --network and --data), or take an id that has them; "
+            "`prune-gym envs` lists the ids"
+        )
     if isinstance(network, os.PathLike):
         network = os.fspath(network)
     if isinstance(network, str) and isinstance(data, str):

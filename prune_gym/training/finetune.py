@@ -135,7 +135,7 @@ def finetune(
 ) -> FinetuneReport:
     """Fine-tune a strategy's network and write it, with its figures, beside ``out``.
 
-    Written are ``out`` (the best weights), ``NAME-last.safetensors``, ``NAME.json`` (all figures)
+    It writes ``out`` (the best weights), ``NAME-last.safetensors``, ``NAME.json`` (all figures)
     and, while it trains, ``NAME.checkpoint`` and ``NAME.tensorboard/``. The same command goes on
     from the checkpoint; after the end it only reports again. ``on_progress`` is called after every
     step with the steps done and their total. ``network`` and ``data`` are those of

@@ -82,6 +82,24 @@ def test_a_limit_in_percent(folder, tmp_path):
     assert by_share == chosen(folder, tmp_path / "b.json", *words)
 
 
+def test_a_number_of_at_most_1_is_a_share_of_a_count(folder, tmp_path):
+    by_share, by_percent = (
+        chosen(folder, tmp_path / "s.json", "--max", f"flops={half}") for half in ("0.5", "50%")
+    )
+    assert by_share == by_percent
+    assert by_share["flops"] <= 0.5 * read_results(folder).original["flops"]
+    least = chosen(folder, tmp_path / "s.json", "--min", "params=0.5", "--preference", "params=1")
+    assert least["params"] >= 0.5 * read_results(folder).original["params"]
+
+
+def test_millijoules_below_1_are_millijoules(folder, records, tmp_path):
+    limit = float(np.median([record.metrics["energy_mj"] for record in records]))
+    assert limit < 1
+    metrics = chosen(folder, tmp_path / "s.json", "--max", f"energy_mj={limit!r}")
+    within = [record for record in records if record.metrics["energy_mj"] <= limit]
+    assert metrics["accuracy"] == max(record.metrics["accuracy"] for record in within)
+
+
 def test_a_limit_on_what_is_no_objective(folder, records, tmp_path):
     limit = float(np.median([record.metrics["size_bytes"] for record in records]))
     metrics = chosen(folder, tmp_path / "s.json", "--max", f"size_bytes={limit!r}")
@@ -139,13 +157,13 @@ def test_an_unfinished_run_has_no_file_yet(folder, tmp_path, capsys):
 
 
 def test_limits_out_of_reach_name_what_is_reached(folder, records, capsys):
-    message = refused(folder, capsys, "--max", "flops=1", "--min", "accuracy=0.3")
+    message = refused(folder, capsys, "--max", "flops=2", "--min", "accuracy=0.3")
     least = min(record.metrics["flops"] for record in records)
     most = max(record.metrics["accuracy"] for record in records)
     beside = min(record.metrics["flops"] for record in records if record.metrics["accuracy"] >= 0.3)
     assert "none of the 20 strategies keeps the limits" in message
     assert (
-        f"flops at most 1: {least!r} is reached, with the other limits kept {beside!r}" in message
+        f"flops at most 2: {least!r} is reached, with the other limits kept {beside!r}" in message
     )
     assert f"accuracy at least 0.3: {most!r} is reached\n" in message
 

@@ -14,6 +14,7 @@ from places import ROOT
 from playing import constant, play
 
 from prune_gym import cli
+from prune_gym.errors import UserError
 
 MODULE = (
     SPLITS
@@ -74,7 +75,8 @@ def test_named_functions_on_the_command_line(own, tmp_path, capsys):
 
 @pytest.mark.parametrize("env_id", ["ChannelPrune-v0", "json:ChannelPrune-v0"])
 def test_an_error_in_ones_own_module_says_where(env_id, package, tmp_path, capsys):
-    options = ["--env", env_id, "--data", f"{package}:broken", "--run", str(tmp_path / "run")]
+    options = ["--env", env_id, "--network", f"{package}:factory", "--data", f"{package}:broken"]
+    options += ["--run", str(tmp_path / "run")]
     assert cli.main(["train", *options]) == 2
     line = 1 + MODULE.splitlines().index('    return int("seven")  # here')
     message = capsys.readouterr().err.strip()
@@ -173,10 +175,33 @@ def test_what_is_missing_is_named(package, own, kwargs, error, message):
         gym.make("ChannelPrune-v0", **{**own, **kwargs})
 
 
-def test_without_arguments_it_is_the_plain_one():
-    env = gym.make("ChannelPrune-v0")
+@pytest.mark.parametrize("given", [{}, {"network": "vgg16"}, {"data": "digits"}])
+def test_network_and_data_are_required(given, tmp_path, capsys):
+    missing = "expected a network and data, got network=.*data=.*give both"
+    with pytest.raises(UserError, match=missing):
+        gym.make("ChannelPrune-v0", **given)
+    options = [f"--{name}={value}" for name, value in given.items()]
+    run = tmp_path / "run"
+    assert cli.main(["train", "--env", "ChannelPrune-v0", *options, "--run", str(run)]) == 2
+    assert re.search(missing, " ".join(capsys.readouterr().err.split()))
+    assert not run.exists()
+
+
+def test_names_of_network_and_data_are_enough():
+    env = gym.make("ChannelPrune-v0", network="vgg16", data="digits")
     assert env.unwrapped.problem.decisions[0].name == "features.0"
     assert "latency" not in [objective.name for objective in env.unwrapped.objectives]
+
+
+def test_a_strategy_of_ones_own_id_names_the_defaults(monkeypatch):
+    monkeypatch.setattr(gym.envs.registration, "registry", dict(gym.registry))
+    entry_point = "prune_gym.envs.make:compression_env"
+    kwargs = {"repair": "none"}
+    gym.register("MyPrune-v0", entry_point, kwargs=kwargs, disable_env_checker=True)
+    strategy = play(gym.make("MyPrune-v0"), constant(0.0))[2][-1]["strategy"]
+    assert strategy["env_id"] == "ChannelPrune-v0"
+    task = {"network": "vgg16", "data": "digits", "latency": "reference-cpu"}
+    assert strategy["env_kwargs"] == {**kwargs, **task}
 
 
 @pytest.mark.ci

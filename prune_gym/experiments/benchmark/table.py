@@ -23,7 +23,7 @@ EXPLAINED = """\
 Interquartile means over seeds with 95 % bootstrap intervals. *Hypervolume* and *expected utility*
 are of everything evaluated; *proposed* is what the agent answers for a fixed grid of preferences
 after the search: its learned policy, or (archive) the best it has evaluated. *Evaluations to the
-best rival*: after how many the agent has the final hypervolume of the best other agent."""
+best rival*: how many the agent needs to reach the final hypervolume of the best other agent."""
 
 
 def markdown(summaries: Mapping[str, Sequence[Summary]], about: Mapping[str, Any]) -> str:
