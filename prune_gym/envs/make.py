@@ -114,7 +114,7 @@ def compression_problem(
     costs = build_costs(
         table, by_table, dataflow=dataflow, coding=coding, energy=energy, batch_size=batch_size
     )
-    _check_latency_of_bits(costs, decisions, {*(objectives or ()), *(budgets or ())}, latency)
+    _tell_blind_latency(costs, decisions, {*(objectives or ()), *(budgets or ())}, latency)
     if latency == MEASURED:
         shape = evaluator.data.search.images.shape[1:]
         measured = MeasuredLatency(evaluator.network, table, shape, batch=batch_size)
@@ -134,16 +134,16 @@ def _tell_narrow(decisions: Sequence[Decision], round_to: int) -> None:
         )
 
 
-def _check_latency_of_bits(
+def _tell_blind_latency(
     costs: Mapping[str, Cost], decisions: Sequence[Decision], wanted: set[str], name: str | None
 ) -> None:
-    """Refuse a latency that is asked for by name where bits are decided and it ignores them."""
+    """Say so where latency is asked for, bits are decided, and the table ignores them."""
     latency = costs.get("latency")
     decides_bits = any(decision.kind == WeightBits.name for decision in decisions)
     if "latency" not in wanted or not decides_bits or not isinstance(latency, Latency):
         return
     if not latency.depends_on_bits:
-        raise UserError(NO_INT8.format(name))
+        logger.warning(NO_INT8.format(name))
 
 
 def compression_env(

@@ -108,10 +108,12 @@ def test_a_file_with_int8_times(tmp_path):
             load_latency_table(str(path))
 
 
-@pytest.mark.parametrize(
-    "asked", [{"objectives": ("accuracy", "latency")}, {"budgets": {"latency": 0.5}}]
-)
-def test_a_table_that_ignores_bits_is_refused_where_latency_of_bits_is_asked_for(asked):
+def test_a_table_that_ignores_bits_is_named_where_latency_of_bits_is_asked_for(caplog):
     arguments = {"network": "resnet20", "decide": ("weight_bits",), "latency": "reference-cpu"}
-    with pytest.raises(ValueError, match="reference-cpu does not depend on bits.*--int8"):
-        compression_env(**arguments, **asked)
+    env = compression_env(**arguments, objectives=("accuracy", "latency"))
+    assert "reference-cpu does not depend on bits" in caplog.text and "--int8" in caplog.text
+    lowest = env.problem.space.lower[None]
+    assert env.problem.savings(lowest)[0, 1] == 0
+    caplog.clear()
+    compression_env(**arguments, objectives=("accuracy", "size"))
+    assert not caplog.text
