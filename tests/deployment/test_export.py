@@ -216,6 +216,7 @@ def test_measure(strategy, tmp_path, capsys):
             assert 0 < spread["low"] <= spread["median"] <= spread["high"]
 
 
+@pytest.mark.ci
 def test_a_network_file_is_measured_like_its_strategy(strategy, quantized, tmp_path, capsys):
     pruned = save_strategy(tmp_path / "both.json", -0.3, decide=("density", "weight_bits"))
     for file in (strategy, quantized, pruned):
@@ -258,6 +259,7 @@ def test_measure_refuses_files_of_others(strategy, tmp_path, capsys):
     assert "no such file" in capsys.readouterr().err
 
 
+@pytest.mark.ci
 def test_a_detector_is_measured_as_it_is_deployed(tmp_path):
     env = gym.make("BlockPrune-YOLOv3-v0")
     info = play(env, constant(1.0))[2][-1]
@@ -270,6 +272,7 @@ def test_a_detector_is_measured_as_it_is_deployed(tmp_path):
     assert abs(before - env.unwrapped.problem.original["accuracy"]) < 0.05 and after < 0.1
 
 
+@pytest.mark.ci
 def test_measuring_again_and_exporting_after_it(strategy, tmp_path, subprocess_env):
     """ONNX Runtime shares its threads once for a process; what comes after has to know."""
     lines = f"""

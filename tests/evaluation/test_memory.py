@@ -52,6 +52,7 @@ def test_ten_thousand_episodes_of_known_strategies_need_no_more_memory(env):
     assert len(env.problem.evaluator.cache) == 27
 
 
+@pytest.mark.ci
 def test_a_new_strategy_leaves_no_more_than_its_line_in_the_memo(env):
     """400 distinct ones may take 4 MB; a network of this size that is left behind takes 20 kB.
 

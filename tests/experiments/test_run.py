@@ -667,6 +667,7 @@ def test_a_damaged_task_is_told_and_written_again(content, tmp_path, capsys):
     assert (folder / "task.json").read_text() == whole
 
 
+@pytest.mark.ci
 def test_jobs_compute_with_the_threads_of_the_run(tmp_path, subprocess_env):
     """In processes of their own: this one has evaluated with one thread already."""
     folders = [tmp_path / jobs for jobs in ("1", "2")]

@@ -39,6 +39,7 @@ def test_the_second_stage_counts_what_the_first_left(first):
     assert original["accuracy"] == pytest.approx(info["accuracy"], abs=0.002)
 
 
+@pytest.mark.ci
 def test_what_quantising_gained_is_counted_from_what_the_first_left(first, tmp_path):
     pytest.importorskip("onnxruntime", reason="prune-gym[onnx] is not installed")
     from prune_gym.deployment.before_after import measure
