@@ -1,9 +1,9 @@
 """Ablations: the part that a name switches off is off, and every one plays its evaluations."""
 
-import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from playing import Evaluated
 from stable_baselines3.common.logger import Logger
 
 from prune_gym.agents import Settings, find_agent
@@ -15,20 +15,6 @@ from prune_gym.agents.envelope_ddpg.envelope_ddpg import EnvelopeDDPG
 from prune_gym.agents.sensitivity.sensitivity import planned
 from prune_gym.envs.make import compression_env
 from prune_gym.envs.wrappers import PreferenceConditioned
-
-
-class Evaluated(gym.Wrapper):
-    """Keeps the values of every finished episode."""
-
-    def __init__(self, env):
-        super().__init__(env)
-        self.values = []
-
-    def step(self, action):
-        result = self.env.step(action)
-        if result[2]:
-            self.values.append(self.unwrapped.problem.values_of(result[4]["strategy"]))
-        return result
 
 
 def searched(name, env, episodes):

@@ -2,9 +2,9 @@
 
 import sys
 
-import gymnasium as gym
 import numpy as np
 import pytest
+from playing import Evaluated
 from stable_baselines3.common.logger import Logger
 
 from prune_gym.agents import Settings, find_agent
@@ -12,20 +12,6 @@ from prune_gym.agents.common.initial_design import initial_design
 from prune_gym.envs.make import compression_env
 
 AGENT = "botorch:qlognehvi"
-
-
-class Evaluated(gym.Wrapper):
-    """Keeps the values of every finished episode."""
-
-    def __init__(self, env):
-        super().__init__(env)
-        self.values = []
-
-    def step(self, action):
-        result = self.env.step(action)
-        if result[2]:
-            self.values.append(self.unwrapped.problem.values_of(result[4]["strategy"]))
-        return result
 
 
 @pytest.mark.parametrize("kwargs", [{}, {"budgets": {"flops": 0.6}}])

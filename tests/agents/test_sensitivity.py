@@ -3,6 +3,7 @@
 import gymnasium as gym
 import numpy as np
 import pytest
+from playing import Evaluated
 from stable_baselines3.common.logger import Logger
 
 from prune_gym.agents import Settings, find_agent
@@ -15,20 +16,6 @@ from prune_gym.objectives.pareto import hypervolume
 TABLE = "ChannelPrune-Table-v0"
 JOINT = "JointPrune-ResNet20-v0"
 EVERY_KIND = ("block", "channels", "density", "weight_bits", "activation_bits")
-
-
-class Evaluated(gym.Wrapper):
-    """Keeps the values of every finished episode."""
-
-    def __init__(self, env):
-        super().__init__(env)
-        self.values = []
-
-    def step(self, action):
-        result = self.env.step(action)
-        if result[2]:
-            self.values.append(self.unwrapped.problem.values_of(result[4]["strategy"]))
-        return result
 
 
 def evaluated(agent, episodes, seed=0, **kwargs):

@@ -3,6 +3,7 @@
 import contextlib
 import warnings
 
+import gymnasium as gym
 import numpy as np
 
 
@@ -35,3 +36,17 @@ def strict_checks():
 
 def constant(value):
     return lambda step: np.array([value], dtype=np.float32)
+
+
+class Evaluated(gym.Wrapper):
+    """Keeps the values of every finished episode."""
+
+    def __init__(self, env):
+        super().__init__(env)
+        self.values = []
+
+    def step(self, action):
+        result = self.env.step(action)
+        if result[2]:
+            self.values.append(self.unwrapped.problem.values_of(result[4]["strategy"]))
+        return result
