@@ -197,13 +197,11 @@ class OnnxRuntimeSession:
 def session_options(threads: int | None = None) -> Any:
     """Return the options of ONNX Runtime for a number of threads; None takes all processors.
 
-    Once the process shares threads, all sessions use them: ONNX Runtime allows no others.
+    Once the process shares threads, all sessions use them (see :func:`share_threads`).
     """
     options = import_onnxruntime().SessionOptions()
     options.log_severity_level = 3
-    if _shared_pool() is not None:
-        options.use_per_session_threads = False
-    elif threads is not None:
+    if _shared_pool() is None and threads is not None:
         options.intra_op_num_threads = threads
     return options
 
@@ -242,8 +240,21 @@ def share_threads(runtime: str, threads: int) -> None:
             f"that: measure with {threads} in another process"
         )
     if _shared_pool() is None and threads > 1:
-        import_onnxruntime().set_global_thread_pool_sizes(threads, 1)
+        onnxruntime = import_onnxruntime()
+        onnxruntime.set_global_thread_pool_sizes(threads, 1)
+        onnxruntime.SessionOptions = _options_with_shared_threads(onnxruntime.SessionOptions)
         _POOL.append(threads)
+
+
+def _options_with_shared_threads(options: type) -> type:
+    # From now on ONNX Runtime refuses every session with threads of its own, those of its own
+    # quantizer too, which takes no options from its caller.
+    class SessionOptions(options):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.use_per_session_threads = False
+
+    return SessionOptions
 
 
 _POOL: list[int] = []  # threads of the shared pool of the process, which can be made only once
