@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Iterable, Sequence
-from itertools import groupby
+from itertools import count, groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,7 +37,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     import gymnasium as gym
 
     from prune_gym.agents.common.api import problem_of
-    from prune_gym.cli.progress import progress_bar
+    from prune_gym.cli.progress import shown_progress
     from prune_gym.experiments.benchmark.leaderboard import (
         add_entries,
         make_entries,
@@ -49,10 +49,10 @@ def run(options: argparse.Namespace, console: Console) -> int:
     if options.out.exists():
         read_leaderboard(options.out)  # a file that is none is told before the work is done
     problems = {env: problem_of(gym.make(env)) for env in {each.cell.env for each in submissions}}
-    with progress_bar(console) as progress:
-        task = progress.add_task("strategies", total=sum(len(s.results.front) for s in submissions))
+    total, done = sum(len(each.results.front) for each in submissions), count(1)
+    with shown_progress(console, "strategies") as on_progress:
         replays = [
-            each.replay(problems[each.cell.env], lambda: progress.advance(task))
+            each.replay(problems[each.cell.env], lambda: on_progress(next(done), total))
             for each in submissions
         ]
     if failed := [replay for replay in replays if not replay.reproduced]:

@@ -1,7 +1,12 @@
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from latency_of_tiny import tiny_table
 from nets import Tiny
+from places import HELPERS, ROOT
 
 from prune_gym.profiling.onnx_int8 import quantize_model
 from prune_gym.profiling.onnx_nodes import to_onnx
@@ -27,3 +32,24 @@ def test_layers_named_as_float_stay_float(floats):
     images = np.random.default_rng(0).random((1, 3, 8, 8), dtype=np.float32)
     made = quantize_model(model, [images], table, [names[at] for at in floats])
     assert layers_of(made) == [at not in floats for at in range(len(names))]
+
+
+def test_models_are_quantized_where_sessions_share_threads(subprocess_env):
+    """A process shares its threads once and for all, so this one is not asked to."""
+    lines = """
+from latency_of_tiny import tiny_table
+from nets import Tiny
+from prune_gym.profiling.runtimes import OnnxRuntimeSession, Setting, share_threads
+from prune_gym.profiling.timing import deployed
+share_threads("onnxruntime", 2)
+table = tiny_table()
+names = [table.layers[index].name for index in table.weighted]
+network = deployed(Tiny().eval(), table, table.configuration())
+(answer,) = OnnxRuntimeSession(network, table, Setting(1, (3, 8, 8), 2), names[:1]).run()
+print(answer.shape)
+"""
+    variables = subprocess_env | {"PYTHONPATH": f"{ROOT}{os.pathsep}{HELPERS}"}
+    command = [sys.executable, "-c", lines]
+    done = subprocess.run(command, capture_output=True, text=True, env=variables, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("(1, ")
