@@ -30,8 +30,9 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports > $(VENV)/lint-imports.log || { cat $(VENV)/lint-imports.log; exit 1; }
 
-ci: docs $(VENV)/.installed-ci
+ci: docs $(VENV)/.installed-ci $(VENV)-morl/.installed
 	$(PYTEST) -m ci
+	$(VENV)-morl/bin/python -m pytest --quiet -k "morl or capql" tests/agents tests/envs tests/project
 
 docs: $(VENV)/.installed-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
@@ -52,4 +53,11 @@ $(VENV)/.installed-docs: $(VENV)/.installed
 
 $(VENV)/.installed-ci: $(VENV)/.installed-dev
 	$(INSTALL) --editable '.[dev,docs,ray]'
+	@touch $@
+
+# morl-baselines needs an older Pillow than the newest, so it gets an environment of its own.
+$(VENV)-morl/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)-morl
+	$(VENV)-morl/bin/python -m pip install --quiet --disable-pip-version-check '$(TORCH)' \
+		--editable '.[dev,morl]'
 	@touch $@

@@ -38,6 +38,7 @@ FAMILIES = {
     "amc": ("prune_gym.agents.amc", "amc:flops"),
     "botorch": ("prune_gym.agents.botorch_search", "botorch:qlognehvi"),
     "jcw": ("prune_gym.agents.evolution.jcw", "jcw:bounds"),
+    "morl": ("prune_gym.agents.morl", "morl:CAPQL"),
     "optuna": ("prune_gym.agents.optuna_samplers", "optuna:tpe"),
     "sb3": ("prune_gym.agents.sb3", "sb3:SAC"),
     "sb3-conditioned": ("prune_gym.agents.sb3_conditioned", "sb3-conditioned:SAC"),
