@@ -6,7 +6,12 @@ import tomllib
 from places import ROOT
 
 OWN = {"prune_gym", "agents", "envs_registry", "prune_gym_start", "train"}
-NAMES = {"PIL": "pillow", "sklearn": "scikit-learn", "stable_baselines3": "stable-baselines3"}
+NAMES = {
+    "PIL": "pillow",
+    "morl_baselines": "morl-baselines",
+    "sklearn": "scikit-learn",
+    "stable_baselines3": "stable-baselines3",
+}
 # torch.utils.tensorboard needs the one, pooch's progress bar the other.
 INDIRECT = {"tensorboard", "tqdm"}
 
