@@ -51,5 +51,5 @@ $(VENV)/.installed-docs: $(VENV)/.installed
 	@touch $@
 
 $(VENV)/.installed-ci: $(VENV)/.installed-dev
-	$(INSTALL) --editable '.[dev,docs,ray]'
+	$(INSTALL) --editable '.[dev,docs,ray]' torchrl
 	@touch $@
