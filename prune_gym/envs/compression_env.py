@@ -151,7 +151,8 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
         if terminated:
             self._add_measured(rewards[0], info)
         if self.render_mode == "human":
-            print(*self._lines()[-2:], sep="    ")
+            score = [f"accuracy {info['accuracy']:.1%}"] if terminated else []
+            print(*self._lines()[-2:], *score, sep="    ")
         return observations[0], rewards[0], terminated, False, info
 
     def action_masks(self) -> np.ndarray:

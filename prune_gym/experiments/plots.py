@@ -45,6 +45,7 @@ def front_figure(
                 linestyle="--",
                 marker="s",
                 markersize=4,
+                zorder=0,  # behind the points
                 color="tab:orange",
                 label="uniform sweep, beside the search",
             )
