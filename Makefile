@@ -52,7 +52,7 @@ $(VENV)/.installed-docs: $(VENV)/.installed
 	@touch $@
 
 $(VENV)/.installed-ci: $(VENV)/.installed-dev
-	$(INSTALL) --editable '.[dev,docs,ray]'
+	$(INSTALL) --editable '.[dev,docs,ray]' torchrl
 	@touch $@
 
 # morl-baselines needs an older Pillow than the newest, so it gets an environment of its own.

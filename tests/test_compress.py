@@ -313,7 +313,11 @@ def test_own_data_are_taken_as_they_are():
             ValueError,
             "expected integers 0, 1, ..., got -1",
         ),
-        ((np.full((40, 3, 8, 8), np.nan), np.zeros(40, int)), ValueError, "expected finite uint8"),
+        (
+            (np.full((40, 3, 8, 8), np.nan), np.zeros(40, int)),
+            ValueError,
+            "NaN or infinity in 40 of",
+        ),
         ((np.zeros((40, 3, 8, 8), int), np.zeros(40, int)), ValueError, "got int64"),
         ([], ValueError, "this list is empty"),
         (
@@ -343,7 +347,7 @@ def test_tensors_of_a_training(kind):
         ({"budgets": {}}, "budgets: expected shares of costs, at least one"),
         ({"budgets": 0.5}, "budgets: expected shares of costs.*got 0.5"),
         ({"budgets": {"accuracy": 0.9}}, "budgets: expected shares of costs"),
-        ({"budgets": {"flop": 0.5}}, "did you mean 'flops'"),
+        ({"budgets": {"flop": 0.5}}, "unknown budget 'flop'; did you mean 'flops'"),
         ({"budgets": {"flops": 0.0001}}, "flops"),
         ({"budgets": {"flops": True}}, "budgets: expected shares of costs"),
         ({"evaluations": 0}, "expected evaluations >= 1"),
@@ -364,6 +368,8 @@ def test_networks_that_do_not_fit_their_data(network, floats):
     images, labels = floats
     with pytest.raises(TypeError, match="network: expected a trained nn.Module, got str"):
         compress("vgg16", floats)
+    with pytest.raises(TypeError, match="got OrderedDict; load these weights into the network"):
+        compress(network.state_dict(), floats)
     with pytest.raises(ValueError, match="does not take images of shape .*2, 1, 8, 8"):
         compress(network, (images[:, :1], labels))
     for more in (labels + 2, torch.where(labels == 3, 4, labels)):

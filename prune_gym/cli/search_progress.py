@@ -38,13 +38,8 @@ class SearchProgress:
     def update(self, episode: int, hypervolume: float, front: int) -> None:
         """Tell of one more finished episode."""
         ended = episode == self._total
-        self._bar.update(
-            self._task,
-            description="finishing the agent" if ended else "episodes",
-            completed=episode,
-            hypervolume=hypervolume,
-            front=front,
-        )
+        self._bar.update(self._task, completed=episode, hypervolume=hypervolume, front=front)
+        self.describe("finishing the agent" if ended else "episodes")
         seconds = time.monotonic() - self._started
         self._line = (
             f"{episode} of {self._total} episodes in {seconds:.0f} s, "
@@ -54,9 +49,9 @@ class SearchProgress:
             self._line += f", about {seconds / episode * (self._total - episode):.0f} s left"
         self._write(last=False)
 
-    def finished(self) -> None:
-        """Tell that the agent is finished too."""
-        self._bar.update(self._task, description="episodes")
+    def describe(self, work: str) -> None:
+        """Show on the bar what is being done."""
+        self._bar.update(self._task, description=work)
 
     def note(self, text: str) -> None:
         """Append a line to the log file alone."""

@@ -147,7 +147,7 @@ def _search(env: "RecordRun", options: argparse.Namespace, console: Console) -> 
     started = time.perf_counter()
     progress = SearchProgress(console, folder.path / LOG, config.episodes)
     progress.note(f"{'resumed' if known else 'started'}: {config.agent} on {config.env}")
-    interrupted, trained = False, None
+    interrupted, trained, beside, seconds = False, None, 0, 0.0
     with progress.showing():
         try:
             with workers(options.jobs, options.ray):
@@ -157,7 +157,10 @@ def _search(env: "RecordRun", options: argparse.Namespace, console: Console) -> 
                         env.episode, env.hypervolume, int(env.on_front().sum())
                     ),
                 )
-            progress.finished()
+            seconds = time.perf_counter() - started
+            progress.describe("uniform sweep")
+            beside = env.complete_uniform_sweep()
+            progress.describe("episodes")
         except KeyboardInterrupt:
             interrupted = True
     if env.episode and not env.replaying:  # an interrupted replay leaves the front as it was
@@ -174,11 +177,11 @@ def _search(env: "RecordRun", options: argparse.Namespace, console: Console) -> 
         )
         return INTERRUPTED
     progress.note("finished")
-    _print_results(env, console, time.perf_counter() - started)
+    _print_results(env, console, seconds, beside)
     return 0
 
 
-def _print_results(env: "RecordRun", console: Console, seconds: float) -> None:
+def _print_results(env: "RecordRun", console: Console, seconds: float, beside: int) -> None:
     from prune_gym.cli.front_table import front_table
     from prune_gym.experiments.commands import shell_line
 
@@ -193,7 +196,8 @@ def _print_results(env: "RecordRun", console: Console, seconds: float) -> None:
     lines = [
         f"{env.episode} strategies in {seconds:.0f} s "
         f"({seconds / max(env.episode, 1):.2f} s each); hypervolume {env.hypervolume:.4f}",
-        f"{'Picture:':<15}{path / 'front.png'}",
+        f"{'Picture:':<15}{path / 'front.png'}"
+        + (f" (and, as its reference, {beside} uniform strategies more)" if beside else ""),
         f"{'Table:':<15}{path / 'front.csv'}",
         *(f"{purpose + ':':<15}{shell_line(words)}" for purpose, words in commands.items()),
     ]

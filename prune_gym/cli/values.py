@@ -13,6 +13,7 @@ OF_A_RUN = (
     "evaluations.jsonl",
     "train.log",
     "agent.zip",
+    "uniform.jsonl",
     "front.csv",
     "front.png",
 )

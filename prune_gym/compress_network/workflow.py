@@ -20,10 +20,11 @@ from prune_gym.compress_network.front import Front
 from prune_gym.compress_network.prepare import as_fitting_data, share_training_images
 from prune_gym.compress_network.result import THREADS, Compressed, measured
 from prune_gym.compression.calibration import IMAGES
+from prune_gym.costs import COSTS
 from prune_gym.datasets import Data, ScoredData
 from prune_gym.envs.compression_env import CompressionEnv
 from prune_gym.envs.make import compression_env
-from prune_gym.errors import UserError, UserTypeError
+from prune_gym.errors import UserError, UserTypeError, unknown
 from prune_gym.evaluation.task import copy_network
 from prune_gym.experiments.evaluated_strategy import EvaluatedStrategy
 from prune_gym.experiments.folder import RunFolder
@@ -113,7 +114,10 @@ def compress(
         if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
             raise UserError(f"expected {name} >= {least}, an integer; got {value!r}")
     if not isinstance(network, nn.Module):
-        raise UserTypeError(f"network: expected a trained nn.Module, got {type(network).__name__}")
+        load = "; load these weights into the network first" if isinstance(network, dict) else ""
+        raise UserTypeError(
+            f"network: expected a trained nn.Module, got {type(network).__name__}{load}"
+        )
     budgets = _checked(HALF_THE_WORK if budgets is None else budgets)
     network = copy_network(network)
     data = as_fitting_data(train_data, network, seed, mean, std, channels_last, score)
@@ -166,6 +170,9 @@ def _checked(budgets: Any) -> dict[str, float]:
             'budgets: expected shares of costs, at least one, such as {"flops": 0.5}; got '
             f"{budgets!r}"
         )
+    for name in budgets:
+        if name not in COSTS:
+            raise UserError(unknown("budget", name, COSTS))
     return dict(budgets)
 
 

@@ -38,9 +38,11 @@ def check_labels(labels: Any, count: int) -> np.ndarray:
     except ValueError as error:  # a ragged list
         raise UserError(f"labels: expected one integer per image ({error})") from error
     if array.shape != (count,):
+        one_hot = array.ndim == 2 and array.shape[0] == count and array.shape[1] > 1
         raise UserError(
             f"labels: expected one per image, {count} labels of shape ({count},); got "
             f"{array.shape or 'one value'}"
+            + ("; of one-hot labels give labels.argmax(1)" if one_hot else "")
         )
     if count and not np.issubdtype(array.dtype, np.integer):
         raise UserError(f"labels: expected integers 0, 1, ..., got {array.dtype}")

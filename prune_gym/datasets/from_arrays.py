@@ -216,8 +216,12 @@ def _as_bytes(images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     count = images.shape[1]
     if images.dtype == np.uint8:
         return np.ascontiguousarray(images), np.zeros(count), np.ones(count)
-    if not np.issubdtype(images.dtype, np.floating) or not np.isfinite(images).all():
-        raise UserError(f"expected finite uint8 or float images, got {images.dtype}")
+    if not np.issubdtype(images.dtype, np.floating):
+        raise UserError(f"images: expected uint8 or floats, got {images.dtype}")
+    if wrong := int((~np.isfinite(images)).any(axis=(1, 2, 3)).sum()):
+        raise UserError(
+            f"images: expected finite numbers, got NaN or infinity in {wrong} of {len(images)}"
+        )
     low, high = images.min(axis=(0, 2, 3)), images.max(axis=(0, 2, 3))
     span = np.maximum(high - low, 1e-6)
     each = (1, -1, 1, 1)

@@ -10,7 +10,6 @@ from gymnasium import spaces
 from prune_gym.envs.actions import as_number
 from prune_gym.envs.episodes import EpisodeBatch
 from prune_gym.envs.observation import FEATURES
-from prune_gym.envs.render import keep_ratio_bars
 from prune_gym.envs.source import source_of
 from prune_gym.errors import UserError, unknown
 from prune_gym.evaluation.problem import CompressionProblem
@@ -68,7 +67,7 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
         reward_dim: the number of objectives.
     """
 
-    metadata = {"render_modes": ["ansi", "rgb_array"], "render_fps": 1}
+    metadata = {"render_modes": ["human", "ansi", "rgb_array"], "render_fps": 1}
 
     def __init__(
         self,
@@ -84,7 +83,7 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
             problem: what is decided and how it is judged.
             reward: "incremental" or "terminal".
             discrete: number of discrete actions, instead of the continuous one.
-            render_mode: None, "ansi" or "rgb_array".
+            render_mode: None, "human", "ansi" or "rgb_array".
 
         Raises:
             UserError: an unknown reward or render mode, or fewer than two discrete actions.
@@ -148,9 +147,12 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
         number = as_number(action, self.action_space)
         observations, rewards = self._episode.step(np.array([number]))
         terminated = bool(self._episode.ended[0])
-        info = self._terminal_info() if terminated else {}
+        info = self.terminal_info(self._episode.values[0]) if terminated else {}
         if terminated:
             self._add_measured(rewards[0], info)
+        if self.render_mode == "human":
+            score = [f"accuracy {info['accuracy']:.1%}"] if terminated else []
+            print(*self._lines()[-2:], *score, sep="    ")
         return observations[0], rewards[0], terminated, False, info
 
     def action_masks(self) -> np.ndarray:
@@ -175,19 +177,41 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
         return distance == distance.min()
 
     def render(self) -> Any:
-        """Return the decisions so far as text ("ansi") or as a picture ("rgb_array")."""
-        if self.render_mode is None or not self._started:
+        """Return the decisions so far as text ("ansi") or as a picture ("rgb_array").
+
+        With "human" every step prints its decision and the costs so far.
+        """
+        if self.render_mode in (None, "human") or not self._started:
             return None
         if self.render_mode == "ansi":
-            return self._text()
-        ratios = self._episode.values[0] / self.problem.space.upper
-        return keep_ratio_bars(ratios, self.next_decision)
+            return "\n".join(self._lines())
+        from prune_gym.envs.render import episode_picture  # matplotlib takes a while to import
 
-    def _text(self) -> str:
+        title = self.spec.id if self.spec else type(self.problem.evaluator.network).__name__
+        return episode_picture(
+            self.problem,
+            self._episode.values[0],
+            self.next_decision,
+            self._episode.observed_shares(),
+            title,
+        )
+
+    def terminal_info(self, values: np.ndarray) -> dict[str, Any]:
+        """Return the last info of an episode that decides ``values`` ``(decisions,)``."""
+        space, evaluator = self.problem.space, self.problem.evaluator
+        configuration = space.configure(values[None])
+        metrics = {"accuracy": evaluator.accuracy(configuration)}
+        metrics |= self.problem.cost_metrics(configuration)
+        decisions = space.to_strategy(values)
+        about = (*source_of(self), decisions, dict(metrics), evaluator.checksum)
+        return {**metrics, "strategy": Strategy(*about).as_dict()}
+
+    def _lines(self) -> list[str]:
+        """Return a line per decision made, and one with the costs so far."""
         made = self._strategy()
         lines = [f"{d['kind']:<16}{d['name']:<24}{d['value']:>5g} of {d['of']:g}" for d in made]
         costs = self._episode.observed_shares()
-        return "\n".join([*lines, "  ".join(f"{name} {share:.1%}" for name, share in costs)])
+        return [*lines, "  ".join(f"{name} {share:.1%}" for name, share in costs)]
 
     def _strategy(self) -> tuple[dict[str, Any], ...]:
         """Return the decisions made so far, as they stand in a strategy."""
@@ -200,10 +224,3 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
             entries[cost.name] = saving(info[cost.metric], original)
         for column, objective in enumerate(self.objectives):
             reward[column] = entries.get(objective.name, reward[column])
-
-    def _terminal_info(self) -> dict[str, Any]:
-        configuration, evaluator = self._episode.configuration, self.problem.evaluator
-        metrics = {"accuracy": evaluator.accuracy(configuration)}
-        metrics |= self.problem.cost_metrics(configuration)
-        about = (*source_of(self), self._strategy(), dict(metrics), evaluator.checksum)
-        return {**metrics, "strategy": Strategy(*about).as_dict()}

@@ -162,7 +162,7 @@ def compression_env(
         data: as :func:`compression_problem` takes it.
         reward: "incremental" or "terminal".
         discrete: number of discrete actions, instead of the continuous one.
-        render_mode: None, "ansi" or "rgb_array".
+        render_mode: None, "human", "ansi" or "rgb_array".
         **arguments: the other arguments of :func:`compression_problem`.
 
     Raises:

@@ -83,7 +83,7 @@ def tabulated_env(
             channel decisions and candidates repaired by least squares.
         reward: "incremental" or "terminal".
         discrete: number of discrete actions, instead of the continuous one.
-        render_mode: None, "ansi" or "rgb_array".
+        render_mode: None, "human", "ansi" or "rgb_array".
         **arguments: those of :func:`prune_gym.envs.make.compression_problem`.
 
     Raises:

@@ -43,6 +43,7 @@ class ScalarReward(gym.Wrapper, RecordConstructorArgs):
             self, weights=dict(weights) if isinstance(weights, Mapping) else weights
         )
         gym.Wrapper.__init__(self, env)
+        self.reward_space = _scalar_space()
         names = [objective.name for objective in env.get_wrapper_attr("objectives")]
         self._weights = weights_array(balanced(names) if weights is None else weights, names)
 
@@ -81,6 +82,7 @@ class PreferenceConditioned(gym.Wrapper, RecordConstructorArgs):
         _require_vector(env)
         RecordConstructorArgs.__init__(self, priorities=dict(priorities) if priorities else None)
         gym.Wrapper.__init__(self, env)
+        self.reward_space = _scalar_space()
         self.names = [o.name for o in env.get_wrapper_attr("objectives")]
         self.concentration = concentration(self.names, priorities)
         inner = env.observation_space
@@ -124,6 +126,11 @@ class PreferenceConditioned(gym.Wrapper, RecordConstructorArgs):
 
     def _extend(self, obs: np.ndarray) -> np.ndarray:
         return np.append(obs, self._preference).astype(np.float32)
+
+
+def _scalar_space() -> spaces.Box:
+    """Return the bounds of one number as the reward, for libraries that ask (such as TorchRL)."""
+    return spaces.Box(-1.0, 1.0, (), np.float32)
 
 
 def _require_vector(env: gym.Env) -> None:

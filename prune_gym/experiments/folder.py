@@ -19,10 +19,10 @@ from prune_gym.experiments.journal import Journal
 from prune_gym.experiments.run_config import REQUIRED, RunConfig
 
 CONFIG, JOURNAL, LOCK, TASK = "config.json", "evaluations.jsonl", "lock", "task.json"
-ABOUT, LOG, AGENT = "about.json", "train.log", "agent.zip"
+ABOUT, LOG, AGENT, UNIFORM = "about.json", "train.log", "agent.zip", "uniform.jsonl"
 FRONT = ("front", "front.csv", "front.png")
 EVENTS = "events.out.tfevents.*"
-WRITTEN = (CONFIG, JOURNAL, TASK, ABOUT, LOG, AGENT, *FRONT, EVENTS)
+WRITTEN = (CONFIG, JOURNAL, TASK, ABOUT, LOG, AGENT, UNIFORM, *FRONT, EVENTS)
 
 
 class InUseError(RunError):

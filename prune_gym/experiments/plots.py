@@ -14,6 +14,7 @@ def front_figure(
     points: np.ndarray,
     on_front: np.ndarray,
     original: Mapping[str, float],
+    uniform: np.ndarray,
 ) -> Figure:
     """Draw the first objective against every other one, as shares of the original network.
 
@@ -23,6 +24,7 @@ def front_figure(
         points: natural values of everything evaluated, ``(n, k)``.
         on_front: which points are on the front, ``bool (n,)``.
         original: natural values of the original network by metric.
+        uniform: natural values of uniform strategies, the reference, ``(u, k)``; may be empty.
     """
     first, shown = objectives[0], objectives[1:] or objectives
     columns = min(len(shown), 3)
@@ -31,9 +33,22 @@ def front_figure(
     axes = figure.subplots(rows, columns, squeeze=False, sharey=True)
     y = _scaled(points[:, 0], first, original)
     for axis, objective in zip(axes.flat, shown, strict=False):
-        x = _scaled(points[:, list(objectives).index(objective)], objective, original)
+        column = list(objectives).index(objective)
+        x = _scaled(points[:, column], objective, original)
         axis.scatter(x[~on_front], y[~on_front], s=14, color="0.75", label="evaluated")
         axis.scatter(x[on_front], y[on_front], s=22, color="tab:blue", label="on the front")
+        if len(uniform):
+            along = uniform[uniform[:, column].argsort()]
+            axis.plot(
+                _scaled(along[:, column], objective, original),
+                _scaled(along[:, 0], first, original),
+                linestyle="--",
+                marker="s",
+                markersize=4,
+                zorder=0,  # behind the points
+                color="tab:orange",
+                label="uniform sweep, beside the search",
+            )
         axis.scatter(
             [_scaled(original[objective.metric], objective, original)],
             [_scaled(original[first.metric], first, original)],

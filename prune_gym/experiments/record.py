@@ -15,13 +15,16 @@ import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
+from prune_gym._utils.checked_lines import checked_line
 from prune_gym._utils.paths import write_atomically
 from prune_gym.envs.compression_env import CompressionEnv
 from prune_gym.experiments.evaluated_strategy import EvaluatedStrategy, evaluated_from_dict
-from prune_gym.experiments.folder import EVENTS, RunFolder
+from prune_gym.experiments.folder import EVENTS, UNIFORM, RunFolder
+from prune_gym.experiments.journal import read_journal
 from prune_gym.experiments.plots import front_figure
 from prune_gym.experiments.results import check_task, front_files, write_task
 from prune_gym.experiments.run_config import RunConfig
+from prune_gym.experiments.uniform_sweep import UniformSweep
 from prune_gym.objectives.objective import episode_return, weights_array
 from prune_gym.objectives.pareto import hypervolume, non_dominated
 from prune_gym.objectives.preferences import balanced
@@ -49,10 +52,11 @@ class RecordRun(gym.Wrapper):
         self.problem = self.core.problem
         self.folder, self._image_every = folder, image_every
         self._recorded = _typed(folder.journal.records, folder.journal.path)
-        if self._recorded:
-            check_task(folder.path, self.core)
         earlier = _typed(folder.journal.earlier(), folder.journal.path)
-        self._know([*earlier, *self._recorded])
+        uniform = _typed(read_journal(folder.path / UNIFORM)[0], folder.path / UNIFORM)
+        if known := [*earlier, *uniform, *self._recorded]:
+            check_task(folder.path, self.core)
+        self._know(known)
         # TensorBoard's file is written again as the run is played again, and replaces these then.
         self._stale = list(folder.path.glob(EVENTS))
         names = [objective.name for objective in self.problem.objectives]
@@ -60,6 +64,7 @@ class RecordRun(gym.Wrapper):
         self.writer = SummaryWriter(str(folder.path))
         self._add_hparams(folder.config)
         self._episodes: list[tuple[EvaluatedStrategy, np.ndarray]] = []
+        self._uniform = UniformSweep(self.core)
         self._on_front = np.zeros(0, dtype=bool)
         self.hypervolume = 0.0
         self._started = time.perf_counter()
@@ -112,6 +117,7 @@ class RecordRun(gym.Wrapper):
         self._keep(record)
         returned = episode_return(record.metrics, self.problem.original, self.problem.objectives)
         self._episodes.append((record, returned))  # Ctrl-C may come between any two lines
+        self._uniform.add(record)
         self.hypervolume = hypervolume(
             np.array(self.returns)[self.on_front()], self.problem.reference_point
         )
@@ -176,14 +182,23 @@ class RecordRun(gym.Wrapper):
             self._on_front = non_dominated(np.array(self.returns))
         return self._on_front
 
+    def complete_uniform_sweep(self) -> int:
+        """Evaluate what the search left out of the pictures' reference; returns how many."""
+        return self._uniform.complete()
+
     def figure(self):
-        """Draw everything evaluated and the front."""
-        metrics = [objective.metric for objective in self.problem.objectives]
-        points = np.array([[each.metrics[metric] for metric in metrics] for each in self.records])
+        """Draw everything evaluated, the front, and what is evaluated of the uniform sweep."""
         spec = self.core.spec
         title = f"{spec.id if spec else 'search'}: {self.episode} strategies evaluated"
         objectives, original = self.problem.objectives, self.problem.original
-        return front_figure(title, objectives, points, self.on_front(), original)
+        points, uniform = self._values(self.records), self._values(self._uniform.evaluated)
+        return front_figure(title, objectives, points, self.on_front(), original, uniform)
+
+    def _values(self, records: list[EvaluatedStrategy]) -> np.ndarray:
+        """Return the objectives of strategies in natural units, ``(n, k)``."""
+        metrics = [objective.metric for objective in self.problem.objectives]
+        values = [[each.metrics[metric] for metric in metrics] for each in records]
+        return np.array(values).reshape(-1, len(metrics))
 
     def front(self) -> list[EvaluatedStrategy]:
         """Return the strategies on the front, most of the first objective first."""
@@ -197,7 +212,7 @@ class RecordRun(gym.Wrapper):
         return self.records[knee_point(np.array(self.returns), names)]
 
     def write_front(self) -> None:
-        """Write ``front.csv``, ``front.png`` and one strategy JSON a point under ``front/``."""
+        """Write the front (a table, a picture, strategies as JSON) and the uniform sweep."""
         front = self.front()
         path, table = self.folder.path, io.StringIO()
         if not front:
@@ -214,6 +229,8 @@ class RecordRun(gym.Wrapper):
             values = [record.strategy.values.get(key, "") for key in keys]  # "" in a skipped block
             rows.writerow([name, *(record.metrics[metric] for metric in metrics), *values])
         write_atomically(path / "front.csv", table.getvalue().encode())
+        uniform = (checked_line(each.as_dict()) for each in self._uniform.evaluated)
+        write_atomically(path / UNIFORM, b"".join(uniform))
         figure, image = self.figure(), io.BytesIO()
         figure.savefig(image, format="png", dpi=120)
         write_atomically(path / "front.png", image.getvalue())
@@ -230,5 +247,5 @@ class RecordRun(gym.Wrapper):
         super().close()
 
 
-def _typed(records: list[dict[str, Any]], journal: Path) -> list[EvaluatedStrategy]:
-    return [evaluated_from_dict(record, str(journal)) for record in records]
+def _typed(records: list[dict[str, Any]], path: Path) -> list[EvaluatedStrategy]:
+    return [evaluated_from_dict(record, str(path)) for record in records]

@@ -15,7 +15,7 @@ from prune_gym.envs.compression_env import CompressionEnv
 from prune_gym.errors import MissingFileError, RunError, UserError
 from prune_gym.evaluation.evaluator import Evaluator
 from prune_gym.experiments.evaluated_strategy import EvaluatedStrategy, evaluated_from_dict
-from prune_gym.experiments.folder import ABOUT, CONFIG, JOURNAL, TASK
+from prune_gym.experiments.folder import ABOUT, CONFIG, JOURNAL, TASK, UNIFORM
 from prune_gym.experiments.journal import read_journal
 from prune_gym.experiments.provenance import about, differing, provenance, versions
 from prune_gym.experiments.run_config import RunConfig, read_config
@@ -41,6 +41,8 @@ class Results:
         weights: checksum of what candidates are made from; "" where an older version wrote it.
         caution: what to keep in mind with its accuracies, "" where nothing.
         records: the strategies of the finished episodes.
+        uniform: the reference of its pictures, uniform strategies, the smallest ratio first; a run
+            writes it at its end.
         warning: what is damaged in its journal, "" where nothing is.
     """
 
@@ -54,6 +56,7 @@ class Results:
     weights: str
     caution: str
     records: list[EvaluatedStrategy]
+    uniform: list[EvaluatedStrategy]
     warning: str
 
     @property
@@ -182,6 +185,7 @@ def read_results(folder: Path) -> Results:
     made_by = _read(folder / ABOUT) if (folder / ABOUT).is_file() else {}
     lines, warning = read_journal(folder / JOURNAL)
     records = [evaluated_from_dict(line, str(folder / JOURNAL)) for line in lines]
+    sweep, _ = read_journal(folder / UNIFORM)
     if not records:
         raise UserError(f"{folder}: no episode is finished yet; {warning or 'wait for the first'}")
     try:
@@ -196,6 +200,7 @@ def read_results(folder: Path) -> Results:
             str(task.get("weights", "")),
             str(task.get("caution", "")),
             records,
+            [evaluated_from_dict(line, str(folder / UNIFORM)) for line in sweep],
             warning,
         )
         _check(results)
@@ -225,11 +230,12 @@ def _check(results: Results) -> None:
             raise ValueError(f"{objective.metric} of the original")
     for value in (*results.original.values(), *results.reference.tolist()):
         finite_number(value)
-    for record in results.records:
+    for record in (*results.records, *results.uniform):
         if missing := record.metrics.keys() - results.original.keys():
             raise KeyError(min(missing))
-    if missing := {o.metric for o in results.objectives} - results.records[0].metrics.keys():
-        raise KeyError(min(missing))
+    for record in (results.records[0], *results.uniform):
+        if missing := {o.metric for o in results.objectives} - record.metrics.keys():
+            raise KeyError(min(missing))
     if results.returns.shape[1:] != results.reference.shape:
         raise ValueError("reference_point")
 

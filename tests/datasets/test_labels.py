@@ -82,6 +82,7 @@ def test_arrays_for_compress_obey_the_same_law(labels):
     ("labels", "message"),
     [
         (np.zeros((3, 1), int), r"expected one per image, 3 labels of shape \(3,\); got \(3, 1\)"),
+        (np.eye(3, 4), r"got \(3, 4\); of one-hot labels give labels.argmax\(1\)"),
         (np.zeros(3), "expected integers 0, 1, ..., got float64"),
         ([0, 1, -1], "got -1"),
         ([0, 1, 4], "search: expected labels 0 to 3 for 4 classes, got 4"),

@@ -62,7 +62,7 @@ def test_people_read_of_map_where_a_detector_is_scored(squares):
     assert [objective.name for objective in env.objectives] == list(names)
     original = env.problem.original
     points = np.array([[original[name] for name in names]])
-    figure = front_figure("", env.objectives, points, np.array([True]), original)
+    figure = front_figure("", env.objectives, points, np.array([True]), original, points[:0])
     assert figure.axes[0].get_ylabel() == "mAP@0.5 on the search split [%]"
     assert figure.axes[0].get_xlabel() == "flops [% of the original]"
 

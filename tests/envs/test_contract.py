@@ -21,6 +21,7 @@ from prune_gym.envs.observation import FEATURES
 from prune_gym.envs.wrappers import ScalarReward
 
 # One network on the embedded data thoroughly; tests/test_every_id.py has the other ids.
+BLUE = (31, 119, 180)  # bars of the first kind of decision
 IDS = [
     pytest.param(
         env_id, marks=pytest.mark.skipif(bool(why_no_env(env_id)), reason=why_no_env(env_id))
@@ -272,13 +273,27 @@ def test_render_ansi(tiny_task):
 def test_render_picture(tiny_task):
     env = compression_env(**tiny_task, render_mode="rgb_array")
     env.reset()
-    before = env.render()
-    assert before.dtype == np.uint8 and before.shape[2] == 3
-    env.step(np.array([-1.0], np.float32))
-    after = env.render()
-    third = before.shape[1] // 3
-    assert (after[:, :third] != before[:, :third]).any()
-    np.testing.assert_array_equal(after[:, third:], before[:, third:])
+    pictures = [env.render()]
+    for action in (-1.0, 1.0):
+        env.step(np.array([action], np.float32))
+        pictures.append(env.render())
+    assert {picture.shape for picture in pictures} == {(420, 640, 3)}
+    assert all(picture.dtype == np.uint8 for picture in pictures)
+    legend, first, second = (int((picture == BLUE).all(axis=2).sum()) for picture in pictures)
+    decision = env.problem.decisions[0]
+    share = decision.options[0] / decision.original  # of the second one, which keeps all
+    assert (first - legend) / (second - first) == pytest.approx(share, rel=0.1)
+
+
+def test_render_human_prints_every_step(tiny_task, capsys):
+    env = compression_env(**tiny_task, render_mode="human")
+    env.reset()
+    for _ in env.problem.decisions:
+        env.step(np.array([1.0], np.float32))
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(env.problem.decisions) and env.render() is None
+    for line, decision in zip(lines, env.problem.decisions, strict=True):
+        assert decision.name in line and "flops 100.0%" in line
 
 
 def test_own_network_pickles(tiny):

@@ -27,6 +27,14 @@ def test_scalar_reward_is_a_python_float_by_balanced_weights(tiny):
     np.testing.assert_allclose(info["weights"], [1 / 2, 1 / 6, 1 / 6, 1 / 6])
 
 
+@pytest.mark.parametrize("wrapper", [ScalarReward, PreferenceConditioned])
+def test_libraries_that_ask_are_told_of_one_number_as_the_reward(wrapper, tiny):
+    env = wrapper(tiny)
+    env.reset()
+    reward = env.step(np.array([-1.0], np.float32))[1]
+    assert env.get_wrapper_attr("reward_space").contains(np.float32(reward))
+
+
 def test_infos_have_their_own_copy_of_the_weights(tiny):
     env = ScalarReward(tiny, [1.0, 1.0, 0.0, 0.0])
     _, _, infos = play(env, constant(0.0))

@@ -35,6 +35,7 @@ const label = () => document.activeElement.getAttribute("aria-label");
 const found = {
   width: innerWidth, content: document.documentElement.scrollWidth,
   dots: all("#front .dot").length, points: all("#front .point").length,
+  uniform: all("#front path.uniform").length, legend: text("legend"),
   stops: all("#front .point[tabindex='0']").length, originals: all("#front path.original").length,
   curves: all("path.curve").map((curve) => curve.getAttribute("d").split(",").length - 1),
   comparison: cells("comparison"), table: cells("all"), versions: cells("versions"),
@@ -86,6 +87,7 @@ def record(folder, task, options=(), *, seed=0, finished=True):
             action = np.clip(ratio + rng.normal(0, 0.3, 1), -1, 1).astype(np.float32)
             terminated = env.step(action)[2]
     if finished:
+        env.complete_uniform_sweep()
         env.write_front()
     env.close()
     return folder
@@ -143,6 +145,7 @@ def test_every_strategy_is_drawn_once(visited, folder, unfinished):
         assert each["points"] == each["after"] == on_front
         assert each["dots"] == 12 + 5 - on_front
         assert each["originals"] == 1 and each["stops"] == 1
+        assert each["uniform"] == 1 + 7 and "uniform sweep" in each["legend"]  # line and squares
         assert each["curves"] == [11, 5, 11, 5]  # without the first tenth
         assert len(each["table"]) == 2 + on_front
 

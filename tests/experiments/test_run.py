@@ -207,7 +207,8 @@ def test_resume_after_kill_9_gives_the_same(agent, finished, tmp_path, subproces
     assert run(killed, "--resume", agent=agent, episodes=6) == 0
     assert contents(killed) == contents(whole)
     rest = distinct(read_journal(journal)[0]) - recorded
-    assert rest and len(scored) == len(rest)
+    sweep = distinct(read_journal(killed / "uniform.jsonl")[0]) - recorded
+    assert rest and sweep and len(scored) == len(rest | sweep)
 
 
 def test_resuming_a_finished_run_changes_nothing(finished, capsys):

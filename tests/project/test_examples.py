@@ -25,11 +25,12 @@ EXAMPLE = EXAMPLES / "vgg16-cifar10-17percent.json"
         ("single_file_ppo", ["--updates", "10"], "80 episodes: return 0."),
         ("own_latency_table", [], "ms after"),
         ("morl_capql", ["--episodes", "12"], "multiply-adds"),
+        pytest.param("torchrl_ppo", ["--updates", "2"], "64 episodes", marks=pytest.mark.ci),
     ],
 )
 def test_program_runs(name, options, says, tmp_path, monkeypatch, capsys):
-    if name == "morl_capql":
-        pytest.importorskip("morl_baselines")  # it is heavy and stays optional
+    if library := {"morl_capql": "morl_baselines", "torchrl_ppo": "torchrl"}.get(name):
+        pytest.importorskip(library)  # they are heavy and stay optional
     monkeypatch.chdir(tmp_path)
     spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
     program = importlib.util.module_from_spec(spec)

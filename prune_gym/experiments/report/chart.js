@@ -6,6 +6,7 @@ const MARKS = [
   "M0,-6.5L6,0L0,6.5L-6,0Z", "M0,6L5.5,-4.5H-5.5Z",
 ];
 const STAR = "M0,-9L2.6,-2.9L9,-2.6L4,1.7L5.7,8L0,4.4L-5.7,8L-4,1.7L-9,-2.6L-2.6,-2.9Z";
+const SQUARE = "M-3.5,-3.5h7v7h-7Z";
 const DASHES = ["", "7 3", "2 3", "9 3 2 3", "4 4"];
 
 function element(name, attributes = {}, ...children) {

@@ -23,7 +23,7 @@ function fillTable(id, head, rows) {
 
 function drawFront() {
   const svg = find("front"), focused = svg.contains(document.activeElement);
-  const everything = [data.original.values,
+  const everything = [data.original.values, ...data.uniform,
     ...data.runs.flatMap((run) => [...run.evaluated, ...run.front.map((point) => point.values)])];
   const { toX, toY } = drawAxes(svg, {
     x: everything.map((values) => scaled(values, "x")),
@@ -36,6 +36,11 @@ function drawFront() {
       const [cx, cy] = place(values);
       svg.append(element("circle", { class: "dot", cx, cy, r: 3 }));
     }
+  }
+  if (data.uniform.length) {
+    const line = data.uniform.map(place).sort((a, b) => a[0] - b[0]);
+    svg.append(element("path", { class: "uniform", d: `M${line.join("L")}` }));
+    for (const at of line) svg.append(element("path", { class: "uniform", d: SQUARE, transform: `translate(${at})` }));
   }
   const [x, y] = place(data.original.values), leftwards = x > svg.getBoundingClientRect().width / 2;
   svg.append(element("path", { class: "original", d: STAR, transform: `translate(${x},${y})` }),
@@ -151,6 +156,7 @@ function fillOnce() {
   find("legend").append(
     ...data.runs.map((run, i) => entry(legendMark(MARKS[i % MARKS.length], { fill: "var(--run)", style: colour(i) }), data.runs.length > 1 ? `front of ${run.name}` : "front")),
     entry(legendMark(MARKS[0], { class: "dot" }), "evaluated, not on the front"),
+    ...(data.uniform.length ? [entry(legendMark("M-10,0H10" + SQUARE, { class: "uniform" }), "uniform sweep (every decision alike), beside the search")] : []),
     entry(legendMark(STAR, { class: "original" }), "original network"));
   find("hypervolume-caption").textContent = "Hypervolume: how much of the space of trade-offs the front covers, from 0 to 1; higher is better. " + names();
   find("reward-caption").textContent = `Best weighted reward: accuracy and the shares of the costs that were saved, weighted by ${data.priorities}; higher is better. ` + names();

@@ -73,6 +73,9 @@ def page_data(runs: Sequence[Results]) -> dict[str, Any]:
         ),
         "start": first.front.index(start),
         "runs": [_run(run, metrics, weights) for run in runs],
+        "uniform": [
+            [each.metrics[o.metric] for o in run.objectives] for run in runs for each in run.uniform
+        ],
         "versions": versions() | about(),
     }
 
