@@ -22,7 +22,7 @@ def main(arguments: list[str] | None = None) -> None:
     episodes = parser.parse_args(arguments).episodes
 
     env, eval_env = gym.make(ID), gym.make(ID)
-    agent = CAPQL(env, gamma=1.0, learning_starts=10 * DECISIONS, log=False, seed=0)
+    agent = CAPQL(env, gamma=1.0, learning_starts=30 * DECISIONS, log=False, seed=0)
     problem = env.unwrapped.problem
     agent.train(
         total_timesteps=episodes * DECISIONS,

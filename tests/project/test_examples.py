@@ -24,7 +24,7 @@ EXAMPLE = EXAMPLES / "vgg16-cifar10-17percent.json"
         ("sb3_sac", ["--episodes", "5"], "after"),
         ("single_file_ppo", ["--updates", "10"], "80 episodes: return 0."),
         ("own_latency_table", [], "ms after"),
-        ("morl_capql", ["--episodes", "12"], "multiply-adds"),
+        ("morl_capql", ["--episodes", "32"], "multiply-adds"),
         pytest.param("torchrl_ppo", ["--updates", "2"], "64 episodes", marks=pytest.mark.ci),
     ],
 )
