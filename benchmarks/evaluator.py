@@ -32,7 +32,7 @@ import numpy as np
 import torch
 
 import prune_gym  # noqa: F401  (registers the ids)
-from prune_gym.compression.precision import bfloat16_is_fast
+from prune_gym._utils.device import bfloat16_is_fast
 from prune_gym.compression.surgery import cut, kept_positions
 from prune_gym.datasets.normalize import normalize
 from prune_gym.graph.layer_table import Layer

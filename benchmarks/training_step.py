@@ -15,8 +15,8 @@ import torch
 from torch import nn
 
 from prune_gym import models
+from prune_gym._utils.device import fast_forward
 from prune_gym.compression.depthwise_gradients import fast_gradients
-from prune_gym.compression.precision import fast_forward
 
 
 def step(network: nn.Module, images: torch.Tensor, context: AbstractContextManager) -> float:

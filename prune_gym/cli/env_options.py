@@ -26,6 +26,7 @@ def add_env_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--library", metavar="FOLDER", help="of `prune-gym library`, for PruneQuantize ids")
     add("--latency", metavar="TABLE", help="a shipped table, a file, measured, or none")
+    add("--device", help="where networks run: auto, cpu, cuda or mps (default: auto)")
     add("--exclude", type=_names, metavar="PATTERN,...", help="layers that stay as they are")
     add("--include", type=_names, metavar="PATTERN,...", help="the layers that may change")
     add(
@@ -55,6 +56,7 @@ def env_kwargs(options: argparse.Namespace, env_ids: Sequence[str]) -> dict[str,
         "data": options.data,
         "library": options.library,
         "latency": options.latency,
+        "device": options.device,
         "budgets": dict(options.budget) if options.budget else None,
     }
     found = {name: value for name, value in given.items() if value}

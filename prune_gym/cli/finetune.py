@@ -31,6 +31,7 @@ def options(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help=f"learn from the original network too; its share of the loss ({DISTILLATION})",
     )
+    add("--device", default="auto", help="auto, cpu, cuda or mps (default: %(default)s)")
     add_functions(parser)
     add("--out", type=new_file, help="default: beside the strategy, NAME-finetuned.safetensors")
 
@@ -49,7 +50,14 @@ def run(options: argparse.Namespace, console: Console) -> int:
     if out.suffix != SUFFIX:
         out = out.with_name(out.name + SUFFIX)
     with shown_progress(console, "training") as on_progress, shown_log(console):
-        report = finetune(options.strategy, recipe, out, on_progress, **functions(options))
+        report = finetune(
+            options.strategy,
+            recipe,
+            out,
+            on_progress,
+            **functions(options),
+            device=options.device,
+        )
     console.print(_table(report.accuracies))
     if report.is_worse:
         console.print(

@@ -19,6 +19,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=positive, default=128)
     parser.add_argument("--seed", type=natural_number, default=0)
     parser.add_argument("--from", dest="start_from", type=Path, metavar="WEIGHTS.safetensors")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (%(default)s)")
     parser.add_argument("--out", type=new_file, help="default: NETWORK-DATA.safetensors")
 
 
@@ -36,7 +37,15 @@ def run(options: argparse.Namespace, console: Console) -> int:
     )
     out = options.out or Path(f"{options.network}-{options.data}.safetensors")
     with shown_progress(console, "training") as on_progress, shown_log(console):
-        made = pretrain(options.network, options.data, recipe, out, options.start_from, on_progress)
+        made = pretrain(
+            options.network,
+            options.data,
+            recipe,
+            out,
+            options.start_from,
+            on_progress,
+            options.device,
+        )
     console.print(
         f"Wrote {made.file}: accuracy {made.search:.4f} on the search split, {made.test:.4f} on "
         "the test split",

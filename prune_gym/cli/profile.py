@@ -119,7 +119,7 @@ def _check_latency(options: argparse.Namespace, console: Console) -> int:
 
 def _networks(
     options: argparse.Namespace,
-) -> list[tuple[str, "nn.Module", tuple[int, int, int]]]:
+) -> list[tuple[str, "nn.Module", tuple[int, ...]]]:
     """Return name, network and image shape (C, H, W) of every ``--network``.
 
     All are built first, so a wrong name is refused before minutes of measuring.

@@ -18,6 +18,7 @@ from prune_gym.datasets.from_arrays import as_data, as_scored_data
 from prune_gym.datasets.normalize import normalize
 from prune_gym.errors import UserError
 from prune_gym.evaluation.evaluator import accuracy
+from prune_gym.graph.layer_types import Convolution
 
 logger = logging.getLogger(__name__)
 
@@ -44,8 +45,8 @@ def as_fitting_data(
         UserError: the network does not take the images, the labels are not its classes, or it is
             right on so few images that they are probably normalized otherwise.
     """
-    first = next((each for each in network.modules() if isinstance(each, nn.Conv2d)), None)
-    channels = first.in_channels if first else None
+    first = next((each for each in network.modules() if isinstance(each, Convolution)), None)
+    channels, rank = (first.in_channels, first.weight.ndim - 2) if first else (None, None)
     if score is not None or isinstance(given, ScoredData):
         return as_scored_data(
             given,
@@ -55,8 +56,17 @@ def as_fitting_data(
             std=std,
             channels_last=channels_last,
             channels=channels,
+            rank=rank,
         )
-    data = as_data(given, seed, mean=mean, std=std, channels_last=channels_last, channels=channels)
+    data = as_data(
+        given,
+        seed,
+        mean=mean,
+        std=std,
+        channels_last=channels_last,
+        channels=channels,
+        rank=rank,
+    )
     data = _with_classes(data, network)
     _check_normalization(network, data, is_chosen=mean is not None or isinstance(given, Data))
     return data
@@ -116,7 +126,8 @@ def _normalizations(
 ) -> list[tuple[str, tuple[float, ...], tuple[float, ...]]]:
     """Return other normalizations to try: their name, mean and deviation."""
     pixels = images / np.float32(255)
-    mean, std = pixels.mean(axis=(0, 2, 3)), np.maximum(pixels.std(axis=(0, 2, 3)), 1e-3)
+    others = (0, *range(2, images.ndim))
+    mean, std = pixels.mean(axis=others), np.maximum(pixels.std(axis=others), 1e-3)
     count = len(mean)
     return [
         ("with each channel standardized", tuple(mean.tolist()), tuple(std.tolist())),

@@ -84,7 +84,7 @@ class Compressed:
             raise UserError(f"epochs: expected an integer >= 1, got {epochs!r}")
         searched, data = self.env.problem.evaluator, self.data
         parts = searched.network, searched.table, data, searched.calibration, searched.images
-        evaluator = Evaluator(*parts, searched.repair)
+        evaluator = Evaluator(*parts, searched.repair, device=searched.device)
         recipe = load_recipe("short", epochs=epochs, seed=seed)
         recipe = replace(recipe, batch_size=min(recipe.batch_size, len(data.train)))
         configuration = self.env.problem.configure(self.strategy)

@@ -58,6 +58,7 @@ def compress(
     include: Sequence[str] | None = None,
     min_keep: float | Mapping[str, float] = MIN_KEEP,
     batch_size: int = 1,
+    device: str = "auto",
     agent: str = "ehvi-envelope-ddpg",
     seed: int = 0,
     on_progress: OnProgress = ignore_progress,
@@ -97,6 +98,8 @@ def compress(
         include: patterns of the layers that may change; None: all.
         min_keep: least share of channels to keep, or shares by pattern: ``{"layer*": 0.5}``.
         batch_size: images that the network runs on at once, for memory and latency.
+        device: where candidates are repaired, scored and trained: "cpu", "cuda", "mps", or "auto",
+            the first of cuda, mps and cpu that there is. The result is on the processor.
         agent: which agent searches.
         seed: of the splits, the search and the training.
         on_progress: called after every evaluation with their number and ``evaluations``.
@@ -139,6 +142,7 @@ def compress(
         include=include,
         min_keep=min_keep,
         batch_size=int(batch_size),
+        device=device,
     )
     with tempfile.TemporaryDirectory() as folder:
         evaluated, front = _search(env, agent, int(evaluations), seed, Path(folder), on_progress)

@@ -13,7 +13,9 @@ matrix of its input channels over a few hundred training images. G gives, withou
 """
 
 import copy
+import math
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import cast
 
@@ -21,15 +23,20 @@ import numpy as np
 import torch
 from torch import nn
 
-from prune_gym.compression.precision import fast_forward, outside_contexts
+from prune_gym._utils.device import fast_forward, outside_contexts
 from prune_gym.compression.rank_heads import greedy_heads
+from prune_gym.costs.flops import Flops
 from prune_gym.errors import UserError
 from prune_gym.graph.layer_table import LayerTable
-from prune_gym.graph.layer_types import BatchNorm
+from prune_gym.graph.layer_types import BatchNorm, Convolution
 from prune_gym.graph.skipped import running_modules
 
-IMAGES = 512
+IMAGES, LEAST_IMAGES = 512, 128
+MULTIPLY_ADDS = 192e9  # in a pass over the images; a network that costs more sees fewer of them
+PIXELS_PER_CHANNEL = 64  # enough for the moments of such a network
 MAX_INPUTS = 8_192  # a matrix of this size takes half a gigabyte
+BATCH = 128
+STEPS = 32  # channels that are chosen before the Schur complement is computed again
 
 
 @dataclass(frozen=True)
@@ -40,15 +47,12 @@ class Calibration:
         moments: consumer -> G, ``float32 (inputs, inputs)``; of a grouped convolution one for
             each of its groups, ``(groups, inputs, inputs)``; of a linear layer that reads a wide
             flattened map one for each place of the map, ``(places, 1, channels, channels)``.
-        statistics: batch-norm layer -> mean and variance of its input over the calibration images,
-            ``float32 (2, channels)``.
         orders: per channel group, its channels from most to least important, ``int64 (size,)``.
         errors: per channel group, the share of the output energy of the consumers that is lost when
             the first k channels of the order are kept, ``float32 (size + 1,)`` from 1 (k = 0) to 0.
     """
 
     moments: dict[str, np.ndarray]
-    statistics: dict[str, np.ndarray]
     orders: tuple[np.ndarray, ...]
     errors: tuple[np.ndarray, ...]
 
@@ -57,6 +61,11 @@ class Calibration:
 def calibrate(network: nn.Module, table: LayerTable, images: torch.Tensor) -> Calibration:
     """Measure ``network`` on normalized images (N, C, H, W).
 
+    A network that multiplies more than :data:`MULTIPLY_ADDS` on all of the images is measured on
+    some of them and on some pixels of each map, both evenly spaced, and in bfloat16 where that is
+    fast. At least :data:`LEAST_IMAGES` are taken, and :data:`PIXELS_PER_CHANNEL` pixels of all maps
+    of a layer for each of its channels.
+
     Raises:
         UserError: a layer reads too many inputs, or its inputs are NaN or infinite.
     """
@@ -64,7 +73,6 @@ def calibrate(network: nn.Module, table: LayerTable, images: torch.Tensor) -> Ca
     ranked = [_rank(network, table, index, moments) for index in range(len(table.groups))]
     return Calibration(
         {name: moment.float().numpy() for name, moment in moments.items()},
-        batch_statistics(network, table, images),
         tuple(order for order, _ in ranked),
         tuple(error for _, error in ranked),
     )
@@ -85,6 +93,7 @@ def _second_moments(
                     f"them are kept for at most {MAX_INPUTS:,}"
                 )
     moments: dict[str, torch.Tensor] = {}
+    step = _every(table, len(images))
 
     def record(name: str):
         def hook(module: nn.Module, inputs: tuple[torch.Tensor]) -> None:
@@ -93,10 +102,15 @@ def _second_moments(
                 if len(x) > MAX_INPUTS:
                     x = x.unflatten(0, (-1, places[name])).transpose(0, 1)[:, None]
             else:
-                x = inputs[0].transpose(0, 1).flatten(1)
-            if isinstance(module, nn.Conv2d) and module.groups > 1:
+                x = inputs[0].flatten(2)
+                pixels = x.numel() // x.shape[1] ** 2 // PIXELS_PER_CHANNEL
+                # Odd, so that it is no column of the map.
+                x = x[:, :, :: pixels | 1 if step > 1 else 1].transpose(0, 1).flatten(1)
+            if isinstance(module, Convolution) and module.groups > 1:
                 x = x.unflatten(0, (module.groups, -1))
-            moments[name] = moments.get(name, 0) + (x @ x.mT).double()
+            with torch.autocast(x.device.type, enabled=False):
+                x = x.float()
+                moments[name] = moments.get(name, 0) + (x @ x.mT).cpu().double()
 
         return hook
 
@@ -105,8 +119,9 @@ def _second_moments(
         for name in table.consumers
     ]
     try:
-        for batch in images.split(128):
-            network(batch)
+        with fast_forward(images.device) if step > 1 else nullcontext():
+            for batch in images[::step].split(BATCH // step):
+                network(batch)
     finally:
         for handle in handles:
             handle.remove()
@@ -118,6 +133,12 @@ def _second_moments(
                 "that grew too large)"
             )
     return moments
+
+
+def _every(table: LayerTable, images: int) -> int:
+    """Return 1 to take all images, 2 to take every second one, and so on."""
+    multiply_adds = images * Flops(table)(table.configuration())[0]
+    return max(min(math.ceil(multiply_adds / MULTIPLY_ADDS), images // LEAST_IMAGES), 1)
 
 
 def _places_of(table: LayerTable, name: str) -> int:
@@ -143,7 +164,7 @@ def _places_of(table: LayerTable, name: str) -> int:
 @torch.no_grad()
 def batch_statistics(
     network: nn.Module, table: LayerTable, images: torch.Tensor
-) -> dict[str, np.ndarray]:
+) -> dict[str, torch.Tensor]:
     """Return mean and variance of the input of every batch-norm, ``float32 (2, channels)`` each.
 
     All batch-norms normalize by the statistics of ``images`` in this forward pass, which runs in
@@ -160,12 +181,11 @@ def batch_statistics(
         for norm in norms.values():
             norm._buffers = copy.deepcopy(norm._buffers)
             norm.training, norm.momentum = True, 1.0
-        with fast_forward():
+        with fast_forward(images.device):
             network(images)
+        keys = ("running_mean", "running_var")
         return {
-            name: torch.stack([norm.get_buffer(key) for key in ("running_mean", "running_var")])
-            .float()
-            .numpy()
+            name: torch.stack([norm.get_buffer(key) for key in keys]).float()
             for name, norm in norms.items()
         }
     finally:
@@ -180,12 +200,13 @@ def _rank(
     group, of_heads, pairs = table.groups[index], table.is_of_heads(index), []
     for member in group.members:
         if member.dim == "in":
-            at = torch.from_numpy(member.positions)
-            weight = network.get_submodule(member.module).get_parameter("weight").detach().double()
+            at = member.positions
+            module = network.get_submodule(member.module)
+            weight = module.get_parameter("weight").detach().cpu().double()
             # A channel that stands at m positions (a flattened map) is the sum of m parts.
             for rows, columns, moment in blocks(weight, moments[member.module]):
                 # A head goes as a whole.
-                for column in at.flatten()[None] if of_heads else at.T:
+                for column in at.reshape(1, -1) if of_heads else at.T:
                     where = _within(columns, column)
                     if where is not None:
                         flat = rows.index_select(1, where).transpose(0, 1).flatten(1)
@@ -195,27 +216,27 @@ def _rank(
 
 def blocks(
     weight: torch.Tensor, moments: torch.Tensor
-) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+) -> Iterator[tuple[torch.Tensor, np.ndarray, torch.Tensor]]:
     """Yield a layer's weights in blocks that have second moments.
 
     A block is (weights, the indices of their inputs, second moments of those): for each group of a
     convolution its rows, for each place of a wide flattened map its columns, else all of them.
     """
-    inputs = torch.arange(weight.shape[1])
+    inputs = np.arange(weight.shape[1])
     if moments.ndim == 4:
         for place, moment in enumerate(moments[:, 0]):
-            at = inputs[place :: len(moments)].contiguous()
-            yield weight[:, at], at, moment
+            at = slice(place, None, len(moments))
+            yield weight[:, at], inputs[at], moment
         return
     each = moments if moments.ndim == 3 else moments[None]
     for rows, moment in zip(weight.chunk(len(each)), each, strict=True):
         yield rows, inputs, moment
 
 
-def _within(columns: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor | None:
+def _within(columns: np.ndarray, chosen: np.ndarray) -> torch.Tensor | None:
     """Return where ``chosen`` stand in ``columns`` (ascending); None where they do not."""
-    where = torch.searchsorted(columns, chosen.contiguous()).clamp_max(len(columns) - 1)
-    return where if bool((columns[where] == chosen).all()) else None
+    where = np.minimum(np.searchsorted(columns, chosen), len(columns) - 1)
+    return torch.from_numpy(where) if (columns[where] == chosen).all() else None
 
 
 def greedy_order(
@@ -223,34 +244,46 @@ def greedy_order(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the greedy order and error curve for pairs (M, G), one per consumer.
 
+    The channel that is chosen gives the column c by which the Schur complement S becomes
+    ``S - c c^T``. The energies ``s_j^T M s_j`` of the other channels need only that column: they
+    change by ``c_j^2 c^T M c - 2 c_j (S M c)_j``. S itself, without the chosen channels, and its
+    energies are computed again every :data:`STEPS` channels.
+
     Shapes: M, G ``(C, C)`` -> order ``int64 (C,)``, errors ``float32 (C + 1,)`` with errors[0] = 1.
     """
-    size = len(pairs[0][1])
-    schur = [moment + 1e-6 * moment.diagonal().mean() * torch.eye(size) for _, moment in pairs]
-    # Transposed, so that it is read in the order in which it lies in memory.
-    product = [(weights @ s).T.contiguous() for (weights, _), s in zip(pairs, schur, strict=True)]
-    total = sum(float(p.diagonal().sum()) for p in product)
-    left = torch.ones(size, dtype=torch.bool)
-    order, errors = [], [total]
-    while left.any():
-        gain = torch.stack(
-            [
-                (s * p).sum(1) / s.diagonal().clamp_min(1e-12 * total)
-                for s, p in zip(schur, product, strict=True)
-            ]
-        ).sum(0)
+    weights, schur = (torch.stack(each) for each in zip(*pairs, strict=True))
+    diagonals = schur.diagonal(dim1=1, dim2=2)
+    diagonals += 1e-6 * diagonals.mean(1, keepdim=True)
+    total = float((weights * schur).sum())
+    floor = 1e-12 * total
+    left = torch.arange(schur.shape[1])
+    order: list[int] = []
+    errors = [total]
+    while len(left):
+        energies = (schur * (weights @ schur)).sum(1)
+        diagonals = schur.diagonal(dim1=1, dim2=2).clone()
         if errors[-1] <= 0:  # the rest is rounding error, or adds nothing
-            rest = torch.where(left, gain, -torch.inf).argsort(descending=True)[: int(left.sum())]
-            order += rest.tolist()
-            errors += [0.0] * len(rest)
+            gain = (energies / diagonals.clamp_min(floor)).sum(0)
+            order += left[gain.argsort(descending=True)].tolist()
+            errors += [0.0] * len(left)
             break
-        best = int(torch.where(left, gain, -torch.inf).argmax())
-        left[best] = False
-        order.append(best)
-        errors.append(max(errors[-1] - float(gain[best]), 0.0))
-        for (weights, _), s, p in zip(pairs, schur, product, strict=True):
-            column = s[:, best] / s[best, best].clamp_min(1e-12 * total).sqrt()
-            p.addr_(column, weights @ column, alpha=-1)
-            s.addr_(column, column, alpha=-1)
+        free = torch.ones(len(left), dtype=torch.bool)
+        columns = schur[:, :, :0]
+        while columns.shape[2] < min(STEPS, len(left)) and errors[-1] > 0:
+            gain = (energies / diagonals.clamp_min(floor)).sum(0)
+            best = int(torch.where(free, gain, -torch.inf).argmax())
+            free[best] = False
+            order.append(int(left[best]))
+            errors.append(max(errors[-1] - float(gain[best]), 0.0))
+            column = schur[:, :, best, None] - columns @ columns[:, best, :, None]
+            column /= diagonals[:, best, None, None].clamp_min(floor).sqrt()
+            weighted = weights @ column
+            change = schur @ weighted - columns @ (columns.mT @ weighted)
+            change = column * (column.mT @ weighted) - 2 * change
+            energies = (energies + (column * change)[..., 0]).clamp_min_(0)
+            diagonals -= column[..., 0].square()
+            columns = torch.cat([columns, column], 2)
+        schur = (schur - columns @ columns.mT)[:, free][:, :, free]
+        weights, left = weights[:, free][:, :, free], left[free]
     errors[-1] = 0.0
     return np.array(order), np.array(errors, dtype=np.float32) / max(total, 1e-12)

@@ -4,19 +4,22 @@ import hashlib
 from collections.abc import Iterable
 
 import numpy as np
+import torch
 from torch import nn
 
-from prune_gym.compression.precision import bfloat16_is_fast
+from prune_gym._utils.device import CPU, fast_dtype
 from prune_gym.graph.symbolic import symbolic_trace
 
 
-def fingerprint(purpose: str, network: nn.Module, arrays: Iterable[np.ndarray]) -> str:
+def fingerprint(
+    purpose: str, network: nn.Module, arrays: Iterable[np.ndarray], device: torch.device = CPU
+) -> str:
     """Return a digest of a network and of the arrays that it is given, first of all images.
 
     ``purpose`` names the quantity that is computed from them, with a version. Equal weights in a
     different architecture, or at a different precision, give a different digest.
     """
-    digest = hashlib.sha256(f"{purpose} {bfloat16_is_fast()} {network}".encode())
+    digest = hashlib.sha256(f"{purpose} {device.type} {fast_dtype(device)} {network}".encode())
     images, *others = arrays
     digest.update(symbolic_trace(network, images.shape[1:]).code.encode())
     for key, value in network.state_dict().items():

@@ -5,7 +5,7 @@ from torch import nn
 
 from prune_gym.compression.surgery import replace_module
 from prune_gym.graph.layer_table import LayerTable
-from prune_gym.graph.layer_types import BatchNorm
+from prune_gym.graph.layer_types import BatchNorm, Convolution
 
 
 @torch.no_grad()
@@ -20,7 +20,7 @@ def fold_batch_norm(network: nn.Module, table: LayerTable) -> nn.Module:
         if not layer.follows or not isinstance(norm, BatchNorm):
             continue
         weighted = modules[layer.follows]
-        assert isinstance(weighted, nn.Conv2d | nn.Linear)
+        assert isinstance(weighted, Convolution | nn.Linear)
         assert norm.running_mean is not None and norm.running_var is not None
         scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
         bias = torch.zeros_like(scale) if weighted.bias is None else weighted.bias

@@ -17,8 +17,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from prune_gym._utils.device import fast_forward, outside_contexts
 from prune_gym.compression.calibration import Calibration
-from prune_gym.compression.precision import fast_forward, outside_contexts
 from prune_gym.graph.layer_table import LayerTable
 
 MAX_ALPHA = 0.7  # as in the code of the information dropout paper
@@ -45,7 +45,10 @@ def learn_information(
     follows = {layer.follows: layer.name for layer in table.layers if layer.follows}
     names = noisy_layers(table)
     outputs = table.outputs(table.full[None])[0][list(table.weighted)].astype(int)
-    noises = {name: _Noise(int(count)) for name, count in zip(names, outputs, strict=False)}
+    noises = {
+        name: _Noise(int(count)).to(images.device)
+        for name, count in zip(names, outputs, strict=False)
+    }
     handles = [
         network.get_submodule(follows.get(name, name)).register_forward_hook(noise)
         for name, noise in noises.items()
@@ -57,7 +60,7 @@ def learn_information(
     finally:
         for handle in handles:
             handle.remove()
-    return {name: noise.average().numpy() for name, noise in noises.items()}
+    return {name: noise.average().cpu().numpy() for name, noise in noises.items()}
 
 
 def noisy_layers(table: LayerTable) -> list[str]:
@@ -98,7 +101,7 @@ def _learn(
     order = torch.randperm(len(images)).repeat(1 + STEPS * BATCH_SIZE // len(images))
     for step in range(STEPS):
         batch = order[step * BATCH_SIZE : (step + 1) * BATCH_SIZE]
-        with fast_forward():
+        with fast_forward(images.device):
             answers = network(images[batch])
         loss = F.cross_entropy(answers.float(), labels[batch])
         passed = torch.stack([noise.passed for noise in noises])

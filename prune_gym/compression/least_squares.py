@@ -11,6 +11,8 @@ Batch-norm statistics are measured in the same pass and corrected by the control
 :mod:`prune_gym.compression.repair`.
 """
 
+import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,11 +21,11 @@ import torch
 from torch import fx, nn
 from torch.nn import functional as F
 
-from prune_gym.compression.precision import fast_forward
-from prune_gym.compression.surgery import kept_positions
+from prune_gym._utils.device import fast_forward
+from prune_gym.compression.surgery import as_index, kept_positions
 from prune_gym.graph.branches import ADDITIONS, function_name
 from prune_gym.graph.layer_table import LayerTable
-from prune_gym.graph.layer_types import BatchNorm
+from prune_gym.graph.layer_types import BatchNorm, Convolution
 from prune_gym.graph.symbolic import is_of_torch, symbolic_trace
 
 PIXELS_PER_MAP = 16  # sampled of every image
@@ -50,7 +52,7 @@ class Reference:
         self.shortcuts: dict[str, torch.Tensor] = {}
         self.statistics: dict[str, torch.Tensor] = {}
         self._images = len(images)
-        with torch.no_grad(), fast_forward():
+        with torch.no_grad(), fast_forward(images.device):
             _Recorder(network, self).run(images)
 
     def sampled(self, module: nn.Module | None, values: torch.Tensor) -> torch.Tensor:
@@ -69,7 +71,7 @@ class _Recorder(fx.Interpreter):
     def run_node(self, n: fx.Node) -> Any:
         result = super().run_node(n)
         module = _module(self.module, n)
-        if isinstance(module, nn.Conv2d | nn.Linear):
+        if isinstance(module, Convolution | nn.Linear):
             self.reference.outputs[str(n.target)] = self.reference.sampled(module, result)
             other = _added(self.module, n)
             # One number for a whole map is left out: it has no value per pixel.
@@ -105,7 +107,7 @@ def fit(
     positions = kept_positions(network, table, kept)
     fitter = _Fitter(network, candidate, graph, positions, reference)
     if fitter.changed:
-        with torch.no_grad(), fast_forward():
+        with torch.no_grad(), fast_forward(images.device):
             fitter.run(images)
 
 
@@ -117,7 +119,7 @@ class _Fitter(fx.Interpreter):
         network: nn.Module,
         candidate: nn.Module,
         graph: fx.Graph,
-        positions: dict[tuple[str, str], torch.Tensor],
+        positions: dict[tuple[str, str], np.ndarray],
         reference: Reference,
     ) -> None:
         super().__init__(candidate, graph=graph)
@@ -130,7 +132,7 @@ class _Fitter(fx.Interpreter):
     def run_node(self, n: fx.Node) -> Any:
         if n in self.changed:
             module, name = _module(self.module, n), str(n.target)
-            if isinstance(module, nn.Conv2d | nn.Linear):
+            if isinstance(module, Convolution | nn.Linear):
                 self._fit_weights(n, name, module, self.env[n.all_input_nodes[0]])
             elif isinstance(module, BatchNorm):
                 self._set_statistics(name, module, self.env[n.all_input_nodes[0]])
@@ -147,21 +149,20 @@ class _Fitter(fx.Interpreter):
         return len(keep) < weight.shape[1]
 
     def _fit_weights(
-        self, node: fx.Node, name: str, module: nn.Conv2d | nn.Linear, inputs: torch.Tensor
+        self, node: fx.Node, name: str, module: Convolution | nn.Linear, inputs: torch.Tensor
     ) -> None:
         if not _can_fit(module):
             return
-        taps = module.weight if module.weight.ndim == 4 else module.weight[..., None, None]
-        weight = taps.permute(0, 2, 3, 1).flatten(1)  # (out, taps x inputs), like the rows
-        if isinstance(module, nn.Conv2d):
-            rows = _patches(module, inputs)
-        else:
+        taps = module.weight.movedim(1, -1)
+        weight = taps.flatten(1)  # (out, taps x inputs), like the rows
+        if isinstance(module, nn.Linear):
             rows = self.reference.sampled(module, inputs)
+        else:
+            rows = _patches(module, inputs)
         error = self._target(node, name) - F.linear(rows, weight, module.bias)
-        with torch.autocast("cpu", enabled=False):
+        with torch.autocast(rows.device.type, enabled=False):
             change = _ridge_regression(rows, error)
-        change = change.view(len(weight), *taps.shape[2:], -1).permute(0, 3, 1, 2)
-        module.weight.add_(change.reshape(module.weight.shape))
+        module.weight.add_(change.reshape(taps.shape).movedim(-1, 1))
 
     def _target(self, node: fx.Node, name: str) -> torch.Tensor:
         """Return the outputs to fit the layer to, ``float32 (rows, outputs)``."""
@@ -193,7 +194,7 @@ class _Fitter(fx.Interpreter):
     def _kept(self, name: str, values: Any) -> torch.Tensor:
         """Select the kept output channels of the layer, the last dimension of ``values``."""
         keep = self.positions.get((name, "out"))
-        return values if keep is None else values.index_select(-1, keep)
+        return values if keep is None else values.index_select(-1, as_index(keep, values))
 
 
 def _sources(node: fx.Node) -> list[str]:
@@ -222,32 +223,30 @@ def _only_user(node: fx.Node) -> fx.Node | None:
     return next(iter(node.users)) if len(node.users) == 1 else None
 
 
-def _can_fit(module: nn.Conv2d | nn.Linear) -> bool:
+def _can_fit(module: Convolution | nn.Linear) -> bool:
     if module.weight[0].numel() > MAX_UNKNOWNS:
         return False
     return isinstance(module, nn.Linear) or module.groups == 1
 
 
-def _pixels(count: int, height: int, width: int) -> tuple[torch.Tensor, ...]:
-    """Return image, row and column of the sampled pixels, each ``int64 (pixels,)``.
+def _pixels(count: int, size: Sequence[int], device: torch.device) -> tuple[torch.Tensor, ...]:
+    """Return the image and the coordinates of the sampled pixels, each ``int64 (pixels,)``.
 
     They are spread evenly over the map and shifted from image to image.
     """
-    size = height * width
-    step = max(size // PIXELS_PER_MAP, 1)
-    first = torch.arange(count)[:, None] * 7
-    flat = (first + torch.arange(0, step * min(PIXELS_PER_MAP, size), step)) % size
-    image = torch.arange(count).repeat_interleave(flat.shape[1])
-    return image, flat.flatten() // width, flat.flatten() % width
+    pixels = math.prod(size)
+    step = max(pixels // PIXELS_PER_MAP, 1)
+    first = torch.arange(count, device=device)[:, None] * 7
+    end = step * min(PIXELS_PER_MAP, pixels)
+    flat = (first + torch.arange(0, end, step, device=device)) % pixels
+    image = torch.arange(count, device=device).repeat_interleave(flat.shape[1])
+    return image, *torch.unravel_index(flat.flatten(), tuple(size))
 
 
 def _sampled(values: torch.Tensor) -> torch.Tensor:
     """Return a map's values at the sampled places: (N, C, ...) -> float32 (rows, C)."""
-    if values.ndim == 3:  # batch-norm's (N, C, L)
-        values = values[..., None]
-    if values.ndim == 4:
-        image, row, column = _pixels(len(values), *values.shape[2:])
-        values = values.permute(0, 2, 3, 1)[image, row, column]
+    if values.ndim > 2:
+        values = values.movedim(1, -1)[_pixels(len(values), values.shape[2:], values.device)]
     return values.float()
 
 
@@ -259,30 +258,32 @@ def _sampled_tokens(values: torch.Tensor, images: int) -> torch.Tensor:
     tokens = values.flatten(0, -2)
     if len(tokens) % images == 0:
         each = len(tokens) // images
-        image, token, _ = _pixels(images, each, 1)
+        image, token = _pixels(images, (each,), values.device)
         tokens = tokens[image * each + token]
     return tokens.float()
 
 
-def _patches(module: nn.Conv2d, inputs: torch.Tensor) -> torch.Tensor:
+def _patches(module: Convolution, inputs: torch.Tensor) -> torch.Tensor:
     """Return the inputs of the sampled output pixels of the layer: (rows, taps x inputs)."""
-    high, wide = module.kernel_size
     mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
-    # Also where padding is "same" or "valid": numbers for left, right, top and bottom.
-    padded = F.pad(inputs, module._reversed_padding_repeated_twice, mode).permute(0, 2, 3, 1)
-    height, width = padded.shape[1:3]
+    # Also where padding is "same" or "valid": numbers for both sides of every dimension.
+    padded = F.pad(inputs, module._reversed_padding_repeated_twice, mode).movedim(1, -1)
+    size = padded.shape[1:-1]
     spread = [(k - 1) * d + 1 for k, d in zip(module.kernel_size, module.dilation, strict=True)]
     out = [
-        (size - over) // stride + 1
-        for size, over, stride in zip((height, width), spread, module.stride, strict=True)
+        (whole - over) // stride + 1
+        for whole, over, stride in zip(size, spread, module.stride, strict=True)
     ]
-    image, row, column = _pixels(len(inputs), *out)
-    first = (image * height + row * module.stride[0]) * width + column * module.stride[1]
-    flat = padded.reshape(-1, padded.shape[3])
+    image, *places = _pixels(len(inputs), out, inputs.device)
+    # How far apart neighbors of each dimension are in a row of all pixels.
+    steps = np.array([math.prod(size[dimension + 1 :]) for dimension in range(len(size))])
+    first = image * math.prod(size)
+    for place, step in zip(places, (steps * module.stride).tolist(), strict=True):
+        first = first + place * step
+    flat = padded.reshape(-1, padded.shape[-1])
     taps = [
-        flat.index_select(0, first + y * module.dilation[0] * width + x * module.dilation[1])
-        for y in range(high)
-        for x in range(wide)
+        flat.index_select(0, first + int(np.dot(tap, steps * module.dilation)))
+        for tap in itertools.product(*map(range, module.kernel_size))
     ]
     return torch.cat(taps, 1).float()
 

@@ -22,6 +22,7 @@ from prune_gym.compression.surgery import cut, first_channels, replace_module
 from prune_gym.errors import UserError
 from prune_gym.graph.configuration import Configuration
 from prune_gym.graph.layer_table import LayerTable
+from prune_gym.graph.layer_types import Convolution
 from prune_gym.graph.residual_blocks import skip_blocks
 from prune_gym.graph.trace import trace
 from prune_gym.models.weights_file import load_weights
@@ -37,7 +38,7 @@ def save_network(
     name: str,
     num_classes: int,
     configuration: Configuration,
-    input_shape: tuple[int, int, int] = (3, 32, 32),
+    input_shape: tuple[int, ...] = (3, 32, 32),
     data: str = "",
 ) -> None:
     """Write a pruned network's float32 weights, and the spec to rebuild it, to one file.
@@ -73,7 +74,7 @@ def spec_of(
     name: str,
     num_classes: int,
     configuration: Configuration,
-    input_shape: tuple[int, int, int],
+    input_shape: tuple[int, ...],
     data: str,
 ) -> NetworkSpec:
     """Return the spec of a pruned network of any weights; arguments as of `save_network`."""
@@ -186,7 +187,7 @@ def _rebuild(spec: NetworkSpec, original: nn.Module) -> nn.Module:
         fold_batch_norm(network, table)
         for name, (weights, inputs) in spec.bits.items():
             layer = dict(network.named_modules()).get(name)
-            if not isinstance(layer, nn.Conv2d | nn.Linear):
+            if not isinstance(layer, Convolution | nn.Linear):
                 raise UserError(f"bits: the network has no layer {name!r} with weights")
             replace_module(network, name, QuantizedLayer(layer, weights, inputs))
     return network

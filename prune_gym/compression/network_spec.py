@@ -48,7 +48,7 @@ class NetworkSpec:
     base: "NetworkSpec | None"
     data: str
     num_classes: int
-    input_shape: tuple[int, int, int]
+    input_shape: tuple[int, ...]
     widths: tuple[int, ...]
     blocks: tuple[bool, ...] | None
     bits: dict[str, tuple[int, int]]
@@ -80,7 +80,7 @@ def network_spec(
     base: NetworkSpec | None,
     num_classes: int,
     configuration: Configuration,
-    input_shape: tuple[int, int, int],
+    input_shape: tuple[int, ...],
     data: str,
 ) -> NetworkSpec:
     """Return the spec of a pruned network; arguments as of `save_network`, and the original's spec.
@@ -155,7 +155,9 @@ def _from_header(header: Any, path: str, most_bases: int) -> NetworkSpec:
     sides, channels = range(1, LONGEST_SIDE + 1), range(1, MOST_CHANNELS + 1)
     padding, numbers = range(MOST_CHANNELS + 1), (*range(1, 9), 32)
     shape = fields.json("input_shape")
-    fields.require(_are(shape, sides, 3), "input_shape", "(C, H, W) of an image", shape)
+    fields.require(
+        _are(shape, sides) and 2 <= len(shape) <= 4, "input_shape", "(C, H, W) of an image", shape
+    )
     widths = fields.json("widths")
     fields.require(_are(widths, channels), "widths", "a number of channels per group", widths)
     fields.require(
@@ -181,7 +183,7 @@ def _from_header(header: Any, path: str, most_bases: int) -> NetworkSpec:
         base=base,
         data=fields.text("data"),
         num_classes=classes,
-        input_shape=(shape[0], shape[1], shape[2]),
+        input_shape=tuple(shape),
         widths=tuple(widths),
         blocks=None if blocks is None else tuple(blocks),
         bits={name: (pair[0], pair[1]) for name, pair in bits.items()},

@@ -13,10 +13,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from prune_gym.compression.precision import fast_forward, outside_contexts
+from prune_gym._utils.device import device_of, fast_forward, outside_contexts
 from prune_gym.compression.surgery import replace_module
 from prune_gym.graph.configuration import FLOAT_BITS
 from prune_gym.graph.layer_table import LayerTable
+from prune_gym.graph.layer_types import Convolution
 from prune_gym.graph.skipped import running_modules
 
 CALIBRATION_IMAGES = 64
@@ -46,15 +47,15 @@ class QuantizedLayer(nn.Module):
     input_scale: torch.Tensor
 
     def __init__(
-        self, layer: nn.Conv2d | nn.Linear, weight_bits: int, activation_bits: int
+        self, layer: Convolution | nn.Linear, weight_bits: int, activation_bits: int
     ) -> None:
         """Quantize the weights of ``layer``; the input stays float until its scale is set."""
         super().__init__()
         self.weight_bits, self.activation_bits = weight_bits, activation_bits
-        self._conv = isinstance(layer, nn.Conv2d)
+        self._conv = isinstance(layer, Convolution)
         self._conv_args: tuple[Any, ...] = ()
         self._padding_mode, self._padding = "zeros", list[int]()  # for other modes than zeros
-        if isinstance(layer, nn.Conv2d):
+        if isinstance(layer, Convolution):
             self._conv_args = (layer.stride, layer.padding, layer.dilation, layer.groups)
             self._padding_mode, self._padding = (
                 layer.padding_mode,
@@ -66,7 +67,9 @@ class QuantizedLayer(nn.Module):
         self.weight = nn.Parameter(weight, requires_grad=False)
         self.register_buffer("bias", None if layer.bias is None else layer.bias.detach().clone())
         self.register_buffer("weight_scale", scale)
-        self.register_buffer("input_scale", torch.zeros((), dtype=torch.float32))
+        self.register_buffer(
+            "input_scale", torch.zeros((), dtype=torch.float32, device=weight.device)
+        )
 
     def _apply(self, fn, recurse=True):
         """Convert the weights only: scales and biases stay float32."""
@@ -82,7 +85,7 @@ class QuantizedLayer(nn.Module):
         if input_scale:
             x = quantize_to_int(x.float(), input_scale, self.activation_bits).to(dtype)
         y = self._convolve(x) if self._conv else F.linear(x, self.weight)
-        shape = (-1, 1, 1) if self._conv else (-1,)
+        shape = (-1, *(1,) * (self.weight.ndim - 2))
         unit = abs(input_scale) or 1.0
         weight_scale = self.weight_scale
         y = y.float().mul_(unit if weight_scale is None else (weight_scale * unit).view(shape))
@@ -92,20 +95,22 @@ class QuantizedLayer(nn.Module):
         stride, padding, *rest = self._conv_args
         if self._padding_mode != "zeros":
             x, padding = F.pad(x, self._padding, mode=self._padding_mode), 0
-        return F.conv2d(x, self.weight, None, stride, padding, *rest)
+        convolve = (F.conv1d, F.conv2d, F.conv3d)[self.weight.ndim - 3]
+        return convolve(x, self.weight, None, stride, padding, *rest)
 
-    def as_float(self) -> nn.Conv2d | nn.Linear:
+    def as_float(self) -> Convolution | nn.Linear:
         """Return the layer in float32, with the same weights and an input that is not quantized."""
         outputs, inputs = self.weight.shape[:2]
-        layer: nn.Conv2d | nn.Linear
+        layer: Convolution | nn.Linear
         if self._conv:
-            kernel = (self.weight.shape[2], self.weight.shape[3])
+            kernel: Any = tuple(self.weight.shape[2:])
+            kind = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[len(kernel) - 1]
             more: tuple[Any, ...] = (
                 *self._conv_args,
                 False,
                 self._padding_mode,
             )  # False: no bias yet
-            layer = nn.Conv2d(inputs * self._conv_args[-1], outputs, kernel, *more)
+            layer = kind(inputs * self._conv_args[-1], outputs, kernel, *more)
         else:
             layer = nn.Linear(inputs, outputs)
         weight = self.weight.detach().float()
@@ -212,7 +217,8 @@ def quantize(
             if inputs < FLOAT_BITS:
                 layers_to_calibrate.append(quantized)
     if layers_to_calibrate:
-        _set_input_scales(network, layers_to_calibrate, images[:CALIBRATION_IMAGES])
+        some = images[:CALIBRATION_IMAGES].to(device_of(network))
+        _set_input_scales(network, layers_to_calibrate, some)
     return network
 
 
@@ -245,7 +251,7 @@ def _set_input_scales(
 
     handles = [layer.register_forward_pre_hook(cast(Any, set_scale)) for layer in layers]
     try:
-        with fast_forward():
+        with fast_forward(images.device):
             network(images)
     finally:
         for handle in handles:

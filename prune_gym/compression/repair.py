@@ -15,12 +15,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from prune_gym.compression.calibration import Calibration, batch_statistics, blocks
-from prune_gym.compression.least_squares import Reference, fit
-from prune_gym.compression.precision import outside_contexts
-from prune_gym.compression.surgery import cut, kept_positions
+from prune_gym._utils.device import outside_contexts
+from prune_gym.compression.calibration import batch_statistics, blocks
+from prune_gym.compression.least_squares import fit
+from prune_gym.compression.original import Original
+from prune_gym.compression.surgery import as_index, cut, kept_positions
 from prune_gym.errors import UserError, unknown
-from prune_gym.graph.layer_table import Block, LayerTable
+from prune_gym.graph.layer_table import Block
 from prune_gym.graph.residual_blocks import skip_blocks, without_blocks
 from prune_gym.graph.symbolic import symbolic_trace
 
@@ -36,13 +37,9 @@ def check_repair(repair: str) -> None:
 
 @outside_contexts
 def cut_and_repair(
-    network: nn.Module,
-    table: LayerTable,
+    original: Original,
     kept: Sequence[np.ndarray],
     repair: str,
-    calibration: Calibration,
-    images: torch.Tensor,
-    reference: Reference | None = None,
     *,
     skipped: Sequence[Block] = (),
     sparsify: Callable[[nn.Module], object] | None = None,
@@ -50,89 +47,76 @@ def cut_and_repair(
     """Return the smaller network, repaired as ``repair`` says (one of :data:`REPAIRS`).
 
     Args:
-        network: the original network; it is not changed.
-        table: its layer table.
+        original: the original network; it is not changed.
         kept: per channel group, the sorted indices of the kept channels.
         repair: one of :data:`REPAIRS`.
-        calibration: the calibration of the original network.
-        images: normalized calibration images (N, C, H, W).
-        reference: the outputs that least squares fits to; None computes them.
         skipped: the residual blocks that are left out.
         sparsify: function that sets weights of the repaired candidate to zero, in place.
     """
+    network, table = original.network, original.table
     candidate = cut(network, table, kept)
     if repair.startswith("merge") or repair == "least_squares":
-        merge(network, candidate, table, kept, calibration)
+        merge(original, candidate, kept)
     candidate = skip_blocks(candidate, skipped, table.input_shape)
     if repair == "least_squares":
-        reference = reference or Reference(network, images)
+        reference = original.reference
         if table.attributes:  # the numbers in the original's graph are too large
             graph = symbolic_trace(candidate, table.input_shape).graph
         else:
             graph = without_blocks(network, reference.graph, skipped).graph
-        fit(network, candidate, graph, table, kept, reference, images)
+        fit(network, candidate, graph, table, kept, reference, original.images)
     if sparsify is not None:
         sparsify(candidate)
     if repair.endswith("batch_norm") or (repair == "least_squares" and sparsify is not None):
-        reestimate_batch_norm(network, candidate, table, kept, calibration, images)
+        reestimate_batch_norm(original, candidate, kept)
     return candidate
 
 
 @torch.no_grad()
-def merge(
-    network: nn.Module,
-    candidate: nn.Module,
-    table: LayerTable,
-    kept: Sequence[np.ndarray],
-    calibration: Calibration,
-) -> None:
-    """Fold the removed channels of ``network`` into the consumers of ``candidate``, in place."""
+def merge(original: Original, candidate: nn.Module, kept: Sequence[np.ndarray]) -> None:
+    """Fold the removed channels of the original into the consumers of ``candidate``, in place."""
+    network, table = original.network, original.table
     positions = kept_positions(network, table, kept)
     for name in table.consumers:
-        weight = network.get_submodule(name).get_parameter("weight")
-        keep = positions[name, "in"]
-        removed = torch.ones(weight.shape[1], dtype=torch.bool)
-        removed[keep] = False
+        weight, moments = (
+            network.get_submodule(name).get_parameter("weight"),
+            original.moments[name],
+        )
+        removed = np.ones(weight.shape[1], dtype=bool)
+        removed[positions[name, "in"]] = False
         if not removed.any():
             continue
-        moments = torch.from_numpy(calibration.moments[name])
         parts = []
         for rows, columns, moment in blocks(weight, moments):
-            kept_here, gone = torch.nonzero(~removed[columns]).flatten(), removed[columns]
-            mix = _mix(moment, kept_here, gone)
+            keep, gone = (as_index(mask, weight) for mask in (~removed[columns], removed[columns]))
+            mix = _mix(moment, keep, gone)
             part = torch.tensordot(mix, rows[:, gone].float(), dims=([1], [1]))
             parts.append(part.transpose(0, 1))
         # Places of a flattened map stand side by side, groups of a convolution one below another.
         lost = torch.stack(parts, 2).flatten(1) if moments.ndim == 4 else torch.cat(parts)
         if (name, "out") in positions:
-            lost = lost.index_select(0, positions[name, "out"])
+            lost = lost.index_select(0, as_index(positions[name, "out"], lost))
         candidate.get_submodule(name).get_parameter("weight").add_(lost)
 
 
 def _mix(moment: torch.Tensor, keep: torch.Tensor, removed: torch.Tensor) -> torch.Tensor:
     """Solve for B^T, (kept, removed), with a ridge of 1e-3 of the mean diagonal."""
     inner = moment[keep][:, keep].clone()
-    inner.diagonal().add_(RIDGE * float(moment.diagonal().mean()) + 1e-12)  # never singular
+    inner.diagonal().add_(RIDGE * moment.diagonal().mean() + 1e-12)  # never singular
     return torch.cholesky_solve(moment[keep][:, removed], torch.linalg.cholesky(inner))
 
 
 @torch.no_grad()
 def reestimate_batch_norm(
-    network: nn.Module,
-    candidate: nn.Module,
-    table: LayerTable,
-    kept: Sequence[np.ndarray],
-    calibration: Calibration,
-    images: torch.Tensor,
+    original: Original, candidate: nn.Module, kept: Sequence[np.ndarray]
 ) -> None:
-    """Set the running statistics of ``candidate`` from one pass over ``images``, in place."""
+    """Set the running statistics of ``candidate`` from one pass over the images, in place."""
+    network, table = original.network, original.table
     positions = kept_positions(network, table, kept)
-    for name, (mean, variance) in batch_statistics(candidate, table, images).items():
-        norm, original = candidate.get_submodule(name), network.get_submodule(name)
-        assert isinstance(original.running_mean, torch.Tensor)
-        assert isinstance(original.running_var, torch.Tensor)
-        keep = positions.get((name, "out"), torch.arange(len(mean)))
-        here = torch.from_numpy(calibration.statistics[name])[:, keep]
-        norm.running_mean = torch.from_numpy(mean) + original.running_mean[keep] - here[0]
-        ratio = original.running_var[keep] / here[1].clamp_min(1e-12)
-        norm.running_var = torch.from_numpy(variance) * ratio
+    for name, (mean, variance) in batch_statistics(candidate, table, original.images).items():
+        norm, before = candidate.get_submodule(name), network.get_submodule(name)
+        keep = as_index(positions.get((name, "out"), np.arange(len(mean))), mean)
+        there = original.statistics[name].index_select(1, keep)
+        norm.running_mean = mean + before.get_buffer("running_mean")[keep] - there[0]
+        ratio = before.get_buffer("running_var")[keep] / there[1].clamp_min(1e-12)
+        norm.running_var = variance * ratio

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from prune_gym.graph.layer_table import LayerTable
-from prune_gym.graph.layer_types import BatchNorm
+from prune_gym.graph.layer_types import BatchNorm, Convolution
 
 
 def cut(network: nn.Module, table: LayerTable, kept: Sequence[np.ndarray]) -> nn.Module:
@@ -33,7 +33,7 @@ def cut(network: nn.Module, table: LayerTable, kept: Sequence[np.ndarray]) -> nn
 
 def kept_positions(
     network: nn.Module, table: LayerTable, kept: Sequence[np.ndarray]
-) -> dict[tuple[str, str], torch.Tensor]:
+) -> dict[tuple[str, str], np.ndarray]:
     """Return for every cut dimension (module, "out" | "in") the positions that stay, ascending."""
     masks: dict[tuple[str, str], np.ndarray] = {}
     for group, channels in zip(table.groups, kept, strict=True):
@@ -46,7 +46,13 @@ def kept_positions(
                     _extent(network.get_submodule(member.module), member.dim), bool
                 )
             masks[key][member.positions[dropped]] = False
-    return {key: torch.from_numpy(np.flatnonzero(mask)) for key, mask in masks.items()}
+    return {key: np.flatnonzero(mask) for key, mask in masks.items()}
+
+
+def as_index(positions: np.ndarray, like: torch.Tensor) -> torch.Tensor:
+    """Return positions, or the places where a mask is true, as an index into ``like``."""
+    places = np.flatnonzero(positions) if positions.dtype == bool else positions
+    return torch.from_numpy(places).to(like.device)
 
 
 def _extent(module: nn.Module, dim: str) -> int:
@@ -66,9 +72,7 @@ def _copy_without_weights(network: nn.Module, cut_modules: set[str]) -> nn.Modul
     return copy.deepcopy(network, memo)
 
 
-def _cut_module(
-    module: nn.Module, out: torch.Tensor | None, inputs: torch.Tensor | None
-) -> nn.Module:
+def _cut_module(module: nn.Module, out: np.ndarray | None, inputs: np.ndarray | None) -> nn.Module:
     """Return a copy of a layer with the given positions of its output and input channels."""
     small = copy.copy(module)
     # Its parameters, buffers and hooks are dictionaries: each layer gets its own.
@@ -82,9 +86,9 @@ def _cut_module(
             continue
         value = tensor.detach()
         if out is not None and value.ndim:
-            value = value.index_select(0, out)
+            value = value.index_select(0, as_index(out, value))
         if inputs is not None and name == "weight":
-            value = value.index_select(1, inputs)
+            value = value.index_select(1, as_index(inputs, value))
         if name in small._parameters:
             small._parameters[name] = nn.Parameter(value.clone(), tensor.requires_grad)
         else:
@@ -108,7 +112,7 @@ def _set_sizes(module: nn.Module) -> None:
         module.num_parameters = len(module.weight)
     elif isinstance(module, nn.Linear):
         module.out_features, module.in_features = module.weight.shape
-    elif isinstance(module, nn.Conv2d):
+    elif isinstance(module, Convolution):
         if 1 < module.groups == module.in_channels:  # depthwise
             module.groups = module.weight.shape[0] * module.groups // module.out_channels
         module.out_channels = module.weight.shape[0]

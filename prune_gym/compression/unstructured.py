@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from prune_gym.graph.layer_table import LayerTable, kept_masks
+from prune_gym.graph.layer_types import Convolution
 from prune_gym.graph.skipped import running_modules
 
 CHANCE_ZEROS = 0.01  # share of the weights of a layer; fewer zeros occur by chance
@@ -44,7 +45,7 @@ def sparsify(
             magnitude = weight.abs()
             if name in importance:
                 outputs, inputs = importance[name]
-                scale = outputs[:, None] * inputs[None]
+                scale = (outputs[:, None] * inputs[None]).to(magnitude.device)
                 magnitude = magnitude * scale.view(*scale.shape, *(1,) * (weight.ndim - 2))
             block_size = int(table.mask_sizes(np.array(len(weight))))
             weight.mul_(_mask(magnitude, block_size, float(share)))
@@ -74,9 +75,8 @@ def _masks(network: nn.Module, table: LayerTable) -> Iterator[torch.Tensor]:
     """Yield which weights of each layer are not zero, (masks, channels per mask, weights)."""
     for index in table.weighted:
         weight = network.get_submodule(table.layers[index].name).get_parameter("weight")
-        yield (weight != 0).view(
-            -1, int(table.mask_sizes(np.array(len(weight)))), weight[0].numel()
-        )
+        size = int(table.mask_sizes(np.array(len(weight))))
+        yield (weight != 0).reshape(-1, size, weight[0].numel())
 
 
 def keep_zeros(network: nn.Module) -> None:
@@ -85,7 +85,7 @@ def keep_zeros(network: nn.Module) -> None:
     Their gradients are set to zero; momentum and weight decay then do not move them.
     """
     for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
+        if isinstance(module, Convolution | nn.Linear):
             mask = (module.weight != 0).float()
             if mask.mean() < 1 - CHANCE_ZEROS:
                 module.weight.register_hook(lambda grad, mask=mask: grad * mask.to(grad.device))
@@ -94,9 +94,14 @@ def keep_zeros(network: nn.Module) -> None:
 def _mask(magnitude: torch.Tensor, block_size: int, density: float) -> torch.Tensor:
     """Return the 0/1 mask of weights (outputs, ...); ``block_size`` output channels share it."""
     groups = magnitude.contiguous().view(-1, block_size, magnitude[0].numel())
-    norms = groups.sum(1).flatten().numpy()
+    norms = groups.sum(1).flatten().cpu().numpy()
     kept = int(kept_masks(density, norms.size))
     mask = np.zeros(norms.size, dtype=np.float32)
     mask[np.argpartition(-norms, kept - 1)[:kept]] = 1
-    shared = torch.from_numpy(mask).view(-1, 1, magnitude[0].numel()).expand(groups.shape)
+    shared = (
+        torch.from_numpy(mask)
+        .to(magnitude.device)
+        .view(-1, 1, magnitude[0].numel())
+        .expand(groups.shape)
+    )
     return shared.reshape(magnitude.shape)

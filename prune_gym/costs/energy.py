@@ -1,5 +1,8 @@
 """Compute the energy of inference on one image, after EMOMC (docs/costs.md derives it)."""
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 
 from prune_gym.errors import UserError, unknown
@@ -62,8 +65,8 @@ class Energy:
         self._depthwise = np.array([layer.kind == "depthwise" for layer in layers])
         self._groups = np.array([layer.groups for layer in layers], dtype=np.float64)
         self._full_rows = table.weight_shapes(table.full[None])[0][0]
-        height, width = np.array([layer.out_size for layer in layers], dtype=np.float64).T
-        rows, columns = np.array([layer.kernel for layer in layers], dtype=np.float64).T
+        height, width = _two_loops([layer.out_size for layer in layers])
+        rows, columns = _two_loops([layer.kernel for layer in layers])
         self._sizes = {"X": width, "Y": height, "FX": columns, "FY": rows}
 
     def __call__(self, configuration: Configuration) -> np.ndarray:
@@ -99,6 +102,12 @@ class Energy:
             # A cut depthwise layer has fewer groups; the outputs of each group do not change.
             "CO": np.where(self._depthwise, self._full_rows, rows) / self._groups,
         }
+
+
+def _two_loops(sizes: Sequence[tuple[int, ...]]) -> np.ndarray:
+    """Return the bounds of the loop over the last dimension, and of one over all before it."""
+    pairs = [(math.prod(size[:-1]), size[-1]) for size in sizes]
+    return np.array(pairs, dtype=np.float64).T
 
 
 def _needed(density: np.ndarray | None, sharers: np.ndarray | float) -> np.ndarray | float:

@@ -33,9 +33,13 @@ def signature(layer: Layer, inputs: int, outputs: int) -> str:
     """
     grouped = f" in {layer.groups} groups" if layer.kind == "conv" and layer.groups > 1 else ""
     return (
-        f"{layer.kind} {layer.kernel[0]}x{layer.kernel[1]} stride {layer.stride} "
-        f"on {layer.in_size[0]}x{layer.in_size[1]}, {inputs} to {outputs}{grouped}"
+        f"{layer.kind} {_by(layer.kernel)} stride {layer.stride} "
+        f"on {_by(layer.in_size)}, {inputs} to {outputs}{grouped}"
     )
+
+
+def _by(size: tuple[int, ...]) -> str:
+    return "x".join(map(str, size))
 
 
 def signatures(table: LayerTable) -> dict[int, str]:

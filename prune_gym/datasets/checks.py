@@ -7,9 +7,13 @@ import numpy as np
 
 from prune_gym.errors import UserError
 
+RANKS = (3, 4, 5)  # dimensions of an array of images
+
 
 def check_images(images: Any) -> np.ndarray:
     """Return the images of a split, an array ``uint8 (N, C, H, W)`` of at least one image.
+
+    Signals (N, C, L) and volumes (N, C, D, H, W) are images of one and of three dimensions.
 
     Raises:
         UserError: their type or shape is wrong, or there are none.
@@ -18,9 +22,10 @@ def check_images(images: Any) -> np.ndarray:
         raise UserError(
             f"images: expected a NumPy array uint8 (N, C, H, W), got {type(images).__name__}"
         )
-    if images.dtype != np.uint8 or images.ndim != 4 or 0 in images.shape[1:]:
+    if images.dtype != np.uint8 or images.ndim not in RANKS or 0 in images.shape[1:]:
         raise UserError(
-            f"a split needs uint8 images (N, C, H, W), got {images.dtype} {images.shape}"
+            f"a split needs uint8 images (N, C, H, W), or (N, C, L) or (N, C, D, H, W), got "
+            f"{images.dtype} {images.shape}"
         )
     if not len(images):
         raise UserError("a split needs at least one image, got none")

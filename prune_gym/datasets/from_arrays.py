@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from prune_gym.datasets import Data, ScoredData, ScoredSplit, Split
-from prune_gym.datasets.checks import check_labels, check_normalization
+from prune_gym.datasets.checks import RANKS, check_labels, check_normalization
 from prune_gym.datasets.stratify import split_by_class
 from prune_gym.errors import UserError, UserTypeError
 
@@ -30,20 +30,23 @@ def as_data(
     std: Sequence[float] | None = None,
     channels_last: bool | None = None,
     channels: int | None = None,
+    rank: int | None = None,
 ) -> Data:
     """Return data in three splits: of every class 80 % to train, 10 % to search and 10 % to test.
 
     Args:
         given: a ``Data``, which is returned as it is; ``(images, labels)``; or a data set or loader
             of pairs of an image (or batch) and a label. Images are uint8, then scaled to [0, 1], or
-            floats just as the network expects them, (N, C, H, W) or (N, H, W, C). Floats are put on
-            256 levels between each channel's least and largest: no outliers.
+            floats just as the network expects them, (N, C, H, W) or (N, H, W, C). Signals (N, C, L)
+            and volumes (N, C, D, H, W) are images too. Floats are put on 256 levels between each
+            channel's least and largest: no outliers.
         seed: of the splits.
         mean: per channel, what the network's training subtracted from images, uint8 ones scaled to
             [0, 1].
         std: per channel, what it then divided by.
         channels_last: whether images are (N, H, W, C); None: recognized by ``channels``.
         channels: of the images that the network takes; None: 1 or 3, for uint8 images alone.
+        rank: dimensions of an image that the network takes, 1 to 3; None: any.
 
     Raises:
         UserTypeError: something else.
@@ -52,7 +55,7 @@ def as_data(
     if isinstance(given, Data):
         return _as_it_is(given, mean, std, channels_last)
     images, labels = _arrays(given)
-    pixels, normalization, name = _pixels(images, mean, std, channels_last, channels)
+    pixels, normalization, name = _pixels(images, mean, std, channels_last, channels, rank)
     labels = check_labels(labels, len(images))
     num_classes = int(labels.max(initial=0)) + 1
     if num_classes > MAX_CLASSES:
@@ -75,6 +78,7 @@ def as_scored_data(
     std: Sequence[float] | None = None,
     channels_last: bool | None = None,
     channels: int | None = None,
+    rank: int | None = None,
 ) -> ScoredData:
     """Return data with a score in three splits at random: 80 % train, 10 % search, 10 % test.
 
@@ -87,6 +91,7 @@ def as_scored_data(
         std: as of :func:`as_data`.
         channels_last: as of :func:`as_data`.
         channels: as of :func:`as_data`.
+        rank: as of :func:`as_data`.
 
     Raises:
         UserTypeError: something else.
@@ -103,7 +108,7 @@ def as_scored_data(
         )
     assert score is not None
     images = _array(given[0])
-    pixels, normalization, name = _pixels(images, mean, std, channels_last, channels)
+    pixels, normalization, name = _pixels(images, mean, std, channels_last, channels, rank)
     whole, count = ScoredSplit(pixels, given[1]), len(pixels)
     if count < 3:
         raise UserError(f"expected at least 3 images, one for each split, got {count}")
@@ -126,18 +131,20 @@ def _pixels(
     std: Sequence[float] | None,
     channels_last: bool | None,
     channels: int | None,
+    rank: int | None,
 ) -> tuple[np.ndarray, tuple[tuple[float, ...], tuple[float, ...]], str]:
     """Return images ``uint8 (N, C, H, W)``, their mean and std, and the name of such data."""
     if (mean is None) != (std is None):
         raise UserError("expected mean and std together, got one of them")
-    if images.ndim == 3 and channels == 1:
+    if rank is not None and images.ndim == rank + 1 and channels == 1:
         images = images[:, None]
-    if images.ndim != 4:
-        raise UserError(f"expected images (N, C, H, W), got {images.dtype} {images.shape}")
+    if images.ndim not in (RANKS if rank is None else [rank + 2]):
+        shape = {1: "(N, C, L)", 3: "(N, C, D, H, W)"}.get(rank or 2, "(N, C, H, W)")
+        raise UserError(f"expected images {shape}, got {images.dtype} {images.shape}")
     if images.dtype == np.float16:
         images = images.astype(np.float32)
     if _is_channels_last(images, channels) if channels_last is None else channels_last:
-        images = images.transpose(0, 3, 1, 2)
+        images = np.moveaxis(images, -1, 1)
     pixels, low, span = _as_bytes(images)
     is_bytes = images.dtype == np.uint8
     name = "own" if is_bytes or mean is not None else OWN_FLOATS
@@ -149,11 +156,11 @@ def _pixels(
 
 
 def _is_channels_last(images: np.ndarray, channels: int | None) -> bool:
-    """Return whether images of four dimensions are (N, H, W, C)."""
+    """Return whether images are (N, H, W, C)."""
     if channels is not None:
-        return images.shape[1] != channels and images.shape[3] == channels
+        return images.shape[1] != channels and images.shape[-1] == channels
     is_bytes = images.dtype == np.uint8
-    return is_bytes and images.shape[1] not in CHANNELS and images.shape[3] in CHANNELS
+    return is_bytes and images.shape[1] not in CHANNELS and images.shape[-1] in CHANNELS
 
 
 def _arrays(given: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -218,13 +225,14 @@ def _as_bytes(images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         return np.ascontiguousarray(images), np.zeros(count), np.ones(count)
     if not np.issubdtype(images.dtype, np.floating):
         raise UserError(f"images: expected uint8 or floats, got {images.dtype}")
-    if wrong := int((~np.isfinite(images)).any(axis=(1, 2, 3)).sum()):
+    if wrong := int((~np.isfinite(images)).any(axis=tuple(range(1, images.ndim))).sum()):
         raise UserError(
             f"images: expected finite numbers, got NaN or infinity in {wrong} of {len(images)}"
         )
-    low, high = images.min(axis=(0, 2, 3)), images.max(axis=(0, 2, 3))
+    others = (0, *range(2, images.ndim))
+    low, high = images.min(axis=others), images.max(axis=others)
     span = np.maximum(high - low, 1e-6)
-    each = (1, -1, 1, 1)
+    each = (1, -1, *(1,) * (images.ndim - 2))
     levels = np.rint(255 * (images - low.reshape(each)) / span.reshape(each)).astype(np.uint8)
     return levels, low, span
 

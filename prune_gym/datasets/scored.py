@@ -1,6 +1,6 @@
 """Describe data of any task: images, targets of any shape, and a function that scores outputs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,15 +100,16 @@ class ScoredData:
         object.__setattr__(self, "mean", mean)
         object.__setattr__(self, "std", std)
 
-    def score_of(self, outputs: list[Any], split: ScoredSplit) -> float:
+    def score_of(self, outputs: Iterable[Any], split: ScoredSplit) -> float:
         """Return the score of a network's outputs for the batches of a split, in [0, 1].
 
-        Floating-point outputs are scored in float32.
+        Floating-point outputs are scored in float32, on the processor.
 
         Raises:
             UserError: the function returns no number in [0, 1].
         """
-        joined = tree_map(_joined, outputs[0], *outputs[1:])
+        first, *others = (tree_map(_on_processor, batch) for batch in outputs)
+        joined = tree_map(_joined, first, *others)
         found = self.score(joined, split.targets)
         try:
             number = float(found)
@@ -124,7 +125,9 @@ def _tensor(given: Any) -> torch.Tensor:
     return tensor.float() if tensor.is_floating_point() else tensor
 
 
+def _on_processor(output: Any) -> Any:
+    return _tensor(output) if isinstance(output, torch.Tensor) else output
+
+
 def _joined(*batches: Any) -> Any:
-    if not isinstance(batches[0], torch.Tensor):
-        return batches[0]
-    return _tensor(torch.cat(batches))
+    return torch.cat(batches) if isinstance(batches[0], torch.Tensor) else batches[0]

@@ -33,7 +33,7 @@ class Deployable(NamedTuple):
     quantized: bool
 
     @property
-    def input_shape(self) -> tuple[int, int, int]:
+    def input_shape(self) -> tuple[int, ...]:
         """(C, H, W) of an image."""
         return self.data.search.images.shape[1:]
 
@@ -74,7 +74,7 @@ def deployable(network: nn.Module, data: AnyData) -> Deployable:
     return Deployable(network, data, quantized)
 
 
-def folded(network: nn.Module, input_shape: tuple[int, int, int]) -> nn.Module:
+def folded(network: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
     """Return a copy as it is deployed: float32, quantized weights as floats, batch-norm folded."""
     network = copy.deepcopy(network).cpu().float().eval().requires_grad_(False)
     for name, module in list(network.named_modules()):

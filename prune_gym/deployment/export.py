@@ -51,7 +51,7 @@ class Exported:
     num_images: int
     difference: float
     same_class: float | None
-    input_shape: tuple[int, int, int]
+    input_shape: tuple[int, ...]
     normalization: str
 
     def __str__(self) -> str:

@@ -51,6 +51,7 @@ def compression_problem(
     exclude: Sequence[str] = (),
     include: Sequence[str] | None = None,
     batch_size: int = 1,
+    device: str = "auto",
 ) -> CompressionProblem:
     """Make a problem from plain data, or from the user's own network and data.
 
@@ -89,14 +90,16 @@ def compression_problem(
         include: patterns of the layers that may change; None: all.
         batch_size: images that the network runs on at once, for memory and latency. A latency table
             must have been measured with it.
+        device: where candidates are repaired and scored: "cpu", "cuda", "mps", or "auto", the first
+            of cuda, mps and cpu that there is.
 
     Raises:
         UserError: an unknown name or a pattern that matches no layer, or a value out of range;
-            budgets that cannot be met.
+            budgets that cannot be met; no such device.
         MissingFileError: data that are neither on disk nor to be downloaded.
     """
     by_information = "variational" in decide
-    evaluator = find_evaluator(network, data, repair, granularity, by_information=by_information)
+    evaluator = find_evaluator(network, data, repair, granularity, by_information, device)
     if library is not None:
         if exclude or include is not None:
             raise UserError(

@@ -4,6 +4,7 @@ One flat float32 vector in [0, 1] of one length for every network. All scales ar
 so that a policy learned on one network can be run on another. :data:`FEATURES` names every entry.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -140,6 +141,6 @@ def _fixed_entries(table: LayerTable, decision: Decision) -> list[float]:
         float(layer.kind == "linear"),
         layer.kernel[0] / 11,
         layer.stride / 4,
-        np.log2(layer.in_size[0] * layer.in_size[1]) / 18,
+        np.log2(math.prod(layer.in_size)) / 18,
         *(np.sqrt(loss) for loss in losses),
     ]

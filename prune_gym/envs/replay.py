@@ -24,7 +24,10 @@ DEFAULTS = {"network": "vgg16", "data": "digits"}  # the environment's own
 
 
 def environment_of(
-    strategy: Strategy, network: str | None = None, data: str | None = None
+    strategy: Strategy,
+    network: str | None = None,
+    data: str | None = None,
+    device: str = "auto",
 ) -> CompressionEnv:
     """Return the environment that a strategy was found in, if it has not changed since.
 
@@ -34,13 +37,16 @@ def environment_of(
         UserError: as of `environment_named`; or the strategy was found on other weights, or has
             other counts there.
     """
-    env = environment_named(strategy, network, data)
+    env = environment_named(strategy, network, data, device)
     _check_network(strategy, env)
     return env
 
 
 def environment_named(
-    strategy: Strategy, network: str | None = None, data: str | None = None
+    strategy: Strategy,
+    network: str | None = None,
+    data: str | None = None,
+    device: str = "auto",
 ) -> CompressionEnv:
     """Return the environment that a strategy names.
 
@@ -51,6 +57,7 @@ def environment_named(
         strategy: what ``load_strategy`` returned.
         network: takes the place of the network that the strategy names; None: that one.
         data: takes the place of the data that the strategy names; None: those.
+        device: where networks run, "auto", "cpu", "cuda" or "mps".
 
     Raises:
         UserError: its id is not registered, or its arguments are not the environment's; it names a
@@ -63,7 +70,7 @@ def environment_named(
         )
     kwargs = _replaced(check_arguments(strategy.env_kwargs), network, data)
     try:
-        return cast(CompressionEnv, gym.make(strategy.env_id, **kwargs).unwrapped)
+        return cast(CompressionEnv, gym.make(strategy.env_id, **kwargs, device=device).unwrapped)
     except TypeError as error:
         raise UserError(
             f"the strategy's env_kwargs do not fit {strategy.env_id}: {error}"

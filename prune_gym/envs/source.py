@@ -9,6 +9,7 @@ from envs_registry import ENTRY_POINT, GENERIC_ID, env_ids
 
 REFERENCE_LATENCY = "reference-cpu"
 OWN = ("network", "data")  # names, or the user's own objects
+MACHINE = "device"  # who replays the strategy may have another one
 # What `compression_env` takes where nothing is given, and the generic id does not.
 DEFAULTS = {"network": "vgg16", "data": "digits", "latency": REFERENCE_LATENCY}
 
@@ -21,7 +22,7 @@ def source_of(env: gym.Env) -> tuple[str, dict[str, Any]]:
     kwargs = {
         name: value
         for name, value in env.spec.kwargs.items()
-        if name not in OWN or isinstance(value, str | os.PathLike)
+        if name != MACHINE and (name not in OWN or isinstance(value, str | os.PathLike))
     }
     if env.spec.id in env_ids() or env.spec.entry_point != ENTRY_POINT:
         return env.spec.id, kwargs

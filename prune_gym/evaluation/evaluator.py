@@ -11,12 +11,12 @@ import torch
 from torch import nn
 
 from prune_gym._utils.array_cache import read_arrays, write_arrays
+from prune_gym._utils.device import CPU, fast_dtype, outside_contexts, to_channels_last
 from prune_gym.compression.calibration import Calibration
 from prune_gym.compression.fingerprint import fingerprint
 from prune_gym.compression.fold_batch_norm import fold_batch_norm
-from prune_gym.compression.least_squares import Reference
 from prune_gym.compression.malloc import release_memory
-from prune_gym.compression.precision import bfloat16_is_fast, outside_contexts, to_channels_last
+from prune_gym.compression.original import Original
 from prune_gym.compression.quantize import quantize
 from prune_gym.compression.repair import check_repair, cut_and_repair
 from prune_gym.compression.sensitivity import Sensitivities
@@ -59,12 +59,12 @@ def accuracy(network: nn.Module, data: Data | ScoredData, split: Split | ScoredS
     if isinstance(data, ScoredData):
         assert isinstance(split, ScoredSplit)
         starts = range(0, len(split), BATCH)
-        batches = (normalize(split.images[s : s + BATCH], data).to(device) for s in starts)
-        return data.score_of([network(images) for images in batches], split)
+        batches = (normalize(split.images[s : s + BATCH], data, device) for s in starts)
+        return data.score_of((network(images) for images in batches), split)
     assert isinstance(split, Split)
     correct = 0
     for start in range(0, len(split), BATCH):
-        images = normalize(split.images[start : start + BATCH], data).to(device)
+        images = normalize(split.images[start : start + BATCH], data, device)
         labels = torch.tensor(split.labels[start : start + BATCH], device=device)
         correct += int((network(images).argmax(1) == labels).sum())
     return correct / len(split)
@@ -94,13 +94,14 @@ class Evaluator:
         rebuild: tuple[Callable, tuple] | None = None,
         importance: Mapping[str, tuple[torch.Tensor, torch.Tensor]] | None = None,
         cache: AccuracyCache | None = None,
+        device: torch.device = CPU,
     ) -> None:
         """Hold what all candidates share.
 
         ``importance`` are factors by which weights count when some are pruned one by one (see
         :func:`prune_gym.compression.unstructured.sparsify`). ``rebuild`` is a function and its
         arguments that make an equal evaluator, so that pickles carry a name and not the weights;
-        without it the evaluator is pickled whole.
+        without it the evaluator is pickled whole. Candidates are made and scored on ``device``.
 
         Raises:
             UserError: no such repair.
@@ -110,10 +111,12 @@ class Evaluator:
         self.calibration, self.images = calibration, calibration_images
         self.repair = repair
         self.cache = AccuracyCache() if cache is None else cache
-        self.statistics = Sensitivities(network, table, calibration, calibration_images)
+        self.device = device
+        self.original = Original(network, table, calibration, calibration_images, device)
+        self.statistics = Sensitivities(self.original, calibration)
         self.importance = dict(importance or {})
         self._rebuild = rebuild
-        self._dtype = torch.bfloat16 if bfloat16_is_fast() else torch.float32
+        self._dtype = fast_dtype(device)
         self._search: list[torch.Tensor] = []
 
     def __reduce__(self) -> tuple:
@@ -121,7 +124,7 @@ class Evaluator:
         if self._rebuild is not None:
             return self._rebuild
         args = (self.network, self.table, self.data, self.calibration, self.images, self.repair)
-        return (Evaluator, (*args, None, self.importance))
+        return (Evaluator, (*args, None, self.importance, None, self.device))
 
     @cached_property
     def checksum(self) -> str:
@@ -141,13 +144,9 @@ class Evaluator:
         kept = self.kept(configuration.widths[0])
         dense = configuration[0].is_dense and not configuration.extra
         candidate = cut_and_repair(
-            self.network,
-            self.table,
+            self.original,
             kept,
             self.repair,
-            self.calibration,
-            self.images,
-            self.reference if self.repair == "least_squares" else None,
             skipped=self.table.skipped(configuration.blocks[0]),
             sparsify=None if dense else partial(self._sparsify, configuration, kept),
         )
@@ -177,12 +176,7 @@ class Evaluator:
             return candidate
         folded, nonzeros = fold_batch_norm(candidate, self.table), self.table.nonzeros(one)[0]
         bits = one.weight_bits[0], one.activation_bits[0]
-        return quantize(folded, self.table, *bits, self.images, nonzeros)
-
-    @cached_property
-    def reference(self) -> Reference:
-        """What least squares fits candidates to; measured when the first candidate is made."""
-        return Reference(self.network, self.images)
+        return quantize(folded, self.table, *bits, self.original.images, nonzeros)
 
     @cached_property
     def density(self) -> np.ndarray | None:
@@ -224,7 +218,7 @@ class Evaluator:
         if isinstance(split, ScoredSplit):
             return self.score(self.network, split)
         purpose = f"score-1 {self.data.mean} {self.data.std} {getattr(self.network, 'heads', '')}"
-        file = f"score-{fingerprint(purpose, self.network, vars(split).values())}.npz"
+        file = f"score-{fingerprint(purpose, self.network, vars(split).values(), self.device)}.npz"
         found = read_arrays(file, ["score"])
         if found is None:
             found = {"score": np.array(self.score(self.network, split))}
@@ -234,7 +228,7 @@ class Evaluator:
     def fast(self, network: nn.Module) -> nn.Module:
         """Return a copy for inference: batch-norm folded, channels-last, bfloat16 if that pays."""
         folded = fold_batch_norm(copy.deepcopy(network).eval(), self.table)
-        return to_channels_last(folded.to(self._dtype))
+        return to_channels_last(folded.to(self.device, self._dtype))
 
     @outside_contexts
     @torch.inference_mode()
@@ -250,9 +244,12 @@ class Evaluator:
             return self.mean_average_precision(outputs, split)
         if isinstance(split, ScoredSplit):
             assert isinstance(self.data, ScoredData)
-            return self.data.score_of(list(outputs), split)
+            return self.data.score_of(outputs, split)
         starts = range(0, len(split), BATCH)
-        labels = (torch.tensor(split.labels[start : start + BATCH]) for start in starts)
+        labels = (
+            torch.tensor(split.labels[start : start + BATCH], device=self.device)
+            for start in starts
+        )
         hits = (int((o.argmax(1) == t).sum()) for o, t in zip(outputs, labels, strict=True))
         return sum(hits) / len(split)
 
@@ -275,4 +272,6 @@ class Evaluator:
         return batches
 
     def _batch(self, split: AnySplit, start: int) -> torch.Tensor:
-        return normalize(split.images[start : start + BATCH], self.data).to(self._dtype)
+        return normalize(split.images[start : start + BATCH], self.data, self.device).to(
+            self._dtype
+        )

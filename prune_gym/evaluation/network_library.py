@@ -77,7 +77,7 @@ class LibraryEvaluator(Evaluator):
             UserError: it is damaged, not finished or of another network.
         """
         tables = (base.network, base.table, base.data, base.calibration, base.images)
-        super().__init__(*tables, base.repair)
+        super().__init__(*tables, base.repair, device=base.device)
         self._base, self._folder, self._library = base, folder, Library(folder)
         if self._library.manifest["start"] != base.checksum:
             raise UserError(
@@ -100,7 +100,8 @@ class LibraryEvaluator(Evaluator):
         """Return the pruned, retrained and quantised network of one strategy."""
         density = configuration.density[0]
         network = self._library.network_at(float(density[0]), self.network)
-        return self.quantize(sparsify(network, self.table, density), configuration)
+        network = sparsify(network.to(self.device), self.table, density)
+        return self.quantize(network, configuration)
 
 
 def with_library(evaluator: Evaluator, folder: str, decide: Sequence[str]) -> Evaluator:

@@ -182,12 +182,14 @@ class CompressionProblem:
         return self.space.configure(values[None])
 
     def apply(self, strategy: Strategy | Mapping[str, Any]) -> nn.Module:
-        """Return the smaller, repaired network of a strategy (float32, eval mode, trainable).
+        """Return the smaller, repaired network of a strategy.
+
+        It is on the processor, in float32 and eval mode, and trainable.
 
         Raises:
             UserError: the strategy is of another network or breaks the search space's limits.
         """
-        return self.evaluator.candidate(self.configure(strategy)).requires_grad_(True)
+        return self.evaluator.candidate(self.configure(strategy)).cpu().requires_grad_(True)
 
     def validate(self, strategy: Strategy | Mapping[str, Any]) -> ValidationResult:
         """Replay a strategy and compare every number it claims with what is found here.

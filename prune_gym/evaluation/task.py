@@ -13,6 +13,7 @@ from torch import nn
 
 from prune_gym import datasets, models
 from prune_gym._utils.array_cache import read_arrays, write_arrays
+from prune_gym._utils.device import find_device, on_device, outside_contexts
 from prune_gym._utils.paths import file_version
 from prune_gym._utils.plugins import call_named
 from prune_gym.compression import calibration as calibrating
@@ -26,7 +27,6 @@ from prune_gym.compression.network_file import (
     network_path,
     read_network_spec,
 )
-from prune_gym.compression.precision import outside_contexts
 from prune_gym.compression.unstructured import zeros_fill_masks
 from prune_gym.compression.verify import check_cut, count_classes
 from prune_gym.datasets import AnyData, Data, DetectionData
@@ -48,6 +48,7 @@ def find_evaluator(
     repair: str,
     block_size: int = BLOCK_SIZE,
     by_information: bool = False,
+    device: str = "auto",
 ) -> Evaluator:
     """Return the evaluator of a named network on a named data set, or of the user's own.
 
@@ -55,7 +56,8 @@ def find_evaluator(
     ``package.module:function`` is a function that returns the user's own trained ``nn.Module`` or
     :class:`Data`; ``package.module:function@FILE`` is the file of a pruned network whose
     original that function returns. ``block_size`` output channels share a mask where weights are
-    pruned one by one, by magnitude or ``by_information`` that they carry.
+    pruned one by one, by magnitude or ``by_information`` that they carry. Candidates are made and
+    scored on ``device``, "auto", "cpu", "cuda" or "mps".
 
     Raises:
         UserTypeError: a named network with own data, or a function that returns something else.
@@ -71,10 +73,10 @@ def find_evaluator(
     if isinstance(network, os.PathLike):
         network = os.fspath(network)
     if isinstance(network, str) and isinstance(data, str):
-        return load_evaluator(network, data, repair, block_size, by_information)
+        return load_evaluator(network, data, repair, block_size, by_information, device)
     if isinstance(network, nn.Module):
         own = datasets.load(data) if isinstance(data, str) else data
-        return make_evaluator(network, own, repair, block_size, by_information)
+        return make_evaluator(network, own, repair, block_size, by_information, device)
     raise UserTypeError(
         f"network={network!r} names weights trained on a named data set; with your own data give "
         "your own trained nn.Module too"
@@ -87,6 +89,7 @@ def load_evaluator(
     repair: str,
     block_size: int = BLOCK_SIZE,
     by_information: bool = False,
+    device: str = "auto",
 ) -> Evaluator:
     """Return the evaluator of a named network on a named data set; every caller shares it.
 
@@ -96,7 +99,7 @@ def load_evaluator(
         MissingFileError: the data are neither on disk nor to be downloaded.
     """
     version = file_version(network_path(network)) if is_network_file(network) else None
-    return _loaded(network, data, repair, block_size, by_information, version)
+    return _loaded(network, data, repair, block_size, by_information, device, version)
 
 
 def forget_evaluators() -> None:
@@ -111,6 +114,7 @@ def _loaded(
     repair: str,
     block_size: int,
     by_information: bool,
+    device: str,
     version: tuple[int, int] | None,
 ) -> Evaluator:
     """Load; ``version`` is that of the network's file, for one that is written again."""
@@ -128,9 +132,9 @@ def _loaded(
     else:
         net = models.pretrained(network, loaded.name, loaded.num_classes)
         loaded = models.normalized_for(network, loaded)
-    rebuild = (load_evaluator, (network, data, repair, block_size, by_information))
+    rebuild = (load_evaluator, (network, data, repair, block_size, by_information, device))
     shipped = models.weights_path(network, f"{loaded.name}-information")
-    return make_evaluator(net, loaded, repair, block_size, by_information, rebuild, shipped)
+    return make_evaluator(net, loaded, repair, block_size, by_information, device, rebuild, shipped)
 
 
 @outside_contexts
@@ -140,6 +144,7 @@ def make_evaluator(
     repair: str,
     block_size: int = BLOCK_SIZE,
     by_information: bool = False,
+    device: str = "auto",
     rebuild: tuple | None = None,
     shipped: Path | None = None,
 ) -> Evaluator:
@@ -151,7 +156,7 @@ def make_evaluator(
         UserError: the network does not take the images, its forward cannot be traced, or a
             parameter or buffer holds NaN or infinite values; the message names it.
     """
-    shape = data.train.images.shape[1:]
+    where, shape = find_device(device), data.train.images.shape[1:]
     # Zeros that stand for a skipped block would stay as wide when the network is cut again.
     network = for_inference(copy_network(network), shape)
     if isinstance(data, DetectionData):
@@ -163,12 +168,13 @@ def make_evaluator(
     if not zeros_fill_masks(network, table):  # it was pruned weight by weight
         table = dataclasses.replace(table, block_size=1)
     images = normalize(calibration_images(data), data)
-    check_finite(network, images)
-    calibration = _cached_calibration(network, table, images, data)
+    check_finite(network, images[:1])
+    calibration = _cached_calibration(network, table, images, data, where)
     factors = None
     if by_information:
-        factors = importance(_information(network, table, data, images, shipped), calibration)
-    return Evaluator(network, table, data, calibration, images, repair, rebuild, factors)
+        factors = importance(_information(network, table, data, shipped, where), calibration)
+    parts = (network, table, data, calibration, images, repair, rebuild, factors)
+    return Evaluator(*parts, device=where)
 
 
 def copy_network(network: nn.Module) -> nn.Module:
@@ -191,22 +197,21 @@ def _information(
     network: nn.Module,
     table: LayerTable,
     data: AnyData,
-    images: torch.Tensor,
     shipped: Path | None,
+    device: torch.device,
 ) -> dict[str, np.ndarray]:
     """Return the information that channels carry: shipped, cached, or learned now."""
     if shipped is not None and shipped.is_file():
         return load_file(shipped)
     if not isinstance(data, Data):
         raise UserError("decide: 'variational' needs images with classes; take 'density'")
-    file = f"information-{_calibrated_on(network, images)}.npz"
+    file = f"information-{_calibrated_on(network, data, device)}.npz"
     found = read_arrays(file, noisy_layers(table))
     if found is None:
         chosen = slice(None, None, max(len(data.train) // INFORMATION_IMAGES, 1))
-        labels = torch.tensor(data.train.labels[chosen])
-        found = learn_information(
-            network, table, normalize(data.train.images[chosen], data), labels
-        )
+        images = normalize(data.train.images[chosen], data, device)
+        labels = torch.tensor(data.train.labels[chosen], device=device)
+        found = learn_information(on_device(network, device), table, images, labels)
         write_arrays(file, found)
     return found
 
@@ -227,14 +232,16 @@ def _check_classifier(network: nn.Module, images: torch.Tensor, data: Data) -> N
 
 
 def _cached_calibration(
-    network: nn.Module, table: LayerTable, images: torch.Tensor, data: AnyData
+    network: nn.Module,
+    table: LayerTable,
+    images: torch.Tensor,
+    data: AnyData,
+    device: torch.device,
 ) -> Calibration:
-    file = f"calibration-{_calibrated_on(network, images)}.npz"
+    file = f"calibration-{_calibrated_on(network, data, device)}.npz"
     groups = range(len(table.groups))
-    norms = [layer.name for layer in table.layers if layer.kind == "batch_norm"]
     keys = [
         *(f"moment {name}" for name in table.consumers),
-        *(f"statistics {name}" for name in norms),
         *(f"order {g}" for g in groups),
         *(f"error {g}" for g in groups),
     ]
@@ -242,7 +249,6 @@ def _cached_calibration(
     if arrays is not None:
         return Calibration(
             {name: arrays[f"moment {name}"] for name in table.consumers},
-            {name: arrays[f"statistics {name}"] for name in norms},
             tuple(arrays[f"order {g}"] for g in groups),
             tuple(arrays[f"error {g}"] for g in groups),
         )
@@ -250,13 +256,13 @@ def _cached_calibration(
     if isinstance(data, Data):
         _check_classifier(network, images, data)
     check_cut(network, table, images)
-    found = calibrating.calibrate(network, table, images)
+    found = calibrating.calibrate(on_device(network, device), table, images.to(device))
     parts = (found.moments[name] for name in table.consumers)
-    statistics = (found.statistics[name] for name in norms)
-    made = [*parts, *statistics, *found.orders, *found.errors]
+    made = [*parts, *found.orders, *found.errors]
     write_arrays(file, dict(zip(keys, made, strict=True)))
     return found
 
 
-def _calibrated_on(network: nn.Module, images: torch.Tensor) -> str:
-    return fingerprint("calibration-4", network, [images.numpy()])
+def _calibrated_on(network: nn.Module, data: AnyData, device: torch.device) -> str:
+    purpose = f"calibration-5 {data.mean} {data.std}"
+    return fingerprint(purpose, network, [calibration_images(data)], device)

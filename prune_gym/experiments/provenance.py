@@ -13,7 +13,7 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 import prune_gym
-from prune_gym.compression.precision import bfloat16_is_fast
+from prune_gym._utils.device import CPU, fast_dtype
 from prune_gym.evaluation.evaluator import Evaluator
 from prune_gym.profiling.profile_network import processor
 
@@ -42,9 +42,10 @@ def about() -> dict[str, str]:
     }
 
 
-def number_format() -> str:
-    """Return the number format that candidates are scored in on this processor."""
-    return "bfloat16" if bfloat16_is_fast() else "float32"
+def number_format(device: torch.device = CPU) -> str:
+    """Return the number format that candidates are scored in on a device."""
+    name = str(fast_dtype(device)).removeprefix("torch.")
+    return name if device.type == CPU.type else f"{name} on {device.type}"
 
 
 def provenance(evaluator: Evaluator) -> dict[str, str]:
@@ -64,7 +65,7 @@ def provenance(evaluator: Evaluator) -> dict[str, str]:
         "preprocessing": f"mean {list(data.mean)}, standard deviation {list(data.std)}",
         "repair": evaluator.repair
         + (f", weights ranked by {importance.hexdigest()[:24]}" if evaluator.importance else ""),
-        "number_format": number_format(),
+        "number_format": number_format(evaluator.device),
     }
 
 

@@ -33,7 +33,7 @@ def convolution(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
     name = str(node.target)
     module, source = tracer.fetch_attr(name), _only_input(tracer, node)
     _weights_of(module)
-    if result.ndim != 4:
+    if result.ndim != module.weight.ndim:
         raise NotUnderstood(f"a convolution of a tensor of {result.ndim} dimensions")
     tracer.check_called_once(name)
     kind: Kind = "conv"
@@ -46,12 +46,11 @@ def convolution(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
     if kind == "conv" and groups > 1:
         reads = tracer.units.tie(reads, groups, name)[: len(reads) // groups]
         writes = tracer.units.tie(writes, groups, name)
-    size = (result.shape[2], result.shape[3])
-    shape = pair(module.kernel_size), pair(module.stride)[0], groups
+    shape = tuple(module.kernel_size), module.stride[0], groups
     params_per_channel = int(module.bias is not None)
-    in_size = tracer.shapes[node.all_input_nodes[0]][2:]
-    read = replace(source, units=reads, size=(in_size[0], in_size[1]))
-    tracer.layer(node, name, kind, read, size, writes, params_per_channel, *shape)
+    in_size, size = tracer.shapes[node.all_input_nodes[0]][2:], result.shape[2:]
+    read = replace(source, units=reads, size=tuple(in_size))
+    tracer.layer(node, name, kind, read, tuple(size), writes, params_per_channel, *shape)
     tracer.weighted(name, source)
     return replace(tracer.write(writes, 1, result, layer=name), writer=name)
 
@@ -164,18 +163,18 @@ def pool(
         NotUnderstood: of what is no map, or with the places of the largest numbers.
     """
     shape = tracer.shapes[node.all_input_nodes[0]]
-    if not isinstance(result, torch.Tensor) or source.axis != 1 or len(shape) != 4:
+    if not isinstance(result, torch.Tensor) or source.axis != 1 or len(shape) < 3:
         raise NotUnderstood("a pool that returns places, or of a tensor that is no map")
-    size = (result.shape[2], result.shape[3]) if result.ndim == 4 else (1, 1)
+    rank = len(shape) - 2
+    size = tuple(result.shape[2:]) if result.ndim == len(shape) else (1,) * rank
     if kernel is None:
-        kernel = [max(i // o, 1) for i, o in zip(source.size, size, strict=True)]
-    window, step = pair(kernel), pair(stride or kernel)[0]
+        kernel = [max(i // o, 1) for i, o in zip(shape[2:], size, strict=True)]
+    window, step = _along(kernel, rank), _along(stride or kernel, rank)[0]
     tracer.layer(node, name, "pool", source, size, source.units, 0, window, step)
     return tracer.write(source.units, 1, result, [source], name)
 
 
-def pair(value: Any) -> tuple[int, int]:
-    """Return height and width of what may be given once for both."""
-    if isinstance(value, int):
-        return (value, value)
-    return (int(value[0]), int(value[-1]))
+def _along(value: Any, rank: int) -> tuple[int, ...]:
+    """Return a number for each of so many dimensions of what may be given once for all."""
+    numbers = (value,) if isinstance(value, int) else tuple(value)
+    return numbers * rank if len(numbers) == 1 else numbers

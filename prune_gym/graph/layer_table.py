@@ -3,6 +3,7 @@
 It holds NumPy arrays and plain data only; :func:`prune_gym.graph.trace.trace` makes it.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -46,10 +47,11 @@ class Layer:
         name: its name in the network.
         kind: what it computes; "attention" are products of two tensors, "other" the parameters of
             what the tracer does not understand, one output for each.
-        kernel: height and width of the kernel; (1, 1) for a linear layer.
-        stride: of the kernel, along the height.
-        in_size: height and width of its input.
-        out_size: height and width of its output.
+        kernel: size of the kernel along each dimension, such as height and width; (1, 1) for a
+            linear layer.
+        stride: of the kernel, along the first dimension.
+        in_size: size of its input along each dimension.
+        out_size: size of its output along each dimension.
         params_per_channel: parameters per output channel beside the weight (bias; scale and shift
             of a norm; slope of PReLU).
         inputs: channels that each output channel reads (1 for depthwise).
@@ -61,10 +63,10 @@ class Layer:
 
     name: str
     kind: Kind
-    kernel: tuple[int, int]
+    kernel: tuple[int, ...]
     stride: int
-    in_size: tuple[int, int]
-    out_size: tuple[int, int]
+    in_size: tuple[int, ...]
+    out_size: tuple[int, ...]
     params_per_channel: int
     inputs: Affine
     outputs: Affine
@@ -123,7 +125,7 @@ class Activation:
 
     Attributes:
         channels: its channels.
-        pixels: its height times width.
+        pixels: its height times width, or what it has in their place.
         live_from: the step of the forward pass that writes it.
         live_until: the last step that reads it.
         readers: the layers with weights that read it.
@@ -209,7 +211,7 @@ class LayerTable:
             or 1 for element-wise pruning (``dataclasses.replace(table, block_size=1)``).
         pins: the output channels that cannot be cut.
         uncounted: operations whose multiply-adds are in no layer, each with how many there are.
-        input_shape: of an image (C, H, W).
+        input_shape: of an image (C, H, W), or whatever the network reads in its place.
         attributes: numbers of the network's modules that follow the widths.
     """
 
@@ -481,12 +483,12 @@ class LayerTable:
     def weighted_pixels(self) -> np.ndarray:
         """Output pixels of the layers with weights, ``float64 (layers,)``."""
         sizes = [self.layers[i].out_size for i in self.weighted]
-        return np.array([height * width for height, width in sizes], dtype=np.float64)
+        return np.array([math.prod(size) for size in sizes], dtype=np.float64)
 
     @cached_property
     def _kernel_sizes(self) -> np.ndarray:
         kernels = [self.layers[i].kernel for i in self.weighted]
-        return np.array([height * width for height, width in kernels], dtype=np.float64)
+        return np.array([math.prod(kernel) for kernel in kernels], dtype=np.float64)
 
     def layer(self, name: str) -> Layer:
         """Return a layer by name."""

@@ -2,19 +2,21 @@
 
 from torch import nn
 
-BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d
+BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
+Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
 # Operations that work on each number alone.
 ELEMENTWISE_MODULES = (
     *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Mish, nn.Tanh, nn.Sigmoid),
     *(nn.SELU, nn.CELU, nn.Softplus, nn.Softsign, nn.Hardswish, nn.Hardsigmoid, nn.Hardtanh),
     *(nn.LogSigmoid, nn.Softshrink, nn.Hardshrink, nn.Tanhshrink, nn.Threshold, nn.Identity),
-    *(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.AlphaDropout, nn.FeatureAlphaDropout),
+    *(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d),
+    *(nn.AlphaDropout, nn.FeatureAlphaDropout),
 )
 ELEMENTWISE = (
     *("relu", "relu_", "relu6", "leaky_relu", "elu", "gelu", "silu", "mish", "tanh", "sigmoid"),
     *("selu", "celu", "softplus", "softsign", "hardswish", "hardsigmoid", "hardtanh"),
     *("logsigmoid", "leaky_relu_", "elu_", "hardtanh_", "sigmoid_", "tanh_", "threshold"),
-    *("dropout", "dropout1d", "dropout2d", "alpha_dropout", "feature_dropout"),
+    *("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_dropout"),
     *("contiguous", "clamp", "clamp_", "clip", "clone", "detach", "to", "float", "type_as"),
     *("neg", "abs", "exp", "sqrt", "rsqrt", "square", "log1p", "pow", "sign", "erf", "type"),
     "stochastic_depth",  # torchvision's

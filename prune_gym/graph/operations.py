@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from prune_gym.graph import attention, layer_rules, shape_rules
 from prune_gym.graph.branches import ADDITIONS, function_name
 from prune_gym.graph.groups import NO_UNIT
-from prune_gym.graph.layer_types import ELEMENTWISE, ELEMENTWISE_MODULES, BatchNorm
+from prune_gym.graph.layer_types import ELEMENTWISE, ELEMENTWISE_MODULES, BatchNorm, Convolution
 from prune_gym.graph.symbolic import is_of_torch
 from prune_gym.graph.units import NotUnderstood, Traced
 
@@ -30,13 +30,29 @@ Rule: TypeAlias = Callable[[Any, fx.Node, Any], Traced]
 _PRODUCTS = ("mul", "imul", "mul_")  # of a map and its gate, as in squeeze-and-excitation
 _BINARY = (*ADDITIONS, *_PRODUCTS, "sub", "isub", "sub_", "truediv", "div", "maximum", "minimum")
 _REDUCTIONS = ("mean", "sum", "amax", "amin", "std", "var")
-_RESIZES = (
-    *(nn.Upsample, nn.ConstantPad2d, nn.ReflectionPad2d, nn.ReplicationPad2d),
-    nn.CircularPad2d,
+
+
+def _of_every_rank(where: Any, name: str) -> list[Any]:
+    """Return the functions or modules of a name for one, two and three dimensions."""
+    return [getattr(where, f"{name}{rank}d") for rank in (1, 2, 3)]
+
+
+_PADS = tuple(
+    pad
+    for kind in ("Constant", "Reflection", "Replication", "Circular")
+    for pad in _of_every_rank(nn, f"{kind}Pad")
 )
-_POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
-_WINDOWED = (F.max_pool2d, F.avg_pool2d, torch.max_pool2d)
-_TO_A_SIZE = (F.adaptive_avg_pool2d, F.adaptive_max_pool2d)
+_POOLS = tuple(
+    pool
+    for kind in ("Max", "Avg", "AdaptiveMax", "AdaptiveAvg")
+    for pool in _of_every_rank(nn, f"{kind}Pool")
+)
+_WINDOWED = (
+    *_of_every_rank(F, "max_pool"),
+    *_of_every_rank(F, "avg_pool"),
+    *_of_every_rank(torch, "max_pool"),
+)
+_TO_A_SIZE = (*_of_every_rank(F, "adaptive_avg_pool"), *_of_every_rank(F, "adaptive_max_pool"))
 
 
 def rule_of(tracer: Any, node: fx.Node) -> tuple[Rule, bool]:
@@ -198,9 +214,9 @@ def _windowed_pool(tracer: Any, node: fx.Node, result: Any) -> Traced:
 
 
 def _resize(tracer: Any, node: fx.Node, result: Any) -> Traced:
-    """Change height and width alone."""
+    """Change the size of a map alone, such as height and width."""
     source = only_source(tracer, node)
-    if source.axis != 1 or result.ndim != 4:
+    if source.axis != 1 or result.ndim < 3:
         raise NotUnderstood(f"{function_name(node) or 'a resize'} of a tensor that is no map")
     return tracer.write(source.units, 1, result, [source])
 
@@ -242,12 +258,19 @@ def _pad(tracer: Any, node: fx.Node, result: Any) -> Traced:
     return tracer.write(units, source.axis, result, [source])
 
 
-def _pad_channels(tracer: Any, node: fx.Node, result: Any) -> Traced:
-    """Give the zeros units of their own: surgery can change how many there are."""
+def _pad_module(tracer: Any, node: fx.Node, result: Any) -> Traced:
+    """Pad a map, or its channels with zeros.
+
+    Zeros have units of their own: surgery can change how many there are.
+    """
     name = str(node.target)
     module, source = tracer.fetch_attr(name), only_source(tracer, node)
-    before, after = module.padding[4:]
-    if module.value != 0 or result.ndim != 4 or source.axis != 1:
+    rank, padded = result.ndim - 2, len(module.padding) // 2
+    if padded <= rank:
+        return _resize(tracer, node, result)
+    before, after = module.padding[-2:]
+    zeros = isinstance(module, nn.ConstantPad3d) and module.value == 0
+    if not zeros or rank != 2 or source.axis != 1:
         raise NotUnderstood(type(module).__name__)
     twice = [zeros for other, zeros in tracer.pads if other == name]
     for zeros in twice:
@@ -261,7 +284,7 @@ def _pad_channels(tracer: Any, node: fx.Node, result: Any) -> Traced:
 
 
 _MODULES: tuple[tuple[Any, Rule], ...] = (
-    (nn.Conv2d, layer_rules.convolution),
+    (Convolution, layer_rules.convolution),
     (nn.Linear, layer_rules.linear),
     (BatchNorm, layer_rules.batch_norm),
     (nn.GroupNorm, layer_rules.group_norm),
@@ -270,9 +293,9 @@ _MODULES: tuple[tuple[Any, Rule], ...] = (
     (ELEMENTWISE_MODULES, _elementwise),
     ((nn.Softmax, nn.LogSoftmax, nn.Softmax2d), _softmax),
     (_POOLS, _pool_module),
-    (_RESIZES, _resize),
+    (nn.Upsample, _resize),
+    (_PADS, _pad_module),
     (nn.Flatten, shape_rules.reshape),
-    (nn.ConstantPad3d, _pad_channels),
 )
 _FUNCTIONS: dict[str, Rule] = {
     **dict.fromkeys(ELEMENTWISE, _elementwise),

@@ -11,7 +11,7 @@ from torch import fx
 
 from prune_gym.graph.branches import function_name
 from prune_gym.graph.symbolic import all_sizes
-from prune_gym.graph.units import NotUnderstood, Traced
+from prune_gym.graph.units import NotUnderstood, Traced, size_of
 
 
 def _source(tracer: Any, node: fx.Node) -> tuple[Traced, torch.Size]:
@@ -30,10 +30,7 @@ def reshape(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
     axis, repeats = _place_after(shape, source.axis, result.shape)
     units = np.repeat(source.units, repeats)
     _check_written(tracer, node, replace(source, units=units), axis, result.ndim)
-    if result.ndim == 4 and axis == 1:
-        size = (result.shape[2], result.shape[3])
-    else:
-        size = (result.numel() // len(units), 1)
+    size = size_of(result.shape, axis, len(units))
     return replace(source, units=units, axis=axis, size=size, writer="")
 
 
@@ -167,7 +164,7 @@ def expand_as(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
         if other is None or other.axis != source.axis:
             raise NotUnderstood("expand_as a tensor of other channels")
         tracer.units.merge(source.units, other.units, node.name)
-    size = (result.shape[2], result.shape[3]) if result.ndim == 4 else source.size
+    size = size_of(result.shape, source.axis, len(source.units))
     return replace(source, size=size, writer="")
 
 
@@ -210,10 +207,7 @@ def _moved(source: Traced, order: list[int], result: torch.Tensor) -> Traced:
         return replace(source, axis=axis, stack_axis=order.index(source.stack_axis), writer="")
     if axis == 0:
         raise NotUnderstood("channels in the place of the images")
-    if result.ndim == 4 and axis == 1:
-        size = (result.shape[2], result.shape[3])
-    else:
-        size = (result.numel() // len(source.units), 1)
+    size = size_of(result.shape, axis, len(source.units))
     return replace(source, axis=axis, size=size, writer="")
 
 

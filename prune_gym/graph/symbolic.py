@@ -21,12 +21,15 @@ from torch.fx.proxy import Attribute
 from prune_gym.errors import UserError, first_line
 from prune_gym.graph.attributes import Key, key_of, numbers_of, plain
 from prune_gym.graph.branches import drop_skipped
-from prune_gym.graph.layer_types import ELEMENTWISE, ELEMENTWISE_MODULES, BatchNorm
+from prune_gym.graph.layer_types import ELEMENTWISE, ELEMENTWISE_MODULES, BatchNorm, Convolution
 from prune_gym.graph.skipped import Skipped
 
 _DEPENDS_ON_VALUES = ("item", "tolist", "equal", "allclose", "is_nonzero", "numpy")
 _KNOWS_NO_SIZE = ("dim", "ndimension", "get_device", "element_size")
-_PARENTS = (nn.Conv2d, nn.Linear, nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm)
+_PARENTS = (
+    *(nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear),
+    *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.GroupNorm),
+)
 _CONTAINERS = (
     *(nn.Sequential, nn.Transformer, nn.TransformerEncoder, nn.TransformerEncoderLayer),
     *(nn.TransformerDecoder, nn.TransformerDecoderLayer, nn.DataParallel),
@@ -388,7 +391,7 @@ def is_of_torch(module: nn.Module, whole: bool = True) -> bool:
     Its weights may still be computed (by a parametrization); not so where it is ``whole``.
     """
     kind: Any = type(module)
-    forwards = [kind.forward, *([kind._conv_forward] if isinstance(module, nn.Conv2d) else [])]
+    forwards = [kind.forward, *([kind._conv_forward] if isinstance(module, Convolution) else [])]
     of_torch = all(getattr(each, "__module__", "").startswith("torch.") for each in forwards)
     return of_torch and not (whole and "forward" in vars(module))
 

@@ -10,6 +10,7 @@ An operation that is not understood is left alone: it pins the channels that it 
 writes cannot be cut, and everything else can.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -18,6 +19,7 @@ import numpy as np
 import torch
 from torch import fx, nn
 
+from prune_gym._utils.device import memory_format
 from prune_gym.errors import UserError
 from prune_gym.graph.attributes import Key, keys_in
 from prune_gym.graph.branches import function_name
@@ -28,8 +30,8 @@ from prune_gym.graph.multiply_adds import MultiplyAdds
 from prune_gym.graph.operations import knows_stacks, rule_of
 from prune_gym.graph.residual_blocks import find_blocks
 from prune_gym.graph.shared_weights import find_aliases
-from prune_gym.graph.symbolic import all_sizes, in_eval_mode, like, symbolic_trace
-from prune_gym.graph.units import NotUnderstood, Traced, Units
+from prune_gym.graph.symbolic import all_sizes, in_eval_mode, like, symbolic_trace, tensors
+from prune_gym.graph.units import NotUnderstood, Traced, Units, size_of
 
 
 @dataclass(eq=False)
@@ -45,9 +47,10 @@ class _Buffer:
     readers: set[str] = field(default_factory=set)
 
 
-def trace(network: nn.Module, input_shape: tuple[int, int, int]) -> LayerTable:
-    """Return the layer table of ``network`` for images of ``input_shape`` (C, H, W).
+def trace(network: nn.Module, input_shape: tuple[int, ...]) -> LayerTable:
+    """Return the layer table of ``network`` for images of ``input_shape``.
 
+    That is (C, H, W); of signals (C, L), of volumes (C, D, H, W).
     Its ``nn.MultiheadAttention`` modules are replaced, in place, by ones that compute the same and
     whose heads can be cut (:mod:`prune_gym.graph.multihead_attention`).
 
@@ -109,7 +112,7 @@ class Tracer(fx.Interpreter):
                 self.units.pin(source.units, "output", "it is the network's output")
         elif n.op == "get_attr":
             pass  # whoever reads it says what it is
-        elif _holds_tensors(result):
+        elif tensors(result):
             self._values[n] = self._follow(n, result, self.multiply_adds.total - before)
             for dimension, module in n.meta.get("read", {}).items():
                 if dimension == self._values[n].axis:
@@ -223,19 +226,22 @@ class Tracer(fx.Interpreter):
             made_of: the tensors whose numbers it passes on.
             layer: the convolution, linear layer or pool that writes it.
         """
-        size = size_of(result, axis, len(units))
+        if isinstance(result, torch.Tensor):
+            size = size_of(result.shape, axis, len(units))
+        else:
+            size = (sum(each.numel() for each in tensors(result)), 1)
         return self._new(units, axis, size, made_of, layer)
 
     def _new(
         self,
         units: np.ndarray,
         axis: int,
-        size: tuple[int, int],
+        size: tuple[int, ...],
         made_of: Sequence[Traced] = (),
         layer: str = "",
     ) -> Traced:
         parts = tuple(source.buffer for source in made_of)
-        buffer = _Buffer(units, size[0] * size[1], self._step, self._step, parts, layer)
+        buffer = _Buffer(units, math.prod(size), self._step, self._step, parts, layer)
         self._buffers.append(buffer)
         return Traced(units, axis, size, len(self._buffers) - 1)
 
@@ -253,10 +259,10 @@ class Tracer(fx.Interpreter):
         name: str,
         kind: Kind,
         source: Traced,
-        out_size: tuple[int, int],
+        out_size: tuple[int, ...],
         units: np.ndarray,
         params_per_channel: int,
-        kernel: tuple[int, int] = (1, 1),
+        kernel: tuple[int, ...] = (1, 1),
         stride: int = 1,
         groups: int = 1,
         follows: str = "",
@@ -441,27 +447,8 @@ def _node_of(reader: fx.Node, name: str) -> fx.Node:
     return next(each for each in reader.all_input_nodes if each.target == name)
 
 
-def size_of(result: Any, axis: int, channels: int) -> tuple[int, int]:
-    """Return height and width of a map; of other tensors the numbers of a channel, and 1."""
-    if not isinstance(result, torch.Tensor):
-        total: list[int] = []
-        fx.node.map_aggregate(
-            result, lambda each: total.append(each.numel()) if torch.is_tensor(each) else None
-        )
-        return (sum(total), 1)
-    if result.ndim == 4 and axis == 1:
-        return (result.shape[2], result.shape[3])
-    return (result.numel() // max(channels, 1), 1)
-
-
-def _holds_tensors(value: Any) -> bool:
-    found: list[bool] = []
-    fx.node.map_aggregate(value, lambda each: found.append(torch.is_tensor(each)))
-    return any(found)
-
-
 def _check_channels_last(
-    network: nn.Module, graph: fx.GraphModule, input_shape: tuple[int, int, int]
+    network: nn.Module, graph: fx.GraphModule, input_shape: tuple[int, ...]
 ) -> None:
     """Refuse a ``view`` that fails on channels-last maps, which is how networks are run.
 
@@ -473,7 +460,7 @@ def _check_channels_last(
     images = torch.zeros(2, *input_shape, **like(network))
     try:
         with torch.inference_mode():
-            network(images.contiguous(memory_format=torch.channels_last))
+            network(images.contiguous(memory_format=memory_format(images)))
     except RuntimeError as error:
         if "view size is not compatible" not in str(error):
             raise

@@ -4,6 +4,8 @@ Layers write units; additions and products make two units one. What must not be 
 with the operation that pins it and the reason.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,7 +24,7 @@ class Traced:
     Attributes:
         units: one for each place along ``axis``; NO_UNIT where nothing can be cut.
         axis: the dimension that holds the channels: 1 of maps, the last of tokens.
-        size: height and width of a map; of tokens their number and 1.
+        size: of a map, such as height and width; of tokens their number and 1.
         buffer: the index of the memory that holds it.
         writer: the layer whose output it is, unchanged ("" where there is none).
         stacked: how many tensors of the same channels it holds, one after another; ``units`` has
@@ -32,11 +34,18 @@ class Traced:
 
     units: np.ndarray
     axis: int
-    size: tuple[int, int]
+    size: tuple[int, ...]
     buffer: int
     writer: str = ""
     stacked: int = 1
     stack_axis: int = -1
+
+
+def size_of(shape: Sequence[int], axis: int, channels: int) -> tuple[int, ...]:
+    """Return the size of a map; of other tensors the numbers of a channel, and 1."""
+    if axis == 1 and len(shape) > 2:
+        return tuple(shape[2:])
+    return (math.prod(shape) // max(channels, 1), 1)
 
 
 @dataclass

@@ -45,7 +45,7 @@ class Architecture(NamedTuple):
     """How a network is built, from a number of classes, and for which images (C, H, W)."""
 
     build: Callable[[int], nn.Module]
-    input_shape: tuple[int, int, int] = SMALL
+    input_shape: tuple[int, ...] = SMALL
 
 
 NETWORKS: dict[str, Architecture] = {

@@ -101,7 +101,7 @@ def require_setting(latency: LatencyTable) -> None:
 def check(
     network: nn.Module,
     latency: LatencyTable,
-    input_shape: tuple[int, int, int],
+    input_shape: tuple[int, ...],
     *,
     count: int = 30,
     seed: int = 0,

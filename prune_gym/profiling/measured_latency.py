@@ -31,7 +31,7 @@ class MeasuredLatency:
         self,
         network: nn.Module,
         table: LayerTable,
-        input_shape: tuple[int, int, int],
+        input_shape: tuple[int, ...],
         *,
         runtime: str = "onnxruntime",
         threads: int = 2,

@@ -24,7 +24,7 @@ _LAYER_OPERATORS = {
 }
 
 
-def to_onnx(network: nn.Module, input_shape: tuple[int, int, int], batch: int) -> bytes:
+def to_onnx(network: nn.Module, input_shape: tuple[int, ...], batch: int) -> bytes:
     """Return a network in eval mode as an ONNX model for ``batch`` images of (C, H, W)."""
     file = io.BytesIO()
     with warnings.catch_warnings():

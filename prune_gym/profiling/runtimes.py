@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import fx, nn
 
-from prune_gym.compression.precision import to_channels_last
+from prune_gym._utils.device import to_channels_last
 from prune_gym.costs.latency import TIMED
 from prune_gym.errors import MissingExtraError, UserError, unknown
 from prune_gym.graph.layer_table import LayerTable
@@ -43,7 +43,7 @@ class Setting(NamedTuple):
     """How networks are called: batch size, image shape (C, H, W), and processor threads."""
 
     batch: int
-    input_shape: tuple[int, int, int]
+    input_shape: tuple[int, ...]
     threads: int
 
     def images(self) -> np.ndarray:

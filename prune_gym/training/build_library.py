@@ -76,7 +76,8 @@ def build_library(
         keep_zeros(network.requires_grad_(True))
         checkpoint = folder / f".{density:g}.checkpoint"
         seeded = replace(recipe, seed=recipe.seed + step)
-        train(network, data, seeded, checkpoint, on_progress=on_progress)
+        place = evaluator.device.type
+        train(network, data, seeded, checkpoint, on_progress=on_progress, device=place)
         made.append(_keep(network.cpu(), data, folder, density))
         delete_checkpoint(checkpoint)
         _write(folder, manifest)

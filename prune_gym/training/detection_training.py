@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from prune_gym._utils.device import fast_forward, find_device, to_channels_last
 from prune_gym._utils.progress import OnProgress, ignore_progress
 from prune_gym.compression.depthwise_gradients import fast_gradients
-from prune_gym.compression.precision import fast_forward, to_channels_last
 from prune_gym.datasets.detection import DetectionData, DetectionSplit
 from prune_gym.datasets.normalize import normalize
 from prune_gym.detection.boxes import size_of
@@ -43,24 +43,27 @@ def train_detector(
     recipe: DetectorRecipe,
     checkpoint: Path,
     on_progress: OnProgress = ignore_progress,
+    device: str = "auto",
 ) -> Darknet:
     """Train ``network`` on ``data.train`` in place and return it, in eval mode.
 
     A checkpoint is written after every epoch; where ``checkpoint`` exists, training goes on from
     it to the same result as if it had not been interrupted. ``on_progress`` is called after every
-    epoch with the epochs done and their total.
+    epoch with the epochs done and their total. The network is trained on ``device``, one of
+    :data:`prune_gym._utils.device.DEVICES`, and stays there.
 
     Raises:
-        UserError: the checkpoint is damaged or belongs to another training.
+        UserError: there is no such device; the checkpoint is damaged or belongs to another
+            training.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    to_channels_last(network.to(device))
+    place = find_device(device)
+    to_channels_last(network.to(place))
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=recipe.weight_decay)
     rng = np.random.Generator(np.random.PCG64(recipe.seed))
     what = identity(network, network.heads, data.name, recipe)
     training = Training(checkpoint, what, network, optimizer, rng)
-    for epoch in range(training.resume(device), recipe.epochs):
-        loss = _train_epoch(network, data, optimizer, recipe, epoch, rng, device)
+    for epoch in range(training.resume(place), recipe.epochs):
+        loss = _train_epoch(network, data, optimizer, recipe, epoch, rng, place)
         logger.info("epoch %d/%d  loss %.3f", epoch + 1, recipe.epochs, loss)
         on_progress(epoch + 1, recipe.epochs)
         training.save(epoch + 1)
@@ -85,7 +88,7 @@ def _train_epoch(
             group["lr"] = _learning_rate(recipe, epoch + step / steps)
         chosen = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
         images, objects = augmented_batch(data, data.train.select(chosen), rng)
-        with fast_forward(device.type), fast_gradients(network):
+        with fast_forward(device), fast_gradients(network):
             maps = network(images.to(device))
         loss = yolo_loss(maps, network.heads, size_of(images), objects.to(device))
         optimizer.zero_grad(set_to_none=True)

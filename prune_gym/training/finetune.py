@@ -90,6 +90,7 @@ def finetune_candidate(
             teacher=teacher,
             history=history,
             on_progress=on_progress,
+            device=evaluator.device.type,
         )
     finally:
         history.close()
@@ -132,13 +133,14 @@ def finetune(
     *,
     network: str | None = None,
     data: str | None = None,
+    device: str = "auto",
 ) -> FinetuneReport:
     """Fine-tune a strategy's network and write it, with its figures, beside ``out``.
 
     It writes ``out`` (the best weights), ``NAME-last.safetensors``, ``NAME.json`` (all figures)
     and, while it trains, ``NAME.checkpoint`` and ``NAME.tensorboard/``. The same command goes on
     from the checkpoint; after the end it only reports again. ``on_progress`` is called after every
-    step with the steps done and their total. ``network`` and ``data`` are those of
+    step with the steps done and their total. ``network``, ``data`` and ``device`` are those of
     `environment_named`.
 
     Raises:
@@ -148,7 +150,7 @@ def finetune(
     """
     strategy = load_strategy(strategy_file)
     _check_free(out.with_suffix(".json"))
-    env = environment_of(strategy, network, data)
+    env = environment_of(strategy, network, data, device)
     evaluator, configuration = env.problem.evaluator, env.problem.configure(strategy)
     logger.info("Fine-tuning %s (%s)", strategy_file, strategy.env_id)
     files = {kind: out.with_suffix(f".{kind}") for kind in ("checkpoint", "tensorboard", "json")}

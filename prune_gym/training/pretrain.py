@@ -40,6 +40,7 @@ def pretrain(
     out: Path,
     start_from: Path | None = None,
     on_progress: OnProgress = ignore_progress,
+    device: str = "auto",
 ) -> Pretrained:
     """Train a named network on a named data set and write fp16 weights to ``out``.
 
@@ -52,9 +53,10 @@ def pretrain(
         out: the safetensors file.
         start_from: weights to start from instead of fresh ones.
         on_progress: called after every step with the steps done and their total.
+        device: where to train, "auto", "cpu", "cuda" or "mps".
 
     Raises:
-        UserError: an unknown name, or damaged weights or checkpoint.
+        UserError: an unknown name or device, or damaged weights or checkpoint.
     """
     loaded = datasets.load(data)
     if not isinstance(loaded, datasets.Data):
@@ -66,7 +68,7 @@ def pretrain(
         load_weights(net, start_from)
     checkpoint = out.with_suffix(".checkpoint")
     logger.info("Training %s on %s images of %s", network, f"{len(loaded.train):,}", data)
-    train(net, loaded, recipe, checkpoint, on_progress=on_progress)
+    train(net, loaded, recipe, checkpoint, on_progress=on_progress, device=device)
     net.half().float()  # what the file holds is what is measured
     search, test = (accuracy(net, loaded, split) for split in (loaded.search, loaded.test))
     start = f" from {start_from.name}" if start_from else ""

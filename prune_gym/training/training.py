@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from prune_gym._utils.device import device_of, fast_forward, find_device, to_channels_last
 from prune_gym._utils.progress import OnProgress, ignore_progress
 from prune_gym.compression.depthwise_gradients import fast_gradients
-from prune_gym.compression.precision import fast_forward, to_channels_last
 from prune_gym.datasets import Data, Split
 from prune_gym.datasets.normalize import normalize
 from prune_gym.errors import UserError
@@ -33,6 +33,7 @@ def train(
     teacher: nn.Module | None = None,
     history: History | None = None,
     on_progress: OnProgress = ignore_progress,
+    device: str = "auto",
 ) -> nn.Module:
     """Train ``network`` on ``data.train`` in place and return it, in eval mode.
 
@@ -47,15 +48,18 @@ def train(
         teacher: a network in eval mode whose answers are learned from, where the recipe distills.
         history: gets every epoch's figures and the best weights.
         on_progress: called after every step with the steps done and their total.
+        device: where to train, "auto", "cpu", "cuda" or "mps"; the network
+            stays there.
 
     Raises:
-        UserError: the checkpoint is damaged or belongs to another training; a batch is larger
+        UserError: there is no such device; the checkpoint is damaged or belongs to another
+            training; a batch is larger
             than the training split, or the recipe distills and there is no teacher.
     """
     _check(recipe, data, teacher)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    place = find_device(device)
     for each in filter(None, (network, teacher)):
-        to_channels_last(each.to(device))
+        to_channels_last(each.to(place))
     optimizer = torch.optim.SGD(
         network.parameters(),
         lr=recipe.learning_rate,
@@ -67,7 +71,7 @@ def train(
     what = identity(network, network, data.name, recipe)
     history = history or History()
     training = Training(checkpoint, what, network, optimizer, rng, history)
-    steps, done = len(data.train) // recipe.batch_size, training.resume(device)
+    steps, done = len(data.train) // recipe.batch_size, training.resume(place)
     total = steps * recipe.epochs
     for epoch in range(done, recipe.epochs):
         started, before = time.perf_counter(), steps * epoch
@@ -96,15 +100,14 @@ def _epoch(
     on_step: Callable[[int], object],
 ) -> dict[str, float]:
     """Take every whole batch once; return the mean loss and the last learning rate."""
-    device = next(network.parameters()).device
+    device = device_of(network)
     network.train()
     order, total, rate = rng.permutation(len(data.train)), 0.0, 0.0
     steps = len(order) // recipe.batch_size
     for step in range(steps):
         rate = _learning_rate(recipe, epoch + step / steps)
         chosen = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
-        images, labels = augmented_batch(data, data.train, chosen, rng, recipe.shift)
-        images, labels = images.to(device), labels.to(device)
+        images, labels = augmented_batch(data, data.train, chosen, rng, recipe.shift, device)
         total += training_step(network, optimizer, images, labels, rate, recipe, teacher)
         on_step(step + 1)
     network.eval()
@@ -122,24 +125,35 @@ def _check(recipe: TrainingRecipe, data: Data, teacher: nn.Module | None) -> Non
 
 
 def augmented_batch(
-    data: Data, split: Split, chosen: np.ndarray, rng: np.random.Generator, shift: float
+    data: Data,
+    split: Split,
+    chosen: np.ndarray,
+    rng: np.random.Generator,
+    shift: float,
+    device: torch.device | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return normalized images of a batch, shifted and mirrored at random, and their labels.
 
-    ``shift`` is the largest share of their height and width; they are mirrored if the data say so.
+    ``shift`` is the largest share of their height and width, or of what they have in their place;
+    they are mirrored along the last dimension if the data say so.
     """
     images = split.images[chosen]
-    height, width = images.shape[2:]
-    down, right = int(height * shift), int(width * shift)
-    padded = np.pad(images, ((0, 0), (0, 0), (down, down), (right, right)), mode="reflect")
-    n = np.arange(len(chosen))[:, None, None]
-    rows = rng.integers(2 * down + 1, size=(len(chosen), 1, 1)) + np.arange(height)[:, None]
-    columns = rng.integers(2 * right + 1, size=(len(chosen), 1, 1)) + np.arange(width)
+    size, count = images.shape[2:], len(chosen)
+    margins = [int(length * shift) for length in size]
+    padded = np.pad(images, [(0, 0), (0, 0), *((each, each) for each in margins)], mode="reflect")
+    starts = [rng.integers(2 * each + 1, size=(count, 1)) for each in margins]
+    places = [start + np.arange(length) for start, length in zip(starts, size, strict=True)]
     if data.flip:
-        mirrored = rng.random((len(chosen), 1, 1)) < 0.5
-        columns = np.where(mirrored, columns[..., ::-1], columns)
-    cropped = np.moveaxis(padded.transpose(0, 2, 3, 1)[n, rows, columns], -1, 1)
-    return normalize(cropped, data), torch.from_numpy(split.labels[chosen])
+        mirrored = rng.random((count, 1)) < 0.5
+        places[-1] = np.where(mirrored, places[-1][:, ::-1], places[-1])
+    rank = len(size)
+    n = np.arange(count).reshape(-1, *(1,) * rank)
+    at = [
+        place.reshape(count, *(1,) * dim, -1, *(1,) * (rank - 1 - dim))
+        for dim, place in enumerate(places)
+    ]
+    cropped = np.moveaxis(np.moveaxis(padded, 1, -1)[n, *at], -1, 1)
+    return normalize(cropped, data, device), torch.tensor(split.labels[chosen], device=device)
 
 
 def training_step(
@@ -154,11 +168,11 @@ def training_step(
     """Make one step and return the loss before it."""
     for group in optimizer.param_groups:
         group["lr"] = rate
-    with fast_forward(images.device.type), fast_gradients(network):
+    with fast_forward(images.device), fast_gradients(network):
         logits = network(images).float()
     loss = nn.functional.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
     if teacher is not None and recipe.distillation:
-        with torch.no_grad(), fast_forward(images.device.type):
+        with torch.no_grad(), fast_forward(images.device):
             taught = teacher(images).float()
         share = recipe.distillation
         loss = (1 - share) * loss + share * divergence(logits, taught, recipe.temperature)

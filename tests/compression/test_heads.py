@@ -6,6 +6,7 @@ import torch
 from transformers import CUTTABLE, HEAD_DIM, HEADS, transformer
 
 from prune_gym.compression.calibration import calibrate
+from prune_gym.compression.original import Original
 from prune_gym.compression.repair import cut_and_repair
 from prune_gym.graph.trace import trace
 
@@ -53,7 +54,7 @@ def test_repair_comes_nearer_to_the_original(name):
     kept = [np.sort(calibration.orders[0][:2]), np.sort(calibration.orders[1][:12])]
     error = {}
     for repair in ("none", "merge", "least_squares"):
-        small = cut_and_repair(net, table, kept, repair, calibration, IMAGES)
+        small = cut_and_repair(Original(net, table, calibration, IMAGES), kept, repair)
         with torch.inference_mode():
             error[repair] = float((small(OTHERS) - net(OTHERS)).square().mean())
     assert error["least_squares"] < error["merge"] < error["none"]
@@ -66,7 +67,7 @@ def test_a_skipped_block_is_made_up_for(name):
     error = {}
     for repair in ("merge", "least_squares"):
         small = cut_and_repair(
-            net, table, kept, repair, calibration, IMAGES, skipped=table.blocks[:1]
+            Original(net, table, calibration, IMAGES), kept, repair, skipped=table.blocks[:1]
         )
         with torch.inference_mode():
             error[repair] = float((small(OTHERS) - net(OTHERS)).square().mean())

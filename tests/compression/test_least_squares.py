@@ -8,6 +8,7 @@ import torch
 from nets import make
 
 from prune_gym.compression.calibration import calibrate
+from prune_gym.compression.original import Original
 from prune_gym.compression.repair import cut_and_repair
 from prune_gym.graph.trace import trace
 
@@ -29,7 +30,9 @@ class Task:
         return [np.sort(order[: max(int(ratio * len(order)), 1)]) for order in orders]
 
     def candidate(self, kept, repair="least_squares"):
-        return cut_and_repair(self.net, self.table, kept, repair, self.calibration, IMAGES)
+        return cut_and_repair(
+            Original(self.net, self.table, self.calibration, IMAGES), kept, repair
+        )
 
     def error(self, network):
         """Return the mean square by which logits differ on images that no repair has seen."""

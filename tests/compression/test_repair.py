@@ -8,8 +8,9 @@ from real_data import public_file
 from torch import nn
 
 from prune_gym import models
+from prune_gym._utils.device import fast_forward
 from prune_gym.compression.calibration import calibrate
-from prune_gym.compression.precision import fast_forward
+from prune_gym.compression.original import Original
 from prune_gym.compression.repair import REPAIRS, cut_and_repair
 from prune_gym.datasets import Data, Split
 from prune_gym.datasets.normalize import normalize
@@ -33,8 +34,8 @@ def test_merge_is_exact_where_removed_channels_are_mixes_of_kept_ones():
     table = trace(net, (3, 8, 8))
     calibration = calibrate(net, table, IMAGES)
     kept = [np.arange(4), np.arange(5)]
-    cut = cut_and_repair(net, table, kept, "none", calibration, IMAGES)
-    merged = cut_and_repair(net, table, kept, "merge", calibration, IMAGES)
+    cut = cut_and_repair(Original(net, table, calibration, IMAGES), kept, "none")
+    merged = cut_and_repair(Original(net, table, calibration, IMAGES), kept, "merge")
     error = [float((each(IMAGES) - net(IMAGES)).square().mean().sqrt()) for each in (cut, merged)]
     assert error[1] < 0.03 * error[0]  # the ridge leaves a little
     assert merged[0].out_channels == 4
@@ -56,8 +57,8 @@ def test_merge_is_exact_within_the_groups_of_a_convolution():
     assert [group.size for group in table.groups] == [4, 3]
     assert calibration.errors[0][2] < 1e-4 < calibration.errors[0][1]
     kept = [np.arange(2), np.arange(3)]
-    cut = cut_and_repair(net, table, kept, "none", calibration, IMAGES)
-    merged = cut_and_repair(net, table, kept, "merge", calibration, IMAGES)
+    cut = cut_and_repair(Original(net, table, calibration, IMAGES), kept, "none")
+    merged = cut_and_repair(Original(net, table, calibration, IMAGES), kept, "merge")
     error = [float((each(IMAGES) - net(IMAGES)).square().mean().sqrt()) for each in (cut, merged)]
     assert error[1] < 0.03 * error[0]
     assert (merged[1].groups, merged[1].in_channels, merged[1].out_channels) == (2, 4, 6)
@@ -85,7 +86,7 @@ def test_keeping_everything_needs_no_repair(name, repair):
     table = trace(net, (3, 8, 8))
     calibration = calibrate(net, table, IMAGES)
     kept = [np.arange(group.size) for group in table.groups]
-    same = cut_and_repair(net, table, kept, repair, calibration, IMAGES)
+    same = cut_and_repair(Original(net, table, calibration, IMAGES), kept, repair)
     assert same.state_dict().keys() == net.state_dict().keys()
     for key, value in net.state_dict().items():
         if "num_batches" not in key:
@@ -101,7 +102,7 @@ def test_repair_comes_nearer_to_the_original(name, repair):
     kept = [np.sort(o[: max(3 * len(o) // 4, 1)]) for o in calibration.orders]
     error = {}
     for each in ("none", repair):
-        candidate = cut_and_repair(net, table, kept, each, calibration, IMAGES)
+        candidate = cut_and_repair(Original(net, table, calibration, IMAGES), kept, each)
         with torch.inference_mode():
             error[each] = float((candidate(IMAGES) - net(IMAGES)).square().mean())
     assert error[repair] < error["none"]
@@ -113,7 +114,7 @@ def test_batch_norm_statistics_follow_the_cut():
     table = trace(net, (3, 8, 8))
     calibration = calibrate(net, table, IMAGES)
     kept = [np.arange(group.size // 2) for group in table.groups]
-    candidate = cut_and_repair(net, table, kept, "batch_norm", calibration, IMAGES)
+    candidate = cut_and_repair(Original(net, table, calibration, IMAGES), kept, "batch_norm")
 
     def second(network):
         seen, normalized_by_batch = [], copy.deepcopy(network)

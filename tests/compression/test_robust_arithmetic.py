@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from prune_gym.compression.calibration import calibrate
 from prune_gym.compression.fold_batch_norm import fold_batch_norm
+from prune_gym.compression.original import Original
 from prune_gym.compression.quantize import quantize
 from prune_gym.compression.repair import cut_and_repair
 from prune_gym.costs.flops import Flops
@@ -149,7 +150,7 @@ def test_repair_works_for_every_convolution(name, repair):
     kept = [np.sort(order[: max(3 * len(order) // 4, 1)]) for order in calibration.orders]
     error = {}
     for each in ("none", repair):
-        candidate = cut_and_repair(net, table, kept, each, calibration, IMAGES)
+        candidate = cut_and_repair(Original(net, table, calibration, IMAGES), kept, each)
         error[each] = float((candidate(IMAGES) - net(IMAGES)).square().mean())
     assert error[repair] < error["none"]
 
@@ -180,6 +181,6 @@ def test_least_squares_restores_what_removed_channels_carried(name):
     kept = [np.arange(1 if g == 0 else 0, group.size) for g, group in enumerate(table.groups)]
     found = {}
     for repair in ("none", "least_squares"):
-        candidate = cut_and_repair(net, table, kept, repair, calibration, IMAGES)
+        candidate = cut_and_repair(Original(net, table, calibration, IMAGES), kept, repair)
         found[repair] = float((candidate(IMAGES) - net(IMAGES)).norm() / net(IMAGES).norm())
     assert found["least_squares"] < 0.1 * found["none"]

@@ -8,7 +8,8 @@ from candidates import SMALL, candidate, network_and_table, nonzeros, strategies
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prune_gym.compression.unstructured import sparsify
+from prune_gym._utils.device import to_channels_last
+from prune_gym.compression.unstructured import densities, sparsify
 
 
 @pytest.mark.parametrize("together", [1, 4])
@@ -64,3 +65,11 @@ def test_at_least_one_mask_stays_in_every_layer():
     single = dataclasses.replace(table, block_size=1)
     small = sparsify(copy.deepcopy(net), single, np.full(len(table.weighted), 1e-9))
     assert nonzeros(small, table) == [1] * len(table.weighted)
+
+
+def test_weights_in_channels_last_order_are_taken():
+    net, table, _ = network_and_table("plain")
+    half = sparsify(copy.deepcopy(net), table, np.full(len(table.weighted), 0.5))
+    expected = densities(half, table)
+    assert expected == pytest.approx(0.5, abs=0.05)
+    assert (densities(to_channels_last(half), table) == expected).all()

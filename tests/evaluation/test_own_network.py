@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from prune_gym.compression.calibration import calibrate
+from prune_gym.compression.original import Original
 from prune_gym.compression.repair import cut_and_repair
 from prune_gym.envs.make import compression_env
 from prune_gym.evaluation.task import make_evaluator
@@ -172,7 +173,7 @@ def test_what_a_wide_flattened_map_loses_is_made_up_for():
     expected = net(images)
     error = {}
     for repair in ("none", "merge", "least_squares"):
-        small = cut_and_repair(net, table, kept, repair, calibration, images)
+        small = cut_and_repair(Original(net, table, calibration, images), kept, repair)
         error[repair] = float((small(images) - expected).square().mean())
     assert error["merge"] < 0.1 * error["none"]
     assert error["least_squares"] < 0.1 * error["none"]

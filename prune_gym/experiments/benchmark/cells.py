@@ -17,7 +17,6 @@ from prune_gym._utils.parallel import limit_threads
 from prune_gym._utils.paths import write_atomically
 from prune_gym.agents import find_agent
 from prune_gym.agents.common.api import problem_of
-from prune_gym.compression.precision import bfloat16_is_fast
 from prune_gym.envs.make import make_env, require_env
 from prune_gym.envs.tabulated import NotTabulatedError
 from prune_gym.errors import MissingFileError, UserError
@@ -25,6 +24,7 @@ from prune_gym.evaluation.evaluator import Evaluator
 from prune_gym.evaluation.task import load_evaluator
 from prune_gym.experiments.benchmark.preferences import preference_grid, proposals
 from prune_gym.experiments.folder import CONFIG, JOURNAL, InUseError, RunFolder
+from prune_gym.experiments.provenance import number_format
 from prune_gym.experiments.record import RecordRun
 from prune_gym.experiments.run_agent import run_agent, save_results
 from prune_gym.experiments.run_config import RunConfig, read_config
@@ -186,12 +186,12 @@ def _run(cell: Cell, check: Callable[[], None]) -> None:
 def _share_accuracies(evaluator: Evaluator, folder: Path) -> None:
     """Let an evaluator that was made by name use the file of its task under ``folder``.
 
-    The task is the network and its weights, the data, the repair, and whether this processor
-    computes in bfloat16. Nothing names what an evaluator of the user's own objects evaluates.
+    The task is the network and its weights, the data, the repair, and the number format that
+    candidates are scored in. Nothing names what an evaluator of the user's own objects evaluates.
     """
     make, by_name = evaluator.__reduce__()
     if make is load_evaluator:
-        stated = f"{by_name} {evaluator.checksum} {bfloat16_is_fast()}"
+        stated = f"{by_name} {evaluator.checksum} {number_format(evaluator.device)}"
         task = hashlib.sha256(stated.encode()).hexdigest()[:16]
         evaluator.cache.share(folder / f"{task}.jsonl")
 
