@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
+from prune_gym._utils.device import on_device
 from prune_gym._utils.formatting import format_change, format_metric
 from prune_gym._utils.html import html_table
 from prune_gym.compress_network.choose import standard_error
@@ -91,9 +92,9 @@ class Compressed:
         with tempfile.TemporaryDirectory() as folder:
             checkpoint = Path(folder, "checkpoint")
             tuned = finetune_candidate(evaluator, configuration, recipe, checkpoint).best
-        networks = tuned, self.network
+        networks = (on_device(each, searched.device) for each in (tuned, self.network))
         best = max(networks, key=lambda each: accuracy(each, data, data.search))
-        return measured(replace(self, network=best), data)
+        return measured(replace(self, network=best.cpu()), data)
 
     def save(self, path: str | Path) -> None:
         """Write the network as safetensors; ``load_network(path, build)`` reads it.
@@ -211,8 +212,9 @@ def measured(result: Compressed, data: Data | ScoredData) -> Compressed:
     before, after = dict(result.before), dict(result.after)
     networks = result.env.problem.evaluator.network, result.network
     for metrics, network in zip((before, after), networks, strict=True):
+        there = on_device(network, result.env.problem.evaluator.device)
         for metric, split in SPLIT_OF.items():
-            metrics[metric] = accuracy(network, data, getattr(data, split))
+            metrics[metric] = accuracy(there, data, getattr(data, split))
         state = {key: value.contiguous() for key, value in network.state_dict().items()}
         metrics["file_bytes"] = len(save(state))
     images = {split: len(getattr(data, split)) for split in SPLIT_OF.values()}

@@ -6,10 +6,12 @@ shapes alone, and its tensors meet others nowhere.
 
 import contextlib
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 from nets import ZOO, make
+from playing import constant, play
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
@@ -87,6 +89,13 @@ def test_a_network_that_is_on_the_device_is_not_copied():
 def test_a_device_that_is_not_there_is_refused(name, tiny_task):
     with pytest.raises(UserError, match=f'PyTorch finds no {name} on this machine; give "cpu"'):
         compression_env(**tiny_task, device=name)
+
+
+def test_a_strategy_does_not_name_the_device():
+    env = gym.make("ChannelPrune-Table-v0", device="cpu", round_to=8)
+    strategy = play(env, constant(0.2))[2][-1]["strategy"]
+    assert env.spec.kwargs["device"] == "cpu"
+    assert strategy["env_kwargs"]["round_to"] == 8 and "device" not in strategy["env_kwargs"]
 
 
 def test_an_unknown_device_is_refused(tiny_task):
