@@ -16,6 +16,7 @@ from scipy.special import ndtr
 
 from prune_gym.agents.bayesian.surrogate import AccuracyModel, from_log_odds, log_odds
 from prune_gym.agents.common.candidates import mutate
+from prune_gym.agents.common.dominance import exceeds, reachable
 from prune_gym.agents.sensitivity.outlook import Outlook
 from prune_gym.agents.sensitivity.plans import plan
 from prune_gym.evaluation.problem import CompressionProblem
@@ -113,20 +114,19 @@ class Acquisition:
             if (self.utility_gain(pool, best) > 0).any():
                 return lambda values: self.utility_gain(values, best)
         samples = self.reachable_samples(pool)
-        return lambda values: self._hypervolume_gain(values, samples)
+        return lambda values: self.hypervolume_gain(values, samples)
 
     def reachable_samples(self, pool: np.ndarray) -> np.ndarray:
-        """Return the samples that some strategy may dominate; most of the box none ever can."""
+        """Return the samples that some strategy may dominate, by ascending accuracy.
+
+        Most of the box no strategy can ever dominate.
+        """
         upper_bounds = self._problem.savings(pool)
         if self._accuracy is not None:
             mean, deviation = self.model.predict(pool)
             upper_bounds[:, self._accuracy] = from_log_odds(mean + OPTIMISM * deviation)
-        near = self._undominated[(self._undominated < upper_bounds.max(axis=0)).all(axis=1)]
-        reachable = np.zeros(len(near), dtype=bool)
-        for bound in upper_bounds[non_dominated(upper_bounds)]:
-            left = np.flatnonzero(~reachable)
-            reachable[left[(near[left] < bound).all(axis=1)]] = True
-        return near[reachable][:REFERENCE_SAMPLES]
+        samples = reachable(self._undominated, upper_bounds, REFERENCE_SAMPLES)
+        return samples[np.argsort(samples[:, self._accuracy or 0])]
 
     def returns(self, values: np.ndarray, accuracies: np.ndarray) -> np.ndarray:
         """Return the returns ``(n, k)`` of strategies (n, decisions) with accuracies (n,)."""
@@ -160,17 +160,23 @@ class Acquisition:
             gain += weight * np.maximum(returns @ self._preferences.T - best, 0).mean(axis=1)
         return gain / np.sqrt(2 * np.pi)  # what the weights sum to
 
-    def _hypervolume_gain(self, values: np.ndarray, samples: np.ndarray) -> np.ndarray:
-        """Return the expected hypervolume improvement of strategies, ``(n,)``, up to a factor."""
+    def hypervolume_gain(self, values: np.ndarray, samples: np.ndarray) -> np.ndarray:
+        """Return the expected hypervolume improvement of strategies, ``(n,)``, up to a factor.
+
+        It is the sum over the samples of the probability that a strategy dominates them. Eight
+        samples that follow each other count as if they had the same accuracy.
+
+        Args:
+            values: of the strategies ``(n, decisions)``.
+            samples: of :meth:`reachable_samples`.
+        """
         returns = self._problem.savings(values)
-        costs = np.ones((len(values), len(samples)), dtype=bool)
-        for column in range(returns.shape[1]):
-            if column != self._accuracy:
-                costs &= samples[:, column] < returns[:, column, None]
         if self._accuracy is None:
-            return costs.sum(axis=1)
+            return exceeds(returns, samples).sum(axis=1)
+        returns, costs = (np.delete(each, self._accuracy, axis=1) for each in (returns, samples))
+        counts = np.bitwise_count(np.packbits(exceeds(returns, costs), axis=1))
+        middle = np.minimum(np.arange(4, len(samples) + 4, 8), len(samples) - 1)
+        needed = log_odds(samples[middle, self._accuracy])
         mean, deviation = self.model.predict(values)
-        row, sample = np.nonzero(costs)
-        wanted = log_odds(samples[:, self._accuracy])
-        margin = (mean[row] - wanted[sample]) / np.maximum(deviation[row], 1e-9)
-        return np.bincount(row, weights=ndtr(margin), minlength=len(values))
+        margins = (mean[:, None] - needed) / np.maximum(deviation, 1e-9)[:, None]
+        return (counts * ndtr(margins)).sum(axis=1)

@@ -1,28 +1,21 @@
 """A Gaussian process that predicts accuracy from a strategy's decisions, and says how surely."""
 
-import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
-from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
+from prune_gym.agents.bayesian.kernel_fit import fit_kernel, kernel_of
 from prune_gym.agents.sensitivity.order import SCALE
-from prune_gym.agents.sensitivity.outlook import energy_lost
+from prune_gym.agents.sensitivity.outlook import energy_lost, shares_lost
 from prune_gym.search_space import SearchSpace
 
 CLEARANCE = 0.02  # keeps the log-odds of 0 and 1 finite
 REFIT = 1.15  # the kernel is fitted again when there are so many times more strategies
-FITTED_TO = 300  # strategies at most, evenly spaced: its gradient takes their square in memory
+FITTED_TO = 300  # strategies at most, evenly spaced
 # Of the curve: twice the middle scale or half of it is one standard deviation away.
 FACTORS, POWERS = 2.0 ** np.linspace(-4, 4, 65), np.geomspace(1, 4, 13)
 SCATTER = 0.5  # of log-odds around the curve
-# Of the kernel before anything is known: its deviation, in log-odds around the curve, and its
-# length along a feature. Features mostly span 0 to 1.
-DEVIATION, LENGTH = 1.0, 3.0
 
 
 @dataclass(frozen=True)
@@ -31,11 +24,11 @@ class AccuracyCurve:
 
     chance: float
     height: float
-    scale: float
-    power: float
+    scale: float | np.ndarray
+    power: float | np.ndarray
 
     def __call__(self, lost: np.ndarray) -> np.ndarray:
-        """Return accuracies: energies lost (n,) -> ``(n,)``."""
+        """Return accuracies: energies lost (n,) -> ``(n,)``; ``(m, n)`` of m curves in columns."""
         return self.chance + self.height * np.exp(-((lost / self.scale) ** self.power))
 
     @classmethod
@@ -44,15 +37,14 @@ class AccuracyCurve:
     ) -> "AccuracyCurve":
         """Return the most probable curve of evaluated strategies, (n,) each."""
         odds, height = log_odds(accuracies), max(accuracies.max() - chance, 0.0)
-        curves = [cls(chance, height, SCALE * decisions * f, p) for f in FACTORS for p in POWERS]
-
-        def unlikely(curve: AccuracyCurve) -> float:
-            away = (odds - log_odds(curve(lost))) / SCATTER
-            factor = np.log(curve.scale / (SCALE * decisions)) / np.log(2)
-            power = np.log(curve.power / 2) / 0.3
-            return away @ away + factor**2 + power**2
-
-        return min(curves, key=unlikely)
+        factors, powers = np.repeat(FACTORS, len(POWERS)), np.tile(POWERS, len(FACTORS))
+        scales = SCALE * decisions * factors
+        curves = cls(chance, height, scales[:, None], powers[:, None])
+        away = (odds - log_odds(curves(lost))) / SCATTER
+        unlikely = (away**2).sum(axis=1)
+        unlikely += np.log2(factors) ** 2 + (np.log(powers / 2) / 0.3) ** 2
+        best = unlikely.argmin()
+        return cls(chance, height, scales[best], powers[best])
 
 
 class AccuracyModel:
@@ -76,89 +68,46 @@ class AccuracyModel:
                 away, and accuracies lie around their mean before anything else.
         """
         self._space, self._chance, self._sensitivities = space, chance, sensitivities
-        lengths = np.full(2 * len(space) + 1 if sensitivities else len(space), LENGTH)
-        self._kernel = ConstantKernel(DEVIATION**2, (1e-3, 1e3)) * Matern(
-            lengths, (0.02, 1e3), nu=2.5
-        ) + WhiteKernel(1e-4, (1e-7, 1e-1))
-        self._process = GaussianProcessRegressor(self._kernel, random_state=0)
+        self._kernel = kernel_of(2 * len(space) + 1 if sensitivities else len(space))
+        self._process = GaussianProcessRegressor(self._kernel, optimizer=None)
         self._fitted = 0
 
-    def features(self, values: np.ndarray) -> np.ndarray:
-        """Return what describes strategies: values (n, decisions) -> ``(n, features)``."""
-        taken, lost = np.empty((2, *values.shape))
+    def describe(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return what the process sees of strategies, ``(n, features)``, and their energy lost."""
+        shares, taken = shares_lost(self._space, values), np.empty(values.shape)
+        lost = energy_lost(self._space, values, shares)
         for index, decision in enumerate(self._space.decisions):
-            options = decision.options
-            places = np.linspace(1, 0, len(options))
-            taken[:, index] = np.interp(values[:, index], options, places)
-            lost[:, index] = np.interp(values[:, index], options, decision.sensitivity)
+            places = np.linspace(1, 0, len(decision.options))
+            taken[:, index] = np.interp(values[:, index], decision.options, places)
         if not self._sensitivities:
-            return taken
-        together = np.log1p(energy_lost(self._space, values))[:, None]
-        return np.concatenate([taken, np.sqrt(lost), together], axis=1)
+            return taken, lost
+        return np.concatenate([taken, np.sqrt(shares), np.log1p(lost)[:, None]], axis=1), lost
 
     def fit(self, values: np.ndarray, accuracies: np.ndarray) -> None:
         """Learn from evaluated strategies: values (n, decisions), accuracies (n,)."""
-        features, odds = self.features(values), log_odds(accuracies)
-        lost = energy_lost(self._space, values)
+        features, lost = self.describe(values)
+        odds = log_odds(accuracies)
         self._curve = AccuracyCurve.fitted(lost, accuracies, self._chance, len(self._space))
         self._mean = odds.mean()
-        residuals = odds - self._expected(values)
+        residuals = odds - self._expected(lost)
         if len(values) >= REFIT * self._fitted:
             self._fitted = len(values)
-            step = -(-len(values) // FITTED_TO)
             # From the start: what fitted a few strategies is a poor beginning for many.
-            self._process.kernel = self._kernel
-            self._learn(features[::step], residuals[::step], _most_probable)
-        self._learn(features, residuals, None)
-
-    def _learn(
-        self, features: np.ndarray, residuals: np.ndarray, optimizer: Callable | None
-    ) -> None:
-        self._process.optimizer = optimizer
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # a length at its bound is fine
-            self._process.fit(features, residuals)
-        self._process.kernel = self._process.kernel_
+            some = slice(None, None, -(-len(values) // FITTED_TO))
+            self._process.kernel = fit_kernel(self._kernel, features[some], residuals[some])
+        self._process.fit(features, residuals)
 
     def predict(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return mean and standard deviation of the log-odds, ``(n,)`` each."""
-        mean, deviation = self._process.predict(self.features(values), return_std=True)
-        return mean + self._expected(values), deviation
+        features, lost = self.describe(values)
+        mean, deviation = self._process.predict(features, return_std=True)
+        return mean + self._expected(lost), deviation
 
-    def _expected(self, values: np.ndarray) -> np.ndarray:
-        """Return the log-odds ``(n,)`` that the process adds to."""
+    def _expected(self, lost: np.ndarray) -> np.ndarray:
+        """Return the log-odds that the process adds to: energies lost (n,) -> ``(n,)``."""
         if not self._sensitivities:
-            return np.full(len(values), self._mean)
-        return log_odds(self._curve(energy_lost(self._space, values)))
-
-
-def _most_probable(
-    objective: Callable, start: np.ndarray, bounds: np.ndarray
-) -> tuple[np.ndarray, float]:
-    """Return the most probable parameters of the kernel and their loss, for scikit-learn.
-
-    A few strategies say little about many lengths: by likelihood alone the model concludes that
-    most decisions do not matter and is far too sure of what it has not seen. So lengths have a
-    prior, log-normal around ``LENGTH`` (as in Hvarfner, Hellsten & Nardi, ICML 2024), and the scale
-    has one around ``DEVIATION``: the first strategies are like each other and lie near the curve.
-
-    Args:
-        objective: minus the log-likelihood and its gradient by the logarithms of the parameters:
-            scale, lengths, noise.
-        start: the logarithms ``(parameters,)`` to start from.
-        bounds: of the logarithms ``(parameters, 2)``.
-    """
-    expected = np.log(np.append(DEVIATION**2, np.full(len(start) - 2, LENGTH)))
-    deviations = np.append(0.5, np.ones(len(start) - 2))
-
-    def loss(logarithms: np.ndarray) -> tuple[float, np.ndarray]:
-        value, gradient = objective(logarithms)
-        away = logarithms[:-1] - expected
-        gradient[:-1] += away / deviations**2
-        return value + (away / deviations) @ (away / deviations) / 2, gradient
-
-    found = minimize(loss, start, jac=True, bounds=bounds, method="L-BFGS-B")
-    return found.x, found.fun
+            return np.full(len(lost), self._mean)
+        return log_odds(self._curve(lost))
 
 
 def log_odds(accuracies: np.ndarray) -> np.ndarray:

@@ -97,5 +97,6 @@ class Episodes(BaseCallback):
 def descend(optimizer: torch.optim.Optimizer, loss: torch.Tensor) -> None:
     """Move the optimizer's parameters against the gradient of the loss."""
     optimizer.zero_grad()
-    loss.backward()
+    # Of nothing else: an actor's loss goes through critics, whose gradients nobody reads.
+    loss.backward(inputs=[each for group in optimizer.param_groups for each in group["params"]])
     optimizer.step()

@@ -157,12 +157,7 @@ class EHVIEnvelopeDDPG(EnvelopeDDPG):
         seen = preferences[rolled_out.episode]
         before = np.concatenate([rolled_out.observations, seen], axis=1)
         after = np.concatenate([rolled_out.next_observations, seen], axis=1)
-        for row in range(len(rewards)):
-            info = {"vector_reward": rewards[row]}
-            self._rollouts.add(
-                *(before[row], after[row], rolled_out.actions[row], np.zeros(1)),
-                *(rolled_out.ended[row : row + 1], [info]),
-            )
+        self._rollouts.extend(before, after, rolled_out.actions, rewards, rolled_out.ended)
 
     def _batch(self, size: int) -> ReplayBufferSamples:
         if not self._rollouts.size():
@@ -175,7 +170,7 @@ class EHVIEnvelopeDDPG(EnvelopeDDPG):
         )
 
     def _excluded_save_params(self) -> list[str]:
-        ours = ["_acquisition", "_rollouts", "_problem", "_reward", "_pending", "_known"]
+        ours = ["acquisition", "_rollouts", "_problem", "_reward", "_pending", "_known"]
         return [*super()._excluded_save_params(), *ours]
 
 

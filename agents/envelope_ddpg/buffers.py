@@ -26,6 +26,22 @@ class VectorReplayBuffer(ReplayBuffer):
         self.vectors[self.pos] = [info["vector_reward"] for info in infos]
         super().add(obs, next_obs, action, reward, done, infos)
 
+    def extend(
+        self,
+        observations: np.ndarray,
+        next_observations: np.ndarray,
+        actions: np.ndarray,
+        vectors: np.ndarray,
+        dones: np.ndarray,
+    ) -> None:
+        """Store m transitions of a single environment, ``(m, ...)`` each."""
+        count = len(observations)
+        at = (self.pos + np.arange(count)) % self.buffer_size
+        self.observations[at, 0], self.next_observations[at, 0] = observations, next_observations
+        self.actions[at, 0], self.vectors[at, 0], self.dones[at, 0] = actions, vectors, dones
+        self.full = self.full or self.pos + count >= self.buffer_size
+        self.pos = (self.pos + count) % self.buffer_size
+
     def _get_samples(self, batch_inds: np.ndarray, env=None) -> ReplayBufferSamples:
         # The same draw of environments serves the vectors and the rest of the transition.
         envs = np.random.randint(0, high=self.n_envs, size=(len(batch_inds),))

@@ -38,9 +38,9 @@ import torch
 from stable_baselines3 import TD3
 from stable_baselines3.common.noise import VectorizedActionNoise
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
-from stable_baselines3.common.utils import polyak_update
 from stable_baselines3.td3.policies import TD3Policy
 from torch import Tensor
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from prune_gym.agents.common.action_spaces import require_actions
 from prune_gym.agents.common.api import Settings
@@ -124,7 +124,9 @@ class EnvelopeDDPG(TD3):
                 ) from None
         self.replay_buffer_kwargs = {"reward_dim": len(self.names)}
         self.policy_kwargs = (
-            {"net_arch": [128, 128]} | self.policy_kwargs | self.replay_buffer_kwargs
+            {"net_arch": [128, 128], "optimizer_kwargs": {"fused": True}}
+            | self.policy_kwargs
+            | self.replay_buffer_kwargs
         )
         super()._setup_model()
         assert self.action_space.shape is not None
@@ -172,7 +174,6 @@ class EnvelopeDDPG(TD3):
 
     def train(self, gradient_steps: int, batch_size: int = 100) -> None:
         """Update critics and actor ``gradient_steps`` times (equations in the module's text)."""
-        self.policy.set_training_mode(True)
         self._update_learning_rate([self.actor.optimizer, self.critic.optimizer])
         # lambda of the homotopy
         blend = 1 - self._current_progress_remaining if self.homotopy else 0.0
@@ -180,6 +181,12 @@ class EnvelopeDDPG(TD3):
         if not self._n_updates:
             assert self.replay_buffer is not None
             gradient_steps *= max(self.replay_buffer.size(), 1)
+        pairs = (self.actor_target, self.actor), (self.critic_target, self.critic)
+        averaged, learned = (
+            [each for network in networks for each in network.parameters()]
+            for networks in zip(*pairs, strict=True)
+        )
+        follow = get_ema_multi_avg_fn(1 - self.tau)
         losses = []
         for _ in range(gradient_steps):
             self._n_updates += 1
@@ -193,8 +200,7 @@ class EnvelopeDDPG(TD3):
             descend(self.critic.optimizer, critic_loss)
             actor_loss = self._actor_loss(state, w)
             descend(self.actor.optimizer, actor_loss)
-            polyak_update(self.critic.parameters(), self.critic_target.parameters(), self.tau)
-            polyak_update(self.actor.parameters(), self.actor_target.parameters(), self.tau)
+            follow(averaged, learned, None)
             losses.append((critic_loss.item(), actor_loss.item()))
         critic_mean, actor_mean = np.mean(losses, axis=0)
         self.logger.record("train/critic_loss", critic_mean)
@@ -230,23 +236,37 @@ class EnvelopeDDPG(TD3):
     @torch.no_grad()
     def envelope_target(self, batch: ReplayBufferSamples, w: Tensor) -> Tensor:
         """Return the envelope target of every transition and relabelled preference."""
-        copies = len(w) // len(batch.rewards)
-        future = self._next_values(_tile(batch.next_observations, copies), w, w)
+        copies, after = len(w) // len(batch.rewards), batch.next_observations
+        other_w = self.sample_preferences(self.envelope)
+        states = torch.cat(
+            [
+                self._with(_tile(after, copies), w),
+                self._with(
+                    after.repeat_interleave(self.envelope, 0), other_w.repeat(len(after), 1)
+                ),
+            ]
+        )
+        # Q'_i(s', mu'(s', w), w), (critics, rows, k)
+        values = torch.stack(self.critic_target(states, self.actor_target(states)))
+        future = _smaller(values[:, : len(w)], w)
         if self.envelope:
-            found = self._best_next_values(batch.next_observations, w)
+            found = self._best(values[:, len(w) :], w)
             better = (found * w).sum(1, keepdim=True) > (future * w).sum(1, keepdim=True)
             future = torch.where(better, found, future)
         going_on = 1 - _tile(batch.dones, copies)
         return _tile(batch.rewards, copies) + going_on * future
 
-    def _best_next_values(self, next_observations: Tensor, w: Tensor) -> Tensor:
-        """Return Q' of the sampled w' that is best for each of ``w``, shaped like ``w``."""
-        size, k = len(next_observations), w.shape[1]
-        other_w = self.sample_preferences(self.envelope)
-        next_states = next_observations.repeat_interleave(self.envelope, 0)
-        values = self._all_next_values(next_states, other_w.repeat(size, 1))
+    def _best(self, values: Tensor, w: Tensor) -> Tensor:
+        """Return Q' of the sampled w' that is best for each of ``w``, shaped like ``w``.
+
+        Args:
+            values: for the sampled w' of every transition, ``(critics, size * envelope, k)``.
+            w: of every relabelled copy, ``(copies * size, k)``.
+        """
+        critics, k = len(values), w.shape[1]
         # (critics, size, envelope, k) seen from each of the relabelled preferences of its row.
-        values = values.view(len(values), size, 1, self.envelope, k)
+        values = values.view(critics, -1, 1, self.envelope, k)
+        size = values.shape[1]
         seen = w.view(-1, size, k).transpose(0, 1)[None, :, :, None, :]
         smaller = (values * seen).sum(-1).min(0)
         best = smaller.values.max(-1)
@@ -254,16 +274,11 @@ class EnvelopeDDPG(TD3):
         rows = torch.arange(size, device=self.device)[:, None].expand_as(critic)
         return values[critic, rows, 0, best.indices].transpose(0, 1).reshape(-1, k)
 
-    def _all_next_values(self, next_observations: Tensor, w: Tensor) -> Tensor:
-        """Return Q'_i(s', mu'(s', w), w), ``(critics, batch, reward_dim)``."""
-        state = self._with(next_observations, w)
-        return torch.stack(self.critic_target(state, self.actor_target(state)))
 
-    def _next_values(self, next_observations: Tensor, w: Tensor, seen: Tensor) -> Tensor:
-        """Return of every row the critic's vector whose projection on ``seen`` is smallest."""
-        values = self._all_next_values(next_observations, w)
-        smallest = (values * seen).sum(-1).argmin(0)
-        return values[smallest, torch.arange(len(seen), device=self.device)]
+def _smaller(values: Tensor, w: Tensor) -> Tensor:
+    """Return of each row the critic's vector whose projection on w is smallest, shaped like w."""
+    smallest = (values * w).sum(-1).argmin(0)
+    return values[smallest, torch.arange(len(w), device=w.device)]
 
 
 def search(env: gym.Env, settings: Settings) -> EnvelopeDDPG:

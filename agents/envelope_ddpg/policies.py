@@ -37,5 +37,8 @@ class EnvelopePolicy(TD3Policy):
         kwargs = self._update_features_extractor(self.critic_kwargs, features_extractor)
         return VectorCritic(**kwargs, reward_dim=self._reward_dim).to(self.device)
 
+    def set_training_mode(self, mode: bool) -> None:
+        """Do nothing: no layer depends on the mode, which SB3 sets twice a step."""
+
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return super()._get_constructor_parameters() | {"reward_dim": self._reward_dim}

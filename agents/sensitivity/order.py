@@ -7,6 +7,7 @@ short run covers the front coarsely, and a longer one fills the gaps.
 
 import numpy as np
 
+from prune_gym.agents.common.dominance import exceeds, reachable
 from prune_gym.agents.sensitivity.outlook import Outlook
 
 # Accuracy above chance falls as exp(-(energy lost / scale)^2), for several scales. The middle one,
@@ -44,9 +45,7 @@ def _covers(outlook: Outlook, values: np.ndarray, rng: np.random.Generator) -> n
     accuracies = np.exp(-((lost[:, None] / scales) ** 2))  # 1 is the original's and 0 is chance
     samples = rng.random((SAMPLES, savings.shape[1] + 1))
     best = np.column_stack([savings, accuracies.max(axis=1)])
-    near = (samples < best.max(axis=0)).all(axis=1)
-    reachable = [sample for sample in samples[near] if (sample < best).all(axis=1).any()]
-    samples = np.array(reachable[:COMPARED]).reshape(-1, best.shape[1])
-    saved = np.logical_and.reduce(samples[:, :-1] < savings[:, None], axis=2)
+    samples = reachable(samples, best, COMPARED)
+    saved = exceeds(savings, samples[:, :-1])
     accurate = samples[:, -1] < accuracies[:, :, None]
     return np.reshape(saved[:, None] & accurate, (len(values), -1))

@@ -9,19 +9,31 @@ from prune_gym.search_space import SearchSpace
 LARGEST_SHARE = 0.99  # of a decision's energy: keeps the logarithm finite
 
 
-def energy_lost(space: SearchSpace, values: np.ndarray) -> np.ndarray:
+def shares_lost(space: SearchSpace, values: np.ndarray) -> np.ndarray:
+    """Return the share of output energy that each decision is expected to lose, like values."""
+    lost = np.empty(values.shape)
+    for index, decision in enumerate(space.decisions):
+        lost[:, index] = np.interp(values[:, index], decision.options, decision.sensitivity)
+    return lost
+
+
+def energy_lost(
+    space: SearchSpace, values: np.ndarray, shares: np.ndarray | None = None
+) -> np.ndarray:
     """Return the energy that strategies are expected to lose: values (n, decisions) -> ``(n,)``.
 
     Each decision takes its share of what the others leave, so the shares are added as minus the
     logarithm of what is left. Decisions in a skipped block lose nothing: the block lost it all.
+
+    ``shares`` are those of :func:`shares_lost`, where they are known.
     """
+    shares = shares_lost(space, values) if shares is None else shares
     lost = np.zeros(len(values))
     blocks = np.array([decision.kind == "block" for decision in space.decisions])
     skipped = np.where(blocks, values, space.upper)
     active = space.canonicalise(skipped) == skipped
-    for index, decision in enumerate(space.decisions):
-        share = np.interp(values[:, index], decision.options, decision.sensitivity)
-        lost -= np.log1p(-np.minimum(share, LARGEST_SHARE)) * active[:, index]
+    for taken in (np.log1p(-np.minimum(shares, LARGEST_SHARE)) * active).T:
+        lost -= taken
     return lost
 
 

@@ -20,8 +20,9 @@ class LayerGrids:
         self, table: LayerTable, indices: np.ndarray, layers: Sequence[LayerTimes]
     ) -> None:
         """Take the layers at ``indices`` of ``table.layers`` and their times."""
-        (self._in_map, self._in_constant), (self._out_map, self._out_constant) = table.channel_maps(
-            indices
+        maps = table.channel_maps(indices)  # of inputs and of outputs
+        self._channel_map, self._constant = (
+            np.concatenate(part, -1) for part in zip(*maps, strict=True)
         )
         columns = {index: column for column, index in enumerate(table.weighted)}
         self._columns = np.array([columns.get(index, -1) for index in indices], dtype=np.intp)
@@ -41,19 +42,18 @@ class LayerGrids:
 
     def __call__(self, configuration: Configuration) -> np.ndarray:
         """Return the ms of every layer of n strategies, float64 (n, layers)."""
-        values = {
-            name: self._values(name, configuration) for name in {**self._axes, "outputs": None}
-        }
-        places = [axis.find(values[name]) for name, axis in self._axes.items()]
+        channels = (configuration.widths @ self._channel_map + self._constant).astype(np.intp)
+        count = len(self._base)
+        values = {"inputs": channels[:, :count], "outputs": channels[:, count:]}
+        places = [
+            axis.find(values[name] if name in values else self._decided(name, configuration))
+            for name, axis in self._axes.items()
+        ]
         times = self._interpolated(self._base, places)
         return times + self._unfilled.find(values["outputs"])
 
-    def _values(self, axis: str, configuration: Configuration) -> np.ndarray:
-        """Return the values of n strategies on an axis, (n or 1, layers)."""
-        if axis == "inputs":
-            return configuration.widths @ self._in_map + self._in_constant
-        if axis == "outputs":
-            return configuration.widths @ self._out_map + self._out_constant
+    def _decided(self, axis: str, configuration: Configuration) -> np.ndarray:
+        """Return the densities or the bits of weights of n strategies, (n or 1, layers)."""
         given, untouched, none_decided = (
             (configuration.density, 1.0, configuration.is_dense)
             if axis == "density"
@@ -108,7 +108,7 @@ class _Numbers:
 
     def find(self, numbers: np.ndarray) -> _Place:
         """Return the places of numbers (n, layers)."""
-        at = self._start + numbers.astype(np.intp)
+        at = self._start + numbers
         return self._low[at], self._high[at], self._position[at]
 
 
@@ -127,7 +127,7 @@ class _Unfilled:
 
     def find(self, numbers: np.ndarray) -> np.ndarray:
         """Return ms of numbers (n, layers)."""
-        return self._extra[self._start + numbers.astype(np.intp)]
+        return self._extra[self._start + numbers]
 
 
 class _Shares:

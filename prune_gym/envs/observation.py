@@ -122,7 +122,7 @@ class Observer:
         configuration, ended = progress.configuration, progress.index == self._count
         index, row = np.minimum(progress.index, self._count - 1), np.arange(len(ended))
         column = self._columns[index]
-        channels = np.einsum("nig,ng->ni", self._channels[index], configuration.widths)
+        channels = (self._channels[index] @ configuration.widths[:, :, None])[:, :, 0]
         channels += self._more_channels[index]
         entries[:, :2] = np.log2(np.maximum(channels, 1)) / 12
         entries[:, 2] = configuration.density[row, column]

@@ -46,6 +46,7 @@ from prune_gym.search_space.kinds import KINDS
 os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 BATCH = 500
+RELEASE_EVERY = 16  # accuracies: it takes as long as a small candidate
 KEPT_BYTES = 128 * 2**20  # of images; ready for the network they take twice as much
 
 
@@ -194,7 +195,8 @@ class Evaluator:
             else:
                 known = self.score(self.candidate(configuration), self.data.search)
             self.cache.put(key, known)
-            release_memory()
+            if len(self.cache) % RELEASE_EVERY == 0:
+                release_memory()
         return known
 
     def _is_original(self, configuration: Configuration) -> bool:

@@ -27,6 +27,7 @@ class Configuration:
         blocks: which residual blocks are kept, ``bool (n, blocks)``.
         extra: values of the kinds of decisions that were added from outside the package, by kind,
             ``float (n, columns)`` each.
+        untouched: the parts that are known to have their untouched values in all strategies.
         derived: what a layer table has computed from it, once for all costs, by name, each with
             that table.
     """
@@ -37,6 +38,7 @@ class Configuration:
     activation_bits: np.ndarray
     blocks: np.ndarray
     extra: Mapping[str, np.ndarray] = field(default_factory=dict)
+    untouched: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
     derived: dict[str, tuple[Any, np.ndarray]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -55,6 +57,7 @@ class Configuration:
             self.activation_bits[rows],
             self.blocks[rows],
             {name: each[rows] for name, each in self.extra.items()},
+            self.untouched,
         )
 
     def key(self) -> bytes:
@@ -76,19 +79,21 @@ class Configuration:
     @cached_property
     def is_dense(self) -> bool:
         """Whether no weight is pruned away one by one."""
-        return bool((self.density >= 1).all())
+        return "density" in self.untouched or bool((self.density >= 1).all())
 
     @cached_property
     def keeps_all_blocks(self) -> bool:
         """Whether no residual block is skipped."""
-        return bool(self.blocks.all())
+        return "blocks" in self.untouched or bool(self.blocks.all())
 
     @cached_property
     def has_float_weights(self) -> bool:
         """Whether no weight is quantized."""
-        return bool((self.weight_bits >= FLOAT_BITS).all())
+        known = "weight_bits" in self.untouched
+        return known or bool((self.weight_bits >= FLOAT_BITS).all())
 
     @cached_property
     def has_float_activations(self) -> bool:
         """Whether no layer's input is quantized."""
-        return bool((self.activation_bits >= FLOAT_BITS).all())
+        known = "activation_bits" in self.untouched
+        return known or bool((self.activation_bits >= FLOAT_BITS).all())

@@ -67,7 +67,8 @@ class Budgets:
                 )
         self.limits = {name: float(limit) for name, limit in limits.items()}
         self._space, self._decisions = space, space.decisions
-        self._counts = np.array([len(decision.options) for decision in space.decisions])
+        counts = np.array([len(decision.options) for decision in space.decisions])
+        self._valid = np.arange(max(counts, default=0)) < counts[:, None]
         full = space.configure(space.upper[None])
         self._limits = [
             (costs[name], float(limit * costs[name](full)[0])) for name, limit in limits.items()
@@ -88,13 +89,14 @@ class Budgets:
             index: the next decision of each episode, ``int (n,)``.
 
         Returns:
-            Mask over the options, ``bool (n, most options of these decisions)``.
+            Mask over the options, ``bool (n, m)``; m is no less than the most options of one of
+            these decisions.
         """
-        count = self._counts[index].max()
-        options = self._space.options_at(index)[:, :count]
-        valid = np.arange(count) < self._counts[index, None]
+        valid = self._valid[index]
         if not self._limits:
             return valid
+        count = valid.sum(axis=1).max()  # the rest only pads
+        options, valid = self._space.options_at(index)[:, :count], valid[:, :count]
         columns = np.arange(len(self._space))
         made = (columns < index[:, None])[None, :, None]
         rows = np.where(made, values[:, None], self._completions[:, None, None])

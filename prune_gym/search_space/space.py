@@ -116,19 +116,20 @@ class SearchSpace:
 
     def configure(self, values: np.ndarray) -> Configuration:
         """Return the configurations of n strategies, given as values ``(n, decisions)``."""
-        n = len(values)
-        parts = dict(self._table.untouched(n))
+        untouched = self._table.untouched(len(values))
+        parts = dict(untouched)
         for name in self._written:
             parts[name] = parts[name].copy()
         for name, (sources, targets) in self._columns.items():
             kind = self.kinds[name]
             if kind.field not in FIELDS:
-                parts[kind.field] = np.ones((n, targets.max() + 1))
+                parts[kind.field] = np.ones((len(values), targets.max() + 1))
             kind.configure(parts, targets, values[:, sources])
         if self._density is not None:  # weights that are zero already stay so
             parts["density"] = np.minimum(parts["density"], self._density)
         extra = {name: parts.pop(name) for name in [*parts] if name not in FIELDS}
-        return Configuration(**parts, extra=extra)
+        same = frozenset(name for name, part in untouched.items() if parts[name] is part)
+        return Configuration(**parts, extra=extra, untouched=same)
 
     def is_active(self, index: int, values: np.ndarray) -> bool:
         """Return whether a decision is made, given the values before it: not in a skipped block."""

@@ -55,7 +55,7 @@ def test_without_sensitivities_none_are_used(tiny_task):
     space = env.problem.space
     model = AccuracyModel(space, chance=0.1, sensitivities=False)
     values = np.array([space.upper, space.lower])
-    assert model.features(values).tolist() == [[0.0] * len(space), [1.0] * len(space)]
+    assert model.describe(values)[0].tolist() == [[0.0] * len(space), [1.0] * len(space)]
     model.fit(values, np.array([0.9, 0.3]))
     odds, _ = model.predict(values)
     assert odds[0] > odds[1]

@@ -3,7 +3,7 @@
 import gymnasium as gym
 import numpy as np
 import pytest
-from scipy.stats import spearmanr
+from scipy.stats import norm, spearmanr
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 
@@ -204,8 +204,9 @@ def test_the_agent_learns_from_python_and_goes_on(tiny_task, tmp_path):
     agent = EHVIEnvelopeDDPG(env=env, learning_starts=0, seed=0).learn(9)
     assert agent.acquisition.accuracies.shape == (2,)  # before the third of three episodes
     agent.save(tmp_path / "agent.zip")
-    again = EHVIEnvelopeDDPG.load(tmp_path / "agent.zip", env=env).learn(6)
-    assert again.predict(env.unwrapped.reset()[0], {"flops": 1.0})[0].shape == (1,)
+    again = EHVIEnvelopeDDPG.load(tmp_path / "agent.zip", env=env)
+    assert not hasattr(again, "acquisition")  # it holds the search's samples and problem
+    assert again.learn(6).predict(env.unwrapped.reset()[0], {"flops": 1.0})[0].shape == (1,)
 
 
 @pytest.mark.ci
@@ -281,6 +282,21 @@ def test_the_expected_utility_gain_is_that_of_sampling(table):
     expected = np.maximum(returns @ preferences.T - best, 0).mean(axis=(0, 2))
     scale = expected.max()
     np.testing.assert_allclose(found / scale, expected / scale, atol=0.1)
+
+
+def test_the_expected_hypervolume_gain_counts_the_samples_that_may_be_dominated(table):
+    env, values, accuracies = table
+    acquisition = Acquisition(env.problem, 0)
+    acquisition.observe(values[::40], accuracies[::40])
+    fresh = values[7::400]
+    samples = acquisition.reachable_samples(fresh)
+    assert (np.diff(samples[:, 0]) >= 0).all()
+    mean, deviation = acquisition.model.predict(fresh)
+    probability = norm.cdf((mean[:, None] - log_odds(samples[:, 0])) / deviation[:, None])
+    saves = (samples[:, 1:] < env.problem.savings(fresh)[:, None, 1:]).all(axis=2)
+    expected = (saves * probability).sum(axis=1)
+    found = acquisition.hypervolume_gain(fresh, samples)
+    np.testing.assert_allclose(found, expected, rtol=0.01, atol=0.05)
 
 
 @pytest.mark.ci

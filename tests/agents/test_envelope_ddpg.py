@@ -7,6 +7,7 @@ import torch
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 
+from prune_gym.agents.envelope_ddpg.buffers import VectorReplayBuffer
 from prune_gym.agents.envelope_ddpg.envelope_ddpg import EnvelopeDDPG
 from prune_gym.envs.make import compression_env
 from prune_gym.envs.wrappers import PreferenceConditioned
@@ -236,3 +237,19 @@ def test_environments_of_other_processes():
         assert agent.replay_buffer.vectors[:10].any(axis=(0, 2)).all()
     finally:
         envs.close()
+
+
+def test_a_replay_buffer_is_extended_as_if_transition_by_transition():
+    box, size = gym.spaces.Box(0, 1, (2,), np.float32), 7
+    rng = np.random.default_rng(0)
+    one, other = (VectorReplayBuffer(size, box, box, reward_dim=3) for _ in range(2))
+    for count in (5, 4, 6):  # past the end twice
+        seen, after, actions = rng.random((3, count, 2))
+        vectors, ended = rng.random((count, 3)), rng.random(count) < 0.5
+        one.extend(seen, after, actions, vectors, ended)
+        for row in range(count):
+            info = [{"vector_reward": vectors[row]}]
+            other.add(seen[row], after[row], actions[row], np.zeros(1), ended[row : row + 1], info)
+        assert one.size() == other.size()
+    for name in ("observations", "next_observations", "actions", "vectors", "dones", "pos"):
+        assert np.array_equal(getattr(one, name), getattr(other, name))
