@@ -197,7 +197,7 @@ class OnnxRuntimeSession:
 def session_options(threads: int | None = None) -> Any:
     """Return the options of ONNX Runtime for a number of threads; None takes all processors.
 
-    Once the process shares threads, all sessions use them (see :func:`share_threads`).
+    Once the process shares threads, all sessions use them (see `share_threads`).
     """
     options = import_onnxruntime().SessionOptions()
     options.log_severity_level = 3
