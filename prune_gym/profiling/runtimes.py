@@ -218,8 +218,7 @@ def import_onnxruntime(*others: str) -> Any:
         return import_module("onnxruntime")
     except ImportError as error:
         raise MissingExtraError(
-            f"the runtime onnxruntime needs an extra ({error}): pip install 'prune-gym[onnx]', or "
-            "take the runtime torch"
+            f"ONNX and its runtime need an extra ({error}): pip install 'prune-gym[onnx]'"
         ) from None
 
 
