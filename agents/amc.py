@@ -12,7 +12,7 @@ Li & Han, ECCV 2018, arXiv 1802.03494) and its published code:
 
 An environment with budgets is searched as published. Without any, AMC has no front to offer: one
 search yields one strategy. Its episodes are then shared by independent searches under budgets of
-its own (:data:`TARGETS`), all of which start from the same initial design.
+its own (`TARGETS`), all of which start from the same initial design.
 
 ``amc:flops`` and ``amc:params`` take the paper's rewards for "accuracy-guaranteed" compression in
 place of R_err, ``-error * log(FLOPs)`` and ``-error * log(parameters)``. These need no budget, so
@@ -119,7 +119,7 @@ class EpisodeBuffer(ReplayBuffer):
 
 
 class AMC(DDPG):
-    """SB3's DDPG with AMC's exploration, baseline and learning rates; :func:`make` makes one."""
+    """SB3's DDPG with AMC's exploration, baseline and learning rates; `make` makes one."""
 
     baseline: float | None = None
 
@@ -205,7 +205,7 @@ def search_with(name: str) -> Callable[[gym.Env, Settings], AMC]:
 
 
 def search(env: gym.Env, settings: Settings) -> AMC | None:
-    """Search under the environment's budgets, or under one of :data:`TARGETS` after the other.
+    """Search under the environment's budgets, or under one of `TARGETS` after the other.
 
     Returns:
         The agent of the one search; None where there were several.

@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def in_new_process(*arguments: str | int | None) -> float:
-    """Return what :func:`seconds` does, measured by a process that knows nothing yet."""
+    """Return what `seconds` does, measured by a process that knows nothing yet."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
         return process.submit(seconds, *arguments).result()
 

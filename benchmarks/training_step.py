@@ -2,7 +2,7 @@
 
     python benchmarks/training_step.py --network mobilenet_v1 mobilenet_v2
 
-Interleaved: a step as PyTorch does it, then one with :func:`fast_gradients`, and so on. Printed are
+Interleaved: a step as PyTorch does it, then one with `fast_gradients`, and so on. Printed are
 the medians, and the median and quartiles of the steps' ratios.
 """
 

@@ -2,7 +2,7 @@
 
 After "ABCP: Automatic Block-wise and Channel-wise Network Pruning via Joint Search" (arXiv
 2110.03858, IEEE TCDS 2023). A strategy is sampled decision by decision
-(:class:`prune_gym.agents.abcp.controller.Controller`) and its controller is taught by
+(`prune_gym.agents.abcp.controller.Controller`) and its controller is taught by
 
     loss = -(R - b) * sum log p(sample) - c * sum H,      b <- b + (1 - d) (R - b)
 

@@ -51,7 +51,7 @@ class AccuracyModel:
     """Learns accuracies of evaluated strategies and predicts those of others, all as log-odds.
 
     The last points below the original's accuracy count for more than those of a ruined network.
-    Before anything else accuracy falls with the energy lost (:class:`AccuracyCurve`), and the
+    Before anything else accuracy falls with the energy lost (`AccuracyCurve`), and the
     process learns how far a strategy lies above or below the curve. A strategy is described by two
     numbers a decision: how much it takes away and the root of the share of output energy that it is
     expected to lose, which the environment measures beforehand; and all decisions together by one,

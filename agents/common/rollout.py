@@ -40,12 +40,12 @@ def play_all(
 ) -> tuple[np.ndarray, list[dict[str, Any]]]:
     """Play a generation, one episode after the other.
 
-    Inside :func:`prune_gym._utils.parallel.workers` its accuracies are evaluated side by side
+    Inside `prune_gym._utils.parallel.workers` its accuracies are evaluated side by side
     before.
 
     Args:
         env: the environment, wrapped or not.
-        actions: of every episode, as :func:`play` takes them, ``(n, decisions)``.
+        actions: of every episode, as `play` takes them, ``(n, decisions)``.
         seed: for the first ``reset``.
 
     Returns:

@@ -1,15 +1,15 @@
 """The main agent: envelope DDPG, with expected hypervolume improvement choosing its evaluations.
 
-The actor and critics of :mod:`prune_gym.agents.envelope_ddpg.envelope_ddpg` learn from every
+The actor and critics of `prune_gym.agents.envelope_ddpg.envelope_ddpg` learn from every
 evaluated strategy for all preferences. Before every evaluation the actor rolls out many episodes
 without evaluation, greedily and with noise, each for another preference; costs and budgets are
-exact there. :class:`prune_gym.agents.bayesian.acquisition.Acquisition` predicts their accuracies,
+exact there. `prune_gym.agents.bayesian.acquisition.Acquisition` predicts their accuracies,
 mutates the best ones, and picks the strategy of the largest expected hypervolume improvement, which
 is evaluated. Half of every batch are rolled-out transitions with the predicted accuracy, as in Dyna
 (Sutton 1991). A few strategies that are planned from sensitivities take the place of the initial
-design (:mod:`prune_gym.agents.sensitivity.sensitivity`). In the end the actor learns to propose the
+design (`prune_gym.agents.sensitivity.sensitivity`). In the end the actor learns to propose the
 best that was evaluated for every preference
-(:mod:`prune_gym.agents.ehvi_envelope_ddpg.distillation`).
+(`prune_gym.agents.ehvi_envelope_ddpg.distillation`).
 """
 
 from typing import Any
@@ -54,12 +54,12 @@ class EHVIEnvelopeDDPG(EnvelopeDDPG):
         """Make the agent.
 
         Args:
-            *args: :class:`EnvelopeDDPG`'s.
+            *args: `EnvelopeDDPG`'s.
             focused: choose by expected utility over the environment's preferences, not by
                 hypervolume.
             imagined: learn from rolled-out transitions too.
             sensitivities: the surrogate and its candidates use them.
-            **kwargs: :class:`EnvelopeDDPG`'s.
+            **kwargs: `EnvelopeDDPG`'s.
         """
         self.focused, self.imagined, self.sensitivities = focused, imagined, sensitivities
         super().__init__(*args, **kwargs)
@@ -185,7 +185,7 @@ def search(
         env: the environment.
         settings: how to search.
         planned_start: begin with planned strategies, not with the initial design that agents share.
-        **parts: arguments of :class:`EHVIEnvelopeDDPG`.
+        **parts: arguments of `EHVIEnvelopeDDPG`.
 
     Raises:
         UserError: parts are given where costs are measured by the clock.

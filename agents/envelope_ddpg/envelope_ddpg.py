@@ -20,12 +20,12 @@ Departures, and why:
   w' overestimates. No target noise and no delayed actor: DDPG, as in the paper's name.
 - The actor's loss has a hinge on its output before tanh (HER, NeurIPS 2017, has the square): a
   saturated actor gets no gradient and answers every preference alike for the rest of the run.
-- Exploration is drawn per episode and not only per step (:class:`EpisodeNoise`), because actions of
+- Exploration is drawn per episode and not only per step (`EpisodeNoise`), because actions of
   independent noise all give strategies of about the same size. The updates that the initial design
   had no data for are made when it ends, all at once.
 
 ``search`` explores by that noise alone (``envelope-ddpg``); the agent that
-:mod:`prune_gym.agents.ehvi_envelope_ddpg.ehvi_envelope_ddpg` makes of it imagines what to evaluate
+`prune_gym.agents.ehvi_envelope_ddpg.ehvi_envelope_ddpg` makes of it imagines what to evaluate
 next (``ehvi-envelope-ddpg``).
 """
 
@@ -57,7 +57,7 @@ SATURATED, SATURATION_PENALTY = 3.0, 0.1
 
 
 class EnvelopeDDPG(TD3):
-    """The agent; it learns on environments wrapped in :class:`PreferenceConditioned`."""
+    """The agent; it learns on environments wrapped in `PreferenceConditioned`."""
 
     policy_aliases = {"MlpPolicy": EnvelopePolicy}
 
@@ -81,7 +81,7 @@ class EnvelopeDDPG(TD3):
         """Make the agent.
 
         Args:
-            policy: :class:`EnvelopePolicy`, or "MlpPolicy", which is that.
+            policy: `EnvelopePolicy`, or "MlpPolicy", which is that.
             env: an environment (or SB3 VecEnv of such) wrapped in ``PreferenceConditioned``.
             learning_starts: steps before the first update, around a random ratio per episode.
             learning_rate: of Adam, for actor and critics.

@@ -5,7 +5,7 @@ Intelligence Magazine 16(3), 2021, doi 10.1109/MCI.2021.3084393). Its search is 
 takes networks that were pruned and retrained beforehand, one per density: ``prune-gym library``
 makes them, and an environment made with ``library=FOLDER`` starts its candidates from them. At the
 end one takes the knee point, or the most accurate strategy under limits
-(:mod:`prune_gym.objectives.selection`).
+(`prune_gym.objectives.selection`).
 docs/emomc.md has the departures.
 """
 

@@ -2,9 +2,9 @@
 
 After "Joint Channel and Weight Pruning for Model Acceleration on Mobile Devices" (arXiv
 2110.08013, ECCV 2022): NSGA-II whose selection sorts the strategies once for each of four reference
-latencies (:class:`prune_gym.agents.evolution.survival.UniformSelection`), so that a population does
+latencies (`prune_gym.agents.evolution.survival.UniformSelection`), so that a population does
 not gather in one region. ``jcw:bounds`` searches within the bounds of the published code
-(:mod:`prune_gym.agents.evolution.jcw_bounds`). docs/jcw.md has the departures.
+(`prune_gym.agents.evolution.jcw_bounds`). docs/jcw.md has the departures.
 """
 
 from collections.abc import Callable

@@ -41,7 +41,7 @@ NEXT = (
 
 @dataclass(frozen=True, repr=False)
 class Compressed:
-    """The smaller network that :func:`compress` found, and the front of the search.
+    """The smaller network that `compress` found, and the front of the search.
 
     ``print(result)`` shows before and after, and the latency, which takes seconds to measure the
     first time. `save` and `export` write the network, `finetune` trains it.
@@ -165,8 +165,9 @@ class Compressed:
     def _repr_html_(self) -> str:
         """Return what `report` does, for notebooks."""
         header, *rows = self._rows
+        title = f"{type(self.env.problem.evaluator.network).__name__}, before and after"
         remarks = "".join(f"<p>{escape(each)}</p>" for each in self._remarks)
-        return html_table(repr(self.env.problem), header, rows) + remarks
+        return html_table(title, header, rows) + remarks
 
     @property
     def _rows(self) -> list[tuple[str, ...]]:

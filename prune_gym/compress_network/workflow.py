@@ -66,7 +66,7 @@ def compress(
     """Search for a smaller network within the budgets; return the one that is probably best.
 
     Accuracies on a few hundred images are noisy. Strategies within one standard error of the best
-    count as equally accurate; of these :func:`~prune_gym.compress_network.choose.choose` takes one
+    count as equally accurate; of these `prune_gym.compress_network.choose.choose` takes one
     by the probabilities of the right classes, and then the one that keeps most within the budgets.
 
     The network itself is left as it is. It is traced, so it must be made of what the environments

@@ -61,9 +61,9 @@ class Calibration:
 def calibrate(network: nn.Module, table: LayerTable, images: torch.Tensor) -> Calibration:
     """Measure ``network`` on normalized images (N, C, H, W).
 
-    A network that multiplies more than :data:`MULTIPLY_ADDS` on all of the images is measured on
+    A network that multiplies more than `MULTIPLY_ADDS` on all of the images is measured on
     some of them and on some pixels of each map, both evenly spaced, and in bfloat16 where that is
-    fast. At least :data:`LEAST_IMAGES` are taken, and :data:`PIXELS_PER_CHANNEL` pixels of all maps
+    fast. At least `LEAST_IMAGES` are taken, and `PIXELS_PER_CHANNEL` pixels of all maps
     of a layer for each of its channels.
 
     Raises:
@@ -247,7 +247,7 @@ def greedy_order(
     The channel that is chosen gives the column c by which the Schur complement S becomes
     ``S - c c^T``. The energies ``s_j^T M s_j`` of the other channels need only that column: they
     change by ``c_j^2 c^T M c - 2 c_j (S M c)_j``. S itself, without the chosen channels, and its
-    energies are computed again every :data:`STEPS` channels.
+    energies are computed again every `STEPS` channels.
 
     Shapes: M, G ``(C, C)`` -> order ``int64 (C,)``, errors ``float32 (C + 1,)`` with errors[0] = 1.
     """

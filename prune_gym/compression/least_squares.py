@@ -8,7 +8,7 @@ arXiv 1707.06168, fit one layer at a time). A layer whose output is added to a s
 compensates the error of the shortcut. Layers in front of the first cut do not change at all.
 
 Batch-norm statistics are measured in the same pass and corrected by the control variate of
-:mod:`prune_gym.compression.repair`.
+`prune_gym.compression.repair`.
 """
 
 import itertools

@@ -97,7 +97,7 @@ def load_network(path: str | Path, build: Callable[[int], nn.Module] | None = No
     that returns the original.
 
     Args:
-        path: what :func:`save_network`, ``prune-gym apply`` or ``prune-gym finetune`` wrote.
+        path: what `save_network`, ``prune-gym apply`` or ``prune-gym finetune`` wrote.
         build: a function from the number of classes to the original architecture; None looks the
             name in the file up in ``prune_gym.models.NETWORKS``.
 

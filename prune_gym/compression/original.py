@@ -19,7 +19,7 @@ class Original:
     Attributes:
         network: the network; its weights are never changed.
         table: its layer table.
-        moments: consumer -> second moments of its inputs, as in :class:`Calibration`.
+        moments: consumer -> second moments of its inputs, as in `Calibration`.
         images: normalized calibration images (N, C, H, W).
     """
 
@@ -46,5 +46,5 @@ class Original:
 
     @cached_property
     def statistics(self) -> dict[str, torch.Tensor]:
-        """The statistics of its batch-norms, as of :func:`batch_statistics`."""
+        """The statistics of its batch-norms, as of `batch_statistics`."""
         return batch_statistics(self.network, self.table, self.images)

@@ -136,7 +136,7 @@ def quantize_weight(weight: torch.Tensor, bits: int) -> tuple[torch.Tensor, torc
     """Return integers (outputs, ...) and scales (outputs,); zeros stay zeros.
 
     One bit: the sign, times the mean magnitude of the weights that are not zero. More bits: the
-    range out of :data:`CLIP_RATIOS` with the least squared error.
+    range out of `CLIP_RATIOS` with the least squared error.
     """
     rows = weight.flatten(1)
     if bits == 1:
@@ -198,7 +198,7 @@ def quantize(
         weight_bits: 1 to 8, or 32 for float, per layer with weights, ``int (layers,)``.
         activation_bits: 1 to 8, or 32 for float, for the input of each layer, ``int (layers,)``.
         images: normalized training images (N, C, H, W); the first 64 set the input scales.
-        num_nonzero: how many weights each layer keeps (:meth:`LayerTable.nonzeros`),
+        num_nonzero: how many weights each layer keeps (`LayerTable.nonzeros`),
             ``(layers,)``; None: those that are not 0.
     """
     if num_nonzero is None:

@@ -9,7 +9,7 @@ def greedy_heads(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the greedy order of heads and the error curve for pairs (M, G), one per consumer.
 
-    It is the order of :func:`prune_gym.compression.calibration.greedy_order` with a block of the
+    It is the order of `prune_gym.compression.calibration.greedy_order` with a block of the
     Schur complement in the place of a column: a head leaves with all of its channels.
 
     Shapes: M, G ``(heads * m, heads * m)``, head by head -> order ``int64 (heads,)``, errors

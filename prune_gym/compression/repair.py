@@ -6,7 +6,7 @@ ones, ``B = G_KK^-1 G_KR``, and folds the mix into the weights, ``W_K += W_R B^T
 slightly wrong statistics. The error is known for the original network and is subtracted for the
 candidate (a control variate), so a network that loses no channel does not change.
 ``least_squares`` merges and then fits layer after layer
-(:mod:`prune_gym.compression.least_squares`).
+(`prune_gym.compression.least_squares`).
 """
 
 from collections.abc import Callable, Sequence
@@ -30,7 +30,7 @@ RIDGE = 1e-3  # of the mean diagonal
 
 
 def check_repair(repair: str) -> None:
-    """Raise ``UserError`` where ``repair`` is not in :data:`REPAIRS`."""
+    """Raise ``UserError`` where ``repair`` is not in `REPAIRS`."""
     if repair not in REPAIRS:
         raise UserError(unknown("repair", repair, REPAIRS))
 
@@ -44,12 +44,12 @@ def cut_and_repair(
     skipped: Sequence[Block] = (),
     sparsify: Callable[[nn.Module], object] | None = None,
 ) -> nn.Module:
-    """Return the smaller network, repaired as ``repair`` says (one of :data:`REPAIRS`).
+    """Return the smaller network, repaired as ``repair`` says (one of `REPAIRS`).
 
     Args:
         original: the original network; it is not changed.
         kept: per channel group, the sorted indices of the kept channels.
-        repair: one of :data:`REPAIRS`.
+        repair: one of `REPAIRS`.
         skipped: the residual blocks that are left out.
         sparsify: function that sets weights of the repaired candidate to zero, in place.
     """

@@ -11,7 +11,7 @@ IMAGES = 128  # enough for the energy of a branch
 
 
 class Sensitivities:
-    """The sensitivities of one network (:class:`prune_gym.search_space.kinds.NetworkStatistics`).
+    """The sensitivities of one network (`prune_gym.search_space.kinds.NetworkStatistics`).
 
     Attributes:
         table: the network's layer table.

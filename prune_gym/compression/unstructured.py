@@ -23,7 +23,7 @@ def sparsify(
     """Keep the share ``density`` of the weights of every layer by L1 norm, in place.
 
     ``table.block_size`` consecutive output channels share a mask (4: JCW, arXiv 2110.08013; 1:
-    element-wise). The number of kept weights is that of :meth:`LayerTable.nonzeros`.
+    element-wise). The number of kept weights is that of `LayerTable.nonzeros`.
 
     Args:
         network: a candidate: cut, without its skipped blocks, with or without folded batch-norm.

@@ -66,7 +66,7 @@ def build_costs(
         dataflow: which loops energy unrolls in space, one of ``prune_gym.costs.energy.DATAFLOWS``.
         coding: how size stores weights, one of ``CODINGS`` or ``EMOMC_CODINGS`` of
             ``prune_gym.costs.size``.
-        energy: how energy is counted, one of :data:`ENERGIES`: by one-bit adders and bits that
+        energy: how energy is counted, one of `ENERGIES`: by one-bit adders and bits that
             move, or as the released code of EMOMC does.
         batch_size: images that the network runs on at once, for memory and latency.
 

@@ -53,7 +53,7 @@ class Energy:
     platform_dependent = False
 
     def __init__(self, table: LayerTable, dataflow: str = "X:Y") -> None:
-        """Take the layers of ``table``; ``dataflow`` is one of :data:`DATAFLOWS`.
+        """Take the layers of ``table``; ``dataflow`` is one of `DATAFLOWS`.
 
         Raises:
             UserError: no such dataflow.

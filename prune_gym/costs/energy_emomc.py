@@ -20,7 +20,7 @@ class EmomcEnergy(Energy):
     The source is the released code, ``Evaluation.py`` of github.com/zhehui-wang/EMOMC, because the
     paper does not print its constants. With M multiply-adds of a dense layer, density p, weights of
     q bits, and an access to an input, weight or sum shared by s_i, s_w, s_o multiply-adds
-    (:func:`prune_gym.costs.energy.sharing`), a layer takes, in pJ:
+    (`prune_gym.costs.energy.sharing`), a layer takes, in pJ:
 
     - multiply-adds: ``1.02 (q + 1) p M``;
     - weights: ``7.28 (q + 1) / 16 * M / s_w``; weights of value 0 are read too;

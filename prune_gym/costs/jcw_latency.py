@@ -23,7 +23,7 @@ def convert(times: Path, convolutions: Path, device: str) -> dict[str, Any]:
         times: ``runtime.npy``: ms, (convolutions, outputs, inputs, densities). The points of the
             channels are 0 and equal parts of all channels, those of the densities reach from 0
             to 1.
-        convolutions: ``conv_info.log``: one convolution per line, :data:`FIELDS`; SIZE is that of
+        convolutions: ``conv_info.log``: one convolution per line, `FIELDS`; SIZE is that of
             the square input.
         device: name of the device in the table.
 

@@ -26,7 +26,7 @@ class LayerTimes:
     """The measured times of one layer.
 
     Attributes:
-        axes: for each of :data:`AXES` the ascending points of the grid; a single point where the
+        axes: for each of `AXES` the ascending points of the grid; a single point where the
             time does not depend on the axis.
         milliseconds: ``float64``, one dimension per axis.
         round_up: block size of the runtime: larger channel counts are rounded up to a multiple of
@@ -74,7 +74,7 @@ class LatencyTable:
 
     Attributes:
         about: device, runtime, version, threads, batch, networks and so on.
-        layers: :func:`prune_gym.costs.latency.signature` -> times.
+        layers: `prune_gym.costs.latency.signature` -> times.
         streaming: the extra time of large networks.
         untimed: kinds of layers that take no time where ``layers`` has no entry for them.
         conversions: ms of a tensor's conversion to int8, ms of a million of its numbers more, and

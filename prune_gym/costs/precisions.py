@@ -68,8 +68,8 @@ class Precisions:
 
         Args:
             configuration: n strategies.
-            int8: as of :meth:`tensors`.
-            tensors: what :meth:`tensors` returned.
+            int8: as of `tensors`.
+            tensors: what `tensors` returned.
 
         Returns:
             Conversions to int8, millions of numbers converted to int8, and the same to float,

@@ -19,7 +19,7 @@ class Size:
     Batch-norm is folded, so a layer has at most a bias; biases and scales are float32. Weights that
     share a mask share its position. Every section starts on a whole byte.
 
-    The codings of :data:`EMOMC_CODINGS` count as ``Evaluation.py`` of github.com/zhehui-wang/EMOMC
+    The codings of `EMOMC_CODINGS` count as ``Evaluation.py`` of github.com/zhehui-wang/EMOMC
     does. A kept weight of q bits, in a layer of N weights, takes ``round(q + log2 N)`` bits
     ("emomc-coo") or ``q + 3`` bits ("emomc-csr"); biases and scales take nothing. These sizes
     are estimates: 3 bits cannot hold every gap, so no file has this size.

@@ -1,4 +1,4 @@
-"""Turn labelled images into :class:`Data`: arrays, torch data sets and loaders."""
+"""Turn labelled images into `Data`: arrays, torch data sets and loaders."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
@@ -84,14 +84,14 @@ def as_scored_data(
 
     Args:
         given: a ``ScoredData``, which is returned as it is; or ``(images, targets)``, images as
-            :func:`as_data` takes them and targets as :class:`ScoredSplit` does.
-        score: ``score(outputs, targets)``, see :class:`ScoredData`.
+            `as_data` takes them and targets as `ScoredSplit` does.
+        score: ``score(outputs, targets)``, see `ScoredData`.
         seed: of the splits.
-        mean: as of :func:`as_data`.
-        std: as of :func:`as_data`.
-        channels_last: as of :func:`as_data`.
-        channels: as of :func:`as_data`.
-        rank: as of :func:`as_data`.
+        mean: as of `as_data`.
+        std: as of `as_data`.
+        channels_last: as of `as_data`.
+        channels: as of `as_data`.
+        rank: as of `as_data`.
 
     Raises:
         UserTypeError: something else.

@@ -54,7 +54,7 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
     that replays the episode).
 
     ## Arguments
-    ``gym.make(id, ...)`` takes the arguments of :func:`prune_gym.envs.make.compression_env`, which
+    ``gym.make(id, ...)`` takes the arguments of `prune_gym.envs.make.compression_env`, which
     makes the problem from plain data.
 
     ## Version History

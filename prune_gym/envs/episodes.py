@@ -1,8 +1,8 @@
 """Episodes without evaluation: several at once, in microseconds a step.
 
 Decisions, budgets, costs and observations are exact; only the accuracy needs a candidate.
-:class:`prune_gym.envs.compression_env.CompressionEnv` steps a batch of one and measures the rest;
-agents roll out many (:mod:`prune_gym.envs.rollouts`).
+`prune_gym.envs.compression_env.CompressionEnv` steps a batch of one and measures the rest;
+agents roll out many (`prune_gym.envs.rollouts`).
 """
 
 import numpy as np

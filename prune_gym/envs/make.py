@@ -77,7 +77,7 @@ def compression_problem(
         decide: the kinds of decisions: channels, block, density, global_density, variational,
             weight_bits, activation_bits, or a name given to ``register_kind``.
         min_keep: least share of a group's channels to keep, in (0, 1]; or shares by pattern of
-            layers, such as ``{"layer*": 0.5}``, see :class:`SpaceOptions`.
+            layers, such as ``{"layer*": 0.5}``, see `SpaceOptions`.
         round_to: widths are multiples of this many channels. A warning is logged where that leaves
             most channel groups of your own network with one width or two.
         min_density: least share of a layer's weights to keep, in (0, 1].
@@ -161,12 +161,12 @@ def compression_env(
     """Make an environment from plain data; this is what ``gym.make(id, ...)`` calls.
 
     Args:
-        network: as :func:`compression_problem` takes it.
-        data: as :func:`compression_problem` takes it.
+        network: as `compression_problem` takes it.
+        data: as `compression_problem` takes it.
         reward: "incremental" or "terminal".
         discrete: number of discrete actions, instead of the continuous one.
         render_mode: None, "human", "ansi" or "rgb_array".
-        **arguments: the other arguments of :func:`compression_problem`.
+        **arguments: the other arguments of `compression_problem`.
 
     Raises:
         UserError: an unknown name, or a value out of range; budgets that cannot be met.

@@ -1,7 +1,7 @@
 """What the agent sees before each decision.
 
 One flat float32 vector in [0, 1] of one length for every network. All scales are fixed constants,
-so that a policy learned on one network can be run on another. :data:`FEATURES` names every entry.
+so that a policy learned on one network can be run on another. `FEATURES` names every entry.
 """
 
 import math
@@ -59,7 +59,7 @@ class Progress:
         lost: output energy that the decision before, and the one that loses most so far, are
             expected to lose, ``(2, n)``.
         kept: product of the output energies that the decisions keep, ``(n,)``.
-        costs: costs as shares of the original's, ``(3, n, costs)``, columns as :data:`COSTS`: as
+        costs: costs as shares of the original's, ``(3, n, costs)``, columns as `COSTS`: as
             decided with the rest untouched; with this decision at its lowest too; with all the rest
             at its lowest.
         limits: budgets, 1 where there is none, ``(costs,)``.

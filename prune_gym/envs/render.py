@@ -12,6 +12,7 @@ from prune_gym.evaluation.problem import CompressionProblem
 from prune_gym.search_space import Decision
 
 NAMED = 40  # decisions; more have no room for names and numbers
+BACKING = {"facecolor": "white", "linewidth": 0, "pad": 0.5, "alpha": 0.8}
 RATIOS = 201  # of uniform strategies, among which the reference is looked for
 
 
@@ -36,7 +37,7 @@ def episode_picture(
     """
     decisions, upper = problem.decisions, problem.space.upper
     place, ratios = np.arange(len(decisions)), values / upper
-    figure = Figure(figsize=(max(6.4, 0.32 * len(decisions) + 1.5), 4.2), dpi=100)
+    figure = Figure(figsize=(np.clip(0.3 * len(decisions) + 1.5, 6.4, 12), 4.2), dpi=100)
     axis = figure.subplots()
     axis.bar(place, 1.0, color="0.92", width=0.8)
     kinds = list(dict.fromkeys(decision.kind for decision in decisions))
@@ -52,7 +53,8 @@ def episode_picture(
     if len(decisions) <= NAMED:
         for index in range(made):
             text = f"{values[index]:.3g}"
-            axis.text(index, ratios[index] + 0.01, text, ha="center", va="bottom", fontsize=7)
+            height = ratios[index] + 0.02
+            axis.text(index, height, text, ha="center", va="bottom", fontsize=7, bbox=BACKING)
         axis.set_xticks(place, _names(decisions), rotation=90, fontsize=7)
     axis.set(xlim=(-0.5, len(decisions) - 0.5), ylim=(0, 1.1), ylabel="share of the original")
     axis.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=5, fontsize=8, frameon=False)

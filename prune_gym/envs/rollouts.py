@@ -46,7 +46,7 @@ def rollout(
         act: (observations ``(n, observation)``, which episodes they are of ``(n,)``) -> actions
             ``(n, 1)``.
         episodes: how many.
-        reward: as :class:`CompressionEnv` takes it.
+        reward: as `CompressionEnv` takes it.
     """
     batch = EpisodeBatch(problem, episodes, reward)
     observations = batch.observations

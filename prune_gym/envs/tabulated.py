@@ -19,7 +19,7 @@ class NotTabulatedError(UserError):
 
 
 class TabulatedEnv(CompressionEnv):
-    """A :class:`CompressionEnv` that looks accuracies up instead of measuring them.
+    """A `CompressionEnv` that looks accuracies up instead of measuring them.
 
     Everything else is the real thing. What the table does not hold (other widths, kinds of
     decisions or repair) is evaluated.
@@ -84,7 +84,7 @@ def tabulated_env(
         reward: "incremental" or "terminal".
         discrete: number of discrete actions, instead of the continuous one.
         render_mode: None, "human", "ansi" or "rgb_array".
-        **arguments: those of :func:`prune_gym.envs.make.compression_problem`.
+        **arguments: those of `prune_gym.envs.make.compression_problem`.
 
     Raises:
         UserError: the table is damaged, or of another network or data set.

@@ -13,7 +13,7 @@ from prune_gym._utils.checked_lines import checked_line, read_checked_line
 
 
 class AccuracyCache:
-    """Accuracies by :meth:`Configuration.key`; several processes may share them by a file."""
+    """Accuracies by `Configuration.key`; several processes may share them by a file."""
 
     def __init__(self, known: Mapping[bytes, float] | None = None) -> None:
         """Start from what is known."""

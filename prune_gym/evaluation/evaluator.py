@@ -100,7 +100,7 @@ class Evaluator:
         """Hold what all candidates share.
 
         ``importance`` are factors by which weights count when some are pruned one by one (see
-        :func:`prune_gym.compression.unstructured.sparsify`). ``rebuild`` is a function and its
+        `prune_gym.compression.unstructured.sparsify`). ``rebuild`` is a function and its
         arguments that make an equal evaluator, so that pickles carry a name and not the weights;
         without it the evaluator is pickled whole. Candidates are made and scored on ``device``.
 

@@ -54,7 +54,7 @@ def find_evaluator(
 
     A network's name may be a file that ``prune-gym apply`` wrote. A name
     ``package.module:function`` is a function that returns the user's own trained ``nn.Module`` or
-    :class:`Data`; ``package.module:function@FILE`` is the file of a pruned network whose
+    `Data`; ``package.module:function@FILE`` is the file of a pruned network whose
     original that function returns. ``block_size`` output channels share a mask where weights are
     pruned one by one, by magnitude or ``by_information`` that they carry. Candidates are made and
     scored on ``device``, "auto", "cpu", "cuda" or "mps".

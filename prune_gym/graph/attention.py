@@ -1,6 +1,6 @@
 """What attention does to the channels: products of two tensors, head by head.
 
-Where code lays the channels of a tensor out in heads, :mod:`prune_gym.graph.shape_rules` makes the
+Where code lays the channels of a tensor out in heads, `prune_gym.graph.shape_rules` makes the
 channels of a head one, so heads are what is cut here. What one head computes needs no other.
 """
 

@@ -16,7 +16,7 @@ class Configuration:
     """The concrete settings of n strategies of one network.
 
     What a strategy does not decide has its untouched value: all channels, density 1 (or what an
-    already sparse network has), 32 bits, every block. :meth:`LayerTable.configuration` fills those
+    already sparse network has), 32 bits, every block. `LayerTable.configuration` fills those
     in. "Layers" are the layers with weights, in the order of ``LayerTable.weighted``.
 
     Attributes:

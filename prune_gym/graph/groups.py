@@ -1,6 +1,6 @@
 """Channel groups: which units occur in the same places, and so are cut together.
 
-A *unit* is the name that :mod:`prune_gym.graph.trace` gives to every channel that a layer writes.
+A *unit* is the name that `prune_gym.graph.trace` gives to every channel that a layer writes.
 """
 
 from collections import Counter, defaultdict

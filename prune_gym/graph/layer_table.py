@@ -1,6 +1,6 @@
 """The layer table: all that costs, observations and budgets need to know of a network.
 
-It holds NumPy arrays and plain data only; :func:`prune_gym.graph.trace.trace` makes it.
+It holds NumPy arrays and plain data only; `prune_gym.graph.trace.trace` makes it.
 """
 
 import math
@@ -294,7 +294,7 @@ class LayerTable:
 
         Args:
             widths: kept channels per group, ``int (n, groups)``; None: one strategy, all channels.
-            **parts: other fields of :class:`Configuration`.
+            **parts: other fields of `Configuration`.
         """
         count = 1 if widths is None else len(widths)
         given = parts if widths is None else {"widths": widths, **parts}
@@ -427,7 +427,7 @@ class LayerTable:
     def nonzeros(self, configuration: Configuration) -> np.ndarray:
         """Return the weights that each layer with weights keeps, (n, layers).
 
-        A density is rounded to whole masks (:func:`kept_masks`): one for ``block_size`` output
+        A density is rounded to whole masks (`kept_masks`): one for ``block_size`` output
         channels where their number allows it, else one for a weight.
         """
         if configuration.is_dense:

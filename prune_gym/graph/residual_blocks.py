@@ -95,7 +95,7 @@ def skip_blocks(
 ) -> nn.Module:
     """Return ``network`` without the branches of ``blocks``; it shares the weights that stay.
 
-    It is a copy of the network, of the same class, in which :class:`Skipped` modules stand for
+    It is a copy of the network, of the same class, in which `Skipped` modules stand for
     those of the branches. Where a branch computes something else than 0 without its modules, or
     needs one that runs elsewhere too, it is a ``torch.fx`` graph of eval mode.
 

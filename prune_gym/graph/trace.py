@@ -52,7 +52,7 @@ def trace(network: nn.Module, input_shape: tuple[int, ...]) -> LayerTable:
 
     That is (C, H, W); of signals (C, L), of volumes (C, D, H, W).
     Its ``nn.MultiheadAttention`` modules are replaced, in place, by ones that compute the same and
-    whose heads can be cut (:mod:`prune_gym.graph.multihead_attention`).
+    whose heads can be cut (`prune_gym.graph.multihead_attention`).
 
     Raises:
         UserError: the network does not take such images, or its outermost forward cannot be traced.

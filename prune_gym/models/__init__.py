@@ -86,7 +86,7 @@ def weights_path(name: str, data: str) -> Path:
 
 
 def weights_on_disk(name: str, data: str) -> Path | None:
-    """Return the file that :func:`pretrained` loads, or None where it would have to download it.
+    """Return the file that `pretrained` loads, or None where it would have to download it.
 
     The first of: the shipped weights, the user's own in the data home, public ones.
     """

@@ -106,7 +106,7 @@ def yolov3_cfg(
 def yolov3_tiny_cfg(
     classes: int, width: float = 1.0, size: int = 416, anchors: Anchors = TINY_ANCHORS
 ) -> str:
-    """Return YOLOv3-tiny's cfg; arguments as for :func:`yolov3_cfg`, with six anchors."""
+    """Return YOLOv3-tiny's cfg; arguments as for `yolov3_cfg`, with six anchors."""
     cfg = _Writer(classes, width, size, anchors)
     for channels in (16, 32, 64, 128, 256):
         cfg.conv(channels, 3)
@@ -126,7 +126,7 @@ def yolov3_tiny_cfg(
 def yolov3(
     classes: int, width: float = 1.0, size: int = 416, anchors: Anchors = ANCHORS
 ) -> Darknet:
-    """Return YOLOv3 with fresh weights; arguments as for :func:`yolov3_cfg`.
+    """Return YOLOv3 with fresh weights; arguments as for `yolov3_cfg`.
 
     At full width and 416x416 pixels: 62 M parameters and 33 G multiply-adds.
     """
@@ -136,7 +136,7 @@ def yolov3(
 def yolov3_tiny(
     classes: int, width: float = 1.0, size: int = 416, anchors: Anchors = TINY_ANCHORS
 ) -> Darknet:
-    """Return YOLOv3-tiny with fresh weights; arguments as for :func:`yolov3_tiny_cfg`."""
+    """Return YOLOv3-tiny with fresh weights; arguments as for `yolov3_tiny_cfg`."""
     return _fresh(yolov3_tiny_cfg(classes, width, size, anchors), "yolov3-tiny")
 
 

@@ -16,7 +16,7 @@ def knee_point(returns: np.ndarray, names: Sequence[str]) -> int:
     The knee is the non-dominated point farthest from the plane through the ends of the front, with
     each objective scaled to [0, 1] over the front (Das 1999, "On characterizing the knee of the
     Pareto curve"). Costs rise and fall together and would outvote accuracy, so accuracy counts as
-    much as all costs (:func:`prune_gym.objectives.preferences.balanced`). Of equally far points the
+    much as all costs (`prune_gym.objectives.preferences.balanced`). Of equally far points the
     first is returned.
 
     Args:

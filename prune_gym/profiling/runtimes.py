@@ -197,7 +197,7 @@ class OnnxRuntimeSession:
 def session_options(threads: int | None = None) -> Any:
     """Return the options of ONNX Runtime for a number of threads; None takes all processors.
 
-    Once the process shares threads, all sessions use them (see :func:`share_threads`).
+    Once the process shares threads, all sessions use them (see `share_threads`).
     """
     options = import_onnxruntime().SessionOptions()
     options.log_severity_level = 3
@@ -218,8 +218,7 @@ def import_onnxruntime(*others: str) -> Any:
         return import_module("onnxruntime")
     except ImportError as error:
         raise MissingExtraError(
-            f"the runtime onnxruntime needs an extra ({error}): pip install 'prune-gym[onnx]', or "
-            "take the runtime torch"
+            f"ONNX and its runtime need an extra ({error}): pip install 'prune-gym[onnx]'"
         ) from None
 
 

@@ -10,7 +10,7 @@ class Decision:
     """One step of an episode.
 
     Attributes:
-        kind: the name of its kind, one of :data:`prune_gym.search_space.KINDS`.
+        kind: the name of its kind, one of `prune_gym.search_space.KINDS`.
         name: the channel group, layer or block that it is about.
         original: the original network's value.
         options: the values that can be chosen, ascending, as the costs are, ``(options,)``.

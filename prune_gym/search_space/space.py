@@ -1,7 +1,7 @@
 """The search space: the decisions of an episode in order, and what their values mean.
 
 A strategy is an action per decision in [-1, 1], then a value per decision, then a
-:class:`Configuration`. Here alone one form becomes another.
+`Configuration`. Here alone one form becomes another.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

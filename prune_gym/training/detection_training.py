@@ -50,7 +50,7 @@ def train_detector(
     A checkpoint is written after every epoch; where ``checkpoint`` exists, training goes on from
     it to the same result as if it had not been interrupted. ``on_progress`` is called after every
     epoch with the epochs done and their total. The network is trained on ``device``, one of
-    :data:`prune_gym._utils.device.DEVICES`, and stays there.
+    `prune_gym._utils.device.DEVICES`, and stays there.
 
     Raises:
         UserError: there is no such device; the checkpoint is damaged or belongs to another

@@ -28,7 +28,7 @@ class History:
 
     @property
     def best_epoch(self) -> int:
-        """The epoch of :attr:`best`, counted from 1; 0 before the first."""
+        """The epoch of `best`, counted from 1; 0 before the first."""
         accuracies = [each["search_accuracy"] for each in self.epochs]
         if not accuracies:
             return 0
@@ -47,7 +47,7 @@ class History:
         return {"epochs": self.epochs, "best": self.best}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what :meth:`state_dict` returned."""
+        """Go on from what `state_dict` returned."""
         self.epochs, self.best = list(state["epochs"]), state["best"]
         for epoch in range(1, len(self.epochs) + 1):
             self._write(epoch)

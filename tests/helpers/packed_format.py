@@ -2,7 +2,7 @@
 
 The bytes hold weights, biases, scales, and where the weights are that were not pruned. Shapes,
 densities and bits are those of the strategy, which is kept beside it, so the length is exactly
-what :class:`prune_gym.costs.size.Size` says.
+what `prune_gym.costs.size.Size` says.
 """
 
 from collections.abc import Iterator
@@ -63,7 +63,7 @@ def encode(
         network: batch-norm folded, pruned and quantised as ``configuration`` says.
         table: the original network's layer table.
         configuration: one strategy.
-        coding: one of :data:`prune_gym.costs.size.CODINGS`.
+        coding: one of `prune_gym.costs.size.CODINGS`.
     """
     parts = []
     for shape in _shapes(table, configuration):
@@ -159,7 +159,7 @@ def _to_bits(numbers: np.ndarray, width: int) -> np.ndarray:
 
 
 def _from_bits(bits: np.ndarray, count: int) -> np.ndarray:
-    """Invert :func:`_to_bits`, int64 (count,)."""
+    """Invert `_to_bits`, int64 (count,)."""
     width = len(bits) // count
     return bits.reshape(count, width).astype(np.int64) @ (1 << np.arange(width))
 

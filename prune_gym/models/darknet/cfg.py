@@ -66,18 +66,18 @@ class Section:
         return value
 
     def real(self, key: str, default: float) -> float:
-        """Return an option as a finite float; raises as :meth:`whole` does."""
+        """Return an option as a finite float; raises as `whole` does."""
         value = float(self._number(key, default, float))
         if not math.isfinite(value):
             raise self.wrong(f"{key}= must be a finite number, got {self._shown(key)}")
         return value
 
     def wholes(self, key: str) -> tuple[int, ...]:
-        """Return an option as integers separated by commas; raises as :meth:`whole` does."""
+        """Return an option as integers separated by commas; raises as `whole` does."""
         return tuple(int(each) for each in self._numbers(key, int))
 
     def reals(self, key: str) -> tuple[float, ...]:
-        """Return an option as floats separated by commas; raises as :meth:`whole` does."""
+        """Return an option as floats separated by commas; raises as `whole` does."""
         return tuple(float(each) for each in self._numbers(key, float))
 
     def changed(self, **options: object) -> "Section":
@@ -109,7 +109,7 @@ class Section:
 
 
 def read_cfg(path: str | Path) -> tuple[Section, ...]:
-    """Read a cfg file; see :func:`parse_cfg`.
+    """Read a cfg file; see `parse_cfg`.
 
     Raises:
         MissingFileError: no such file.
@@ -168,7 +168,7 @@ def _equal(given: str, value: int | str) -> bool:
 
 
 def write_cfg(sections: tuple[Section, ...]) -> str:
-    """Return the text of a cfg that :func:`parse_cfg` reads back to equal options."""
+    """Return the text of a cfg that `parse_cfg` reads back to equal options."""
     return "\n".join(
         "\n".join([f"[{section.kind}]", *(f"{k}={v}" for k, v in section.options.items()), ""])
         for section in sections

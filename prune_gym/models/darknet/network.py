@@ -2,7 +2,7 @@
 
 YOLOv3 is Redmon and Farhadi 2018 (arXiv:1804.02767). A layer keeps its number in the cfg as its
 name: ``conv12`` is layer 12 and holds ``conv``, ``norm`` and ``activation``. The output is one raw
-map per ``[yolo]`` section; :mod:`prune_gym.detection.boxes` turns them into boxes.
+map per ``[yolo]`` section; `prune_gym.detection.boxes` turns them into boxes.
 """
 
 from collections.abc import Sequence

@@ -6,7 +6,7 @@ from prune_gym.search_space.kinds.weight_bits import WeightBits
 
 
 class ActivationBits(WeightBits):
-    """One decision per layer with weights, with the options of :class:`WeightBits`."""
+    """One decision per layer with weights, with the options of `WeightBits`."""
 
     name = "activation_bits"
     field = "activation_bits"

@@ -37,14 +37,14 @@ class NetworkStatistics(Protocol):
 class DecisionKind(ABC):
     """A kind of decision: which decisions it makes, and what their values set.
 
-    A kind from outside the package is a subclass that is given to :func:`register_kind`; its name
+    A kind from outside the package is a subclass that is given to `register_kind`; its name
     can then be used in ``decide=(...)``.
 
     Attributes:
         name: as in ``decide=(...)``.
-        field: the array of :class:`Configuration` that it sets. The name of the kind means an
+        field: the array of `Configuration` that it sets. The name of the kind means an
             array of its own in ``Configuration.extra``, which is 1 in columns that no decision
-            sets; :meth:`apply` changes the candidate's weights.
+            sets; `apply` changes the candidate's weights.
     """
 
     name: ClassVar[str]

@@ -7,7 +7,7 @@ class Variational(Density):
     """One decision per layer, as density; which weights go is learned by information dropout.
 
     It is the element-wise variational pruning of the two-stage paper (arXiv 1912.02254), see
-    :mod:`prune_gym.compression.information_dropout`.
+    `prune_gym.compression.information_dropout`.
     """
 
     name = "variational"
