@@ -39,9 +39,12 @@ def table(tuned: list[dict[str, str]]) -> str:
         return row["network"], -limit, -float(row["flops_share"])
 
     for row in sorted(tuned, key=place):
-        shares = (f"{100 * float(row[f'{c}_share']):.1f} %" for c in ("flops", "memory", "latency"))
+        shares = (
+            f"{100 * float(row[f'{c}_share']):.1f}\N{NO-BREAK SPACE}%"
+            for c in ("flops", "memory", "latency")
+        )
         stages = ("pruned_test", "tuned_search", "tuned_test")
-        accuracies = (f"{100 * float(row[stage]):.2f} %" for stage in stages)
+        accuracies = (f"{100 * float(row[stage]):.2f}\N{NO-BREAK SPACE}%" for stage in stages)
         limits = row["limits"].replace("flops", "flops ")
         first = (NETWORKS[row["network"]], limits, row["agent"], row["seed"], row["epochs"])
         cells = (*first, *shares, *accuracies, f"{change(row):+.2f}")
