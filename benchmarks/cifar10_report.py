@@ -29,7 +29,7 @@ def read(path: Path) -> list[dict[str, str]]:
 def table(tuned: list[dict[str, str]]) -> str:
     """Return a Markdown table, the tightest limit last and in it the fewest multiply-adds."""
     head = (
-        "| network | within | method | seed | epochs | multiply-adds | memory | latency | "
+        "| network | within | method | epochs | multiply-adds | memory | latency | "
         "before training | after, search split | after, test split | change |"
     )
     lines = [head, "|---" * head.count(" | ") + "|---|"]
@@ -39,11 +39,14 @@ def table(tuned: list[dict[str, str]]) -> str:
         return row["network"], -limit, -float(row["flops_share"])
 
     for row in sorted(tuned, key=place):
-        shares = (f"{100 * float(row[f'{c}_share']):.1f} %" for c in ("flops", "memory", "latency"))
+        shares = (
+            f"{100 * float(row[f'{c}_share']):.1f}\N{NO-BREAK SPACE}%"
+            for c in ("flops", "memory", "latency")
+        )
         stages = ("pruned_test", "tuned_search", "tuned_test")
-        accuracies = (f"{100 * float(row[stage]):.2f} %" for stage in stages)
+        accuracies = (f"{100 * float(row[stage]):.2f}\N{NO-BREAK SPACE}%" for stage in stages)
         limits = row["limits"].replace("flops", "flops ")
-        first = (NETWORKS[row["network"]], limits, row["agent"], row["seed"], row["epochs"])
+        first = (NETWORKS[row["network"]], limits, row["agent"], row["epochs"])
         cells = (*first, *shares, *accuracies, f"{change(row):+.2f}")
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
