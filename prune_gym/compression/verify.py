@@ -3,14 +3,15 @@
 import copy
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import nn
 from torch.fx.node import map_aggregate
+from torch.nn import functional as F
 
-from prune_gym.compression.surgery import cut, first_channels
+from prune_gym.compression.surgery import cut, first_channels, kept_positions, replace_module
 from prune_gym.errors import UserError, first_line
 from prune_gym.graph.layer_table import LayerTable
 
@@ -111,13 +112,30 @@ def largest_error(
 
 
 def _read_no_others(network: nn.Module, table: LayerTable, kept: Sequence[np.ndarray]) -> None:
-    """Set the weights to zero, in place, by which layers read the channels that are not kept."""
-    for group, channels in zip(table.groups, kept, strict=True):
-        removed = np.setdiff1d(np.arange(group.size), channels)
-        for member in group.members:
-            if member.dim == "in":
-                weight = network.get_submodule(member.module).get_parameter("weight")
-                weight[:, torch.from_numpy(member.positions[removed].ravel())] = 0.0
+    """Let no layer read the channels that are not kept, in place; layer-norms ignore them too."""
+    norms = {layer.name for layer in table.layers if layer.kind == "layer_norm"}
+    for (name, dim), positions in kept_positions(network, table, kept).items():
+        if dim == "in":
+            weight = network.get_submodule(name).get_parameter("weight")
+            removed = torch.ones(weight.shape[1], dtype=torch.bool)
+            removed[positions] = False
+            weight[:, removed] = 0.0
+        elif name in norms:
+            replace_module(network, name, _NormOfKept(network.get_submodule(name), positions))
+
+
+class _NormOfKept(nn.Module):
+    """A layer-norm by the mean and deviation of some channels; the others are zero."""
+
+    def __init__(self, norm: nn.Module, kept: torch.Tensor) -> None:
+        super().__init__()
+        self.norm, self.kept = cast(nn.LayerNorm, norm), kept
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        scale, shift = self.norm.weight[self.kept], self.norm.bias[self.kept]
+        chosen = x[..., self.kept]
+        normed = F.layer_norm(chosen, chosen.shape[-1:], scale, shift, self.norm.eps)
+        return torch.zeros_like(x).index_copy(-1, self.kept, normed)
 
 
 def _tensors(outputs: Any) -> list[torch.Tensor]:

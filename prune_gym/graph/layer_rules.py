@@ -139,13 +139,16 @@ def group_norm(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
 
 
 def layer_norm(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
-    """Keep channels in other dimensions than those that it normalizes."""
-    source = _only_input(tracer, node)
-    module = tracer.fetch_attr(str(node.target))
-    if source.axis >= result.ndim - len(module.normalized_shape):
-        raise NotUnderstood("layer-norm over all channels")
-    tracer.count_loose(node)
-    return tracer.in_place(node, source)
+    """Keep the channels: those that are left are normalized by their own mean and deviation."""
+    name = str(node.target)
+    module, source = tracer.fetch_attr(name), _only_input(tracer, node)
+    normalized = len(module.normalized_shape)
+    if source.axis < result.ndim - normalized:
+        tracer.count_loose(node)
+        return tracer.in_place(node, source)
+    if normalized > 1 or module.weight is None or module.bias is None:
+        raise NotUnderstood("layer-norm over more than the channels, or without scale and shift")
+    return channelwise(tracer, node, name, "layer_norm", source, result, 2)
 
 
 def pool(
