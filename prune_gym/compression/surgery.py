@@ -107,11 +107,12 @@ def _cut_module(module: nn.Module, out: np.ndarray | None, inputs: np.ndarray | 
     return small
 
 
-def _cut_parameter(network: nn.Module, name: str, axis: int, keep: torch.Tensor) -> None:
+def _cut_parameter(network: nn.Module, name: str, axis: int, keep: np.ndarray) -> None:
     """Keep the given positions of a parameter outside of a layer, in place."""
     owner, _, attribute = name.rpartition(".")
     whole = network.get_parameter(name)
-    small = nn.Parameter(whole.detach().index_select(axis, keep), whole.requires_grad)
+    value = whole.detach().index_select(axis, as_index(keep, whole))
+    small = nn.Parameter(value, whole.requires_grad)
     setattr(network.get_submodule(owner), attribute, small)
 
 

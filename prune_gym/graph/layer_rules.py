@@ -140,8 +140,26 @@ def group_norm(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
 
 def layer_norm(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
     """Keep the channels: those that are left are normalized by their own mean and deviation."""
-    name = str(node.target)
-    module, source = tracer.fetch_attr(name), _only_input(tracer, node)
+    return _layer_norm(tracer, node, str(node.target), _only_input(tracer, node), result)
+
+
+def layer_norm_function(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
+    """Do the same where a layer-norm's own forward moves the channels to the end first."""
+    names = ("input", "normalized_shape", "weight", "bias")
+    given = dict(zip(names, node.args, strict=False)) | node.kwargs
+    vectors = [str(getattr(given.get(key), "target", "")).rpartition(".") for key in names[2:]]
+    (owner, *_), source = vectors[0], tracer.value(given["input"])
+    if source is None or [each[::2] for each in vectors] != [(owner, key) for key in names[2:]]:
+        raise NotUnderstood("layer-norm by other numbers than a layer's scale and shift")
+    if not isinstance(tracer.original(owner), nn.LayerNorm):
+        raise NotUnderstood("layer-norm by the numbers of another layer")
+    return _layer_norm(tracer, node, owner, source, result)
+
+
+def _layer_norm(
+    tracer: Any, node: fx.Node, name: str, source: Traced, result: torch.Tensor
+) -> Traced:
+    module = tracer.original(name)
     normalized = len(module.normalized_shape)
     if source.axis < result.ndim - normalized:
         tracer.count_loose(node)

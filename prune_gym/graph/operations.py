@@ -341,6 +341,7 @@ _FUNCTIONS: dict[str, Rule] = {
     **shape_rules.RULES,
     **dict.fromkeys(("matmul", "bmm"), attention.product),
     "scaled_dot_product_attention": attention.scaled_dot_product,
+    "layer_norm": layer_rules.layer_norm_function,
     "interpolate": _resize,
     "pad": _pad,
 }

@@ -174,6 +174,10 @@ class Tracer(fx.Interpreter):
         """Return the traced tensors that a node reads."""
         return [self._values[each] for each in node.all_input_nodes if each in self._values]
 
+    def original(self, name: str) -> nn.Module:
+        """Return a module of the network, also one that the graph is traced into."""
+        return self._network.get_submodule(name)
+
     def value(self, node: Any) -> Traced | None:
         """Return the traced tensor of a node; None for parameters and what is no node."""
         return self._values.get(node)
@@ -345,7 +349,13 @@ class Tracer(fx.Interpreter):
         self._layers.append((layer, reads, units))
 
     def check_called_once(self, name: str) -> None:
-        """Pin what a layer touches where it is called again."""
+        """Pin what a layer touches where it is called again.
+
+        Raises:
+            NotUnderstood: it is, or it must stay whole.
+        """
+        if name in self._whole:
+            raise NotUnderstood(self._whole[name])
         why = "a module that is called twice"
         for layer, reads, writes in self._layers:
             if layer.name == name and layer.kind != "pool":

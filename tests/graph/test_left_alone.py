@@ -6,7 +6,7 @@ import threading
 import numpy as np
 import pytest
 import torch
-from nets import Odd, conv
+from nets import NormOfMaps, Odd, conv
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations
@@ -180,6 +180,7 @@ def shapes_decide(net, x):
 UNDERSTOOD = {
     "shapes that decide": (Odd(shapes_decide), BOTH),
     "a norm that is its parent": (Odd(lambda n, x: n.norm(x), norm=SameNorm(4)), BOTH),
+    "a layer-norm of maps": (Odd(lambda n, x: n.norm(x), norm=NormOfMaps(4)), BOTH),
     "a norm and an activation": (Odd(lambda n, x: n.norm(x), norm=NormAndActivation(4)), BOTH),
     "a convolution that is its parent": (
         Odd(lambda n, x: n.two(x), two=SameConv(4, 4, 1)),
