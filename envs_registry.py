@@ -26,6 +26,10 @@ _IMAGENET: dict[str, Kwargs] = {
         ("MobileNetV2", "mobilenet_v2_imagenet"),
     )
 }
+# Attention takes time that no latency table has.
+_TRANSFORMERS: dict[str, Kwargs] = {
+    "ChannelPrune-ViTTiny": {"network": "vit_tiny", "data": "digits", **_UNTIMED},
+}
 # Small enough that every strategy was evaluated once: accuracies are looked up.
 _TABULATED: dict[str, Kwargs] = {
     "ChannelPrune-Table": {
@@ -89,7 +93,7 @@ _CLASSIFIERS: dict[str, Kwargs] = {
 }
 # The caller gives network and data; None is refused.
 _OWN: dict[str, Kwargs] = {"ChannelPrune": {"network": None, "data": None, **_UNTIMED}}
-ENVS: dict[str, Kwargs] = _CLASSIFIERS | _IMAGENET | _OWN | _TABULATED | _DETECTORS
+ENVS: dict[str, Kwargs] = _CLASSIFIERS | _TRANSFORMERS | _IMAGENET | _OWN | _TABULATED | _DETECTORS
 VERSION = "v0"
 GENERIC_ID = f"ChannelPrune-{VERSION}"  # whose network and data are given by the caller
 DISCRETE_ACTIONS = 8

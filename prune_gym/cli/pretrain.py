@@ -8,16 +8,18 @@ from rich.console import Console
 from prune_gym.cli.values import natural_number, new_file, positive
 
 HELP = "train the weights an environment starts from"
+OF_RECIPE = ("epochs", "learning_rate", "batch_size", "seed")
 
 
 def options(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
+    instead = "instead of that of the network's recipe"
     parser.add_argument("--network", default="vgg16")
     parser.add_argument("--data", default="digits")
-    parser.add_argument("--epochs", type=positive, default=100)
-    parser.add_argument("--learning-rate", type=float, default=0.1)
-    parser.add_argument("--batch-size", type=positive, default=128)
-    parser.add_argument("--seed", type=natural_number, default=0)
+    parser.add_argument("--epochs", type=positive, help=instead)
+    parser.add_argument("--learning-rate", type=float, help=instead)
+    parser.add_argument("--batch-size", type=positive, help=instead)
+    parser.add_argument("--seed", type=natural_number, help=instead)
     parser.add_argument("--from", dest="start_from", type=Path, metavar="WEIGHTS.safetensors")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (%(default)s)")
     parser.add_argument("--out", type=new_file, help="default: NETWORK-DATA.safetensors")
@@ -26,15 +28,11 @@ def options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, console: Console) -> int:
     """Train, or go on from the checkpoint."""
     from prune_gym.cli.progress import shown_log, shown_progress
-    from prune_gym.training.pretrain import pretrain
-    from prune_gym.training.recipe import TrainingRecipe
+    from prune_gym.training.pretrain import pretrain, recipe_of
 
-    recipe = TrainingRecipe(
-        epochs=options.epochs,
-        learning_rate=options.learning_rate,
-        batch_size=options.batch_size,
-        seed=options.seed,
-    )
+    given = {name: getattr(options, name) for name in OF_RECIPE}
+    changes = {name: value for name, value in given.items() if value is not None}
+    recipe = recipe_of(options.network, **changes)
     out = options.out or Path(f"{options.network}-{options.data}.safetensors")
     with shown_progress(console, "training") as on_progress, shown_log(console):
         made = pretrain(

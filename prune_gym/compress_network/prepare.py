@@ -36,6 +36,7 @@ def as_fitting_data(
     std: Sequence[float] | None,
     channels_last: bool | None,
     score: Callable[[Any, Any], float] | None = None,
+    loss: Callable[[Any, Any], torch.Tensor] | None = None,
 ) -> Data | ScoredData:
     """Return the user's images in three splits, as the network takes them.
 
@@ -57,7 +58,10 @@ def as_fitting_data(
             channels_last=channels_last,
             channels=channels,
             rank=rank,
+            loss=loss,
         )
+    if loss is not None:
+        raise UserError("loss: it is for data with a score; give score= too")
     data = as_data(
         given,
         seed,

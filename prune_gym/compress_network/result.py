@@ -79,7 +79,7 @@ class Compressed:
         both accuracies named ``accuracy`` are then measured on.
 
         Raises:
-            UserError: ``epochs`` is not at least 1, or the data have a score and no classes.
+            UserError: ``epochs`` is not at least 1, or the data have a score and no loss.
         """
         if not isinstance(epochs, int) or isinstance(epochs, bool) or epochs < 1:
             raise UserError(f"epochs: expected an integer >= 1, got {epochs!r}")

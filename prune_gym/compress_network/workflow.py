@@ -52,6 +52,7 @@ def compress(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     score: Callable[[Any, Any], float] | None = None,
+    loss: Callable[[Any, Any], torch.Tensor] | None = None,
     channels_last: bool | None = None,
     finetune_epochs: int = 0,
     exclude: Sequence[str] = (),
@@ -90,7 +91,9 @@ def compress(
         score: ``score(outputs, targets)`` returns a number in [0, 1], higher is better.
             ``train_data`` are then ``(images, targets)`` with tensors of targets, and the metrics
             named accuracy are scores. A ``ScoredData`` has its own. The normalization cannot be
-            checked, and `Compressed.finetune` cannot train.
+            checked.
+        loss: with ``score``, ``loss(outputs, targets)`` returns a tensor of one number, lower is
+            better; `Compressed.finetune` needs it.
         channels_last: whether images are (N, H, W, C); None: recognized by the network's channels.
         finetune_epochs: epochs of training of the chosen network, as `Compressed.finetune` does it.
         exclude: patterns of layers that stay as they are, such as ``["features.0", "layer1.*"]``.
@@ -123,7 +126,7 @@ def compress(
         )
     budgets = _checked(HALF_THE_WORK if budgets is None else budgets)
     network = copy_network(network)
-    data = as_fitting_data(train_data, network, seed, mean, std, channels_last, score)
+    data = as_fitting_data(train_data, network, seed, mean, std, channels_last, score, loss)
     is_split = isinstance(train_data, Data | ScoredData)
     searched = data if is_split else share_training_images(data, seed)
     logger.info(

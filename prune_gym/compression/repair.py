@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from prune_gym._utils.device import outside_contexts
 from prune_gym.compression.calibration import batch_statistics, blocks
@@ -60,7 +61,9 @@ def cut_and_repair(
     candidate = skip_blocks(candidate, skipped, table.input_shape)
     if repair == "least_squares":
         reference = original.reference
-        if table.attributes:  # the numbers in the original's graph are too large
+        # Numbers of channels that stand in the original's graph are too large.
+        norms = any(node.target is F.layer_norm for node in reference.graph.nodes)
+        if table.attributes or norms:
             graph = symbolic_trace(candidate, table.input_shape).graph
         else:
             graph = without_blocks(network, reference.graph, skipped).graph

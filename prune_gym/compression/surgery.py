@@ -18,8 +18,12 @@ def cut(network: nn.Module, table: LayerTable, kept: Sequence[np.ndarray]) -> nn
     is not changed and shares no memory with the copy.
     """
     keep = kept_positions(network, table, kept)
-    candidate = _copy_without_weights(network, {name for name, _ in keep})
-    for name in sorted({name for name, _ in keep}):  # a module before what is in it
+    names, parameters = {name for name, _ in keep}, dict(table.parameters)
+    candidate = _copy_without_weights(network, names - parameters.keys())
+    for name in sorted(names):  # a module before what is in it
+        if name in parameters:
+            _cut_parameter(candidate, name, parameters[name], keep[name, "out"])
+            continue
         small = _cut_module(
             network.get_submodule(name), keep.get((name, "out")), keep.get((name, "in"))
         )
@@ -36,15 +40,18 @@ def kept_positions(
 ) -> dict[tuple[str, str], np.ndarray]:
     """Return for every cut dimension (module, "out" | "in") the positions that stay, ascending."""
     masks: dict[tuple[str, str], np.ndarray] = {}
+    parameters = dict(table.parameters)
     for group, channels in zip(table.groups, kept, strict=True):
         dropped = np.ones(group.size, dtype=bool)
         dropped[channels] = False
         for member in group.members:
             key = (member.module, member.dim)
             if key not in masks:
-                masks[key] = np.ones(
-                    _extent(network.get_submodule(member.module), member.dim), bool
-                )
+                if member.module in parameters:
+                    extent = network.get_parameter(member.module).shape[parameters[member.module]]
+                else:
+                    extent = _extent(network.get_submodule(member.module), member.dim)
+                masks[key] = np.ones(extent, bool)
             masks[key][member.positions[dropped]] = False
     return {key: np.flatnonzero(mask) for key, mask in masks.items()}
 
@@ -100,6 +107,15 @@ def _cut_module(module: nn.Module, out: np.ndarray | None, inputs: np.ndarray | 
     return small
 
 
+def _cut_parameter(network: nn.Module, name: str, axis: int, keep: np.ndarray) -> None:
+    """Keep the given positions of a parameter outside of a layer, in place."""
+    owner, _, attribute = name.rpartition(".")
+    whole = network.get_parameter(name)
+    value = whole.detach().index_select(axis, as_index(keep, whole))
+    small = nn.Parameter(value, whole.requires_grad)
+    setattr(network.get_submodule(owner), attribute, small)
+
+
 def _set_sizes(module: nn.Module) -> None:
     """Make the layer's attributes say what its weights are."""
     if isinstance(module, BatchNorm):
@@ -108,6 +124,8 @@ def _set_sizes(module: nn.Module) -> None:
         each = module.num_channels // module.num_groups
         module.num_channels = len(module.weight)
         module.num_groups = module.num_channels // each
+    elif isinstance(module, nn.LayerNorm):
+        module.normalized_shape = tuple(module.weight.shape)
     elif isinstance(module, nn.PReLU):
         module.num_parameters = len(module.weight)
     elif isinstance(module, nn.Linear):

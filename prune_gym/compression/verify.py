@@ -1,7 +1,7 @@
 """Does a network that was traced really run as its table says, once it is cut?"""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -9,8 +9,10 @@ import numpy as np
 import torch
 from torch import nn
 from torch.fx.node import map_aggregate
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
-from prune_gym.compression.surgery import cut, first_channels
+from prune_gym.compression.surgery import as_index, cut, first_channels, kept_positions
 from prune_gym.errors import UserError, first_line
 from prune_gym.graph.layer_table import LayerTable
 
@@ -99,9 +101,11 @@ def largest_error(
     for dtype in (torch.float64, torch.float32):
         whole = copy.deepcopy(network).to(dtype)
         small = cut(whole, table, kept)
-        _read_no_others(whole, table, kept)
+        norms = _read_no_others(whole, table, kept)
         try:
-            expected, found = (_tensors(net(images.to(dtype))) for net in (whole, small))
+            with norms:
+                expected = _tensors(whole(images.to(dtype)))
+            found = _tensors(small(images.to(dtype)))
         except RuntimeError:
             if dtype is torch.float32:
                 raise
@@ -110,14 +114,46 @@ def largest_error(
     raise AssertionError("a network that ran in float32 runs no more")
 
 
-def _read_no_others(network: nn.Module, table: LayerTable, kept: Sequence[np.ndarray]) -> None:
-    """Set the weights to zero, in place, by which layers read the channels that are not kept."""
-    for group, channels in zip(table.groups, kept, strict=True):
-        removed = np.setdiff1d(np.arange(group.size), channels)
-        for member in group.members:
-            if member.dim == "in":
-                weight = network.get_submodule(member.module).get_parameter("weight")
-                weight[:, torch.from_numpy(member.positions[removed].ravel())] = 0.0
+def _read_no_others(
+    network: nn.Module, table: LayerTable, kept: Sequence[np.ndarray]
+) -> "_NormsOfKept":
+    """Let no layer read the channels that are not kept, in place.
+
+    Layer-norms ignore them too, in the context that is returned.
+    """
+    kept_by_norm: dict[torch.Tensor, torch.Tensor] = {}
+    norms = {layer.name for layer in table.layers if layer.kind == "layer_norm"}
+    for (name, dim), positions in kept_positions(network, table, kept).items():
+        if dim == "in":
+            weight = network.get_submodule(name).get_parameter("weight")
+            removed = np.ones(weight.shape[1], dtype=bool)
+            removed[positions] = False
+            weight[:, as_index(removed, weight)] = 0.0
+        elif name in norms:
+            scale = network.get_submodule(name).get_parameter("weight")
+            kept_by_norm[scale] = as_index(positions, scale)
+    return _NormsOfKept(kept_by_norm)
+
+
+class _NormsOfKept(TorchFunctionMode):
+    """Lets layer-norms take the mean and deviation of some channels; the others become zero."""
+
+    def __init__(self, kept: Mapping[torch.Tensor, torch.Tensor]) -> None:
+        """Take the channels that are kept, by the scales of the layer-norms."""
+        super().__init__()
+        self._kept = kept
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call a function of PyTorch."""
+        kwargs = kwargs or {}
+        names = ("input", "normalized_shape", "weight", "bias", "eps")
+        given = dict(zip(names, args, strict=False)) | kwargs if func is F.layer_norm else {}
+        if given.get("weight") not in self._kept:
+            return func(*args, **kwargs)
+        x, keep = given["input"], self._kept[given["weight"]]
+        scale, shift = given["weight"][keep], given["bias"][keep]
+        normed = F.layer_norm(x[..., keep], scale.shape, scale, shift, given.get("eps", 1e-5))
+        return torch.zeros_like(x).index_copy(-1, keep, normed)
 
 
 def _tensors(outputs: Any) -> list[torch.Tensor]:

@@ -7,7 +7,7 @@ import numpy as np
 
 from prune_gym.errors import UserError, unknown
 from prune_gym.graph.configuration import FLOAT_BITS, Configuration
-from prune_gym.graph.layer_table import LayerTable
+from prune_gym.graph.layer_table import LayerTable, Product
 
 # Picojoules on an FPGA. The paper prints no constants; its released code
 # (github.com/zhehui-wang/EMOMC, Evaluation.py) charges 7.28 pJ for reading 16 bits, 4.47 pJ for
@@ -43,7 +43,9 @@ def sharing(dataflow: str, d: Dimensions) -> tuple:
 class Energy:
     """The energy to multiply, add and move bits for one image; pruned weights are skipped.
 
-    A multiplier of M x N bits (M >= N) is made of (M - 1) N one-bit adders.
+    A multiplier of M x N bits (M >= N) is made of (M - 1) N one-bit adders. Products of attention
+    are linear layers of one pixel per row, whose weights are the second matrix; both matrices are
+    float32, as in the networks that are scored.
     """
 
     name = "energy"
@@ -68,6 +70,10 @@ class Energy:
         height, width = _two_loops([layer.out_size for layer in layers])
         rows, columns = _two_loops([layer.kernel for layer in layers])
         self._sizes = {"X": width, "Y": height, "FX": columns, "FY": rows}
+        self._attention = [i for i, layer in enumerate(table.layers) if layer.products]
+        self._of_heads = np.array(
+            [sum(map(self._of_product, table.layers[i].products)) for i in self._attention]
+        )
 
     def __call__(self, configuration: Configuration) -> np.ndarray:
         """Return millijoules of n strategies, float64 (n,)."""
@@ -75,25 +81,20 @@ class Energy:
         rows, columns = table.weight_shapes(configuration.widths)
         weights, nonzeros = table.weights(configuration), table.nonzeros(configuration)
         density = None if configuration.is_dense else nonzeros / np.maximum(weights, 1)
-        by_input, by_weight, by_sum = sharing(self._dataflow, self._loops(rows, columns))
-        weight_bits, activation_bits = (
+        shared = sharing(self._dataflow, self._loops(rows, columns))
+        bits = (
             np.int64(FLOAT_BITS) if untouched else bits
             for untouched, bits in (
                 (configuration.has_float_weights, configuration.weight_bits),
                 (configuration.has_float_activations, configuration.activation_bits),
             )
         )
-        adders, sum_bits = _arithmetic(weight_bits, activation_bits, columns)
-
-        picojoules = ADDER_PJ * adders * nonzeros
-        picojoules += READ_PJ / by_weight * weight_bits * nonzeros
-        picojoules += READ_PJ * activation_bits * weights / by_input * _needed(density, by_input)
-        # The first visit writes an output; every later visit reads and writes it.
-        begun = rows * (weights > 0)
-        visits = (weights / by_sum - begun) * _needed(density, by_sum)
-        picojoules += sum_bits * (WRITE_PJ * begun + (READ_PJ + WRITE_PJ) * visits)
+        picojoules = _of_pixel(rows, columns, weights, nonzeros, density, shared, *bits) * pixels
+        if self._attention:
+            heads = table.running_outputs(configuration)[:, self._attention]
+            picojoules = np.concatenate([picojoules, heads * self._of_heads], axis=1)
         # Not a product of matrices: that sums one strategy in another order than a batch of them.
-        return np.ascontiguousarray(picojoules * pixels).sum(axis=1) * MILLIJOULES
+        return np.ascontiguousarray(picojoules).sum(axis=1) * MILLIJOULES
 
     def _loops(self, rows: np.ndarray, columns: np.ndarray) -> Dimensions:
         """Return the bounds of the loops of weight matrices with these rows and columns."""
@@ -102,6 +103,43 @@ class Energy:
             # A cut depthwise layer has fewer groups; the outputs of each group do not change.
             "CO": np.where(self._depthwise, self._full_rows, rows) / self._groups,
         }
+
+    def _of_product(self, product: Product) -> float:
+        """Return the picojoules of products of two matrices."""
+        sizes = (product.rows, product.inner, product.columns)
+        pixels, inputs, outputs = (np.array(size, dtype=np.float64) for size in sizes)
+        one, weights = np.array(1.0), inputs * outputs
+        loops = {"X": pixels, "Y": one, "FX": one, "FY": one, "CI": inputs, "CO": outputs}
+        bits = np.int64(FLOAT_BITS)
+        shared = sharing(self._dataflow, loops)
+        each = _of_pixel(outputs, inputs, weights, weights, None, shared, bits, bits)
+        return product.count * float(each * pixels)
+
+
+def _of_pixel(
+    rows: np.ndarray,
+    columns: np.ndarray,
+    weights: np.ndarray,
+    nonzeros: np.ndarray,
+    density: np.ndarray | None,
+    shared: tuple,
+    weight_bits: np.ndarray | np.int64,
+    activation_bits: np.ndarray | np.int64,
+) -> np.ndarray:
+    """Return the picojoules of layers for one output pixel, (n, layers).
+
+    ``shared`` is what :func:`sharing` returns; ``density`` is None where all weights are kept.
+    """
+    by_input, by_weight, by_sum = shared
+    adders, sum_bits = _arithmetic(weight_bits, activation_bits, columns)
+    picojoules = ADDER_PJ * adders * nonzeros
+    picojoules += READ_PJ / by_weight * weight_bits * nonzeros
+    picojoules += READ_PJ * activation_bits * weights / by_input * _needed(density, by_input)
+    # The first visit writes an output; every later visit reads and writes it.
+    begun = rows * (weights > 0)
+    visits = (weights / by_sum - begun) * _needed(density, by_sum)
+    picojoules += sum_bits * (WRITE_PJ * begun + (READ_PJ + WRITE_PJ) * visits)
+    return picojoules
 
 
 def _two_loops(sizes: Sequence[tuple[int, ...]]) -> np.ndarray:

@@ -28,6 +28,8 @@ class EmomcEnergy(Energy):
     - sums: ``(4.47 + 7.28) M / s_o * (1 - (1 - p)^s_o)``; where the sum stays in place until it is
       complete (X:Y, and linear layers in every dataflow), ``4.47 M / s_o``.
 
+    Products of attention are left out: the code knows no layer without weights.
+
     Activations and sums have 16 bits, whatever the strategy says. A weight that is not quantized
     has q = 32. In CI:CO, layers with more than 24 output channels read every input, and layers with
     more than 24 input channels read and write every sum, at any density.

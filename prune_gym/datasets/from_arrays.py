@@ -79,6 +79,7 @@ def as_scored_data(
     channels_last: bool | None = None,
     channels: int | None = None,
     rank: int | None = None,
+    loss: Callable[[Any, Any], torch.Tensor] | None = None,
 ) -> ScoredData:
     """Return data with a score in three splits at random: 80 % train, 10 % search, 10 % test.
 
@@ -92,14 +93,15 @@ def as_scored_data(
         channels_last: as of `as_data`.
         channels: as of `as_data`.
         rank: as of `as_data`.
+        loss: ``loss(outputs, targets)``, see `ScoredData`.
 
     Raises:
         UserTypeError: something else.
         UserError: shapes, or mean and std, do not fit; fewer than three images; two scores.
     """
     if isinstance(given, ScoredData):
-        if score is not None:
-            raise UserError("a ScoredData has a score: give no other")
+        if score is not None or loss is not None:
+            raise UserError("a ScoredData has a score and a loss: give no others")
         return _as_it_is(given, mean, std, channels_last)
     if not isinstance(given, tuple | list) or len(given) != 2 or not _is_array(given[0]):
         raise UserTypeError(
@@ -115,7 +117,7 @@ def as_scored_data(
     order, held = np.random.default_rng(seed).permutation(count), max(count // 10, 1)
     parts = order[2 * held :], order[:held], order[held : 2 * held]
     train, search, test = (whole.select(np.sort(part)) for part in parts)
-    return ScoredData(name, train, search, test, *normalization, score)
+    return ScoredData(name, train, search, test, *normalization, score, loss=loss)
 
 
 def _as_it_is(given: _Given, mean: Any, std: Any, channels_last: bool | None) -> _Given:

@@ -61,7 +61,7 @@ class ScoredData:
 
     Attributes:
         name: the name in messages.
-        train: what repair is calibrated with; its targets are not read.
+        train: what repair is calibrated with and networks are trained on.
         search: held out of the training images; rewards see only this split.
         test: for reports, never for a search.
         mean: per channel, of pixels scaled to [0, 1].
@@ -71,6 +71,9 @@ class ScoredData:
             the first dimension, and the split's targets.
         chance: score of a guess; the reference point of the accuracy objective.
         metric_name: what the score is called for people; the objective is named accuracy.
+        loss: ``loss(outputs, targets)`` returns a tensor of one number, lower is better, which
+            fine-tuning follows. It gets the outputs and the targets of a batch. None: the network
+            cannot be fine-tuned.
     """
 
     name: str
@@ -83,17 +86,22 @@ class ScoredData:
     chance: float = 0.0
     metric_name: str = "score"
     num_classes: int = 1  # files of networks hold a number, and there are no classes here
+    loss: Callable[[Any, Any], torch.Tensor] | None = None
 
     def __post_init__(self) -> None:
         """Check that splits and normalization fit together, and that there is a function.
 
         Raises:
             UserError: a shape does not fit.
-            UserTypeError: ``score`` cannot be called.
+            UserTypeError: ``score`` or ``loss`` cannot be called.
         """
         if not callable(self.score):
             raise UserTypeError(
                 f"score: expected a function (outputs, targets) -> [0, 1], got {self.score!r}"
+            )
+        if self.loss is not None and not callable(self.loss):
+            raise UserTypeError(
+                f"loss: expected a function (outputs, targets) -> tensor, got {self.loss!r}"
             )
         check_shapes([getattr(self, name).images for name in SPLITS])
         mean, std = check_normalization(self.mean, self.std, self.train.images.shape[1])

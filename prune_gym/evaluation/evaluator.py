@@ -25,7 +25,7 @@ from prune_gym.compression.unstructured import densities, sparsify
 from prune_gym.datasets import (
     AnyData,
     AnySplit,
-    Data,
+    DetectionData,
     DetectionSplit,
     ScoredData,
     ScoredSplit,
@@ -33,11 +33,11 @@ from prune_gym.datasets import (
 )
 from prune_gym.datasets.normalize import normalize
 from prune_gym.detection.boxes import detect
-from prune_gym.detection.metric import average_precision
+from prune_gym.detection.metric import average_precision, mean_average_precision
 from prune_gym.evaluation.accuracy_cache import AccuracyCache
 from prune_gym.graph.configuration import Configuration
 from prune_gym.graph.layer_table import LayerTable
-from prune_gym.models.darknet.network import Head
+from prune_gym.models.darknet.network import Darknet, Head
 from prune_gym.models.weights_file import weights_checksum
 from prune_gym.search_space.kinds import KINDS
 
@@ -51,11 +51,14 @@ KEPT_BYTES = 128 * 2**20  # of images; ready for the network they take twice as 
 
 
 @torch.inference_mode()
-def accuracy(network: nn.Module, data: Data | ScoredData, split: Split | ScoredSplit) -> float:
+def accuracy(network: nn.Module, data: AnyData, split: AnySplit) -> float:
     """Return the top-1 accuracy of any network on a split, in [0, 1], computed in float32.
 
-    Of data with a score it is the score.
+    Of a detector it is the mAP@0.5, of data with a score the score.
     """
+    if isinstance(data, DetectionData):
+        assert isinstance(split, DetectionSplit)
+        return mean_average_precision(cast(Darknet, network), data, split)
     device = next(network.parameters()).device
     if isinstance(data, ScoredData):
         assert isinstance(split, ScoredSplit)

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import fx
 
+from prune_gym.graph.groups import NO_UNIT
+from prune_gym.graph.layer_table import Product
 from prune_gym.graph.units import NotUnderstood, Traced
 
 
@@ -18,10 +20,11 @@ def product(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
     """Multiply matrices of each head."""
     if node.kwargs or len(node.args) != 2:
         raise NotUnderstood("a product that is given by name")
-    left, right = node.args
-    units = _same_heads(tracer, node, [left, right])
-    multiply_adds = result.numel() * tracer.shapes[left][-1]
-    return _write(tracer, node, result, [left, right], units, multiply_adds)
+    inputs = [*node.args]
+    units = _same_heads(tracer, node, inputs)
+    *each, rows, inner = tracer.shapes[inputs[0]]
+    products = (Product(math.prod(each) // len(units), rows, inner, result.shape[-1]),)
+    return _write(tracer, node, result, inputs, units, products)
 
 
 def scaled_dot_product(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
@@ -31,22 +34,45 @@ def scaled_dot_product(tracer: Any, node: fx.Node, result: torch.Tensor) -> Trac
     if given.get("enable_gqa"):
         raise NotUnderstood("attention whose heads share keys")
     inputs: list[Any] = [given[name] for name in names[:3]]
-    _check_mask(tracer, given.get("attn_mask"))
-    units = _same_heads(tracer, node, inputs)
-    shapes = [tracer.shapes[each] for each in inputs]
-    each = math.prod(shapes[0][:-1]) * shapes[1][-2]
-    return _write(tracer, node, result, inputs, units, each * (shapes[0][-1] + shapes[2][-1]))
+    mask = given.get("attn_mask")
+    _check_mask(tracer, mask, inputs[0])
+    units = _with_mask(tracer, node, mask, _same_heads(tracer, node, inputs))
+    *each, queries, width = tracer.shapes[inputs[0]]
+    keys, width_of_values = tracer.shapes[inputs[2]][-2:]
+    count = math.prod(each) // len(units)
+    products = (
+        Product(count, queries, width, keys),
+        Product(count, queries, keys, width_of_values),
+    )
+    return _write(tracer, node, result, inputs, units, products)
 
 
-def _check_mask(tracer: Any, mask: Any) -> None:
-    """Take a parameter or buffer that is the same for all heads."""
-    if mask is None:
+def _check_mask(tracer: Any, mask: Any, query: Any) -> None:
+    """Refuse a mask that is neither the same for all heads nor has a dimension of heads."""
+    if mask is None or _is_alike(tracer, mask):
         return
-    if not isinstance(mask, fx.Node) or mask.op != "get_attr":
-        raise NotUnderstood("attention with a mask that is computed")
-    weights = tracer.fetch_attr(str(mask.target))
-    if weights.ndim > 2 and weights.shape[-3] != 1:
-        raise NotUnderstood("attention with a mask for each head")
+    source, queries = tracer.value(mask), tracer.value(query)
+    if source is None or queries is None or (source.units == NO_UNIT).all():
+        raise NotUnderstood("attention with a mask for each head, which cannot be cut")
+    if source.axis - len(tracer.shapes[mask]) != queries.axis - len(tracer.shapes[query]):
+        raise NotUnderstood("attention with a mask of other channels than the heads")
+
+
+def _is_alike(tracer: Any, mask: fx.Node) -> bool:
+    """Return whether a mask is the same for all heads."""
+    shape = tracer.shapes[mask]
+    return len(shape) < 3 or shape[-3] == 1
+
+
+def _with_mask(tracer: Any, node: fx.Node, mask: Any, units: np.ndarray) -> np.ndarray:
+    """Make heads one with those of their mask."""
+    source = tracer.value(mask)
+    if source is None:
+        return units
+    if _is_alike(tracer, mask):
+        tracer.pin(source, node, "a mask for all heads")
+        return units
+    return tracer.units.merge(units, source.units, node.name)
 
 
 def _same_heads(tracer: Any, node: fx.Node, inputs: list[Any]) -> np.ndarray:
@@ -71,11 +97,11 @@ def _write(
     result: torch.Tensor,
     inputs: list[Any],
     units: np.ndarray,
-    multiply_adds: int,
+    products: tuple[Product, ...],
 ) -> Traced:
     first = tracer.value(inputs[0])
     written = tracer.write(units, first.axis, result)
     name = f"{node.meta['scope']}.{node.name}".strip(".")
     about = (node, name, "attention", first, written.size, units, 0)
-    tracer.layer(*about, multiply_adds=multiply_adds)
+    tracer.layer(*about, products=products)
     return written

@@ -31,7 +31,8 @@ def places_of_units(
         roots: for each unit the one that stands for all that were made one with it.
     """
     places: dict[int, dict[tuple[str, str], list[int]]] = defaultdict(lambda: defaultdict(list))
-    for layer, reads, writes in layers:
+    # A group is named after a layer, also where a parameter is read before the first one.
+    for layer, reads, writes in sorted(layers, key=lambda each: each[0].kind == "parameter"):
         if layer.kind in ("pool", "attention"):  # they have nothing to cut
             continue
         for dim, units in (("in", reads), ("out", writes)):

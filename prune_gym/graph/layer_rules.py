@@ -139,13 +139,34 @@ def group_norm(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
 
 
 def layer_norm(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
-    """Keep channels in other dimensions than those that it normalizes."""
-    source = _only_input(tracer, node)
-    module = tracer.fetch_attr(str(node.target))
-    if source.axis >= result.ndim - len(module.normalized_shape):
-        raise NotUnderstood("layer-norm over all channels")
-    tracer.count_loose(node)
-    return tracer.in_place(node, source)
+    """Keep the channels: those that are left are normalized by their own mean and deviation."""
+    return _layer_norm(tracer, node, str(node.target), _only_input(tracer, node), result)
+
+
+def layer_norm_function(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
+    """Do the same where a layer-norm's own forward moves the channels to the end first."""
+    names = ("input", "normalized_shape", "weight", "bias")
+    given = dict(zip(names, node.args, strict=False)) | node.kwargs
+    vectors = [str(getattr(given.get(key), "target", "")).rpartition(".") for key in names[2:]]
+    (owner, *_), source = vectors[0], tracer.value(given["input"])
+    if source is None or [each[::2] for each in vectors] != [(owner, key) for key in names[2:]]:
+        raise NotUnderstood("layer-norm by other numbers than a layer's scale and shift")
+    if not isinstance(tracer.original(owner), nn.LayerNorm):
+        raise NotUnderstood("layer-norm by the numbers of another layer")
+    return _layer_norm(tracer, node, owner, source, result)
+
+
+def _layer_norm(
+    tracer: Any, node: fx.Node, name: str, source: Traced, result: torch.Tensor
+) -> Traced:
+    module = tracer.original(name)
+    normalized = len(module.normalized_shape)
+    if source.axis < result.ndim - normalized:
+        tracer.count_loose(node)
+        return tracer.in_place(node, source)
+    if normalized > 1 or module.weight is None or module.bias is None:
+        raise NotUnderstood("layer-norm over more than the channels, or without scale and shift")
+    return channelwise(tracer, node, name, "layer_norm", source, result, 2)
 
 
 def pool(

@@ -22,7 +22,9 @@ Kind = Literal[
     "group_norm",
     "prelu",
     "pool",
+    "layer_norm",
     "attention",
+    "parameter",
     "other",
 ]
 
@@ -40,13 +42,36 @@ class Affine:
 
 
 @dataclass(frozen=True)
+class Product:
+    """Products of two matrices, (rows, inner) times (inner, columns), of numbers and no weights.
+
+    Attributes:
+        count: how many there are for an image.
+        rows: of the first matrix.
+        inner: columns of the first matrix, rows of the second.
+        columns: of the second matrix.
+    """
+
+    count: int
+    rows: int
+    inner: int
+    columns: int
+
+    @property
+    def multiply_adds(self) -> int:
+        """How many there are."""
+        return self.count * self.rows * self.inner * self.columns
+
+
+@dataclass(frozen=True)
 class Layer:
     """One module of the network, in the order of the forward pass.
 
     Attributes:
         name: its name in the network.
-        kind: what it computes; "attention" are products of two tensors, "other" the parameters of
-            what the tracer does not understand, one output for each.
+        kind: what it computes; "attention" are products of two tensors, "parameter" is one outside
+            of a layer, "other" the parameters of what the tracer does not understand, one output
+            for each.
         kernel: size of the kernel along each dimension, such as height and width; (1, 1) for a
             linear layer.
         stride: of the kernel, along the first dimension.
@@ -58,7 +83,7 @@ class Layer:
         outputs: output channels.
         follows: for batch-norm, the layer whose output it normalises ("" where there is none).
         groups: of a convolution; cut, a depthwise one has fewer.
-        multiply_adds_per_channel: per output channel, of attention, which has no weights.
+        products: of attention, what each output channel computes for an image.
     """
 
     name: str
@@ -72,7 +97,7 @@ class Layer:
     outputs: Affine
     follows: str = ""
     groups: int = 1
-    multiply_adds_per_channel: int = 0
+    products: tuple[Product, ...] = ()
 
     @property
     def has_weight(self) -> bool:
@@ -213,6 +238,7 @@ class LayerTable:
         uncounted: operations whose multiply-adds are in no layer, each with how many there are.
         input_shape: of an image (C, H, W), or whatever the network reads in its place.
         attributes: numbers of the network's modules that follow the widths.
+        parameters: names of parameters outside of layers, each with the dimension of its channels.
     """
 
     layers: tuple[Layer, ...]
@@ -224,6 +250,7 @@ class LayerTable:
     uncounted: tuple[tuple[str, int], ...] = ()
     input_shape: tuple[int, ...] = ()
     attributes: tuple[Attribute, ...] = ()
+    parameters: tuple[tuple[str, int], ...] = ()
 
     @cached_property
     def full(self) -> np.ndarray:
@@ -336,7 +363,7 @@ class LayerTable:
     @cached_property
     def _attention(self) -> tuple[np.ndarray, np.ndarray]:
         at = [i for i, layer in enumerate(self.layers) if layer.kind == "attention"]
-        per_channel = [self.layers[i].multiply_adds_per_channel for i in at]
+        per_channel = [sum(p.multiply_adds for p in self.layers[i].products) for i in at]
         return np.array(at, dtype=np.int64), np.array(per_channel, dtype=np.float64)
 
     def is_of_heads(self, group: int) -> bool:

@@ -6,6 +6,7 @@ cover; the tracer then leaves the operation alone.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, TypeAlias, cast
 
 import numpy as np
@@ -141,15 +142,21 @@ def _binary(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
         if node.all_input_nodes[0] is not tensors[0]:  # nothing is written over a weight
             return tracer.write(source.units, source.axis, result, [source])
         return tracer.in_place(node, source)
+    if len(tensors) == len(loose) == 1:
+        return _with_parameter(tracer, node, tensors[0], loose[0], result)
     if loose:
-        raise NotUnderstood(f"{function_name(node)} with a parameter or buffer of several numbers")
+        raise NotUnderstood(f"{function_name(node)} with several parameters or buffers")
     if len(tensors) != 2 or any(each not in tracer.shapes for each in tensors):
         raise NotUnderstood(function_name(node))
     left, right = (tracer.value(each) for each in tensors)
     shapes = [tracer.shapes[each] for each in tensors]
     shown = " and ".join(str(tuple(shape)) for shape in shapes)
-    if any((each.units == NO_UNIT).all() for each in (left, right)):
-        raise NotUnderstood("the other side cannot be cut")
+    fixed = [bool((each.units == NO_UNIT).all()) for each in (left, right)]
+    if all(fixed):
+        raise NotUnderstood("neither side can be cut")
+    if any(fixed):
+        at = fixed.index(False)
+        return _with_fixed(tracer, node, tensors[at], tensors[1 - at], result)
     # A dimension counts from the end where shapes of different length meet.
     if left.axis - len(shapes[0]) != right.axis - len(shapes[1]):
         raise NotUnderstood(f"{function_name(node)} of different channels, {shown}")
@@ -163,6 +170,34 @@ def _binary(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
         raise NotUnderstood(f"{function_name(node)} of different channels, {shown}")
     axis = max(left.axis, right.axis)
     return tracer.write(units, axis, result, [left, right])
+
+
+def _with_parameter(
+    tracer: Any, node: fx.Node, tensor: fx.Node, loose: fx.Node, result: torch.Tensor
+) -> Traced:
+    """Cut a parameter that has a number for each channel with the channels."""
+    source, shape = tracer.value(tensor), tracer.shapes.get(tensor)
+    if shape != result.shape:
+        raise NotUnderstood(f"{function_name(node)} that changes the shape")
+    if (source.units == NO_UNIT).all():
+        raise NotUnderstood("the other side cannot be cut")
+    given = tracer.parameter(loose, source.axis - len(shape))
+    units = tracer.units.merge(source.units, given.units, node.name)
+    if node.all_input_nodes[0] is not tensor:  # nothing is written over a weight
+        return tracer.write(units, source.axis, result, [source])
+    return replace(tracer.in_place(node, source), units=units)
+
+
+def _with_fixed(
+    tracer: Any, node: fx.Node, tensor: fx.Node, fixed: fx.Node, result: torch.Tensor
+) -> Traced:
+    """Keep the channels of a tensor whose other side is the same for all of them."""
+    source, shape, other = tracer.value(tensor), tracer.shapes[tensor], tracer.shapes[fixed]
+    from_end = len(shape) - source.axis
+    if len(other) >= from_end and other[-from_end] != 1:
+        raise NotUnderstood("the other side cannot be cut")
+    sources = [source, tracer.value(fixed)]
+    return tracer.write(source.units, result.ndim - from_end, result, sources)
 
 
 def _is_alike(tracer: Any, loose: fx.Node, tensor: fx.Node) -> bool:
@@ -306,6 +341,7 @@ _FUNCTIONS: dict[str, Rule] = {
     **shape_rules.RULES,
     **dict.fromkeys(("matmul", "bmm"), attention.product),
     "scaled_dot_product_attention": attention.scaled_dot_product,
+    "layer_norm": layer_rules.layer_norm_function,
     "interpolate": _resize,
     "pad": _pad,
 }

@@ -16,9 +16,9 @@ from prune_gym.graph.units import NotUnderstood, Traced, size_of
 
 def _source(tracer: Any, node: fx.Node) -> tuple[Traced, torch.Size]:
     first = node.all_input_nodes[0]
-    source = tracer.value(first)
+    source = tracer.tensor(first)
     if source is None or first not in tracer.shapes:
-        raise NotUnderstood(f"{function_name(node)} of a parameter, or of several tensors")
+        raise NotUnderstood(f"{function_name(node)} of several tensors")
     return source, tracer.shapes[first]
 
 
@@ -205,8 +205,6 @@ def _moved(source: Traced, order: list[int], result: torch.Tensor) -> Traced:
     axis = order.index(source.axis)
     if source.stacked > 1:
         return replace(source, axis=axis, stack_axis=order.index(source.stack_axis), writer="")
-    if axis == 0:
-        raise NotUnderstood("channels in the place of the images")
     size = size_of(result.shape, axis, len(source.units))
     return replace(source, axis=axis, size=size, writer="")
 
@@ -287,9 +285,11 @@ def _in_parts(
 def getitem(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
     """Take a part of a tuple, or of a tensor."""
     first, index = cast(tuple[fx.Node, Any], node.args)
-    source = tracer.value(first)
+    source = tracer.tensor(first)
     if source is None:
-        raise NotUnderstood("a part of a parameter or buffer")
+        raise NotUnderstood("a part of something else than tensors")
+    if first.op == "get_attr" and isinstance(index, fx.Node):
+        return _rows_of(tracer, source, first, result)
     if first not in tracer.shapes:
         parts = tracer.parts(first)
         if not isinstance(result, torch.Tensor) or not isinstance(index, int) or not parts:
@@ -304,6 +304,14 @@ def getitem(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
         return replace(one, units=parts[index], writer="")
     units, axis = _indexed(tracer, node, source, len(tracer.shapes[first]), index)
     return tracer.write(units, axis, result, [source])
+
+
+def _rows_of(tracer: Any, table: Traced, node: fx.Node, result: torch.Tensor) -> Traced:
+    """Take rows of a parameter at any places, such as position biases."""
+    if table.axis == 0:
+        raise NotUnderstood("an index of channels")
+    axis = table.axis + result.ndim - len(tracer.shapes[node])
+    return tracer.write(table.units, axis, result)
 
 
 def _indexed(

@@ -28,7 +28,7 @@ _DEPENDS_ON_VALUES = ("item", "tolist", "equal", "allclose", "is_nonzero", "nump
 _KNOWS_NO_SIZE = ("dim", "ndimension", "get_device", "element_size")
 _PARENTS = (
     *(nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear),
-    *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.GroupNorm),
+    *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.GroupNorm, nn.LayerNorm),
 )
 _CONTAINERS = (
     *(nn.Sequential, nn.Transformer, nn.TransformerEncoder, nn.TransformerEncoderLayer),

@@ -24,7 +24,16 @@ from prune_gym.errors import UserError
 from prune_gym.graph.attributes import Key, keys_in
 from prune_gym.graph.branches import function_name
 from prune_gym.graph.groups import NO_UNIT, group_units, places_of_units
-from prune_gym.graph.layer_table import Activation, Affine, Attribute, Kind, Layer, LayerTable, Pin
+from prune_gym.graph.layer_table import (
+    Activation,
+    Affine,
+    Attribute,
+    Kind,
+    Layer,
+    LayerTable,
+    Pin,
+    Product,
+)
 from prune_gym.graph.multihead_attention import make_heads_cuttable
 from prune_gym.graph.multiply_adds import MultiplyAdds
 from prune_gym.graph.operations import knows_stacks, rule_of
@@ -96,6 +105,7 @@ class Tracer(fx.Interpreter):
         self._counted: set[int] = set()  # parameters
         self.pads: list[tuple[str, np.ndarray]] = []  # padding modules and their zeros' units
         self._attributes: dict[Key, tuple[np.ndarray, set[fx.Node]]] = {}  # and where they stand
+        self._loose: dict[str, Traced] = {}  # parameters outside of layers
         self._computed: set[Key] = graph.meta["computed"]
         self._step = 0
 
@@ -122,9 +132,51 @@ class Tracer(fx.Interpreter):
             self._buffers[source.buffer].live_until = self._step
         return result
 
+    def tensor(self, node: Any) -> Traced | None:
+        """Return the traced tensor of a node; channels of a parameter are its last dimension.
+
+        Raises:
+            NotUnderstood: it is a buffer, or a parameter that cannot be cut.
+        """
+        if isinstance(node, fx.Node) and node.op == "get_attr":
+            return self.parameter(node, -1)
+        return self.value(node)
+
+    def parameter(self, node: fx.Node, axis: int) -> Traced:
+        """Give the channels of a parameter outside of layers units of their own, once.
+
+        ``axis`` is their dimension, counted from the end.
+
+        Raises:
+            NotUnderstood: it is a buffer, has several names or has been left alone; or an operation
+                before has seen its channels in another dimension.
+        """
+        name = str(node.target)
+        weights = self.fetch_attr(name)
+        if name in self._loose:
+            if self._loose[name].axis != weights.ndim + axis:
+                raise NotUnderstood("a parameter whose channels are in another dimension elsewhere")
+            return self._loose[name]
+        named = self._network.named_parameters(remove_duplicate=False)
+        if sum(each is weights for _, each in named) != 1 or id(weights) in self._counted:
+            raise NotUnderstood("a buffer, or a parameter that is used otherwise elsewhere")
+        units, at = self.units.fresh(weights.shape[axis]), weights.ndim + axis
+        self._loose[name] = self._new(units, at, (0, 0))  # parameters are counted as weights
+        nothing, one = Affine(0, ()), (1, 1)
+        each = weights.numel() // len(units)
+        layer = Layer(name, "parameter", one, 1, one, one, each, nothing, nothing)
+        self._layers.append((layer, None, units))
+        self._counted.add(id(weights))
+        self._names[node] = name
+        return self._loose[name]
+
     def sources(self, node: fx.Node) -> list[Traced]:
         """Return the traced tensors that a node reads."""
         return [self._values[each] for each in node.all_input_nodes if each in self._values]
+
+    def original(self, name: str) -> nn.Module:
+        """Return a module of the network, also one that the graph is traced into."""
+        return self._network.get_submodule(name)
 
     def value(self, node: Any) -> Traced | None:
         """Return the traced tensor of a node; None for parameters and what is no node."""
@@ -266,9 +318,9 @@ class Tracer(fx.Interpreter):
         stride: int = 1,
         groups: int = 1,
         follows: str = "",
-        multiply_adds: int = 0,
+        products: tuple[Product, ...] = (),
     ) -> None:
-        """Add a layer; ``units`` are what it writes, ``multiply_adds`` those without weights.
+        """Add a layer; ``units`` are what it writes, ``products`` what attention multiplies.
 
         Raises:
             NotUnderstood: it is called for the second time; what both calls touch is pinned.
@@ -291,13 +343,19 @@ class Tracer(fx.Interpreter):
                 nothing,
                 nothing,
             ),
-            *(follows, groups, multiply_adds // len(units)),
+            *(follows, groups, products),
         )
         reads = source.units if kind in ("conv", "linear") else None
         self._layers.append((layer, reads, units))
 
     def check_called_once(self, name: str) -> None:
-        """Pin what a layer touches where it is called again."""
+        """Pin what a layer touches where it is called again.
+
+        Raises:
+            NotUnderstood: it is, or it must stay whole.
+        """
+        if name in self._whole:
+            raise NotUnderstood(self._whole[name])
         why = "a module that is called twice"
         for layer, reads, writes in self._layers:
             if layer.name == name and layer.kind != "pool":
@@ -312,6 +370,8 @@ class Tracer(fx.Interpreter):
         owners = [str(node.target)] if node.op == "call_module" else []
         loose = [str(each.target) for each in node.all_input_nodes if each.op == "get_attr"]
         for name in (*owners, *loose):
+            if name in self._loose:
+                self.pin(self._loose[name], node, "a parameter that is also used otherwise")
             held = self.fetch_attr(name)
             tensors = held.parameters() if isinstance(held, nn.Module) else [held]
             if self._other(name, tensors):
@@ -345,6 +405,7 @@ class Tracer(fx.Interpreter):
         """Group the units by the places they occur in and count every tensor in groups."""
         self._pin_layers_whose_weights_others_read()
         self._pin_attributes_used_elsewhere()
+        self._pin_parameters_that_no_layer_writes_to()
         self._count_what_never_runs()
         roots = self.units.roots()
         places = places_of_units(self._layers, self.pads, roots)
@@ -396,7 +457,16 @@ class Tracer(fx.Interpreter):
             pins=pins,
             uncounted=uncounted,
             attributes=tuple(each for each in attributes if any(each.channels.per_group)),
+            parameters=tuple((name, tensor.axis) for name, tensor in self._loose.items()),
         )
+
+    def _pin_parameters_that_no_layer_writes_to(self) -> None:
+        """Pin what a parameter alone gives to the layers: no layer would stand for the group."""
+        roots = self.units.roots()
+        written = [roots[units] for layer, _, units in self._layers if layer.has_weight]
+        for name, tensor in self._loose.items():
+            alone = ~np.isin(roots[tensor.units], np.concatenate([np.empty(0, int), *written]))
+            self.units.pin(tensor.units[alone], name, "no layer writes these channels")
 
     def _pin_attributes_used_elsewhere(self) -> None:
         """Pin channels whose number is an attribute that the code uses for something else too."""

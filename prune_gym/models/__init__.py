@@ -42,10 +42,17 @@ YOLO_FASTEST = ("yolo_fastest", "coco-yolo")
 
 
 class Architecture(NamedTuple):
-    """How a network is built, from a number of classes, and for which images (C, H, W)."""
+    """How a network is built and trained.
+
+    Attributes:
+        build: makes it for a number of classes.
+        input_shape: of its images (C, H, W).
+        recipe: the shipped one that `prune-gym pretrain` trains it with.
+    """
 
     build: Callable[[int], nn.Module]
     input_shape: tuple[int, ...] = SMALL
+    recipe: str = "scratch"
 
 
 NETWORKS: dict[str, Architecture] = {
@@ -62,7 +69,7 @@ NETWORKS: dict[str, Architecture] = {
     "mobilenet_v1_imagenet": Architecture(mobilenet_v1.mobilenet_v1_imagenet, LARGE),
     "mobilenet_v2": Architecture(mobilenet_v2.mobilenet_v2),
     "mobilenet_v2_imagenet": Architecture(mobilenet_v2.mobilenet_v2_imagenet, LARGE),
-    "vit_tiny": Architecture(vit.vit_tiny),
+    "vit_tiny": Architecture(vit.vit_tiny, recipe="transformer"),
     "yolov3_eighth": Architecture(yolov3.yolov3_eighth, SCENES),
     "yolo_fastest": Architecture(yolo_fastest.yolo_fastest, COCO),
 }

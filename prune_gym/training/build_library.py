@@ -16,7 +16,7 @@ from torch import nn
 from prune_gym._utils.paths import write_atomically
 from prune_gym._utils.progress import OnProgress, ignore_progress
 from prune_gym.compression.unstructured import keep_zeros, sparsify
-from prune_gym.datasets import Data
+from prune_gym.datasets import AnyData
 from prune_gym.errors import UserError
 from prune_gym.evaluation.evaluator import Evaluator, accuracy
 from prune_gym.evaluation.network_library import (
@@ -56,12 +56,9 @@ def build_library(
         on_progress: called after every step of a retraining with the steps done and their total.
 
     Raises:
-        UserError: the folder holds a library made in another way, or the network is no
-            classifier.
+        UserError: the folder holds a library made in another way, or the data have a score and no
+            loss.
     """
-    data = evaluator.data
-    if not isinstance(data, Data):
-        raise UserError(f"a library is of a classifier, and {data.name} has no classes of images")
     manifest = _begin(folder, evaluator, name, recipe, densities)
     made = manifest["networks"]
     for step, density in enumerate(densities):
@@ -76,7 +73,7 @@ def build_library(
         keep_zeros(network.requires_grad_(True))
         checkpoint = folder / f".{density:g}.checkpoint"
         seeded = replace(recipe, seed=recipe.seed + step)
-        place = evaluator.device.type
+        place, data = evaluator.device.type, evaluator.data
         train(network, data, seeded, checkpoint, on_progress=on_progress, device=place)
         made.append(_keep(network.cpu(), data, folder, density))
         delete_checkpoint(checkpoint)
@@ -114,7 +111,7 @@ def _begin(
     return manifest
 
 
-def _keep(network: nn.Module, data: Data, folder: Path, density: float) -> dict[str, Any]:
+def _keep(network: nn.Module, data: AnyData, folder: Path, density: float) -> dict[str, Any]:
     """Write a network's file and return its entry of the manifest."""
     network.half().float()  # what the file holds is what is measured
     with torch.inference_mode():

@@ -14,7 +14,6 @@ from prune_gym._utils.paths import write_atomically
 from prune_gym._utils.progress import OnProgress, ignore_progress
 from prune_gym.compression.fold_batch_norm import fold_batch_norm
 from prune_gym.compression.unstructured import keep_zeros
-from prune_gym.datasets import Data
 from prune_gym.envs.replay import environment_of, save_of
 from prune_gym.errors import UserError
 from prune_gym.evaluation.evaluator import Evaluator
@@ -65,15 +64,9 @@ def finetune_candidate(
         on_progress: called after every step with the steps done and their total.
 
     Raises:
-        UserError: the network is no classifier; the checkpoint is damaged or belongs to another
-            training.
+        UserError: the checkpoint is damaged or belongs to another training; the data have a score
+            and no loss, or the recipe distills and they have no classes.
     """
-    data = evaluator.data
-    if not isinstance(data, Data):
-        raise UserError(
-            f"fine-tuning is for classifiers, and {data.name} has no classes of images: train the "
-            "network of env.problem.apply(strategy) as the original was trained"
-        )
     floats = configuration.in_float()
     network = evaluator.candidate(floats).requires_grad_(True)
     keep_zeros(network)
@@ -84,7 +77,7 @@ def finetune_candidate(
     try:
         train(
             network,
-            data,
+            evaluator.data,
             recipe,
             checkpoint,
             teacher=teacher,
@@ -145,8 +138,9 @@ def finetune(
 
     Raises:
         MissingFileError: no such strategy.
-        UserError: not a strategy, or one of another network, or of a detector; the checkpoint is
-            damaged or belongs to another training; ``NAME.json`` is not of a fine-tuning.
+        UserError: not a strategy, or one of another network; the checkpoint is damaged or belongs
+            to another training; the data have a score and no loss; ``NAME.json`` is not of a
+            fine-tuning.
     """
     strategy = load_strategy(strategy_file)
     _check_free(out.with_suffix(".json"))

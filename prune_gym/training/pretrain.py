@@ -3,16 +3,17 @@
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from prune_gym import datasets, models
 from prune_gym._utils.progress import OnProgress, ignore_progress
-from prune_gym.errors import UserError
+from prune_gym.errors import UserError, unknown
 from prune_gym.evaluation.evaluator import accuracy
 from prune_gym.models.weights_file import load_weights, save_weights
 from prune_gym.training.checkpoint import delete_checkpoint
-from prune_gym.training.recipe import TrainingRecipe
+from prune_gym.training.recipe import TrainingRecipe, load_recipe
 from prune_gym.training.training import train
 
 logger = logging.getLogger(__name__)
@@ -31,6 +32,21 @@ class Pretrained:
     file: Path
     search: float
     test: float
+
+
+def recipe_of(network: str, **changes: Any) -> TrainingRecipe:
+    """Return the recipe that a named network is trained with from fresh weights.
+
+    Args:
+        network: a name out of ``prune_gym.models.NETWORKS``.
+        changes: fields that replace those of the recipe.
+
+    Raises:
+        UserError: no such network, or a value out of range.
+    """
+    if network not in models.NETWORKS:
+        raise UserError(unknown("network", network, models.NETWORKS))
+    return load_recipe(models.NETWORKS[network].recipe, **changes)
 
 
 def pretrain(

@@ -10,12 +10,15 @@ from prune_gym.errors import MissingFileError, UserError, unknown
 
 SHIPPED = Path(__file__).parent / "recipes"
 WHOLE = ("epochs", "batch_size", "seed")
+OPTIMIZERS = ("sgd", "adamw")
 MOST = {"distillation": 1, "label_smoothing": 1, "shift": 0.5}
 
 
 @dataclass(frozen=True)
 class TrainingRecipe:
-    """How to train a classifier: SGD with Nesterov momentum, a linear warm-up, a cosine to zero.
+    """How to train a classifier: an optimizer, a linear warm-up and a cosine to zero.
+
+    The optimizer is "sgd" (with Nesterov momentum) or "adamw" (``momentum`` is its first beta).
 
     Images are shifted at random by up to the share ``shift`` of their height and width, what is
     missing mirrored at the edge.
@@ -34,6 +37,7 @@ class TrainingRecipe:
     temperature: float = 4.0
     shift: float = 0.125
     seed: int = 0
+    optimizer: str = "sgd"
 
     def __post_init__(self) -> None:
         """Check the values.
@@ -41,7 +45,11 @@ class TrainingRecipe:
         Raises:
             UserError: one is of the wrong type or out of range.
         """
-        for name, value in asdict(self).items():
+        if self.optimizer not in OPTIMIZERS:
+            raise UserError(unknown("optimizer of a recipe", str(self.optimizer), OPTIMIZERS))
+        numbers = asdict(self)
+        del numbers["optimizer"]
+        for name, value in numbers.items():
             kinds, kind = ((int,), "whole number") if name in WHOLE else ((int, float), "number")
             least = 1 if name in ("epochs", "batch_size") else 0
             if isinstance(value, bool) or not isinstance(value, kinds) or not value >= least:

@@ -1,10 +1,11 @@
-"""Train a classifier: augmentation, cosine schedule, distillation, bfloat16, resume."""
+"""Train a network: cosine schedule, distillation, bfloat16, resume."""
 
 import logging
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,12 +14,12 @@ from torch import nn
 from prune_gym._utils.device import device_of, fast_forward, find_device, to_channels_last
 from prune_gym._utils.progress import OnProgress, ignore_progress
 from prune_gym.compression.depthwise_gradients import fast_gradients
-from prune_gym.datasets import Data, Split
-from prune_gym.datasets.normalize import normalize
-from prune_gym.errors import UserError
+from prune_gym.datasets import AnyData
 from prune_gym.evaluation.evaluator import accuracy
 from prune_gym.training.checkpoint import Training, identity
+from prune_gym.training.examples import batch, check_trainable, loss_of
 from prune_gym.training.history import History
+from prune_gym.training.optimizer import make_optimizer
 from prune_gym.training.recipe import TrainingRecipe
 
 logger = logging.getLogger(__name__)
@@ -26,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 def train(
     network: nn.Module,
-    data: Data,
+    data: AnyData,
     recipe: TrainingRecipe,
     checkpoint: Path,
     *,
@@ -53,20 +54,14 @@ def train(
 
     Raises:
         UserError: there is no such device; the checkpoint is damaged or belongs to another
-            training; a batch is larger
-            than the training split, or the recipe distills and there is no teacher.
+            training; a batch is larger than the training split; the data have a score and no loss;
+            the recipe distills and there is no teacher, or there are no classes.
     """
-    _check(recipe, data, teacher)
+    check_trainable(data, recipe, teacher)
     place = find_device(device)
     for each in filter(None, (network, teacher)):
         to_channels_last(each.to(place))
-    optimizer = torch.optim.SGD(
-        network.parameters(),
-        lr=recipe.learning_rate,
-        momentum=recipe.momentum,
-        nesterov=True,
-        weight_decay=recipe.weight_decay,
-    )
+    optimizer = make_optimizer(network, recipe)
     rng = np.random.Generator(np.random.PCG64(recipe.seed))
     what = identity(network, network, data.name, recipe)
     history = history or History()
@@ -78,13 +73,13 @@ def train(
         on_progress(before, total)
         report = partial(_report, on_progress, before, total)
         figures = _epoch(network, optimizer, data, recipe, epoch, rng, teacher, report)
-        top1 = accuracy(network, data, data.search)
+        score = accuracy(network, data, data.search)
         seconds = time.perf_counter() - started
         logger.info(
             "epoch %d/%d  loss %.4f  search accuracy %.4f  %.0f s",
-            *(epoch + 1, recipe.epochs, figures["loss"], top1, seconds),
+            *(epoch + 1, recipe.epochs, figures["loss"], score, seconds),
         )
-        history.add({"search_accuracy": top1, **figures, "seconds": seconds}, network)
+        history.add({"search_accuracy": score, **figures, "seconds": seconds}, network)
         training.save(epoch + 1)
     return network.eval()
 
@@ -92,7 +87,7 @@ def train(
 def _epoch(
     network: nn.Module,
     optimizer: torch.optim.Optimizer,
-    data: Data,
+    data: AnyData,
     recipe: TrainingRecipe,
     epoch: int,
     rng: np.random.Generator,
@@ -107,60 +102,19 @@ def _epoch(
     for step in range(steps):
         rate = _learning_rate(recipe, epoch + step / steps)
         chosen = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
-        images, labels = augmented_batch(data, data.train, chosen, rng, recipe.shift, device)
-        total += training_step(network, optimizer, images, labels, rate, recipe, teacher)
+        images, targets = batch(data, chosen, rng, recipe.shift, device)
+        total += training_step(network, optimizer, data, images, targets, rate, recipe, teacher)
         on_step(step + 1)
     network.eval()
     return {"loss": total / steps, "learning_rate": rate}
 
 
-def _check(recipe: TrainingRecipe, data: Data, teacher: nn.Module | None) -> None:
-    if recipe.batch_size > len(data.train):
-        raise UserError(
-            f"a batch of {recipe.batch_size} is larger than the training split of "
-            f"{len(data.train)} images: give a smaller batch_size"
-        )
-    if recipe.distillation and teacher is None:
-        raise UserError(f"the recipe distills ({recipe.distillation}): give a teacher")
-
-
-def augmented_batch(
-    data: Data,
-    split: Split,
-    chosen: np.ndarray,
-    rng: np.random.Generator,
-    shift: float,
-    device: torch.device | None = None,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return normalized images of a batch, shifted and mirrored at random, and their labels.
-
-    ``shift`` is the largest share of their height and width, or of what they have in their place;
-    they are mirrored along the last dimension if the data say so.
-    """
-    images = split.images[chosen]
-    size, count = images.shape[2:], len(chosen)
-    margins = [int(length * shift) for length in size]
-    padded = np.pad(images, [(0, 0), (0, 0), *((each, each) for each in margins)], mode="reflect")
-    starts = [rng.integers(2 * each + 1, size=(count, 1)) for each in margins]
-    places = [start + np.arange(length) for start, length in zip(starts, size, strict=True)]
-    if data.flip:
-        mirrored = rng.random((count, 1)) < 0.5
-        places[-1] = np.where(mirrored, places[-1][:, ::-1], places[-1])
-    rank = len(size)
-    n = np.arange(count).reshape(-1, *(1,) * rank)
-    at = [
-        place.reshape(count, *(1,) * dim, -1, *(1,) * (rank - 1 - dim))
-        for dim, place in enumerate(places)
-    ]
-    cropped = np.moveaxis(np.moveaxis(padded, 1, -1)[n, *at], -1, 1)
-    return normalize(cropped, data, device), torch.tensor(split.labels[chosen], device=device)
-
-
 def training_step(
     network: nn.Module,
     optimizer: torch.optim.Optimizer,
+    data: AnyData,
     images: torch.Tensor,
-    labels: torch.Tensor,
+    targets: Any,
     rate: float,
     recipe: TrainingRecipe,
     teacher: nn.Module | None,
@@ -169,13 +123,14 @@ def training_step(
     for group in optimizer.param_groups:
         group["lr"] = rate
     with fast_forward(images.device), fast_gradients(network):
-        logits = network(images).float()
-    loss = nn.functional.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
+        outputs = network(images)
+    loss = loss_of(network, data, images, outputs, targets, recipe)
     if teacher is not None and recipe.distillation:
         with torch.no_grad(), fast_forward(images.device):
             taught = teacher(images).float()
         share = recipe.distillation
-        loss = (1 - share) * loss + share * divergence(logits, taught, recipe.temperature)
+        far = divergence(outputs.float(), taught, recipe.temperature)
+        loss = (1 - share) * loss + share * far
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     optimizer.step()

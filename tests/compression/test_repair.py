@@ -3,7 +3,7 @@ import copy
 import numpy as np
 import pytest
 import torch
-from nets import ZOO, make
+from nets import ZOO, NormOfMaps, Odd, make
 from real_data import public_file
 from torch import nn
 
@@ -39,6 +39,20 @@ def test_merge_is_exact_where_removed_channels_are_mixes_of_kept_ones():
     error = [float((each(IMAGES) - net(IMAGES)).square().mean().sqrt()) for each in (cut, merged)]
     assert error[1] < 0.03 * error[0]  # the ridge leaves a little
     assert merged[0].out_channels == 4
+
+
+def test_a_layer_norm_whose_forward_names_its_width_is_repaired():
+    torch.manual_seed(0)
+    net = Odd(lambda n, x: n.norm(x), norm=NormOfMaps(4)).eval().requires_grad_(False)
+    table = trace(net, (3, 8, 8))
+    calibration = calibrate(net, table, IMAGES)
+    kept = [np.array([0, 2]), np.arange(4)]
+    cut, fitted = (
+        cut_and_repair(Original(net, table, calibration, IMAGES), kept, repair)
+        for repair in ("none", "least_squares")
+    )
+    error = [float((each(IMAGES) - net(IMAGES)).square().mean().sqrt()) for each in (cut, fitted)]
+    assert error[1] < 0.8 * error[0]
 
 
 def test_merge_is_exact_within_the_groups_of_a_convolution():

@@ -76,6 +76,50 @@ def test_the_groups_of_a_convolution_are_as_many_convolutions(inputs, outputs, g
     assert all_of_it == pytest.approx(groups * one, rel=1e-12)
 
 
+PRODUCTS = {
+    # dataflow -> (first matrix read, second read, sums begun and visited again), by hand, for a
+    # product of 5 x 3 and 3 x 7
+    "X:Y": (105, 21, 35, 0),
+    "FX:FY": (105, 21, 35, 70),
+    "X:FX": (105, 21, 35, 70),
+    "CI:CO": (15, 105, 35, 0),
+}
+
+
+class Products(nn.Module):
+    """Two heads, each a product of 5 x 3 and 3 x 7."""
+
+    def __init__(self):
+        super().__init__()
+        self.left, self.right = nn.Linear(4, 6), nn.Linear(4, 6)
+        self.head = nn.Linear(14, 2)
+
+    def forward(self, x):
+        left, right = self.left(x[:, 0, :5]), self.right(x[:, 0])
+        left, right = (each.unflatten(-1, (-1, 3)).transpose(1, 2) for each in (left, right))
+        return self.head((left @ right.mT).transpose(1, 2).flatten(2)).mean(1)
+
+
+@pytest.mark.parametrize("dataflow", DATAFLOWS)
+def test_products_of_attention_by_hand(dataflow):
+    """105 = 5 * 3 * 7 multiply-adds of two float32 for each head."""
+    table = trace(Products().eval(), (1, 7, 4))
+    (heads,) = (i for i, group in enumerate(table.groups) if group.size == 2)
+    first, second, begun, visits = PRODUCTS[dataflow]
+    each = ADDER_PJ * (506 + 23) * 105 + READ_PJ * 32 * (first + second)
+    each += WRITE_PJ * 32 * begun + (READ_PJ + WRITE_PJ) * 32 * visits
+    plain = dataclasses.replace(table, layers=without_products(table))
+    for count in (1, 2):
+        widths = table.full.copy()
+        widths[heads] = count
+        energies = [Energy(t, dataflow)(t.configuration(widths[None]))[0] for t in (table, plain)]
+        assert energies[0] - energies[1] == pytest.approx(1e-9 * count * each, rel=1e-9)
+
+
+def without_products(table):
+    return tuple(dataclasses.replace(layer, products=()) for layer in table.layers)
+
+
 def loop_nest(dataflow, density, rng):
     """Count accesses of a small convolution, loop by loop, with random zeros in its weights."""
     X, Y, FX, FY, CI, CO = 4, 3, 3, 2, 3, 4

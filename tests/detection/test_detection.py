@@ -1,3 +1,4 @@
+import dataclasses
 import re
 
 import numpy as np
@@ -15,6 +16,7 @@ from prune_gym.detection.loss import Objects, yolo_loss
 from prune_gym.detection.metric import average_precision, mean_average_precision
 from prune_gym.envs.make import compression_env
 from prune_gym.errors import UserError
+from prune_gym.evaluation.evaluator import accuracy
 from prune_gym.experiments.plots import front_figure
 from prune_gym.graph.residual_blocks import skip_blocks
 from prune_gym.graph.trace import trace
@@ -23,6 +25,8 @@ from prune_gym.models.darknet.weights import load_darknet
 from prune_gym.models.weights_file import load_weights
 from prune_gym.models.yolov3 import yolov3_eighth, yolov3_tiny
 from prune_gym.training.detection_training import DetectorRecipe, augmented_batch, train_detector
+from prune_gym.training.recipe import TrainingRecipe
+from prune_gym.training.training import train
 
 SQUARES = ((12, 12), (16, 16), (20, 20), (24, 24), (28, 28), (32, 32))
 
@@ -322,6 +326,17 @@ def test_training_learns_and_resumes_to_the_same_result(squares, tmp_path):
     for key, value in whole.state_dict().items():
         torch.testing.assert_close(resumed.state_dict()[key], value, rtol=0, atol=0)
     assert mean_average_precision(whole, squares, squares.train) > 0.5
+
+
+def test_a_detector_is_fine_tuned_as_other_networks_are(squares, tmp_path):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = yolov3_tiny(2, 1 / 8, 64, SQUARES)
+    recipe = TrainingRecipe(24, learning_rate=1e-2, batch_size=8, optimizer="adamw")
+    train(network, squares, recipe, tmp_path / "checkpoint")
+    assert accuracy(network, squares, squares.train) > 0.3
+    with pytest.raises(UserError, match="the recipe distills, and squares has no classes"):
+        train(network, squares, dataclasses.replace(recipe, distillation=0.5), tmp_path / "other")
 
 
 def test_a_detector_without_a_block_still_says_how_its_maps_are_read():

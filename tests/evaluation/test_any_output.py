@@ -1,6 +1,7 @@
 """Networks with any output: segmentation, several heads, a detector with its own outputs."""
 
 import sys
+from dataclasses import replace
 
 import gymnasium as gym
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import torch
 from any_output import Detector, Segmenter, TwoHeads
 from playing import constant, play
+from torch.nn import functional as F
 
 from prune_gym import cli, compress
 from prune_gym.compression.repair import REPAIRS
@@ -17,7 +19,12 @@ from prune_gym.datasets import ScoredData, ScoredSplit
 from prune_gym.datasets.normalize import normalize
 from prune_gym.envs.make import compression_env
 from prune_gym.errors import UserError
+from prune_gym.evaluation.evaluator import accuracy
+from prune_gym.evaluation.task import make_evaluator
 from prune_gym.graph.trace import trace
+from prune_gym.training.build_library import build_library
+from prune_gym.training.finetune import finetune_candidate
+from prune_gym.training.recipe import TrainingRecipe
 
 SHAPE, NORMALIZATION = (3, 16, 16), ((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 
@@ -135,7 +142,7 @@ def test_compress(task):
     assert result.strategy.metrics["accuracy"] == best
     assert result.before["test_accuracy"] > 0.97
     assert result.before["test_accuracy"] > result.after["test_accuracy"] > 0
-    with pytest.raises(UserError, match="fine-tuning is for classifiers, and made has no classes"):
+    with pytest.raises(UserError, match="made has a score and no loss: give loss="):
         result.finetune(1)
 
 
@@ -148,6 +155,49 @@ def test_compress_takes_images_and_targets():
     result = compress(network, (pixels, targets), evaluations=2, agent="random-ratio", **given)
     assert result.images == {"search": 90, "test": 10} and result.before["accuracy"] > 0.97
     assert len(result.data.train) == 80
+
+
+@pytest.fixture(scope="module")
+def learnable():
+    """A network for segmentation, and data with a loss."""
+    network = made(Segmenter)
+    data = data_of(network, mean_iou, lambda out: out.argmax(1))
+    return network, replace(data, loss=F.cross_entropy)
+
+
+RECIPE = TrainingRecipe(epochs=4, learning_rate=0.02, batch_size=16, warmup_epochs=0.5)
+
+
+def test_a_network_with_a_loss_is_fine_tuned(learnable, tmp_path):
+    env = compression_env(*learnable, latency=None, round_to=1, repair="none")
+    strategy = play(env, constant(-0.3))[2][-1]["strategy"]
+    configuration = env.problem.configure(strategy)
+    tuned = finetune_candidate(env.problem.evaluator, configuration, RECIPE, tmp_path / "one")
+    before, after = (
+        accuracy(each, learnable[1], learnable[1].test)
+        for each in (env.problem.apply(strategy), tuned.best)
+    )
+    assert after > before + 0.1
+    distilling = replace(RECIPE, distillation=0.5)
+    with pytest.raises(UserError, match="the recipe distills, and made has no classes of images"):
+        finetune_candidate(env.problem.evaluator, configuration, distilling, tmp_path / "two")
+
+
+def test_a_library_of_a_network_with_a_loss(learnable, tmp_path):
+    evaluator = make_evaluator(*learnable, "none", block_size=1)
+    library = build_library(evaluator, "made", tmp_path, replace(RECIPE, epochs=1), (0.5,))
+    (entry,) = library.manifest["networks"]
+    assert entry["density"] == 0.5 and entry["search_accuracy"] > 0.3
+
+
+def test_compress_fine_tunes_with_a_loss(learnable):
+    network, data = learnable
+    targets = network(normalize(data.train.images, data)).argmax(1)
+    given = {"score": mean_iou, "loss": F.cross_entropy, "agent": "random-ratio", "evaluations": 2}
+    mean, std = NORMALIZATION
+    result = compress(network, (data.train.images, targets), mean=mean, std=std, **given)
+    tuned = result.finetune(2)
+    assert tuned.after["accuracy"] >= accuracy(result.network, result.data, result.data.search)
 
 
 def test_the_score_is_of_the_whole_split():
@@ -187,12 +237,16 @@ def test_targets_have_a_row_for_each_image(targets, message):
 
 def test_what_does_not_fit_is_named(task):
     network, data = task
-    with pytest.raises(UserError, match="a ScoredData has a score: give no other"):
+    with pytest.raises(UserError, match="a ScoredData has a score and a loss: give no others"):
         compress(network, data, score=mean_iou)
     with pytest.raises(UserError, match="a ScoredData has a mean and std"):
         compress(network, data, mean=(0,) * 3, std=(1,) * 3)
     with pytest.raises(UserError, match=r"score: expected a function \(outputs, targets\)"):
         ScoredData("x", data.train, data.search, data.test, *NORMALIZATION, score=0.5)
+    with pytest.raises(UserError, match=r"loss: expected a function \(outputs, targets\)"):
+        replace(data, loss=0.5)
+    with pytest.raises(UserError, match="loss: it is for data with a score; give score= too"):
+        compress(network, (data.train.images, np.zeros(128, int)), loss=F.cross_entropy)
     with pytest.raises(UserError, match=r"with score= expected a ScoredData, or a pair"):
         compress(network, [1, 2, 3], score=mean_iou)
     with pytest.raises(UserError, match="'variational' needs images with classes"):

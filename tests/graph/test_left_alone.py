@@ -6,7 +6,7 @@ import threading
 import numpy as np
 import pytest
 import torch
-from nets import Odd, conv
+from nets import NormOfMaps, Odd, conv
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations
@@ -72,15 +72,18 @@ PINS_FIRST = {
         lambda n, x: F.pixel_unshuffle(n.odd_one(x), 2), odd_one=nn.PixelShuffle(2)
     ),
     "a transposed convolution": Odd(lambda n, x: n.up(x), up=nn.ConvTranspose2d(4, 4, 2, 2)),
-    "layer-norm": Odd(
-        lambda n, x: n.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2), norm=nn.LayerNorm(4)
+    "layer-norm without shift": Odd(
+        lambda n, x: n.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2),
+        norm=nn.LayerNorm(4, bias=False),
     ),
     "attention that adds tokens": Odd(
         lambda n, x: n.mix(*[x.flatten(2).transpose(1, 2)] * 3)[0].mT.reshape(-1, 4, 8, 8),
         mix=nn.MultiheadAttention(4, 2, batch_first=True, add_bias_kv=True),
     ),
     "a shuffle": Odd(lambda n, x: x.reshape(-1, 2, 2, 8, 8).transpose(1, 2).reshape(-1, 4, 8, 8)),
-    "a parameter for each channel": parameter(Odd(lambda n, x: x * n.loose), 4, 1, 1),
+    "a buffer for each channel": Odd(
+        lambda n, x: x * n.loose, loose=nn.Buffer(torch.ones(4, 1, 1))
+    ),
     "flipped channels": Odd(lambda n, x: x[:, [3, 2, 1, 0]]),
     "a slice of channels": Odd(lambda n, x: torch.cat([x[:, 2:], x[:, :2]], 1)),
     "a split of channels": Odd(lambda n, x: torch.cat(x.split([3, 1], 1)[::-1], 1)),
@@ -177,6 +180,7 @@ def shapes_decide(net, x):
 UNDERSTOOD = {
     "shapes that decide": (Odd(shapes_decide), BOTH),
     "a norm that is its parent": (Odd(lambda n, x: n.norm(x), norm=SameNorm(4)), BOTH),
+    "a layer-norm of maps": (Odd(lambda n, x: n.norm(x), norm=NormOfMaps(4)), BOTH),
     "a norm and an activation": (Odd(lambda n, x: n.norm(x), norm=NormAndActivation(4)), BOTH),
     "a convolution that is its parent": (
         Odd(lambda n, x: n.two(x), two=SameConv(4, 4, 1)),
@@ -197,6 +201,10 @@ UNDERSTOOD = {
     ),
     "one channel that gates all": (
         Odd(lambda n, x: n.one(x).sigmoid() * x, one=nn.Conv2d(4, 1, 1)),
+        BOTH,
+    ),
+    "a scale for each channel": (
+        parameter(Odd(lambda n, x: x * n.loose), 4, 1, 1),
         BOTH,
     ),
     "a scale of one number": (parameter(Odd(lambda n, x: x * n.loose), 1), BOTH),
@@ -220,7 +228,7 @@ UNDERSTOOD = {
     "a difference": (Odd(lambda n, x: F.avg_pool2d(x, 3, 1, 1) - x), BOTH),
     "tokens": (
         Odd(tokens, norm=nn.LayerNorm(4), up=nn.Linear(4, 9), down=nn.Linear(9, 4)),
-        {"up": 9, "second": 4},
+        BOTH | {"up": 9},
     ),
     "arguments that have a default": (
         Odd(lambda n, x: n.part(x), part=Wrapped(lambda m, x: F.relu(x))),
@@ -232,7 +240,7 @@ UNDERSTOOD = {
             lambda n, x: n.part(x.flatten(2).mT).mT.unflatten(2, (8, 8)),
             part=nn.TransformerEncoderLayer(4, 2, 12, batch_first=True),
         ),
-        {"part.self_attn.q_proj": 2, "part.linear1": 12, "second": 4},
+        BOTH | {"part.self_attn.q_proj": 2, "part.linear1": 12},
     ),
 }
 

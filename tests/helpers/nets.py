@@ -19,6 +19,15 @@ def _mean(net, x):
     return x.mean((2, 3))
 
 
+class NormOfMaps(nn.LayerNorm):
+    """A layer-norm that moves the channels of maps to the end, as ConvNeXt's."""
+
+    def forward(self, x):
+        x = x.permute(0, 2, 3, 1)
+        x = F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
+        return x.permute(0, 3, 1, 2)
+
+
 class Odd(nn.Module):
     """A small network with a place for what is odd between its two convolutions.
 

@@ -107,6 +107,41 @@ def bert_style(a, x):
     return mixed.view(*mixed.shape[:-2], -1)
 
 
+def biased(a, x):
+    """Swin's: windows, a bias for each head and each distance of two tokens, and a mask."""
+    x = x.unflatten(1, (2, 8)).flatten(0, 1)
+    count, tokens, _ = x.shape
+    qkv = a.qkv(x).reshape(count, tokens, 3, a.num_heads, -1).permute(2, 0, 3, 1, 4)
+    q, k, v = qkv.unbind(0)
+    scores = q @ k.transpose(-2, -1) * a.head_dim**-0.5 + position_bias(a)
+    scores = scores.view(-1, 2, a.num_heads, tokens, tokens) + a.mask.unsqueeze(1).unsqueeze(0)
+    scores = scores.view(-1, a.num_heads, tokens, tokens).softmax(-1)
+    x = (scores @ v).transpose(1, 2).reshape(count, tokens, -1)
+    return x.unflatten(0, (-1, 2)).flatten(1, 2)
+
+
+def position_bias(a):
+    bias = a.table[a.index.view(-1)].view(8, 8, -1)
+    return bias.permute(2, 0, 1).contiguous().unsqueeze(0)
+
+
+def biased_and_fused(a, x):
+    x = x.unflatten(1, (2, 8)).flatten(0, 1)
+    q, k, v = a.qkv(x).unflatten(-1, (3, -1, a.head_dim)).permute(2, 0, 3, 1, 4).unbind(0)
+    x = F.scaled_dot_product_attention(q, k, v, attn_mask=position_bias(a))
+    return x.transpose(1, 2).flatten(2).unflatten(0, (-1, 2)).flatten(1, 2)
+
+
+def with_table(how, kind=nn.Parameter):
+    """Return attention with a table of position biases, and a mask for each window."""
+    net, places = Fused(how), torch.arange(8)
+    table = torch.linspace(-1, 1, 15 * HEADS).view(15, HEADS).sin()
+    net.table = kind(table)
+    net.register_buffer("index", places[:, None] - places + 7)
+    net.register_buffer("mask", torch.zeros(2, 8, 8).index_fill(2, torch.tensor([7]), -5.0))
+    return net
+
+
 def width_of_tokens(a, x):
     """DeiT's: the width of a head is computed from that of the tokens."""
     count, tokens, width = x.shape
@@ -141,16 +176,19 @@ CUTTABLE = {
     "norms of heads": lambda: Fused(normed, norm=nn.LayerNorm(HEAD_DIM)),
     "between channels": lambda: Fused(over_channels),
     "BERT": lambda: Separate(bert_style),
+    "Swin": lambda: with_table(biased),
+    "a bias for each head, fused": lambda: with_table(biased_and_fused),
     "nn.MultiheadAttention": lambda: Multihead(batch_first=True),
     "nn.MultiheadAttention, no weights": lambda: Multihead(
         {"need_weights": False}, batch_first=True, bias=False
     ),
     "nn.MultiheadAttention, tokens first": lambda: nn.Sequential(Swapped(), Multihead(), Swapped()),
 }
-PINNED = {
-    "the width of tokens": lambda: Fused(width_of_tokens),
-    "an average over heads": lambda: Fused(averaged_over_heads),
-    "a number that is used twice": lambda: Fused(number_used_twice),
+PINNED = {  # each with the other groups
+    "the width of tokens": (lambda: Fused(width_of_tokens), ["fc1"]),
+    "an average over heads": (lambda: Fused(averaged_over_heads), ["patch", "fc1"]),
+    "a number that is used twice": (lambda: Fused(number_used_twice), ["patch", "fc1"]),
+    "biases that are no parameter": (lambda: with_table(biased, nn.Buffer), ["patch", "fc1"]),
 }
 
 

@@ -164,7 +164,7 @@ def test_a_batch_larger_than_the_data_is_refused(tiny_data, tiny_net, tmp_path):
 
 
 def test_shipped_recipes_load():
-    assert shipped_recipes() == ["long", "short"]
+    assert shipped_recipes() == ["long", "scratch", "short", "transformer"]
     for name in shipped_recipes():
         assert load_recipe(name).epochs >= 1
     assert load_recipe("short", epochs=3, seed=7) == dataclasses.replace(
@@ -182,6 +182,7 @@ def test_shipped_recipes_load():
         ("epochs = 2\ndistillation = 1.5", "distillation: expected at most 1, got 1.5"),
         ("epochs = 2\nlearning_rate = nan", "learning_rate: expected a number >= 0, got nan"),
         ("epochs = 2\nshift = 0.6", "shift: expected at most 0.5, got 0.6"),
+        ("epochs = 2\noptimizer = 'adam'", "optimizer of a recipe 'adam'; did you mean 'adamw'"),
         ("learning_rate = 0.1", "needs epochs"),
         ("epochs 2", "is not TOML"),
     ],

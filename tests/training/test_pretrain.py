@@ -6,10 +6,14 @@ import pytest
 import torch
 from nets import Tiny
 
+from prune_gym import models
 from prune_gym.datasets.normalize import normalize
 from prune_gym.evaluation.evaluator import accuracy
 from prune_gym.training import training
 from prune_gym.training.checkpoint import delete_checkpoint
+from prune_gym.training.examples import augmented_batch
+from prune_gym.training.optimizer import make_optimizer
+from prune_gym.training.pretrain import recipe_of
 from prune_gym.training.recipe import TrainingRecipe
 from prune_gym.training.training import train
 
@@ -27,6 +31,38 @@ def test_training_learns(tiny_data, tmp_path):
         fresh(), tiny_data, TrainingRecipe(epochs=8, batch_size=32), tmp_path / "checkpoint"
     )
     assert accuracy(net, tiny_data, tiny_data.test) > 0.8 and not net.training
+
+
+def test_adamw_decays_the_weights_of_layers_alone(tiny_data, tmp_path):
+    """With a learning rate times decay of 1, one step leaves nothing of what decays."""
+    vit = models.build("vit_tiny", 10)
+    recipe = TrainingRecipe(1, learning_rate=1e-3, weight_decay=1e3, optimizer="adamw")
+    before = {name: each.detach().clone() for name, each in vit.named_parameters()}
+    optimizer = make_optimizer(vit, recipe)
+    for parameter in vit.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    gone = {name for name, each in vit.named_parameters() if not each.any()}
+    kept = {name for name, each in vit.named_parameters() if torch.equal(each, before[name])}
+    layers = (torch.nn.Conv2d, torch.nn.Linear)
+    assert gone >= {f"{n}.weight" for n, m in vit.named_modules() if isinstance(m, layers)}
+    assert kept >= {"pos_embed", "norm.weight", "blocks.0.attn.qkv.bias"}
+    assert not gone & {"pos_embed", "norm.weight"}
+
+
+def test_training_with_adamw_learns(tiny_data, tmp_path):
+    recipe = TrainingRecipe(8, learning_rate=5e-3, batch_size=32, optimizer="adamw")
+    net = train(fresh(), tiny_data, recipe, tmp_path / "checkpoint")
+    assert accuracy(net, tiny_data, tiny_data.test) > 0.8
+
+
+def test_each_network_has_a_recipe():
+    assert recipe_of("resnet20") == TrainingRecipe(epochs=100)
+    assert recipe_of("vit_tiny", epochs=3, seed=2).optimizer == "adamw"
+    for name in models.NETWORKS:
+        assert recipe_of(name, epochs=3).epochs == 3
+    with pytest.raises(ValueError, match="unknown network 'vit_tin'; did you mean 'vit_tiny'"):
+        recipe_of("vit_tin")
 
 
 def interrupted(data, checkpoint, monkeypatch, at):
@@ -151,7 +187,7 @@ def test_checkpoints_of_another_training(other, tiny_data, tmp_path):
 
 
 def batch_of(data, chosen, rng, shift):
-    return training.augmented_batch(data, data.train, chosen, rng, shift)
+    return augmented_batch(data, data.train, chosen, rng, shift)
 
 
 def test_images_stay_where_they_are_without_a_shift(tiny_data):
