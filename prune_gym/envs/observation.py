@@ -5,7 +5,7 @@ so that a policy learned on one network can be run on another. `FEATURES` names 
 """
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -48,8 +48,7 @@ FEATURES: tuple[str, ...] = (
 )
 
 
-@dataclass(frozen=True)
-class Progress:
+class Progress(NamedTuple):
     """Where n episodes stand: everything that the entries of an observation are computed from.
 
     Attributes:
