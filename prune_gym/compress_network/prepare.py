@@ -47,7 +47,7 @@ def as_fitting_data(
             right on so few images that they are probably normalized otherwise.
     """
     first = next((each for each in network.modules() if isinstance(each, Convolution)), None)
-    channels, rank = (first.in_channels, first.weight.ndim - 2) if first else (None, None)
+    channels, rank = (first.in_channels, first.weight.ndim - 2) if first else (None, 2)
     if score is not None or isinstance(given, ScoredData):
         return as_scored_data(
             given,

@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from prune_gym.datasets import Data, ScoredData, ScoredSplit, Split
-from prune_gym.datasets.checks import RANKS, check_labels, check_normalization
+from prune_gym.datasets.checks import check_labels, check_normalization
 from prune_gym.datasets.stratify import split_by_class
 from prune_gym.errors import UserError, UserTypeError
 
@@ -30,23 +30,22 @@ def as_data(
     std: Sequence[float] | None = None,
     channels_last: bool | None = None,
     channels: int | None = None,
-    rank: int | None = None,
+    rank: int = 2,
 ) -> Data:
     """Return data in three splits: of every class 80 % to train, 10 % to search and 10 % to test.
 
     Args:
         given: a ``Data``, which is returned as it is; ``(images, labels)``; or a data set or loader
             of pairs of an image (or batch) and a label. Images are uint8, then scaled to [0, 1], or
-            floats just as the network expects them, (N, C, H, W) or (N, H, W, C). Signals (N, C, L)
-            and volumes (N, C, D, H, W) are images too. Floats are put on 256 levels between each
-            channel's least and largest: no outliers.
+            floats just as the network expects them, (N, C, H, W) or (N, H, W, C). Floats are put on
+            256 levels between each channel's least and largest: no outliers.
         seed: of the splits.
         mean: per channel, what the network's training subtracted from images, uint8 ones scaled to
             [0, 1].
         std: per channel, what it then divided by.
         channels_last: whether images are (N, H, W, C); None: recognized by ``channels``.
         channels: of the images that the network takes; None: 1 or 3, for uint8 images alone.
-        rank: dimensions of an image that the network takes, 1 to 3; None: any.
+        rank: dimensions of an image: 1 for signals (N, C, L), 3 for volumes (N, C, D, H, W).
 
     Raises:
         UserTypeError: something else.
@@ -78,7 +77,7 @@ def as_scored_data(
     std: Sequence[float] | None = None,
     channels_last: bool | None = None,
     channels: int | None = None,
-    rank: int | None = None,
+    rank: int = 2,
     loss: Callable[[Any, Any], torch.Tensor] | None = None,
 ) -> ScoredData:
     """Return data with a score in three splits at random: 80 % train, 10 % search, 10 % test.
@@ -133,15 +132,15 @@ def _pixels(
     std: Sequence[float] | None,
     channels_last: bool | None,
     channels: int | None,
-    rank: int | None,
+    rank: int,
 ) -> tuple[np.ndarray, tuple[tuple[float, ...], tuple[float, ...]], str]:
     """Return images ``uint8 (N, C, H, W)``, their mean and std, and the name of such data."""
     if (mean is None) != (std is None):
         raise UserError("expected mean and std together, got one of them")
-    if rank is not None and images.ndim == rank + 1 and channels == 1:
+    if images.ndim == rank + 1 and channels == 1:
         images = images[:, None]
-    if images.ndim not in (RANKS if rank is None else [rank + 2]):
-        shape = {1: "(N, C, L)", 3: "(N, C, D, H, W)"}.get(rank or 2, "(N, C, H, W)")
+    if images.ndim != rank + 2:
+        shape = {1: "(N, C, L)", 3: "(N, C, D, H, W)"}.get(rank, "(N, C, H, W)")
         raise UserError(f"expected images {shape}, got {images.dtype} {images.shape}")
     if images.dtype == np.float16:
         images = images.astype(np.float32)
