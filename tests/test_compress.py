@@ -296,7 +296,7 @@ def test_own_data_are_taken_as_they_are():
     [
         (7, TypeError, "expected a Data, a pair of arrays .* got int"),
         (["a", "b"], TypeError, "images as arrays or tensors"),
-        ((np.zeros((40, 8, 8)), np.zeros(40, int)), ValueError, "expected images .N, C, H, W"),
+        ((np.zeros((40, 8)), np.zeros(40, int)), ValueError, "expected images .N, C, H, W"),
         (
             (np.zeros((40, 3, 8, 8)), np.zeros(39, int)),
             ValueError,
