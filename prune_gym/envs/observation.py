@@ -53,7 +53,7 @@ class Progress(NamedTuple):
 
     Attributes:
         configuration: of what has been decided, with the rest at the original's values, n rows.
-        index: the next decision of each; the number of decisions at the end, ``int (n,)``.
+        position: the next decision of each; the number of decisions at the end, ``int (n,)``.
         before: the value of the decision before, as a share of the original's, ``(n,)``.
         lost: output energy that the decision before, and the one that loses most so far, are
             expected to lose, ``(2, n)``.
@@ -67,7 +67,7 @@ class Progress(NamedTuple):
     """
 
     configuration: Configuration
-    index: np.ndarray
+    position: np.ndarray
     before: np.ndarray
     lost: np.ndarray
     kept: np.ndarray
@@ -93,10 +93,10 @@ class Observer:
 
     def __call__(self, progress: Progress) -> np.ndarray:
         """Return the observations, float32 ``(n, len(FEATURES))``."""
-        entries = np.empty((len(progress.index), len(FEATURES)), dtype=np.float32)
-        fixed = self._fixed[progress.index]
+        entries = np.empty((len(progress.position), len(FEATURES)), dtype=np.float32)
+        fixed = self._fixed[progress.position]
         at = fixed.shape[1] - len(PROBES) + 1
-        entries[:, 0] = progress.index / self._count
+        entries[:, 0] = progress.position / self._count
         entries[:, 1:at] = fixed[:, : -len(PROBES)]
         self._set_so_far(entries[:, at : at + 7], progress)
         at += 7
@@ -118,8 +118,8 @@ class Observer:
 
         After the last decision all are 0 but the value of the decision before.
         """
-        configuration, ended = progress.configuration, progress.index == self._count
-        index, row = np.minimum(progress.index, self._count - 1), np.arange(len(ended))
+        configuration, ended = progress.configuration, progress.position == self._count
+        index, row = np.minimum(progress.position, self._count - 1), np.arange(len(ended))
         column = self._columns[index]
         channels = (self._channels[index] @ configuration.widths[:, :, None])[:, :, 0]
         channels += self._more_channels[index]
