@@ -180,11 +180,14 @@ def make_evaluator(
 def copy_network(network: nn.Module) -> nn.Module:
     """Return a copy of the plain network on the processor: float32, eval mode, no gradients.
 
+    Its memory is in PyTorch's own order, also where the network was trained channels-last.
+
     Raises:
         UserError: PyTorch cannot copy it.
     """
     try:
-        return copy.deepcopy(unwrapped(network)).cpu().float().eval().requires_grad_(False)
+        plain = copy.deepcopy(unwrapped(network)).cpu().float().eval().requires_grad_(False)
+        return plain.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     except RuntimeError as error:  # PyTorch: "Only Tensors created explicitly by the user ..."
         raise UserError(
             f"{type(network).__name__} cannot be copied ({first_line(error)}): give the plain "

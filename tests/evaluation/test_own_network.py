@@ -52,6 +52,15 @@ def test_an_environment_leaves_ones_own_network_as_it_was(own, tiny_data):
     assert state_of(own) == before
 
 
+def test_a_network_that_was_trained_channels_last_is_the_same_to_an_evaluator(own, tiny_data):
+    other = copy.deepcopy(own).to(memory_format=torch.channels_last)
+    same, evaluator = (make_evaluator(net, tiny_data, "least_squares") for net in (own, other))
+    half = evaluator.table.configuration(evaluator.table.full[None] // 2)
+    assert evaluator.accuracy(half) == same.accuracy(half)
+    strides = zip(own.parameters(), evaluator.network.parameters(), strict=True)
+    assert all(ours.stride() == theirs.stride() for ours, theirs in strides)
+
+
 def test_training_ones_own_network_on_changes_no_evaluator(own, tiny_data):
     evaluator = make_evaluator(own, tiny_data, "none")
     full = evaluator.table.configuration()
