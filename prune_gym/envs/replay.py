@@ -69,8 +69,10 @@ def environment_named(
             + "; apply a strategy of an environment of your own with env.problem.apply(strategy)"
         )
     kwargs = _replaced(check_arguments(strategy.env_kwargs), network, data)
+    if device != "auto":  # an environment of the user's own need not know devices
+        kwargs["device"] = device
     try:
-        return cast(CompressionEnv, gym.make(strategy.env_id, **kwargs, device=device).unwrapped)
+        return cast(CompressionEnv, gym.make(strategy.env_id, **kwargs).unwrapped)
     except TypeError as error:
         raise UserError(
             f"the strategy's env_kwargs do not fit {strategy.env_id}: {error}"

@@ -20,6 +20,7 @@ from prune_gym.deployment.deployable import load_deployable
 from prune_gym.envs.arguments import KINDS
 from prune_gym.envs.make import compression_env, compression_problem
 from prune_gym.envs.replay import environment_named, environment_of
+from prune_gym.envs.source import MACHINE
 from prune_gym.envs.tabulated import tabulated_env
 from prune_gym.errors import UserError
 from prune_gym.search_space.strategy import Strategy, load_strategy
@@ -194,7 +195,7 @@ def test_arguments_of_another_kind_are_refused_before_anything_is_made(kwargs, m
 def test_every_argument_of_the_environment_is_checked():
     functions = (compression_env, compression_problem, tabulated_env)
     named = {name for each in functions for name in inspect.signature(each).parameters}
-    assert named - {"arguments"} == KINDS.keys()
+    assert named - {"arguments", MACHINE} == KINDS.keys()
 
 
 def test_a_message_with_markup_and_control_characters_is_shown_as_it_is(tmp_path, capsys):

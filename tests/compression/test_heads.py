@@ -3,13 +3,15 @@
 import numpy as np
 import pytest
 import torch
-from transformers import CUTTABLE, HEAD_DIM, HEADS, transformer
+from transformers import CUTTABLE, DIM, HEAD_DIM, HEADS, transformer
 
 from prune_gym.compression.calibration import calibrate
 from prune_gym.compression.original import Original
 from prune_gym.compression.repair import cut_and_repair
 from prune_gym.graph.trace import trace
 
+# Groups: the width of tokens, the heads, the width between the two layers of the MLP.
+_, HEADS_AT, HIDDEN_AT = range(3)
 IMAGES = torch.randn(64, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 OTHERS = torch.randn(64, 3, 8, 8, generator=torch.Generator().manual_seed(1))
 
@@ -25,8 +27,8 @@ def test_a_head_that_nothing_reads_goes_first_and_costs_nothing():
     net.attn.proj.weight[:, HEAD_DIM : 2 * HEAD_DIM] = 0
     table = trace(net, (3, 8, 8))
     found = calibrate(net, table, IMAGES)
-    assert found.orders[0][-1] == 1 and sorted(found.orders[0]) == [*range(HEADS)]
-    assert found.errors[0][0] == 1 and found.errors[0][HEADS - 1] < 1e-4
+    assert found.orders[HEADS_AT][-1] == 1 and sorted(found.orders[HEADS_AT]) == [*range(HEADS)]
+    assert found.errors[HEADS_AT][0] == 1 and found.errors[HEADS_AT][HEADS - 1] < 1e-4
     assert (np.diff(found.errors[0]) <= 0).all()
 
 
@@ -40,18 +42,22 @@ def test_the_error_curve_is_what_the_best_mix_of_heads_leaves():
     rows = seen[0].flatten(0, 1).double()
     weight = net.attn.proj.weight.double()
     for heads in range(1, HEADS):
-        kept = np.sort(found.orders[0][:heads])
+        kept = np.sort(found.orders[HEADS_AT][:heads])
         at = (kept[:, None] * HEAD_DIM + np.arange(HEAD_DIM)).ravel()
         mix = torch.linalg.lstsq(rows[:, at], rows).solution
         left = (rows - rows[:, at] @ mix) @ weight.T
         expected = float(left.square().sum() / (rows @ weight.T).square().sum())
-        assert found.errors[0][heads] == pytest.approx(expected, rel=0.02, abs=1e-5)
+        assert found.errors[HEADS_AT][heads] == pytest.approx(expected, rel=0.02, abs=1e-5)
 
 
 @pytest.mark.parametrize("name", ["timm", "BERT", "nn.MultiheadAttention"])
 def test_repair_comes_nearer_to_the_original(name):
     net, table, calibration = calibrated(name)
-    kept = [np.sort(calibration.orders[0][:2]), np.sort(calibration.orders[1][:12])]
+    kept = [
+        np.arange(DIM),
+        np.sort(calibration.orders[HEADS_AT][:2]),
+        np.sort(calibration.orders[HIDDEN_AT][:12]),
+    ]
     error = {}
     for repair in ("none", "merge", "least_squares"):
         small = cut_and_repair(Original(net, table, calibration, IMAGES), kept, repair)
@@ -63,7 +69,7 @@ def test_repair_comes_nearer_to_the_original(name):
 @pytest.mark.parametrize("name", ["timm", "nn.MultiheadAttention"])
 def test_a_skipped_block_is_made_up_for(name):
     net, table, calibration = calibrated(name)
-    kept = [np.arange(HEADS), np.sort(calibration.orders[1][:12])]
+    kept = [np.arange(DIM), np.arange(HEADS), np.sort(calibration.orders[HIDDEN_AT][:12])]
     error = {}
     for repair in ("merge", "least_squares"):
         small = cut_and_repair(

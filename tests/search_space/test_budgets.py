@@ -39,7 +39,7 @@ def walk(budgets, space, actions):
     for index, (decision, action) in enumerate(zip(space.decisions, actions, strict=True)):
         (allowed,) = budgets.allowed(values[None], np.array([index]))
         assert allowed.any()
-        values[index] = decision.decode(action, allowed)
+        values[index] = decision.decode(action, allowed[: len(decision.options)])
     return values
 
 
