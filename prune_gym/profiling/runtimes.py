@@ -245,10 +245,10 @@ def share_threads(runtime: str, threads: int) -> None:
         _POOL.append(threads)
 
 
-def _options_with_shared_threads(options: type) -> type:
+def _options_with_shared_threads(options: Any) -> type:
     # From now on ONNX Runtime refuses every session with threads of its own, those of its own
     # quantizer too, which takes no options from its caller.
-    class SessionOptions(options):  # type: ignore[misc]
+    class SessionOptions(options):
         def __init__(self) -> None:
             super().__init__()
             self.use_per_session_threads = False

@@ -1,6 +1,6 @@
 """What a network is trained on: batches of each kind of data, and the loss of its outputs."""
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -109,7 +109,7 @@ def loss_of(
         assert data.loss is not None
         return data.loss(tree_map(_in_float, outputs), targets)
     if isinstance(data, DetectionData):
-        return yolo_loss(outputs, network.heads, size_of(images), targets)  # type: ignore[arg-type]
+        return yolo_loss(outputs, cast(Any, network).heads, size_of(images), targets)
     smoothing = recipe.label_smoothing
     return nn.functional.cross_entropy(outputs.float(), targets, label_smoothing=smoothing)
 
