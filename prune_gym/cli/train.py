@@ -197,7 +197,7 @@ def _print_results(env: "RecordRun", console: Console, seconds: float, beside: i
         f"{env.episode} strategies in {seconds:.0f} s "
         f"({seconds / max(env.episode, 1):.2f} s each); hypervolume {env.hypervolume:.4f}",
         f"{'Picture:':<15}{path / 'front.png'}"
-        + (f" (and, as its reference, {beside} uniform strategies more)" if beside else ""),
+        + (f" (with a uniform sweep as reference, {beside} evaluated beside)" if beside else ""),
         f"{'Table:':<15}{path / 'front.csv'}",
         *(f"{purpose + ':':<15}{shell_line(words)}" for purpose, words in commands.items()),
     ]
