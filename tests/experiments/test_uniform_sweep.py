@@ -72,7 +72,8 @@ def test_train_evaluates_the_sweep_once(tmp_path, capsys):
     folder = tmp_path / "run"
     options = ["--env", "ChannelPrune-Table-v0", "--agent", "random", "--episodes", "3"]
     assert cli.main(["train", *options, "--run", str(folder)]) == 0
-    assert "uniform sweep as reference, 7 evaluated beside" in " ".join(capsys.readouterr().out.split())
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "uniform sweep as reference, 7 evaluated beside" in printed
     sweep = (folder / "uniform.jsonl").read_bytes()
     assert len(read_journal(folder / "uniform.jsonl")[0]) == 7
     assert len(read_journal(folder / "evaluations.jsonl")[0]) == 3
