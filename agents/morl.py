@@ -97,21 +97,19 @@ def _gpi_ls(env: gym.Env, settings: Settings, initial: int, decisions: int) -> t
     agent = GPILSContinuousAction(
         env, gamma=1.0, learning_starts=starts, log=False, seed=settings.seed
     )
-    steps = -(-settings.episodes // ITERATIONS) * decisions
     return agent, {
-        "timesteps_per_iter": steps,
+        "timesteps_per_iter": _iteration(settings, decisions),
         "num_eval_episodes_for_front": 1,
         "checkpoints": False,
     }
 
 
 def _morld(env: gym.Env, settings: Settings, initial: int, decisions: int) -> tuple[Any, dict]:
-    steps = -(-settings.episodes // ITERATIONS) * decisions
     agent = MORLD(
         env,
         gamma=1.0,
         policy_args={"learning_starts": initial * decisions},
-        exchange_every=steps,
+        exchange_every=_iteration(settings, decisions),
         log=False,
         seed=settings.seed,
     )
@@ -120,6 +118,11 @@ def _morld(env: gym.Env, settings: Settings, initial: int, decisions: int) -> tu
         "num_eval_episodes_for_front": 1,
         "checkpoints": False,
     }
+
+
+def _iteration(settings: Settings, decisions: int) -> int:
+    """Return the steps between two turns of an agent."""
+    return -(-settings.episodes // ITERATIONS) * decisions
 
 
 def _pcn(env: gym.Env, settings: Settings, initial: int, decisions: int) -> tuple[Any, dict]:

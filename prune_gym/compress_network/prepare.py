@@ -48,30 +48,13 @@ def as_fitting_data(
     """
     first = next((each for each in network.modules() if isinstance(each, Convolution)), None)
     channels, rank = (first.in_channels, first.weight.ndim - 2) if first else (None, 2)
+    pixels: dict[str, Any] = {"mean": mean, "std": std, "channels_last": channels_last}
+    pixels |= {"channels": channels, "rank": rank}
     if score is not None or isinstance(given, ScoredData):
-        return as_scored_data(
-            given,
-            score,
-            seed,
-            mean=mean,
-            std=std,
-            channels_last=channels_last,
-            channels=channels,
-            rank=rank,
-            loss=loss,
-        )
+        return as_scored_data(given, score, seed, **pixels, loss=loss)
     if loss is not None:
         raise UserError("loss: it is for data with a score; give score= too")
-    data = as_data(
-        given,
-        seed,
-        mean=mean,
-        std=std,
-        channels_last=channels_last,
-        channels=channels,
-        rank=rank,
-    )
-    data = _with_classes(data, network)
+    data = _with_classes(as_data(given, seed, **pixels), network)
     _check_normalization(network, data, is_chosen=mean is not None or isinstance(given, Data))
     return data
 
