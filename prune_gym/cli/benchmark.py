@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from prune_gym.cli.env_options import add_env_options, env_kwargs
-from prune_gym.cli.progress import progress_bar
+from prune_gym.cli.progress import ProgressBars
 from prune_gym.cli.values import new_folder, positive
 from prune_gym.errors import UserError
 
@@ -93,7 +93,7 @@ def _adopt(root: Path, evaluations: int, env_kwargs: Mapping[str, Any]) -> None:
 @contextmanager
 def _watching(cells: Sequence["Cell"], console: Console) -> Iterator[None]:
     """Show how far all cells are, read from their journals: they run in other processes."""
-    with progress_bar(console) as progress:
+    with ProgressBars(console) as progress:
         done = progress.add_task("cells", total=len(cells))
         evaluated = progress.add_task("evaluations", total=sum(c.evaluations for c in cells))
         stop = Event()

@@ -2,8 +2,9 @@
 
 import logging
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -20,57 +21,76 @@ from rich.progress import (
 from prune_gym._utils.formatting import printable
 from prune_gym._utils.progress import OnProgress
 
-SECONDS_BETWEEN_LINES = 30.0
+SECONDS_BETWEEN_LINES = 10.0
 
 
-class _Bars(Progress):
-    """Bars on a terminal; elsewhere, such as in a log file, a line now and then."""
+class ProgressBars(Progress):
+    """Bars on a terminal; elsewhere lines now and then, and always lines in a log file."""
 
-    _printed = float("-inf")
+    def __init__(
+        self, console: Console, figures: Sequence[str] = (), log: Path | None = None
+    ) -> None:
+        """Show on ``console``.
+
+        Args:
+            console: a bar has a description, a count and the remaining time. Where the console is
+                no terminal, a line every ten seconds takes its place, and a last one at the end.
+            figures: what stands behind the count, such as ``"front {task.fields[front]}"``.
+            log: a file that the same lines are appended to, whatever the console is.
+        """
+        super().__init__(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            *([TextColumn("  ".join(figures))] if figures else []),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            console=console,
+            disable=not (console.is_terminal or console.is_jupyter),
+        )
+        self._figures, self._log = figures, log
+        self._written, self._lines = float("-inf"), list[str]()
 
     def update(self, task_id: TaskID, **changes: Any) -> None:
-        """Move a bar, and print lines where nobody sees the bars."""
+        """Move a bar, and write lines if it is time and more is completed."""
         super().update(task_id, **changes)
-        seen = self.console.is_terminal or self.console.is_jupyter
-        now = time.monotonic()
-        if self.live.is_started and not seen and now - self._printed >= SECONDS_BETWEEN_LINES:
-            self._printed = now
-            for task in self.tasks:
-                self.console.print(_line(task), markup=False, highlight=False, soft_wrap=True)
+        if "completed" in changes and time.monotonic() - self._written >= SECONDS_BETWEEN_LINES:
+            self._write()
 
+    def stop(self) -> None:
+        """End the display; the last lines are always written."""
+        super().stop()
+        self._write()
 
-def _line(task: Task) -> str:
-    if not task.completed or task.total is None:
-        return f"{task.description}: {task.completed:.0f} done"
-    elapsed = task.elapsed or 0.0
-    left = elapsed / task.completed * (task.total - task.completed)
-    return (
-        f"{task.description}: {task.completed:.0f} of {task.total:.0f} in {elapsed:.0f} s, "
-        f"about {left:.0f} s left"
-    )
+    def note(self, text: str) -> None:
+        """Append a line to the log file alone."""
+        if self._log:
+            with suppress(OSError), self._log.open("a") as file:  # such as a full disk
+                file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
 
+    def _write(self) -> None:
+        """Write a line per task that has begun, unless it stands there."""
+        lines = [self._line(task) for task in self.tasks if task.completed]
+        if lines == self._lines:
+            return
+        self._written, self._lines = time.monotonic(), lines
+        for line in lines:
+            self.note(line)
+            if self.disable:
+                self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-def progress_bar(console: Console | None = None, figures: str = "") -> Progress:
-    """Return a bar with a description, a count and the remaining, in the end the elapsed, time.
-
-    Where the console is no terminal, lines every half minute take its place.
-
-    ``figures`` stands behind the count, such as ``"front {task.fields[front]}"``.
-    """
-    return _Bars(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        *([TextColumn(figures)] if figures else []),
-        TimeRemainingColumn(elapsed_when_finished=True),
-        console=console,
-    )
+    def _line(self, task: Task) -> str:
+        elapsed = (task.finished_time if task.finished else task.elapsed) or 0.0
+        said = [f"{task.description}: {task.completed:.0f} of {task.total:.0f} in {elapsed:.0f} s"]
+        said += [figure.format(task=task) for figure in self._figures]
+        if task.remaining:
+            said.append(f"about {elapsed / task.completed * task.remaining:.0f} s left")
+        return ", ".join(said)
 
 
 @contextmanager
 def shown_progress(console: Console, description: str) -> Iterator[OnProgress]:
     """Show a bar while the block runs; yield the callback that moves it."""
-    with progress_bar(console) as progress:
+    with ProgressBars(console) as progress:
         task = progress.add_task(description, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
 

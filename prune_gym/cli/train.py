@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 HELP = "search how to compress a network"
 AGENT = "ehvi-envelope-ddpg"
+FIGURES = ("hypervolume {task.fields[hypervolume]:.4f}", "front {task.fields[front]}")
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -127,7 +128,7 @@ def _threads_of_this_process() -> int:
 def _search(env: "RecordRun", options: argparse.Namespace, console: Console) -> int:
     """Run the agent and write what it found; returns the exit status."""
     from prune_gym._utils.parallel import workers
-    from prune_gym.cli.search_progress import SearchProgress
+    from prune_gym.cli.progress import ProgressBars
     from prune_gym.experiments.folder import LOG
     from prune_gym.experiments.results import caution_of
     from prune_gym.experiments.run_agent import run_agent, save_results
@@ -145,24 +146,27 @@ def _search(env: "RecordRun", options: argparse.Namespace, console: Console) -> 
     if said := caution_of(env.core):
         console.print(said)
     started = time.perf_counter()
-    progress = SearchProgress(console, folder.path / LOG, config.episodes)
+    progress = ProgressBars(console, FIGURES, folder.path / LOG)
     progress.note(f"{'resumed' if known else 'started'}: {config.agent} on {config.env}")
+    episodes = progress.add_task("episodes", total=config.episodes, hypervolume=0.0, front=0)
+
+    def show() -> None:
+        front, volume = int(env.on_front().sum()), env.hypervolume
+        progress.update(episodes, completed=env.episode, hypervolume=volume, front=front)
+        if env.episode == config.episodes:
+            progress.update(episodes, description="finishing the agent")
+
     interrupted, trained, beside, seconds = False, None, 0, 0.0
-    with progress.showing():
+    with progress:
         try:
             with workers(options.jobs, options.ray):
-                trained = run_agent(
-                    env,
-                    lambda: progress.update(
-                        env.episode, env.hypervolume, int(env.on_front().sum())
-                    ),
-                )
+                trained = run_agent(env, show)
             seconds = time.perf_counter() - started
-            progress.describe("uniform sweep")
+            progress.update(episodes, description="uniform sweep")
             beside = env.complete_uniform_sweep()
-            progress.describe("episodes")
         except KeyboardInterrupt:
             interrupted = True
+        progress.update(episodes, description="episodes")
     if env.episode and not env.replaying:  # an interrupted replay leaves the front as it was
         save_results(env, trained)
     if interrupted:

@@ -138,7 +138,7 @@ def test_what_a_run_leaves(finished):
     assert task["provenance"]["repair"] == "least_squares" and task["provenance"]["data"]
     log = (finished / "train.log").read_text().splitlines()
     assert "started: ehvi-envelope-ddpg" in log[0] and log[-1].endswith("finished")
-    assert re.search(r"6 of 6 episodes in \d+ s, hypervolume 0\.\d+, front \d", log[-2])
+    assert re.search(r"episodes: 6 of 6 in \d+ s, hypervolume 0\.\d+, front \d", log[-2])
     accuracies = [float(row["accuracy"]) for row in rows]
     assert accuracies == sorted(accuracies, reverse=True)
 
