@@ -4,16 +4,17 @@
     python benchmarks/zoo.py --all
 
 Every network has untrained weights, batch-norm statistics of random images, and a process of its
-own. A cut to random widths is compared with the original whose layers do not read the removed
-channels, in float64. torchvision and timm are no dependencies of the package: what is not
-installed is left out of ``--all``.
+own, which is ended after ``--seconds`` of processor time. A cut to random widths is compared with
+the original whose layers do not read the removed channels, in float64. torchvision and timm are no
+dependencies of the package: what is not installed is left out of ``--all``.
 """
 
 import argparse
 import importlib.util
-import json
-import subprocess
-import sys
+import multiprocessing
+import resource
+import signal
+from multiprocessing.connection import Connection
 from typing import Any
 
 TORCHVISION = (
@@ -45,7 +46,6 @@ FIXED_SIZE |= {
     "inception": 96,
     "efficientvit_m": 224,
 }
-SECONDS = 600
 
 
 def main() -> int:
@@ -53,14 +53,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME")
     parser.add_argument("--all", action="store_true")
-    parser.add_argument("--in-this-process", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--seconds", type=int, default=600, help="for one network")
     options = parser.parse_args()
-    if options.in_this_process:
-        print(json.dumps(tried(options.names[0])))
-        return 0
     wrong = 0
     for name in options.names or (every_name() if options.all else []):
-        found = in_a_process(name)
+        found = in_a_process(name, options.seconds)
         wrong += found["verdict"] == "wrong"
         print("  ".join([f"{name:<44}{found['verdict']:<9}", found["about"]]), flush=True)
     return int(wrong > 0)
@@ -77,16 +74,46 @@ def every_name() -> list[str]:
     ]
 
 
-def in_a_process(name: str) -> dict[str, Any]:
+def in_a_process(name: str, seconds: int) -> dict[str, Any]:
     """Return the verdict on a network; a process of its own keeps memory and crashes apart."""
-    command = [sys.executable, __file__, "--in-this-process", name]
+    import_once()
+    forking = multiprocessing.get_context("fork")
+    ours, theirs = forking.Pipe(duplex=False)
+    process = forking.Process(target=answer, args=(name, seconds, theirs))
+    process.start()
+    theirs.close()
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
-    except subprocess.TimeoutExpired:
-        return {"verdict": "too slow", "about": f"more than {SECONDS} s"}
-    if done.returncode:
-        return {"verdict": "failed", "about": done.stderr.strip().splitlines()[-1]}
-    return json.loads(done.stdout.strip().splitlines()[-1])
+        found = ours.recv()
+    except EOFError:
+        found = {}
+    process.join()
+    if found:
+        return found
+    if process.exitcode == -signal.SIGXCPU:
+        return {"verdict": "too slow", "about": f"more than {seconds} s of processor time"}
+    return {"verdict": "failed", "about": f"its process ended with {process.exitcode}"}
+
+
+def answer(name: str, seconds: int, connection: Connection) -> None:
+    """Send the verdict on a network, within a limit of processor time."""
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 10))
+    try:
+        connection.send(tried(name))
+    except Exception as error:  # whatever goes wrong in one network
+        connection.send({"verdict": "failed", "about": f"{type(error).__name__}: {error}"})
+
+
+def import_once() -> None:
+    """Import what every network needs before its process is forked."""
+    import torch
+
+    import prune_gym.compression.verify  # noqa: F401
+
+    torch.set_num_threads(1)
+    declare_operators()
+    for package in ("torchvision", "timm"):
+        if importlib.util.find_spec(package):
+            importlib.import_module(package)
 
 
 def tried(name: str) -> dict[str, Any]:
@@ -131,14 +158,12 @@ def built(name: str) -> tuple[Any, int]:
     package, _, model = name.partition(":")
     size = next((s for start, s in FIXED_SIZE.items() if model.startswith(start)), 64)
     if package == "torchvision":
-        declare_operators()
         from torchvision import models
 
         known = models.get_model_builder(model)
         more = {"init_weights": False} if model in ("googlenet", "inception_v3") else {}
         return known(weights=None, **more).eval(), size
     if package == "timm":
-        declare_operators()
         import timm
 
         return timm.create_model(model, pretrained=False).eval(), size

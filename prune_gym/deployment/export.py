@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
 from prune_gym._utils.paths import write_atomically
 from prune_gym.datasets import AnyData, Data
@@ -138,14 +139,15 @@ def compare(runner: Runner, network: nn.Module, images: torch.Tensor) -> float:
     """Return the largest difference of any output, as a share of the largest output."""
     ours = outputs_of(network, images)
     pairs = zip(runner(images.numpy()), ours, strict=True)
-    return max(float(np.abs(each - our).max() / np.abs(our).max()) for each, our in pairs)
+    return max(
+        float(np.abs(each - our).max() / max(np.abs(our).max(), 1e-12)) for each, our in pairs
+    )
 
 
 @torch.inference_mode()
 def outputs_of(network: Callable[[torch.Tensor], Any], images: torch.Tensor) -> list[np.ndarray]:
-    """Return a network's outputs as arrays; a classifier has one."""
-    outputs = network(images)
-    return [each.numpy() for each in (outputs if isinstance(outputs, tuple) else (outputs,))]
+    """Return a network's outputs as arrays, those of tuples, lists and dictionaries in order."""
+    return [each.numpy() for each in tree_leaves(network(images))]
 
 
 def to_current_onnx(network: nn.Module, images: torch.Tensor) -> bytes:
@@ -207,7 +209,7 @@ def _as_script(network: nn.Module, images: torch.Tensor) -> tuple[bytes, Runner]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         file = io.BytesIO()
-        torch.jit.save(torch.jit.freeze(torch.jit.trace(network, images[:2])), file)
+        torch.jit.save(torch.jit.freeze(torch.jit.trace(network, images[:2], strict=False)), file)
         file.seek(0)
         again = torch.jit.load(file)
     return file.getvalue(), lambda array: outputs_of(again, torch.from_numpy(array))

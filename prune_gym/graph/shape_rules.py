@@ -68,7 +68,8 @@ def _rows_after(
             sizes = tuple(after[place : place + count])
             same_rest = tuple(after[place + count :]) == tuple(before[axis + 1 :])
             whole = math.prod(after[:place]) == outer and math.prod(sizes) == channels
-            if len(sizes) == count and same_rest and whole and 1 not in sizes[1 - count :]:
+            lays_out = len(sizes) == count and sizes[-1] > 1 and (count == 2 or sizes[0] > 1)
+            if lays_out and same_rest and whole:
                 return place, sizes
     return None
 

@@ -9,6 +9,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from any_output import TwoHeads
 from named import GIVEN, OPTIONS, save_strategy, splits
 from places import HELPERS, ROOT
 from playing import constant, play
@@ -17,10 +18,11 @@ from prune_gym import models
 from prune_gym._utils.paths import write_atomically
 from prune_gym.cli import main
 from prune_gym.compression.quantize import QuantizedLayer
+from prune_gym.datasets import ScoredData, ScoredSplit
 from prune_gym.datasets.normalize import normalize
 from prune_gym.deployment.before_after import measure
-from prune_gym.deployment.deployable import folded, load_deployable
-from prune_gym.deployment.export import FORMATS, compare
+from prune_gym.deployment.deployable import deployable, folded, load_deployable
+from prune_gym.deployment.export import FORMATS, compare, export
 from prune_gym.profiling.paired_timing import interleaved
 from prune_gym.search_space.strategy import strategy_from_dict
 
@@ -70,6 +72,15 @@ def test_a_torch_program(strategy, tmp_path):
         np.testing.assert_allclose(program(images()).numpy(), expected(strategy), atol=1e-4)
     (example,), _ = torch.export.load(out).example_inputs  # nobody's images
     assert not example.any() and example.untyped_storage().nbytes() == 2 * 4 * images()[0].numel()
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize("form", FORMATS)
+def test_several_outputs(form, tmp_path):
+    split = ScoredSplit(np.zeros((2, 3, 16, 16), np.uint8), np.zeros(2))
+    data = ScoredData("made", split, split, split, (0.5,) * 3, (0.5,) * 3, score=lambda *_: 0.5)
+    written = export(deployable(TwoHeads().eval(), data), form, False, tmp_path / "two")
+    assert written.difference < 1e-4
 
 
 def test_an_onnx_file_holds_no_source_code(strategy, tmp_path):

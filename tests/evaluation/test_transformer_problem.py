@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from playing import constant, play
 from torch import nn
 from transformers import CUTTABLE, DIM, HEADS, transformer
 
@@ -49,3 +50,17 @@ def test_a_strategy_is_evaluated_validated_written_and_read_back(name, decide, t
     images = torch.randn(2, 3, 8, 8)
     with torch.inference_mode():
         torch.testing.assert_close(again(images), small(images))
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_a_network_cut_to_one_head_is_a_problem_again(name):
+    given = {"latency": None, "round_to": 1, "objectives": ("accuracy", "flops")}
+    first = compression_env(transformer(NETS[name]), data(), min_keep=0.25, **given)
+    small = first.problem.apply(play(first, constant(-1))[2][-1]["strategy"])
+    again = compression_env(small, data(), **given)
+    table = again.problem.evaluator.table
+    heads = [table.is_of_heads(group) for group in range(len(table.groups))]
+    assert table.full[heads].tolist() == [1]
+    info = play(again, constant(0))[2][-1]
+    assert info["flops"] < again.problem.original["flops"]
+    assert again.problem.validate(info["strategy"]).same_weights

@@ -56,6 +56,20 @@ def test_costs_are_those_of_the_cut_network(name):
         assert Memory(table)(configuration)[0] == Memory(again)(again.configuration())[0]
 
 
+@pytest.mark.parametrize("name", CUTTABLE)
+@pytest.mark.parametrize("widths", [[DIM, 1, 24], [9, 1, 9], [4, 1, 1]])
+def test_attention_with_one_head_left_is_attention_again(name, widths):
+    net = transformer(CUTTABLE[name])
+    table = trace(net, SHAPE)
+    small = cut(net, table, first_channels(table, np.array(widths)))
+    again = trace(small, SHAPE)
+    assert [group.size for group in again.groups] == widths and again.is_of_heads(1)
+    assert Flops(again)(again.configuration())[0] == multiply_adds(small)
+    check_cut(small, again, IMAGES)
+    kept = first_channels(again, (again.full + 2) // 3)
+    assert largest_error(small, again, kept, IMAGES)[0] < 1e-12
+
+
 @pytest.mark.parametrize("name", PINNED)
 def test_heads_stay_where_the_code_does_not_follow_or_reads_them_all(name):
     attention, others = PINNED[name]
