@@ -1,4 +1,4 @@
-"""Write the tables of docs/benchmark.md again from the CSV files in benchmarks/results/.
+"""Write the tables of benchmarks in docs/ again from the CSV files in benchmarks/results/.
 
     python benchmarks/benchmark_tables.py
 
@@ -15,7 +15,8 @@ from prune_gym.experiments.benchmark.summary import read_summaries
 from prune_gym.experiments.benchmark.table import agents_table, made_with
 
 ROOT = Path(__file__).resolve().parent.parent
-RESULTS, PAGE = ROOT / "benchmarks" / "results", ROOT / "docs" / "benchmark.md"
+RESULTS = ROOT / "benchmarks" / "results"
+PAGES = (ROOT / "docs" / "benchmark.md", ROOT / "docs" / "envelope-ddpg.md")
 TABLE = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end of table -->)", re.S)
 
 
@@ -37,9 +38,10 @@ def with_tables(page: str, results: Path) -> str:
 
 
 def main() -> None:
-    """Write the page."""
-    PAGE.write_text(with_tables(PAGE.read_text(), RESULTS))
-    print(f"Wrote {PAGE.relative_to(ROOT)}")
+    """Write the pages."""
+    for page in PAGES:
+        page.write_text(with_tables(page.read_text(), RESULTS))
+        print(f"Wrote {page.relative_to(ROOT)}")
 
 
 if __name__ == "__main__":

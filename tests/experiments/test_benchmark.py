@@ -236,6 +236,17 @@ def test_the_csv_as_a_spreadsheet_leaves_it(finished, tmp_path):
     assert sorted(tables[0].splitlines()) == sorted(tables[1].splitlines())
 
 
+def test_the_table_tells_the_hypervolume_after_few_evaluations(finished, tmp_path):
+    header, *rows = (finished / "results.csv").read_text().splitlines()
+    env, agent, seed, _, _, rest = rows[-1].split(",", 5)
+    volumes = {1: 0.1, 20: 0.25, 60: 0.5, 100: 0.75}
+    lines = [f"{env},{agent},{seed},{count},{volume},{rest}" for count, volume in volumes.items()]
+    (tmp_path / "results.csv").write_text("\n".join([header, *lines]))
+    text = markdown(read_summaries(tmp_path), {})
+    assert "| hypervolume after 20 | hypervolume after 60 | hypervolume |" in text
+    assert f"| {agent} | 1 | 0.2500 | 0.5000 | 0.7500 |" in text
+
+
 def test_a_csv_without_rows_is_told(finished, tmp_path, capsys):
     header = (finished / "results.csv").read_text().splitlines()[0]
     (tmp_path / "results.csv").write_text(header + "\n")
@@ -286,7 +297,8 @@ def test_curves_by_hand():
     assert hypervolume_curve(returns, [1, 2, 3], np.zeros(2)) == [0.25, 0.25, 0.375]
     assert utility_curve(returns, [1, 3], grid) == [0.5, 0.75]
     assert checkpoints(3) == [1, 2, 3]
-    assert len(checkpoints(300)) == 100 and checkpoints(300)[-1] == 300
+    assert len(checkpoints(300)) == 102 and checkpoints(300)[-1] == 300
+    assert {20, 60} < set(checkpoints(300)) and checkpoints(20) == list(range(1, 21))
 
 
 def test_interquartile_mean_by_hand():

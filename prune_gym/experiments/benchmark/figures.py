@@ -5,11 +5,14 @@ import numpy as np
 from prune_gym.objectives.pareto import hypervolume, non_dominated
 
 CHECKPOINTS = 100
+EARLY = (20, 60)  # evaluations that have a checkpoint and a column in the table
 
 
 def checkpoints(evaluations: int) -> list[int]:
     """Return the numbers of evaluations at which figures are given, the last one included."""
-    return np.unique(np.linspace(1, evaluations, CHECKPOINTS).round().astype(int)).tolist()
+    spaced = np.linspace(1, evaluations, CHECKPOINTS).round().astype(int)
+    early = [count for count in EARLY if count < evaluations]
+    return np.unique(np.concatenate([spaced, early]).astype(int)).tolist()
 
 
 def hypervolume_curve(returns: np.ndarray, counts: list[int], reference: np.ndarray) -> list[float]:

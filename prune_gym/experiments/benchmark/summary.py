@@ -33,6 +33,10 @@ class Curve:
         """Return the interquartile mean and the ends of its interval, ``(n,)`` each."""
         return interquartile_mean(self.volumes), *bootstrap(self.volumes)
 
+    def after(self, evaluations: int) -> np.ndarray:
+        """Return each seed's hypervolume at a checkpoint, ``(seeds,)``."""
+        return self.volumes[:, self.evaluations.tolist().index(evaluations)]
+
     def reaching(self, target: float) -> np.ndarray:
         """Return the evaluations until each seed has a hypervolume, ``(seeds,)``; inf if never."""
         half_a_digit = 0.5 * 10**-DIGITS  # a mean of equal numbers may be above them

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from prune_gym.experiments.benchmark.figures import EARLY
 from prune_gym.experiments.benchmark.statistics import Interval, interval
 from prune_gym.experiments.benchmark.summary import Summary, best_rival
 from prune_gym.experiments.commands import env_words, shell_line
@@ -21,9 +22,10 @@ COLUMNS = (
 TRUE = "% of the true hypervolume"
 EXPLAINED = """\
 Interquartile means over seeds with 95 % bootstrap intervals. *Hypervolume* and *expected utility*
-are of everything evaluated; *proposed* is what the agent answers for a fixed grid of preferences
-after the search: its learned policy, or (archive) the best it has evaluated. *Evaluations to the
-best rival*: how many the agent needs to reach the final hypervolume of the best other agent."""
+are of everything evaluated, at the end or after the first evaluations; *proposed* is what the agent
+answers for a fixed grid of preferences after the search: its learned policy, or (archive) the best
+it has evaluated. *Evaluations to the best rival*: how many the agent needs to reach the final
+hypervolume of the best other agent."""
 
 
 def markdown(summaries: Mapping[str, Sequence[Summary]], about: Mapping[str, Any]) -> str:
@@ -57,17 +59,20 @@ def command(summaries: Mapping[str, Sequence[Summary]], env_kwargs: Mapping[str,
 def agents_table(agents: list[Summary]) -> str:
     """Return the table of one environment, a row per agent in the order given."""
     known = all("true_hypervolume" in summary.final for summary in agents)
+    early = [count for count in EARLY if count in agents[0].curve.evaluations[:-1]]
     columns = [*COLUMNS, *([TRUE] if known else [])]
+    columns[2:2] = [f"hypervolume after {count}" for count in early]
     lines = [_row(columns), _row(["---"] * len(columns))]
-    lines += [_row(_cells(summary, agents, known)) for summary in agents]
+    lines += [_row(_cells(summary, agents, early, known)) for summary in agents]
     return "\n".join(lines)
 
 
-def _cells(summary: Summary, agents: list[Summary], known: bool) -> list[str]:
+def _cells(summary: Summary, agents: list[Summary], early: Sequence[int], known: bool) -> list[str]:
     final, rival = summary.final, best_rival(summary, agents)
     cells = [
         summary.agent,
         str(len(summary.curve.volumes)),
+        *(_shown(interval(summary.curve.after(count))) for count in early),
         _shown(summary.hypervolume),
         _shown(interval(final["expected_utility"])),
         f"{_shown(interval(final['proposed_hypervolume']))} {summary.proposals}",
