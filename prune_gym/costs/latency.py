@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from prune_gym.costs.latency_table import AXES, LatencyTable, load_latency_table
+from prune_gym.costs.latency_table import AXES, LatencyTable, LayerTimes, load_latency_table
 from prune_gym.costs.layer_grids import LayerGrids, rounded_up
 from prune_gym.costs.precisions import Precisions
 from prune_gym.errors import UserError
@@ -65,20 +65,41 @@ def weight_megabytes(
     return np.ascontiguousarray(weights).sum(axis=1) * FLOAT_BITS / 8e6
 
 
-def _timed_layers(table: LayerTable, latency: LatencyTable) -> dict[int, str]:
-    """Return the keys of the layers that have an entry, by their index in ``table.layers``."""
+def _timed_layers(table: LayerTable, latency: LatencyTable) -> dict[int, LayerTimes]:
+    """Return the times of the layers that have any, by their index in ``table.layers``."""
     keys = signatures(table)
-    kinds = {key: table.layers[index].kind for index, key in keys.items()}
-    missing = [k for k in kinds if k not in latency.layers and kinds[k] not in latency.untimed]
-    if missing or not any(key in latency.layers for key in kinds):
-        listed = "".join(f"\n  {key}" for key in missing or kinds)
+    found = {index: _times(latency, table.layers[index], key) for index, key in keys.items()}
+    missing = [i for i in keys if found[i] is None and table.layers[i].kind not in latency.untimed]
+    if missing or not any(found.values()):
+        names = list(dict.fromkeys(keys[index] for index in missing or keys))
+        listed = "".join(f"\n  {name}" for name in names)
         raise UserError(
-            f"{len(missing or kinds)} of the {len(kinds)} layer signatures of this network are not "
-            f"in the latency table measured on {latency.about.get('device')}:{listed}\nMeasure "
+            f"{len(names)} of the {len(set(keys.values()))} layer signatures of this network are "
+            f"not in the latency table measured on {latency.about.get('device')}:{listed}\nMeasure "
             "this network with `prune-gym profile`, add the entries (docs/latency.md), or do "
             "without latency (latency=None)"
         )
-    return {index: key for index, key in keys.items() if key in latency.layers}
+    return {index: times for index, times in found.items() if times is not None}
+
+
+def _times(latency: LatencyTable, layer: Layer, key: str) -> LayerTimes | None:
+    """Return the times of a layer: its own, or those of the narrowest wider layer of its kind.
+
+    The time of a layer depends on the channels that it has, not on those that it had once.
+    """
+    if key in latency.layers or (layer.kind == "conv" and layer.groups > 1):
+        return latency.layers.get(key)
+    kind, _, widths = key.rpartition(", ")
+    inputs, outputs = map(int, widths.split(" to "))
+    wider = [
+        times
+        for other, times in latency.layers.items()
+        if other.rpartition(", ")[0] == kind
+        and "groups" not in other
+        and times.axes[0][-1] >= inputs
+        and times.axes[1][-1] >= outputs
+    ]
+    return min(wider, key=lambda times: times.axes[0][-1] * times.axes[1][-1], default=None)
 
 
 class Latency:
@@ -105,11 +126,11 @@ class Latency:
             UserError: layers of the network are not in the latency table, or all its times are 0.
         """
         self._table, self._streaming = table, latency.streaming
-        keys = _timed_layers(table, latency)
-        layers = [latency.layers[key] for key in keys.values()]
-        self._timed = np.array(list(keys), dtype=np.intp)
+        found = _timed_layers(table, latency)
+        layers = list(found.values())
+        self._timed = np.array(list(found), dtype=np.intp)
         self._float = LayerGrids(table, self._timed, layers)
-        has_int8 = dict(zip(keys, [layer.int8 is not None for layer in layers], strict=True))
+        has_int8 = dict(zip(found, [layer.int8 is not None for layer in layers], strict=True))
         self._int8 = None
         if any(has_int8.values()):
             self._int8 = LayerGrids(table, self._timed, [layer.int8 or layer for layer in layers])

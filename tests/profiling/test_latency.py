@@ -184,13 +184,32 @@ def test_a_batch_costs_exactly_what_its_strategies_cost_one_by_one(data):
 def test_all_layers_that_a_table_lacks_are_named_at_once():
     keys = list(dict.fromkeys(signatures(tiny_table()).values()))
     with pytest.raises(UserError) as refused:
-        Latency(tiny_table(), load_latency_table("reference-cpu"))
+        Latency(tiny_table(), LatencyTable({"device": "none"}, {}))
     message = str(refused.value)
     assert all(f"\n  {key}\n" in message for key in keys) and "prune-gym profile" in message
     assert message.startswith(f"{len(keys)} of the {len(keys)} layer signatures")
     some = {key: layer_times([1], [1], [1.0]) for key in keys[1:]}
     with pytest.raises(UserError, match=f"^1 of the {len(keys)} .* on a phone:\n  {keys[0]}\n"):
         Latency(tiny_table(), LatencyTable({"device": "a phone"}, some))
+
+
+def renamed(key, factor):
+    kind, _, widths = key.rpartition(", ")
+    inputs, outputs = (int(factor * int(number)) for number in widths.split(" to "))
+    return f"{kind}, {inputs} to {outputs}"
+
+
+def test_a_layer_without_entry_takes_the_times_of_the_narrowest_wider_one():
+    table, latency, layers = tiny_latency(lambda layer, i, o: np.add.outer(i, 2 * o))
+    twice = {renamed(key, 2): entry for key, entry in layers.items()}
+    widest = {renamed(key, 4): layer_times([4096], [4096], [1e6]) for key in layers}
+    configuration = table.configuration(widths=np.maximum(table.full // 2, 1)[None])
+    for entries in (twice, widest | twice):
+        found = Latency(table, LatencyTable({"device": "test"}, entries))
+        assert found(configuration).tolist() == latency(configuration).tolist()
+    narrow = {key: layer_times([1], [1], [1.0]) for key in twice}
+    with pytest.raises(UserError, match="layer signatures of this network are not in"):
+        Latency(table, LatencyTable({"device": "test"}, narrow))
 
 
 def write_table(path, layers, **change):
