@@ -1,4 +1,4 @@
-# make train   the main job: a search on ChannelPrune-VGG16-v0 (options: ARGS="--episodes 300")
+# make train   the main job: a search on ChannelPrune-VGG16Half-DigitPairs-v0 (options: ARGS="--episodes 300")
 # make test    ruff, mypy, pytest
 # make lint    ruff, mypy and the import rules alone
 # make ci      what continuous integration adds: the documentation, and tests that need extras

@@ -91,9 +91,23 @@ _CLASSIFIERS: dict[str, Kwargs] = {
     for network in networks
     for suffix, data in _DATA.items()
 }
+# Capacity matters on pairs of digits: VGG16 of full width would be far too wide for them too.
+_PAIRS: dict[str, Kwargs] = {
+    f"{space}-{name}-DigitPairs": {"network": network, "data": "digit-pairs", **_SPACES[space][1]}
+    for space in ("ChannelPrune", "JointPrune", "Quantize", "PruneQuantize")
+    for name, network in (("VGG16Half", "vgg16_half"), ("ResNet20", "resnet20"))
+}
 # The caller gives network and data; None is refused.
 _OWN: dict[str, Kwargs] = {"ChannelPrune": {"network": None, "data": None, **_UNTIMED}}
-ENVS: dict[str, Kwargs] = _CLASSIFIERS | _TRANSFORMERS | _IMAGENET | _OWN | _TABULATED | _DETECTORS
+ENVS: dict[str, Kwargs] = {
+    **_CLASSIFIERS,
+    **_PAIRS,
+    **_TRANSFORMERS,
+    **_IMAGENET,
+    **_OWN,
+    **_TABULATED,
+    **_DETECTORS,
+}
 VERSION = "v0"
 GENERIC_ID = f"ChannelPrune-{VERSION}"  # whose network and data are given by the caller
 DISCRETE_ACTIONS = 8

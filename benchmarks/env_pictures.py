@@ -1,4 +1,4 @@
-"""Draw one strategy of every family of environments for the documentation.
+"""Draw one strategy of every family of environments, and pairs of digits, for the documentation.
 
     python benchmarks/env_pictures.py --out docs/images
 
@@ -15,6 +15,7 @@ from PIL import Image
 import prune_gym  # noqa: F401  registers the environments
 from prune_gym.agents.common.initial_design import random_ratio
 from prune_gym.agents.common.rollout import play
+from prune_gym.datasets import digit_pairs
 
 IDS = {
     "channel-prune": "ChannelPrune-VGG16-v0",
@@ -26,6 +27,7 @@ IDS = {
     "table": "ChannelPrune-Table-v0",
 }
 SEED = 1
+PAIRS, ENLARGED = 10, 3
 
 
 def main() -> None:
@@ -38,6 +40,10 @@ def main() -> None:
         decisions = len(env.unwrapped.problem.space)
         play(env, random_ratio(np.random.default_rng(SEED), decisions))
         Image.fromarray(env.render()).save(out / f"env-{name}.png", optimize=True)
+    images = digit_pairs.load().search.images[:PAIRS]
+    row = Image.fromarray(np.hstack(images.transpose(0, 2, 3, 1)))
+    row = row.resize((ENLARGED * row.width, ENLARGED * row.height), Image.Resampling.NEAREST)
+    row.save(out / "digit-pairs.png", optimize=True)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,8 @@ def front_table(env: RecordRun) -> Table:
     shown = list(range(len(front)))
     if len(front) > ROWS:
         shown = [i * (len(front) - 1) // (ROWS - 1) for i in range(ROWS)]
-    table = Table(title=f"The front ({len(shown)} of {len(front)} strategies)")
+    title = f"The front ({len(shown)} of {len(front)} strategies)"
+    table = Table(title=title, show_edge=False, pad_edge=False)  # 4 objectives fit 80 columns
     table.add_column("strategy", no_wrap=True)
     for objective in objectives:
         table.add_column(objective.label, justify="right", no_wrap=True)

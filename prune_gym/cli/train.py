@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from prune_gym.experiments.run_config import RunConfig
 
 HELP = "search how to compress a network"
-AGENT = "ehvi-envelope-ddpg"
+ENV, AGENT = "ChannelPrune-VGG16Half-DigitPairs-v0", "ehvi-envelope-ddpg"
 FIGURES = ("hypervolume {task.fields[hypervolume]:.4f}", "front {task.fields[front]}")
 
 
 def options(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     add = parser.add_argument
-    add("--env", default="ChannelPrune-VGG16-v0", help="environment id (default: %(default)s)")
+    add("--env", default=ENV, help="environment id (default: %(default)s)")
     add("--agent", default=AGENT, help="its name, or module:function (default: %(default)s)")
     add("--episodes", type=positive, default=150, help="strategies to evaluate (%(default)s)")
     add("--seed", type=natural_number, default=0)

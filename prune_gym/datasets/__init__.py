@@ -1,6 +1,7 @@
-"""Load data sets by name: "digits" is built offline, "cifar10" is read or downloaded.
+"""Load data sets by name.
 
-"imagenet" is read from the data home, and ``package.module:function`` names the user's own data.
+"digits" and "digit-pairs" are built offline, "cifar10" is read or downloaded, "imagenet" is read
+from the data home, and ``package.module:function`` names the user's own data.
 """
 
 from collections.abc import Callable
@@ -37,12 +38,13 @@ def load(name: str) -> AnyData:
         UserError: no such data set or function.
         MissingFileError: the data are neither on disk nor to be downloaded.
     """
-    from prune_gym.datasets import cifar10, digit_scenes, digits, imagenet, yolo_folder
+    from prune_gym.datasets import cifar10, digit_pairs, digit_scenes, digits, imagenet, yolo_folder
 
     if ":" in name:
         return call_named(name, (Data, DetectionData, ScoredData), "data")
     loaders: dict[str, Callable[[], AnyData]] = {
         "digits": digits.load,
+        "digit-pairs": digit_pairs.load,
         "cifar10": cifar10.load,
         "imagenet": imagenet.load,
         "digit-scenes": digit_scenes.load,

@@ -8,6 +8,7 @@ sample (an 8x8 original) belongs to one split only, so a split never shows anoth
 import numpy as np
 
 from prune_gym.datasets.classification import Data, Split
+from prune_gym.datasets.drawing import background, ink, place
 from prune_gym.datasets.embedded import Splits, cached_or_built, divide
 
 SEED = 20240130
@@ -58,58 +59,15 @@ def render(
 ) -> np.ndarray:
     """Draw the chosen digits among clutter; return ``uint8 (n, 3, 32, 32)``."""
     n = len(chosen)
-    canvas = _background(n, rng)
+    canvas = background(n, rng)
     for column in clutter.T:
         # Small digits, anywhere, in half-transparent ink of any color.
-        mask = _place(originals[column], rng, cell=(1.0, 1.7), shift=14.0, degrees=180.0)
-        canvas = _ink(canvas, 0.6 * mask, rng.random((n, 3)))
-    mask = _place(originals[chosen], rng, cell=(2.0, 3.2), shift=5.0, degrees=20.0)
+        mask = place(originals[column], rng, cell=(1.0, 1.7), shift=14.0, degrees=180.0)
+        canvas = ink(canvas, 0.6 * mask, rng.random((n, 3)))
+    mask = place(originals[chosen], rng, cell=(2.0, 3.2), shift=5.0, degrees=20.0)
     # The digit's ink stands at least 0.3 off the mean background in every channel.
     mean = canvas.mean(axis=(2, 3))
     step = 0.3 + 0.3 * rng.random((n, 3))
-    canvas = _ink(canvas, mask, np.where(mean < 0.5, mean + step, mean - step))
+    canvas = ink(canvas, mask, np.where(mean < 0.5, mean + step, mean - step))
     canvas += 0.2 * (rng.random(canvas.shape) - 0.5)
     return np.round(255 * np.clip(canvas, 0.0, 1.0)).astype(np.uint8)
-
-
-def _background(n: int, rng: np.random.Generator) -> np.ndarray:
-    """Blend a 4x4 grid of random colors smoothly over the image."""
-    knots = 0.2 + 0.6 * rng.random((n, 3, 1, 1)) + 0.4 * (rng.random((n, 3, 4, 4)) - 0.5)
-    at = np.linspace(0, 3, 32)
-    weights = np.maximum(0, 1 - np.abs(at[:, None] - np.arange(4)))
-    return np.einsum("ncij,yi,xj->ncyx", knots, weights, weights)
-
-
-def _ink(canvas: np.ndarray, mask: np.ndarray, color: np.ndarray) -> np.ndarray:
-    mask = mask[:, None]
-    return canvas * (1 - mask) + mask * color[:, :, None, None]
-
-
-def _place(
-    digits: np.ndarray,
-    rng: np.random.Generator,
-    cell: tuple[float, float],
-    shift: float,
-    degrees: float,
-) -> np.ndarray:
-    """Draw 8x8 digits on 32x32 masks, ``cell`` pixels a cell, turned and shifted at random."""
-    n = len(digits)
-    size = cell[0] + (cell[1] - cell[0]) * rng.random((n, 1, 1))
-    angle = np.deg2rad(degrees) * (2 * rng.random((n, 1, 1)) - 1)
-    dy, dx = shift * (2 * rng.random((2, n, 1, 1)) - 1)
-    y, x = np.mgrid[0:32, 0:32] - 15.5
-    y, x = y - dy, x - dx
-    rows = (np.cos(angle) * y - np.sin(angle) * x) / size + 3.5
-    columns = (np.sin(angle) * y + np.cos(angle) * x) / size + 3.5
-    return _bilinear(digits, rows, columns)
-
-
-def _bilinear(digits: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    padded = np.pad(digits, ((0, 0), (1, 2), (1, 2)))
-    rows, columns = np.clip(rows + 1, 0, 9), np.clip(columns + 1, 0, 9)
-    i, j = rows.astype(np.intp), columns.astype(np.intp)
-    u, v = rows - i, columns - j
-    n = np.arange(len(digits))[:, None, None]
-    return (1 - u) * ((1 - v) * padded[n, i, j] + v * padded[n, i, j + 1]) + u * (
-        (1 - v) * padded[n, i + 1, j] + v * padded[n, i + 1, j + 1]
-    )

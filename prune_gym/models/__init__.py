@@ -57,6 +57,7 @@ class Architecture(NamedTuple):
 
 NETWORKS: dict[str, Architecture] = {
     "vgg16": Architecture(vgg.vgg16),
+    "vgg16_half": Architecture(vgg.vgg16_half),
     "vgg6": Architecture(vgg.vgg6),
     "vgg19": Architecture(vgg.vgg19),
     "resnet20": Architecture(resnet.resnet20),

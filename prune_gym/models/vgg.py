@@ -5,6 +5,7 @@ from torch import nn
 
 # Output channels of the 13 and 16 convolutions; "pool" halves the image.
 VGG16 = (64, 64, "pool", 128, 128, "pool", 256, 256, 256, "pool") + (512, 512, 512, "pool") * 2
+VGG16_HALF = tuple(step if isinstance(step, str) else step // 2 for step in VGG16)
 VGG6 = (16, "pool", 16, "pool", 32, "pool", 32, "pool", 32, "pool")
 VGG19 = (64, 64, "pool", 128, 128, "pool") + (*(256,) * 4, "pool") + (*(512,) * 4, "pool") * 2
 
@@ -41,6 +42,11 @@ class VGG(nn.Module):
 def vgg16(num_classes: int = 10) -> VGG:
     """Return VGG16-BN with fresh weights: 313 M multiply-adds and 14.7 M parameters at 32x32."""
     return VGG(VGG16, num_classes)
+
+
+def vgg16_half(num_classes: int = 10) -> VGG:
+    """Return VGG16-BN of half the width: 78 M multiply-adds and 3.7 M parameters at 32x32."""
+    return VGG(VGG16_HALF, num_classes)
 
 
 def vgg19(num_classes: int = 10) -> VGG:

@@ -10,47 +10,58 @@ from sklearn.datasets import load_digits
 
 from prune_gym import datasets
 from prune_gym._utils.paths import data_home
-from prune_gym.datasets import cifar10, cifar10_python, digits
+from prune_gym.datasets import cifar10, cifar10_python, digit_pairs, digits
 from prune_gym.errors import UserError
 
+EMBEDDED = {"digits": digits, "digit-pairs": digit_pairs}
 
-@pytest.fixture(scope="module")
-def built():
-    return datasets.load("digits")
+
+@pytest.fixture(scope="module", params=EMBEDDED)
+def built(request):
+    return datasets.load(request.param)
 
 
 def test_digits_splits(built):
-    assert [len(split) for split in (built.train, built.search, built.test)] == [8000, 2000, 2000]
-    for split in (built.train, built.search, built.test):
-        assert split.images.dtype == np.uint8 and split.images.shape[1:] == (3, 32, 32)
-        assert np.bincount(split.labels, minlength=10).min() > len(split) / 20
+    module = EMBEDDED[built.name]
+    splits = {"train": built.train, "search": built.search, "test": built.test}
     digest = hashlib.sha256()
-    for split in (built.train, built.search, built.test):
+    for name, split in splits.items():
+        assert split.images.shape == (module.SIZES[name], 3, 32, 32)
+        assert split.images.dtype == np.uint8
+        seldom = np.bincount(split.labels, minlength=built.num_classes).min()
+        assert seldom > len(split) / built.num_classes / 3
         digest.update(split.images.tobytes())
         digest.update(split.labels.tobytes())
-    assert digest.hexdigest() == digits.SHA256
+    assert digest.hexdigest() == module.SHA256
 
 
 @pytest.mark.ci
 def test_digits_are_built_the_same_again(built):
-    again = digits.build()
+    again = EMBEDDED[built.name].build()
     np.testing.assert_array_equal(again["search"][0], built.search.images)
     np.testing.assert_array_equal(again["test"][1], built.test.labels)
 
 
 def test_no_writers_sample_is_in_two_splits(monkeypatch):
-    """What the renderer is given, split by split."""
-    seen, render = [], digits.render
+    """What the renderers are given."""
+    seen = []
 
-    def watch(originals, chosen, clutter, rng):
-        seen.append(set(chosen.tolist()) | set(clutter.ravel().tolist()))
-        return render(originals, chosen[:1], clutter[:1], rng)
+    def watch(originals, *chosen):
+        *of_images, clutter, _ = chosen
+        seen.append(set(np.concatenate([np.ravel(each) for each in (*of_images, *clutter)])))
+        return np.zeros((len(of_images[0]), 3, 32, 32), np.uint8)
 
-    monkeypatch.setattr(digits, "render", watch)
-    digits.build()
-    train, search, test = seen
-    assert train.isdisjoint(search) and train.isdisjoint(test) and search.isdisjoint(test)
-    assert len(train | search | test) > 0.99 * len(load_digits().images)
+    for module, parts in ((digits, [1, 1, 1]), (digit_pairs, [40, 4, 10])):
+        seen.clear()
+        monkeypatch.setattr(module, "render", watch)
+        module.build()
+        ends = np.cumsum(parts)
+        train, search, test = (
+            set().union(*seen[end - count : end]) for end, count in zip(ends, parts, strict=True)
+        )
+        assert len(seen) == sum(parts)
+        assert train.isdisjoint(search) and train.isdisjoint(test) and search.isdisjoint(test)
+        assert len(train | search | test) > 0.99 * len(load_digits().images)
 
 
 def test_arrays_are_read_only(built):

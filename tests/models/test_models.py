@@ -127,13 +127,19 @@ def test_a_pruned_padded_network_is_saved_and_loaded(seed, tmp_path):
         load_network(path)
 
 
-@pytest.mark.parametrize("name", ["resnet20", "resnet56", "mobilenet_v1", "vit_tiny"])
-def test_shipped_weights_are_as_good_as_their_header_says(name):
-    with safe_open(models.weights_path(name, "digits"), framework="pt") as file:
+@pytest.mark.parametrize(
+    ("name", "of"),
+    [
+        *((name, "digits") for name in ("resnet20", "resnet56", "mobilenet_v1", "vit_tiny")),
+        *((name, "digit-pairs") for name in ("vgg16_half", "resnet20")),
+    ],
+)
+def test_shipped_weights_are_as_good_as_their_header_says(name, of):
+    with safe_open(models.weights_path(name, of), framework="pt") as file:
         measured = float(file.metadata()["search_accuracy"])
-    data = datasets.load("digits")
+    data = datasets.load(of)
     part = datasets.Split(data.search.images[:500], data.search.labels[:500])
-    found = accuracy(models.pretrained(name, "digits", 10), data, part)
+    found = accuracy(models.pretrained(name, of, data.num_classes), data, part)
     assert measured > 0.92 and abs(found - measured) < 0.02
 
 

@@ -83,7 +83,7 @@ def test_table_of_ids_is_complete() -> None:
     shown = re.findall(r"^\| `(\w+(?:-\w+)*-v0)` \|", README, re.M)
     patterns = [name.replace("NETWORK", r"\w+") for name in shown]
     for name in ENVS:
-        plain = name.removesuffix("-CIFAR10").removesuffix("-ImageNet")
+        plain = re.sub("-(CIFAR10|ImageNet|DigitPairs)$", "", name)
         assert any(re.fullmatch(pattern, f"{plain}-{VERSION}") for pattern in patterns), name
     for pattern in patterns:
         assert any(re.fullmatch(pattern, f"{name}-{VERSION}") for name in ENVS), pattern
