@@ -195,11 +195,7 @@ def search_with(name: str) -> Callable[[gym.Env, Settings], AMC]:
 
     def search(env: gym.Env, settings: Settings) -> AMC:
         require_actions(env, gym.spaces.Box, f"amc:{name}")
-        steps = len(problem_of(env).space)
-        strategies = initial_design(settings.episodes, steps, settings.seed)
-        agent = make(ErrorReward(env, name), settings.seed)
-        prefill_replay_buffer(agent, strategies)
-        return _learn(agent, settings.episodes - len(strategies), steps, settings)
+        return _search_once(ErrorReward(env, name), settings)
 
     return search
 
@@ -221,20 +217,30 @@ def search(env: gym.Env, settings: Settings) -> AMC | None:
             "amc searches under budgets, and what is measured by the clock cannot be kept to "
             "beforehand: add a counted cost to the objectives, such as flops"
         )
-    view, steps = ErrorReward(env), len(problem.space)
-    strategies = initial_design(settings.episodes, steps, settings.seed)
-    agent = make(view, settings.seed)
-    prefill_replay_buffer(agent, strategies)
-    left = settings.episodes - len(strategies)
+    view = ErrorReward(env)
     if any(limit < 1 for limit in problem.budgets.limits.values()) or not costs:
-        return _learn(agent, left, steps, settings)
+        return _search_once(view, settings)
+    agent, left = _started(view, settings)
     warm = copy.deepcopy(agent.replay_buffer)
     for index, share in enumerate(TARGETS):
         view.limit(costs[0].name, share)
         agent = make(view, settings.seed + index)
         agent.replay_buffer = copy.deepcopy(warm)
-        _learn(agent, len(range(index, left, len(TARGETS))), steps, settings)
+        _learn(agent, len(range(index, left, len(TARGETS))), len(problem.space), settings)
     return None
+
+
+def _search_once(view: ErrorReward, settings: Settings) -> AMC:
+    agent, left = _started(view, settings)
+    return _learn(agent, left, len(problem_of(view).space), settings)
+
+
+def _started(view: ErrorReward, settings: Settings) -> tuple[AMC, int]:
+    """Return an agent that has seen the initial design, and how many episodes are left."""
+    strategies = initial_design(settings.episodes, len(problem_of(view).space), settings.seed)
+    agent = make(view, settings.seed)
+    prefill_replay_buffer(agent, strategies)
+    return agent, settings.episodes - len(strategies)
 
 
 def _learn(agent: AMC, episodes: int, steps: int, settings: Settings) -> AMC:

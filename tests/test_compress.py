@@ -21,7 +21,7 @@ from prune_gym.compression.network_file import load_network
 from prune_gym.datasets import Data
 from prune_gym.datasets.from_arrays import as_data
 from prune_gym.datasets.normalize import normalize
-from prune_gym.errors import UserError
+from prune_gym.errors import UserError, UserTypeError
 from prune_gym.evaluation.evaluator import accuracy
 from prune_gym.experiments.evaluated_strategy import EvaluatedStrategy
 from prune_gym.models.resnet import ResNet
@@ -294,38 +294,38 @@ def test_own_data_are_taken_as_they_are():
 @pytest.mark.parametrize(
     ("given", "error", "message"),
     [
-        (7, TypeError, "expected a Data, a pair of arrays .* got int"),
-        (["a", "b"], TypeError, "images as arrays or tensors"),
-        ((np.zeros((40, 8)), np.zeros(40, int)), ValueError, "expected images .N, C, H, W"),
+        (7, UserTypeError, "got int"),
+        (["a", "b"], UserTypeError, "arrays or tensors"),
+        ((np.zeros((40, 8)), np.zeros(40, int)), UserError, "N, C, H, W"),
         (
             (np.zeros((40, 3, 8, 8)), np.zeros(39, int)),
-            ValueError,
-            r"40 labels of shape \(40,\); got \(39,\)",
+            UserError,
+            r"\(40,\).*\(39,\)",
         ),
         (
             (np.zeros((40, 3, 8, 8)), np.zeros(40)),
-            ValueError,
-            "expected integers 0, 1, ..., got float64",
+            UserError,
+            "got float64",
         ),
-        ((np.zeros((4, 3, 8, 8)), np.zeros(4, int)), ValueError, "at least 30 labelled images"),
+        ((np.zeros((4, 3, 8, 8)), np.zeros(4, int)), UserError, "30 labelled"),
         (
             (np.zeros((40, 3, 8, 8)), np.full(40, -1)),
-            ValueError,
-            "expected integers 0, 1, ..., got -1",
+            UserError,
+            "got -1",
         ),
         (
             (np.full((40, 3, 8, 8), np.nan), np.zeros(40, int)),
-            ValueError,
-            "NaN or infinity in 40 of",
+            UserError,
+            "NaN.* 40 of",
         ),
-        ((np.zeros((40, 3, 8, 8), int), np.zeros(40, int)), ValueError, "got int64"),
-        ([], ValueError, "this list is empty"),
+        ((np.zeros((40, 3, 8, 8), int), np.zeros(40, int)), UserError, "got int64"),
+        ([], UserError, "list is empty"),
         (
             [(np.zeros((3, side, 8), np.uint8), 0) for side in (8, 9)] * 20,
             UserError,
-            r"images: expected one shape, got \(3, 8, 8\) and \(3, 9, 8\)",
+            r"\(3, 8, 8\) and \(3, 9, 8\)",
         ),
-        ([{"image": 1, "label": 2}] * 40, TypeError, "mappings of image, label, not pairs"),
+        ([{"image": 1, "label": 2}] * 40, UserTypeError, "image, label"),
     ],
 )
 def test_data_that_are_none(given, error, message):
@@ -344,43 +344,43 @@ def test_tensors_of_a_training(kind):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"budgets": {}}, "budgets: expected shares of costs, at least one"),
-        ({"budgets": 0.5}, "budgets: expected shares of costs.*got 0.5"),
-        ({"budgets": {"accuracy": 0.9}}, "budgets: expected shares of costs"),
+        ({"budgets": {}}, "budgets: "),
+        ({"budgets": 0.5}, "budgets: .*got 0.5"),
+        ({"budgets": {"accuracy": 0.9}}, "budgets: "),
         ({"budgets": {"flop": 0.5}}, "unknown budget 'flop'; did you mean 'flops'"),
         ({"budgets": {"flops": 0.0001}}, "flops"),
-        ({"budgets": {"flops": True}}, "budgets: expected shares of costs"),
-        ({"evaluations": 0}, "expected evaluations >= 1"),
-        ({"evaluations": 2.5}, "expected evaluations >= 1, an integer; got 2.5"),
-        ({"evaluations": "10"}, "expected evaluations >= 1, an integer; got '10'"),
-        ({"finetune_epochs": -1}, "expected finetune_epochs >= 0"),
-        ({"mean": (0.5,) * 3}, "expected mean and std together"),
-        ({"mean": (0.5,), "std": (0.5,)}, r"mean: expected one finite number per channel .*\(3\)"),
+        ({"budgets": {"flops": True}}, "budgets: "),
+        ({"evaluations": 0}, "evaluations >= 1"),
+        ({"evaluations": 2.5}, "evaluations .*got 2.5"),
+        ({"evaluations": "10"}, "evaluations .*got '10'"),
+        ({"finetune_epochs": -1}, "finetune_epochs >= 0"),
+        ({"mean": (0.5,) * 3}, "mean and std"),
+        ({"mean": (0.5,), "std": (0.5,)}, r"mean: .*\(3\)"),
         ({"agent": "envelope"}, "did you mean 'envelope-ddpg'"),
     ],
 )
 def test_arguments_that_do_not_fit(change, message, network, floats):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         compress(network, floats, **change)
 
 
 def test_networks_that_do_not_fit_their_data(network, floats):
     images, labels = floats
-    with pytest.raises(TypeError, match="network: expected a trained nn.Module, got str"):
+    with pytest.raises(UserTypeError, match="network: .*got str"):
         compress("vgg16", floats)
-    with pytest.raises(TypeError, match="got OrderedDict; load these weights into the network"):
+    with pytest.raises(UserTypeError, match="got OrderedDict"):
         compress(network.state_dict(), floats)
-    with pytest.raises(ValueError, match="does not take images of shape .*2, 1, 8, 8"):
+    with pytest.raises(UserError, match="2, 1, 8, 8"):
         compress(network, (images[:, :1], labels))
     for more in (labels + 2, torch.where(labels == 3, 4, labels)):
-        with pytest.raises(ValueError, match="has 4 outputs, and there are labels up to"):
+        with pytest.raises(UserError, match="4 outputs"):
             compress(network, (images, more))
     wrong = copy.deepcopy(network)
     with torch.no_grad():
         wrong.classifier.weight.neg_()
-    with pytest.raises(ValueError, match="little more than chance .*normalized as in its training"):
+    with pytest.raises(UserError, match="chance"):
         compress(wrong, floats)
-    with pytest.raises(ValueError, match="expected a classifier"):
+    with pytest.raises(UserError, match="classifier"):
         compress(network.features, floats)
 
 
@@ -439,7 +439,7 @@ def test_fine_tuning_is_judged_on_images_that_it_does_not_train_on(compressed):
     data = compressed.data
     held_out = [accuracy(each.network, data, data.search) for each in (compressed, tuned)]
     assert tuned.after["accuracy"] == held_out[1] >= held_out[0]
-    with pytest.raises(UserError, match="epochs: expected an integer >= 1, got 0"):
+    with pytest.raises(UserError, match="epochs: .*got 0"):
         compressed.finetune(0)
 
 
@@ -460,9 +460,9 @@ def test_channels_last_is_recognized_or_given(network, floats):
     expected = compress(network, floats, **FEW).before
     assert compress(network, (last, labels), **FEW).before == expected
     assert compress(network, (last, labels), channels_last=True, **FEW).before == expected
-    with pytest.raises(UserError, match=r"does not take images of shape \(2, 8, 8, 3\)"):
+    with pytest.raises(UserError, match=r"\(2, 8, 8, 3\)"):
         compress(network, (last, labels), channels_last=False)
-    with pytest.raises(UserError, match="a Data has a mean and std"):
+    with pytest.raises(UserError, match="Data.*mean"):
         compress(network, splits(), channels_last=True)
 
 
@@ -475,9 +475,7 @@ def test_wrong_normalization_is_named_and_the_right_one_taken(network):
         found = compress(network, (images, labels), **given, **FEW)
         assert found.before["accuracy"] > 0.8 and found.before["flops"] == expected
     scaled = 40 * zero_to_one + 7
-    with pytest.raises(
-        UserError, match="each channel standardized: give mean=.* and std="
-    ) as named:
+    with pytest.raises(UserError, match="mean=.* and std=") as named:
         compress(network, (scaled, labels))
     mean, std = re.search(r"mean=\((.*)\) and std=\((.*)\),", str(named.value)).groups()
     given = {"mean": tuple(map(float, mean.split(","))), "std": tuple(map(float, std.split(",")))}
@@ -510,7 +508,7 @@ def test_a_network_as_its_training_left_it(wrap, network, floats):
 def test_a_network_that_cannot_be_copied(floats):
     net = Tiny()
     net.classifier = torch.nn.utils.weight_norm(net.classifier)
-    with pytest.raises(UserError, match="cannot be copied .*weight norm"):
+    with pytest.raises(UserError, match="weight norm"):
         compress(net, floats)
 
 

@@ -10,6 +10,7 @@ from stable_baselines3.common.logger import Logger
 from prune_gym.agents import Settings, find_agent
 from prune_gym.agents.common.initial_design import initial_design
 from prune_gym.envs.make import compression_env
+from prune_gym.errors import MissingExtraError
 
 AGENT = "botorch:qlognehvi"
 
@@ -37,5 +38,5 @@ def test_unknown_acquisition_functions_get_the_nearest():
 def test_a_missing_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "botorch", None)
     monkeypatch.delitem(sys.modules, "prune_gym.agents.botorch_search", raising=False)
-    with pytest.raises(ImportError, match=r"extra.*pip install 'prune-gym\[botorch\]'"):
+    with pytest.raises(MissingExtraError, match=r"prune-gym\[botorch\]"):
         find_agent(AGENT)

@@ -11,6 +11,7 @@ from prune_gym.agents.envelope_ddpg.buffers import VectorReplayBuffer
 from prune_gym.agents.envelope_ddpg.envelope_ddpg import EnvelopeDDPG
 from prune_gym.envs.make import compression_env
 from prune_gym.envs.wrappers import PreferenceConditioned
+from prune_gym.errors import UserError
 
 
 class Trade(gym.Env):
@@ -158,13 +159,13 @@ def test_learns_on_a_real_network(tiny_task):
 
 
 def test_an_environment_without_preferences_is_refused(tiny):
-    with pytest.raises(ValueError, match="wrapped in PreferenceConditioned"):
+    with pytest.raises(UserError, match="PreferenceConditioned"):
         EnvelopeDDPG(env=tiny)
 
 
 def test_several_environments_without_preferences_are_refused(tiny_task):
     envs = DummyVecEnv([lambda: compression_env(**tiny_task)] * 2)
-    with pytest.raises(ValueError, match="wrapped in PreferenceConditioned"):
+    with pytest.raises(UserError, match="PreferenceConditioned"):
         EnvelopeDDPG(env=envs)
 
 

@@ -10,6 +10,7 @@ from stable_baselines3.common.logger import Logger
 from prune_gym.agents import Settings, find_agent
 from prune_gym.agents.common.initial_design import initial_design
 from prune_gym.envs.make import compression_env
+from prune_gym.errors import MissingExtraError
 
 EPISODES, SEED = 12, 3
 NAMES = ("CAPQL", "GPI-LS", "MORLD", "PCN")
@@ -60,5 +61,5 @@ def test_unknown_algorithms_get_the_nearest():
 def test_a_missing_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "morl_baselines.multi_policy.capql.capql", None)
     monkeypatch.delitem(sys.modules, "prune_gym.agents.morl", raising=False)
-    with pytest.raises(ImportError, match=r"extra.*pip install 'prune-gym\[morl\]'"):
+    with pytest.raises(MissingExtraError, match=r"prune-gym\[morl\]"):
         find_agent("morl:CAPQL")

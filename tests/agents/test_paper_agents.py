@@ -144,7 +144,7 @@ def test_short_runs_play_no_strategy_twice(name):
 
 def test_jcw_needs_a_cost(tiny_task):
     env = compression_env(**tiny_task | {"objectives": ("accuracy",)})
-    with pytest.raises(ValueError, match="range of a cost"):
+    with pytest.raises(UserError, match=r"jcw .*\['accuracy'\]"):
         find_agent("jcw")(env, Settings(5, 0, None, QUIET))
 
 
@@ -283,7 +283,7 @@ def test_abcp_is_saved_and_loaded(tiny_task, tmp_path):
 def test_abcp_refuses_an_agent_of_other_decisions(tiny_task, tmp_path):
     env = compression_env(**tiny_task)
     ABCP(Controller(env.problem.decisions, 0), 0.0).save(tmp_path / "agent.zip")
-    with pytest.raises(ValueError, match="3 decisions.*2"):
+    with pytest.raises(UserError, match="3 decisions.*2"):
         ABCP.load(tmp_path / "agent.zip", env.problem.decisions[:2], seed=0)
 
 

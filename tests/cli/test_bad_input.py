@@ -9,7 +9,7 @@ import torch
 from playing import constant, play
 from safetensors.torch import load_file, save_file
 
-from prune_gym import datasets, models
+from prune_gym import datasets
 from prune_gym._utils.paths import cache_home
 from prune_gym.agents import find_agent
 from prune_gym.cli import main
@@ -17,6 +17,7 @@ from prune_gym.compression.network_file import load_network
 from prune_gym.datasets import Split, cifar10, digits
 from prune_gym.envs.make import compression_env
 from prune_gym.envs.wrappers import ScalarReward
+from prune_gym.errors import MissingFileError, UserError, UserTypeError
 from prune_gym.experiments.benchmark.collect import RESULT
 from prune_gym.models.weights_file import load_weights, save_weights
 from prune_gym.search_space.strategy import load_strategy
@@ -27,7 +28,7 @@ from prune_gym.search_space.strategy import load_strategy
 )
 def test_actions_that_are_no_actions(tiny, action):
     tiny.reset()
-    with pytest.raises(ValueError, match=r"expected an action of shape \(1,\).*finite.*got"):
+    with pytest.raises(UserError, match=r"\(1,\).*got"):
         tiny.step(np.array(action, dtype=np.float32))
     play(tiny, constant(0.0))  # nothing is left behind
 
@@ -35,7 +36,7 @@ def test_actions_that_are_no_actions(tiny, action):
 @pytest.mark.parametrize("action", ["left", None, [None], [[1], [1, 2]], {"action": 0.1}])
 def test_actions_that_are_no_numbers(tiny, action):
     tiny.reset()
-    with pytest.raises(ValueError, match=r"expected an action of shape \(1,\).*got"):
+    with pytest.raises(UserError, match=r"\(1,\).*got"):
         tiny.step(action)
 
 
@@ -43,7 +44,7 @@ def test_actions_that_are_no_numbers(tiny, action):
 def test_discrete_actions_out_of_range(tiny_task, action):
     env = compression_env(**tiny_task, discrete=8)
     env.reset()
-    with pytest.raises(ValueError, match=r"expected an action in 0\.\.7, got"):
+    with pytest.raises(UserError, match=r"0\.\.7, got"):
         env.step(action)
 
 
@@ -54,13 +55,13 @@ def test_actions_beyond_the_bounds_are_clipped(tiny):
 
 def test_step_before_reset_and_after_the_end(tiny_task):
     env = compression_env(**tiny_task)
-    with pytest.raises(gym.error.ResetNeeded, match=r"call reset\(\) first"):
+    with pytest.raises(gym.error.ResetNeeded):
         env.step(np.zeros(1, np.float32))
     play(env, constant(-1.0))
-    with pytest.raises(gym.error.ResetNeeded, match=r"ended after 3 decisions: call reset\(\)"):
+    with pytest.raises(gym.error.ResetNeeded, match="3 decisions"):
         env.step(np.zeros(1, np.float32))
     discrete = compression_env(**tiny_task, discrete=4)
-    with pytest.raises(gym.error.ResetNeeded, match=r"action_masks.*reset\(\)"):
+    with pytest.raises(gym.error.ResetNeeded, match="action_masks"):
         discrete.action_masks()
     play(discrete, lambda step: 0)
     assert discrete.action_masks().tolist() == [True] * 4
@@ -72,8 +73,8 @@ def test_step_before_reset_and_after_the_end(tiny_task):
     ("arguments", "message"),
     [
         ({"objectives": ["acuracy"]}, "unknown objective 'acuracy'; did you mean 'accuracy'"),
-        ({"objectives": ["flops", "flops"]}, "distinct names"),
-        ({"objectives": []}, "distinct names"),
+        ({"objectives": ["flops", "flops"]}, "objectives: .*'flops', 'flops'"),
+        ({"objectives": []}, r"objectives: .*got \(\)"),
         ({"network": "vgg1"}, "unknown network 'vgg1'; did you mean 'vgg1"),
         ({"data": "digit"}, "unknown data set 'digit'; did you mean 'digits'"),
         ({"repair": "merged"}, "unknown repair 'merged'; did you mean 'merge'"),
@@ -81,38 +82,38 @@ def test_step_before_reset_and_after_the_end(tiny_task):
         ({"latency": "reference_cpu"}, "unknown latency table.*did you mean 'reference-cpu'"),
         (
             {"latency": None, "objectives": ["latency"]},
-            "objective 'latency' needs a latency table.*profile",
+            "'latency' .*prune-gym profile",
         ),
-        ({"min_keep": 0.0}, r"min_keep: expected a share in \(0, 1\], got 0.0"),
-        ({"min_keep": 2.0}, r"min_keep: expected a share in \(0, 1\], got 2.0"),
-        ({"round_to": 0}, "round_to: expected .*>= 1, got 0"),
-        ({"round_to": 2.5}, "round_to: expected .*>= 1, got 2.5"),
-        ({"min_keep": "half"}, r"min_keep: expected a share in \(0, 1\], got 'half'"),
-        ({"budgets": {"flops": "0.5"}}, "budget flops='0.5': expected a fraction"),
-        ({"bits": 8}, "bits: expected some of 1 to 8"),
-        ({"discrete": 5.0}, "discrete: expected at least 2 actions, got 5.0"),
-        ({"discrete": 1}, "discrete: expected at least 2 actions, got 1"),
+        ({"min_keep": 0.0}, "min_keep: .*got 0.0"),
+        ({"min_keep": 2.0}, "min_keep: .*got 2.0"),
+        ({"round_to": 0}, "round_to: .*got 0"),
+        ({"round_to": 2.5}, "round_to: .*got 2.5"),
+        ({"min_keep": "half"}, "min_keep: .*got 'half'"),
+        ({"budgets": {"flops": "0.5"}}, "budget flops='0.5'"),
+        ({"bits": 8}, "bits: "),
+        ({"discrete": 5.0}, "discrete: .*got 5.0"),
+        ({"discrete": 1}, "discrete: .*got 1"),
         ({"render_mode": "humane"}, "unknown render_mode 'humane'"),
     ],
 )
 def test_arguments(arguments, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         compression_env(**arguments)
 
 
 def test_a_named_network_with_own_data(tiny_data):
-    with pytest.raises(TypeError, match="own trained nn.Module"):
+    with pytest.raises(UserTypeError, match="nn.Module"):
         compression_env(network="vgg16", data=tiny_data)
 
 
 def test_weights_of_objectives(tiny):
     with pytest.raises(ValueError, match="unknown objective 'flop'; did you mean 'flops'"):
         ScalarReward(tiny, {"flop": 1.0})
-    with pytest.raises(ValueError, match="expected 4 weights >= 0"):
+    with pytest.raises(UserError, match="4 weights"):
         ScalarReward(tiny, [0.5, 0.5])
-    with pytest.raises(ValueError, match="expected 4 weights >= 0"):
+    with pytest.raises(UserError, match="4 weights"):
         ScalarReward(tiny, {"accuracy": -1.0})
-    with pytest.raises(ValueError, match="must be positive"):
+    with pytest.raises(UserError, match="positive"):
         ScalarReward(tiny, [0.0] * 4)
 
 
@@ -137,19 +138,19 @@ def weights(tiny_net, tmp_path):
 
 def test_truncated_weights(tiny_net, weights):
     weights.write_bytes(weights.read_bytes()[:-100])
-    with pytest.raises(ValueError, match="weights.safetensors is not a whole safetensors file"):
+    with pytest.raises(UserError, match="weights.safetensors"):
         load_weights(tiny_net, weights)
     weights.write_bytes(b"")
-    with pytest.raises(ValueError, match="not a whole safetensors file"):
+    with pytest.raises(UserError, match="weights.safetensors"):
         load_weights(tiny_net, weights)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda s: s.update({"classifier.bias": torch.zeros(5)}), r"expects \(4,\).*has \(5,\)"),
-        (lambda s: s.pop("classifier.bias"), "classifier.bias.*no such tensor"),
-        (lambda s: s.update({"more": torch.zeros(1)}), "'more'.*no such tensor.*different network"),
+        (lambda s: s.update({"classifier.bias": torch.zeros(5)}), r"\(4,\).*\(5,\)"),
+        (lambda s: s.pop("classifier.bias"), "classifier.bias.*no such"),
+        (lambda s: s.update({"more": torch.zeros(1)}), "'more'"),
         (lambda s: s["classifier.bias"].fill_(np.nan), "classifier.bias.*NaN"),
         (lambda s: s["classifier.weight"].fill_(np.inf), "classifier.weight.*infinite"),
     ],
@@ -162,23 +163,18 @@ def test_weights_of_another_network(weights, change, message):
     save_file(state, weights)
     net = Tiny()
     before = net.classifier.weight.clone()
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         load_weights(net, weights)
     assert torch.equal(net.classifier.weight, before)
 
 
-def test_weights_that_do_not_ship():
-    with pytest.raises(FileNotFoundError, match="no weights ship for vgg16 on fruit.*pretrain"):
-        models.pretrained("vgg16", "fruit", 10)
-
-
 def test_damaged_pruned_networks(weights, tmp_path):
-    with pytest.raises(ValueError, match="expected format 'prune-gym-network-2'"):
+    with pytest.raises(UserError, match="'prune-gym-network-2'"):
         load_network(weights)
-    with pytest.raises(FileNotFoundError, match="no such file.*prune-gym apply"):
+    with pytest.raises(MissingFileError, match="prune-gym apply"):
         load_network(tmp_path / "none.safetensors")
     weights.write_bytes(b"nothing")
-    with pytest.raises(ValueError, match="not a whole safetensors file"):
+    with pytest.raises(UserError, match="weights.safetensors"):
         load_network(weights)
 
 
@@ -210,19 +206,19 @@ def write_cifar(folder, label=0):
 def test_a_cut_cifar_file(offline):
     write_cifar(offline)
     os.truncate(offline / "data_batch_3.bin", 1_000_000)
-    with pytest.raises(ValueError, match="data_batch_3.bin: expected 30,730,000.*got 1,000,000"):
+    with pytest.raises(UserError, match="data_batch_3.bin: .*30,730,000.*1,000,000"):
         cifar10.load()
 
 
 def test_a_cifar_file_with_impossible_labels(offline):
     write_cifar(offline, label=11)
-    with pytest.raises(ValueError, match=r"data_batch_1.bin: expected.*label in 0\.\.9"):
+    with pytest.raises(UserError, match=r"data_batch_1.bin: .*0\.\.9"):
         cifar10.load()
 
 
 def test_cifar_files_with_wrong_numbers_of_images(offline):
     write_cifar(offline, label=3)
-    with pytest.raises(ValueError, match="5,000 training images of each.*damaged"):
+    with pytest.raises(UserError, match="5,000 "):
         cifar10.load()
 
 
@@ -289,7 +285,7 @@ GOOD = {
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": "prune-gym-strategy-9"}, "expected format 'prune-gym-strategy-2'"),
+        ({"format": "prune-gym-strategy-9"}, "'prune-gym-strategy-2'"),
         ({"decisions": [{"name": "features.0"}]}, "damaged at KeyError.*kind"),
         ({"decisions": 3}, "damaged"),
         ({"metrics": {"accuracy": "high"}}, "damaged"),
@@ -300,7 +296,7 @@ GOOD = {
 def test_damaged_strategies(tmp_path, change, message):
     path = tmp_path / "strategy.json"
     path.write_text(json.dumps(GOOD | change))
-    with pytest.raises(ValueError, match=message) as error:
+    with pytest.raises(UserError, match=message) as error:
         load_strategy(path)
     assert "strategy.json" in str(error.value)
 
@@ -308,13 +304,13 @@ def test_damaged_strategies(tmp_path, change, message):
 def test_strategies_of_other_networks(tiny, env):
     _, _, infos = play(tiny, constant(0.0))
     strategy = infos[-1]["strategy"]
-    with pytest.raises(ValueError, match="of another network.*lacks.*has besides"):
+    with pytest.raises(UserError, match="channels.*has besides.*channels"):
         env.unwrapped.problem.apply(strategy)
     strategy["decisions"][0]["value"] = 0
-    with pytest.raises(ValueError, match=r"expected one of \[2, 3, .* 12\], .* has 0"):
+    with pytest.raises(UserError, match=r"\[2, 3, .* 12\], .* 0"):
         tiny.problem.apply(strategy)
     strategy["decisions"][0]["value"] = 13
-    with pytest.raises(ValueError, match=r"expected one of \[2, 3, .* 12\], .* has 13"):
+    with pytest.raises(UserError, match=r"\[2, 3, .* 12\], .* 13"):
         tiny.problem.validate(strategy)
 
 
@@ -410,13 +406,13 @@ def test_what_is_read_or_of_a_run_is_not_written_over(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"objectives": "accuracy"}, r"objectives: expected a sequence of names, .*\['accuracy'\]"),
-        ({"decide": "channels"}, r"decide: expected a sequence of names, such as \['channels'\]"),
-        ({"budgets": {"latency": 0.5}, "latency": None}, "no latency table of this network here"),
+        ({"objectives": "accuracy"}, r"objectives: .*\['accuracy'\]"),
+        ({"decide": "channels"}, r"decide: .*\['channels'\]"),
+        ({"budgets": {"latency": 0.5}, "latency": None}, "latency.*table"),
     ],
 )
 def test_arguments_of_another_kind(arguments, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         gym.make("ChannelPrune-ResNet20-v0", **arguments)
 
 
@@ -430,7 +426,7 @@ def test_an_interrupted_command_is_no_traceback(capsys, monkeypatch):
 
 
 def test_splits_that_are_no_images():
-    with pytest.raises(ValueError, match=r"uint8 images \(N, C, H, W\).*float64"):
+    with pytest.raises(UserError, match=r"\(N, C, H, W\).*float64"):
         Split(np.zeros((2, 3, 8, 8)), np.zeros(2, dtype=np.int64))
-    with pytest.raises(ValueError, match=r"one per image, 2 labels.*got \(3,\)"):
+    with pytest.raises(UserError, match=r"2 labels.*got \(3,\)"):
         Split(np.zeros((2, 3, 8, 8), dtype=np.uint8), np.zeros(3, dtype=np.int64))

@@ -32,7 +32,7 @@ def names(folder):
 def test_a_file_that_does_not_fit_leaves_the_old_one(tmp_path, small_files):
     file = tmp_path / "figures.json"
     write_atomically(file, b"old")
-    with pytest.raises(FileAccessError, match=r"figures\.json cannot be written \(File too large"):
+    with pytest.raises(FileAccessError, match=r"figures\.json .*File too large"):
         write_atomically(file, bytes(5000))
     assert file.read_bytes() == b"old" and names(tmp_path) == ["figures.json"]
 
@@ -41,7 +41,7 @@ def test_a_file_in_the_place_of_a_folder_and_the_other_way_round(tmp_path):
     (tmp_path / "file").write_text("")
     (tmp_path / "folder").mkdir()
     for path in (tmp_path / "file" / "one.json", tmp_path / "folder"):
-        with pytest.raises(FileAccessError, match=f"{path} cannot be written"):
+        with pytest.raises(FileAccessError, match=str(path)):
             write_atomically(path, b"new")
     assert names(tmp_path) == ["file", "folder"]
 
@@ -67,7 +67,7 @@ def test_a_checkpoint_that_does_not_fit_leaves_the_one_before(tmp_path, small_fi
     file, device = tmp_path / "checkpoint", torch.device("cpu")
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.getrlimit(1)[1]))
     save_checkpoint(file, {"recipe": "one"}, {"epoch": 1})
-    with pytest.raises(FileAccessError, match="checkpoint cannot be written"):
+    with pytest.raises(FileAccessError, match="checkpoint"):
         save_checkpoint(file, {"recipe": "one"}, {"epoch": 2, "weights": torch.zeros(50_000)})
     assert load_checkpoint(file, {"recipe": "one"}, device) == {"epoch": 1}
 
@@ -75,7 +75,7 @@ def test_a_checkpoint_that_does_not_fit_leaves_the_one_before(tmp_path, small_fi
 def test_a_log_folder_that_is_a_file_is_named(tmp_path):
     (tmp_path / "board").write_text("")
     history = History(tmp_path / "board")
-    with pytest.raises(FileAccessError, match="board cannot be written"):
+    with pytest.raises(FileAccessError, match="board"):
         history.add({"search_accuracy": 0.5}, torch.nn.Linear(1, 1))
 
 

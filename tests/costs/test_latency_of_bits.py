@@ -7,6 +7,7 @@ from latency_of_tiny import layer_times, models_table, resnet_table, timed
 from prune_gym.costs.latency import Latency, weight_megabytes
 from prune_gym.costs.latency_table import LatencyTable, Streaming, load_latency_table
 from prune_gym.envs.make import compression_env
+from prune_gym.errors import UserError
 
 TO_INT8, MILLION_TO_INT8, TO_FLOAT, MILLION_TO_FLOAT = CONVERSIONS = (0.01, 1.0, 0.02, 3.0)
 FLOAT_MS, INT8_MS = 1.0, 0.25
@@ -104,7 +105,7 @@ def test_a_file_with_int8_times(tmp_path):
     assert latency.layers["conv"].int8.milliseconds.ravel().tolist() == [0.5]
     for conversions in ({"to_int4": [1, 2]}, {"to_int8": [1]}, {"to_int8": [-1, 2]}, 3):
         path.write_text(json.dumps(content | {"conversions": conversions}))
-        with pytest.raises(ValueError, match="int8.json is not a latency table.*conversions"):
+        with pytest.raises(UserError, match="int8.json .*conversions"):
             load_latency_table(str(path))
 
 

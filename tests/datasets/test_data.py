@@ -181,7 +181,7 @@ class Runs:
 def test_a_pickle_names_no_code(batches, content, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = batches("test_batch", pickle.dumps(content, protocol=4))
-    with pytest.raises(UserError, match="test_batch is no file of the official cifar-10-batches"):
+    with pytest.raises(UserError, match="test_batch"):
         cifar10_python.read(path)
     assert not (tmp_path / "made").exists()
 
@@ -193,5 +193,5 @@ def test_a_pickle_names_no_code(batches, content, tmp_path, monkeypatch):
 def test_a_damaged_pickle_is_refused(batches, place, value, end):
     content = bytearray(pickle.dumps({b"data": np.arange(9), b"labels": [1, 2]}, protocol=4))
     content[place % len(content)] = value
-    with pytest.raises(UserError, match="data_batch_1 is no file"):
+    with pytest.raises(UserError, match="data_batch_1"):
         cifar10_python.read(batches("data_batch_1", content[:end]))

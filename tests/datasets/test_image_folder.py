@@ -9,7 +9,7 @@ from playing import constant, play
 
 from prune_gym import datasets, models
 from prune_gym.datasets import image_folder, imagenet
-from prune_gym.errors import UserError
+from prune_gym.errors import MissingFileError, UserError
 from prune_gym.models.weights_file import save_weights
 
 
@@ -75,19 +75,19 @@ def test_fewer_images_can_be_read(root):
 
 
 def test_what_is_wrong_with_a_folder_is_said(root, tmp_path):
-    with pytest.raises(FileNotFoundError, match="no such folder; expected one folder of images"):
+    with pytest.raises(MissingFileError, match="nothing: "):
         image_folder.load(tmp_path / "nothing")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(FileNotFoundError, match="no images; expected CLASS/IMAGE"):
+    with pytest.raises(MissingFileError, match="empty: .*CLASS/IMAGE"):
         image_folder.load(tmp_path / "empty")
-    with pytest.raises(ValueError, match="GiB in memory at 10000x10000.*take fewer"):
+    with pytest.raises(UserError, match="10000x10000"):
         image_folder.load(root, size=10_000)
     damaged = root / "class-0" / "0.png"
     damaged.write_bytes(damaged.read_bytes()[:200])
-    with pytest.raises(ValueError, match=r"class-0.0\.png is no whole image"):
+    with pytest.raises(UserError, match=r"class-0.0\.png"):
         image_folder.load(root, size=16)
     write_images(tmp_path / "few", 1, 2)
-    with pytest.raises(ValueError, match="at least 30 labelled images .* got 2"):
+    with pytest.raises(UserError, match="30 .* got 2"):
         image_folder.load(tmp_path / "few", size=16)
 
 
@@ -124,18 +124,18 @@ def test_folders_of_splits_are_no_classes(root, tmp_path):
     (tmp_path / "whole").mkdir()
     for name in ("train", "val"):
         shutil.copytree(root, tmp_path / "whole" / name)
-    with pytest.raises(UserError, match="one folder per class, and found the splits train, val"):
+    with pytest.raises(UserError, match="train, val"):
         image_folder.load(tmp_path / "whole")
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"most": {"val": 2}}, "unknown split in most 'val'.*Known: train, search, test"),
-        ({"most": {"train": 0}}, "a number of images >= 1, got 0"),
-        ({"most": {"train": 2.5}}, "a number of images >= 1, got 2.5"),
-        ({"size": (32, 32)}, r"size: expected a number of pixels, got \(32, 32\)"),
-        ({"size": 0}, "size: expected a number of pixels, got 0"),
+        ({"most": {"val": 2}}, "'val'.* train, search, test"),
+        ({"most": {"train": 0}}, "images >= 1, got 0"),
+        ({"most": {"train": 2.5}}, "images >= 1, got 2.5"),
+        ({"size": (32, 32)}, r"size: .*got \(32, 32\)"),
+        ({"size": 0}, "size: .*got 0"),
     ],
 )
 def test_options_that_are_none(root, options, message):
@@ -170,16 +170,14 @@ def test_an_imagenet_id_from_images_and_weights_in_the_data_home(small_imagenet)
 
 def test_imagenet_must_be_there_and_whole(small_imagenet):
     shutil.rmtree(small_imagenet / "imagenet" / "val" / "class-2")
-    with pytest.raises(
-        ValueError, match="the same 3 class folders.*got 3 and 2.*image_folder.load"
-    ):
+    with pytest.raises(UserError, match="got 3 and 2"):
         imagenet.load()
     shutil.rmtree(small_imagenet / "imagenet" / "val")
-    with pytest.raises(FileNotFoundError, match="ImageNet is not in .*imagenet: expected train/"):
+    with pytest.raises(MissingFileError, match="imagenet: .*train/"):
         imagenet.load()
 
 
 def test_imagenet_needs_more_training_images_than_it_searches_on(small_imagenet, monkeypatch):
     monkeypatch.setattr(imagenet, "SEARCH", 36)
-    with pytest.raises(UserError, match="more than 36 images in train.* got 36"):
+    with pytest.raises(UserError, match="36 images .* got 36"):
         imagenet.load()

@@ -15,7 +15,7 @@ from prune_gym.detection.boxes import Detections, decode_head, detect, iou, nms
 from prune_gym.detection.loss import Objects, yolo_loss
 from prune_gym.detection.metric import average_precision, mean_average_precision
 from prune_gym.envs.make import compression_env
-from prune_gym.errors import UserError
+from prune_gym.errors import MissingFileError, UserError
 from prune_gym.evaluation.evaluator import accuracy
 from prune_gym.experiments.plots import front_figure
 from prune_gym.graph.residual_blocks import skip_blocks
@@ -132,7 +132,7 @@ def test_splits_select_images_with_their_objects():
     split = split_of(np.arange(16), [0, 1, 2, 3], [0, 0, 1, 3], 4)
     part = split.select(np.array([3, 0]))
     assert part.classes.tolist() == [3, 0, 1] and part.image_ids.tolist() == [0, 1, 1]
-    with pytest.raises(ValueError, match="image_ids must ascend"):
+    with pytest.raises(UserError, match="image_ids"):
         split_of(np.arange(8), [0, 1], [1, 0], 4)
     with pytest.raises(ValueError, match="read-only"):
         split.boxes[0] = 0
@@ -165,10 +165,10 @@ def test_a_yolo_folder_is_read(folder):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("1 0.5 0.5 0.5", "expected 5 numbers"),
-        ("dog 0.5 0.5 0.5 0.5", "expected 5 numbers"),
-        ("2 0.5 0.5 0.5 0.5", "class 2 is not one of the 2"),
-        ("0.5 0.5 0.5 0.5 0.5", "class 0.5 is not"),
+        ("1 0.5 0.5 0.5", "5 numbers"),
+        ("dog 0.5 0.5 0.5 0.5", "5 numbers"),
+        ("2 0.5 0.5 0.5 0.5", "class 2 "),
+        ("0.5 0.5 0.5 0.5 0.5", "class 0.5 "),
         ("1 0.5 0.5 1.5 0.5", "shares of the image"),
         ("1 0.5 nan 0.5 0.5", "shares of the image"),
         ("1 0.5 0.5 0.5 0", "shares of the image"),
@@ -201,7 +201,7 @@ def test_rare_classes_are_searched_on_too(tmp_path):
     assert (len(data.train), len(data.search)) == (20, 20)
     assert data.search.classes.tolist() == data.train.classes.tolist() == [0, 0, 1]
     write_yolo(tmp_path, "train", "7.png", [])
-    with pytest.raises(UserError, match="search split of .* has 20 images and no object"):
+    with pytest.raises(UserError, match="search .* 20 images"):
         load_folder(tmp_path, (32, 32))
 
 
@@ -226,17 +226,17 @@ def test_rounded_labels_and_other_encodings_are_read(folder):
     (folder / "classes.txt").write_bytes("chat\nchien gâté\n".encode("utf-8-sig"))
     assert load_folder(folder, (32, 64)).class_names == ("chat", "chien gâté")
     (folder / "classes.txt").write_bytes("chat\nchien\n".encode("utf-16"))
-    with pytest.raises(UserError, match=r"classes\.txt: expected text in UTF-8"):
+    with pytest.raises(UserError, match=r"classes\.txt: .*UTF-8"):
         load_folder(folder, (32, 64))
     (folder / "classes.txt").write_text("cat\ndog\n")
     label.write_bytes(b"\xff\xfe1\0")
-    with pytest.raises(UserError, match=r"0\.txt: expected a text file of numbers"):
+    with pytest.raises(UserError, match=r"0\.txt: "):
         load_folder(folder, (32, 64))
 
 
 @pytest.mark.parametrize("size", [64, (64,), (64.0, 64), (0, 64)])
 def test_a_size_is_height_and_width(folder, size):
-    with pytest.raises(UserError, match=r"size: expected \(height, width\) in pixels, got"):
+    with pytest.raises(UserError, match=r"size: .*\(height, width\)"):
         load_folder(folder, size)
 
 
@@ -248,30 +248,30 @@ def test_one_training_image_cannot_be_halved(folder):
 
 
 def test_a_network_must_detect_the_datas_classes(squares, tiny_net):
-    with pytest.raises(UserError, match="squares holds boxes, and Tiny is no detector"):
+    with pytest.raises(UserError, match="squares .*Tiny"):
         compression_env(tiny_net, squares, latency=None)
-    with pytest.raises(UserError, match="Darknet detects 3 classes, and squares has 2"):
+    with pytest.raises(UserError, match="Darknet .*3 .*squares .*2"):
         compression_env(yolov3_tiny(3, 1 / 16, 64), squares, latency=None)
 
 
 def test_a_split_without_objects_has_no_precision():
     split = split_of([], [], [], 1)
-    with pytest.raises(UserError, match="at least one object"):
+    with pytest.raises(UserError, match="one object"):
         average_precision([found_of([[0.0, 0, 1, 1]], [0], [0.9])], split)
 
 
 def test_what_a_folder_lacks_is_named(folder):
     (folder / "images" / "val" / "0.png").write_text("no image")
-    with pytest.raises(ValueError, match=r"0\.png is no whole image"):
+    with pytest.raises(UserError, match=r"0\.png"):
         load_folder(folder, (32, 32))
     for label in (folder / "labels" / "train").iterdir():
         label.unlink()
-    with pytest.raises(FileNotFoundError, match="none of the 4 images of train"):
+    with pytest.raises(MissingFileError, match="4 images of train"):
         load_folder(folder, (32, 32))
     (folder / "classes.txt").unlink()
-    with pytest.raises(FileNotFoundError, match="class name a line, found none"):
+    with pytest.raises(MissingFileError, match="classes.txt .*none"):
         load_folder(folder, (32, 32))
-    with pytest.raises(FileNotFoundError, match="class name"):
+    with pytest.raises(MissingFileError, match="nowhere"):
         load_folder(folder / "nowhere", (32, 32))
 
 
@@ -335,7 +335,7 @@ def test_a_detector_is_fine_tuned_as_other_networks_are(squares, tmp_path):
     recipe = TrainingRecipe(24, learning_rate=1e-2, batch_size=8, optimizer="adamw")
     train(network, squares, recipe, tmp_path / "checkpoint")
     assert accuracy(network, squares, squares.train) > 0.3
-    with pytest.raises(UserError, match="the recipe distills, and squares has no classes"):
+    with pytest.raises(UserError, match="distills.*squares"):
         train(network, squares, dataclasses.replace(recipe, distillation=0.5), tmp_path / "other")
 
 

@@ -142,7 +142,7 @@ def test_compress(task):
     assert result.strategy.metrics["accuracy"] == best
     assert result.before["test_accuracy"] > 0.97
     assert result.before["test_accuracy"] > result.after["test_accuracy"] > 0
-    with pytest.raises(UserError, match="made has a score and no loss: give loss="):
+    with pytest.raises(UserError, match="made.*loss="):
         result.finetune(1)
 
 
@@ -179,7 +179,7 @@ def test_a_network_with_a_loss_is_fine_tuned(learnable, tmp_path):
     )
     assert after > before + 0.1
     distilling = replace(RECIPE, distillation=0.5)
-    with pytest.raises(UserError, match="the recipe distills, and made has no classes of images"):
+    with pytest.raises(UserError, match="distills.*made"):
         finetune_candidate(env.problem.evaluator, configuration, distilling, tmp_path / "two")
 
 
@@ -217,17 +217,17 @@ def test_the_score_is_of_the_whole_split():
 def test_a_score_is_a_number_from_0_to_1(wrong):
     data = data_of(made(TwoHeads), lambda *_: wrong, lambda out: out)
     env = compression_env(made(TwoHeads), data, latency=None)
-    with pytest.raises(UserError, match=r"score: expected a number in \[0, 1\], got"):
+    with pytest.raises(UserError, match=r"score: .*\[0, 1\]"):
         env.problem.original  # noqa: B018
 
 
 @pytest.mark.parametrize(
     ("targets", "message"),
     [
-        (np.zeros(3), r"a row for each of 4 images, got the shapes \[\(3,\)\]"),
+        (np.zeros(3), r"4 images.*\[\(3,\)\]"),
         ({"a": np.zeros(4), "b": np.zeros((5, 2))}, r"\[\(4,\), \(5, 2\)\]"),
-        ((), r"got the shapes \[\]"),
-        (["cat", "dog", "cat", "dog"], "expected arrays or tensors"),
+        ((), r"shapes \[\]"),
+        (["cat", "dog", "cat", "dog"], "arrays or tensors"),
     ],
 )
 def test_targets_have_a_row_for_each_image(targets, message):
@@ -237,19 +237,19 @@ def test_targets_have_a_row_for_each_image(targets, message):
 
 def test_what_does_not_fit_is_named(task):
     network, data = task
-    with pytest.raises(UserError, match="a ScoredData has a score and a loss: give no others"):
+    with pytest.raises(UserError, match="ScoredData.*score.*loss"):
         compress(network, data, score=mean_iou)
-    with pytest.raises(UserError, match="a ScoredData has a mean and std"):
+    with pytest.raises(UserError, match="ScoredData.*mean.*std"):
         compress(network, data, mean=(0,) * 3, std=(1,) * 3)
-    with pytest.raises(UserError, match=r"score: expected a function \(outputs, targets\)"):
+    with pytest.raises(UserError, match=r"score: .*\(outputs, targets\)"):
         ScoredData("x", data.train, data.search, data.test, *NORMALIZATION, score=0.5)
-    with pytest.raises(UserError, match=r"loss: expected a function \(outputs, targets\)"):
+    with pytest.raises(UserError, match=r"loss: .*\(outputs, targets\)"):
         replace(data, loss=0.5)
-    with pytest.raises(UserError, match="loss: it is for data with a score; give score= too"):
+    with pytest.raises(UserError, match="loss: .*score="):
         compress(network, (data.train.images, np.zeros(128, int)), loss=F.cross_entropy)
-    with pytest.raises(UserError, match=r"with score= expected a ScoredData, or a pair"):
+    with pytest.raises(UserError, match="score=.*ScoredData"):
         compress(network, [1, 2, 3], score=mean_iou)
-    with pytest.raises(UserError, match="'variational' needs images with classes"):
+    with pytest.raises(UserError, match="'variational'"):
         compression_env(network, data, decide=["variational"])
 
 

@@ -163,7 +163,7 @@ def test_a_network_is_trained_compressed_and_trained_on(rank, tmp_path):
 
 def test_images_of_another_rank_are_refused():
     images, labels = np.zeros((40, 2, 8, 8), np.uint8), np.arange(40) % 4
-    with pytest.raises(UserError, match=r"expected images \(N, C, L\), got uint8 \(40, 2, 8, 8\)"):
+    with pytest.raises(UserError, match=r"\(N, C, L\).*\(40, 2, 8, 8\)"):
         compress(network_of(1, "with branches"), (images, labels))
 
 

@@ -320,11 +320,11 @@ def test_what_no_cfg_says_is_refused(tmp_path):
     network = shaken(Darknet(parse_cfg(text)))
     blocks = trace(network, network.input_shape).blocks
     small = skip_blocks(network, blocks, network.input_shape)
-    with pytest.raises(UserError, match="is skipped and its activation would be lost"):
+    with pytest.raises(UserError, match="shortcut.*activation"):
         save_darknet(small, network, tmp_path / "small.cfg")
     changed = parts()
     changed.get_submodule("conv0.activation").negative_slope = 0.3
-    with pytest.raises(UserError, match="no Darknet cfg was found that computes"):
+    with pytest.raises(UserError, match="no Darknet cfg"):
         save_darknet(changed, parts(), tmp_path / "small.cfg")
     assert not list(tmp_path.iterdir())
 
@@ -387,7 +387,7 @@ def test_both_header_versions_are_read(saved):
 def test_weights_of_another_length_are_refused(saved, change, word):
     network, path = saved
     path.write_bytes(path.read_bytes() + change)
-    with pytest.raises(ValueError, match=word) as error:
+    with pytest.raises(UserError, match=word) as error:
         load_weights(network, path)
     if word == "expected":
         count = sum(v.numel() for k, v in network.state_dict().items() if "num_" not in k)
@@ -408,41 +408,41 @@ def test_files_that_are_no_weights_are_refused(tmp_path, name):
         ("[convolutional]\nfilters=3", "first section"),
         ("[net]\nwidth=32\nhello", "cfg:3: neither"),
         ("[net]\n\n[gru]\n", r"cfg:3: \[gru\] unknown section"),
-        ("[net]\n[yolo]\nnew_coords=1", r"cfg:2: \[yolo\] new_coords=1 is not supported"),
-        ("[net]\nwidth=4\n" + HEAD, r"cfg:1: \[net\] height= must be a number, got nothing"),
+        ("[net]\n[yolo]\nnew_coords=1", r"cfg:2: \[yolo\] new_coords=1"),
+        ("[net]\nwidth=4\n" + HEAD, r"cfg:1: \[net\] height= .*nothing"),
         (PARTS.replace("filters=14", "filters=13"), r"\[yolo\] needs 14 channels .* got 13"),
         (PARTS.replace("from=0", "from=9"), r"\[shortcut\] reads layers \(9,\)"),
-        (PARTS.replace("from=0", "from=2"), r"\[shortcut\] adds layers of 8 and 4 channels"),
-        (PARTS.replace("groups=4", "groups=3"), r"\[convolutional\] groups=3 does not divide"),
+        (PARTS.replace("from=0", "from=2"), r"\[shortcut\] .*8 and 4 channels"),
+        (PARTS.replace("groups=4", "groups=3"), r"\[convolutional\] groups=3"),
         (PARTS.replace("=mish", "=mush"), "did you mean 'mish'"),
-        (PARTS.replace("mask=1,0", "mask=1,2"), r"\[yolo\] mask \(1, 2\) does not fit"),
+        (PARTS.replace("mask=1,0", "mask=1,2"), r"\[yolo\] mask \(1, 2\)"),
         (PARTS.split("[yolo]")[0], "no .yolo. section"),
-        (PARTS.replace("groups=4", "groups=0"), "cfg:20: .convolutional. groups= must be from 1"),
-        (PARTS.replace("filters=8", "filters=1000000000"), "filters= must be from 1 to 65,536"),
-        (PARTS.replace("width=32", "width=0"), r"\[net\] width= must be from 1 to 65,536, got 0"),
-        (PARTS.replace("size=5", "size=5\nstride_x=-2\nstride=-1"), "stride= must be from 1"),
-        (PARTS.replace("4,5, 9,9", "4,5, 9,x"), r"\[yolo\] anchors= must be numbers separated"),
-        (PARTS.replace("4,5, 9,9", "4,5, 9"), "anchors= must be pairs of positive numbers"),
-        (PARTS.replace("4,5, 9,9", "4,5, 9,inf"), "anchors= must be pairs of positive numbers"),
+        (PARTS.replace("groups=4", "groups=0"), "cfg:20: .convolutional. groups= "),
+        (PARTS.replace("filters=8", "filters=1000000000"), "filters= .*65,536"),
+        (PARTS.replace("width=32", "width=0"), r"\[net\] width= .*got 0"),
+        (PARTS.replace("size=5", "size=5\nstride_x=-2\nstride=-1"), "stride= "),
+        (PARTS.replace("4,5, 9,9", "4,5, 9,x"), r"\[yolo\] anchors= .*numbers separated"),
+        (PARTS.replace("4,5, 9,9", "4,5, 9"), "anchors= .*pairs"),
+        (PARTS.replace("4,5, 9,9", "4,5, 9,inf"), "anchors= .*pairs"),
         (
             PARTS.replace("layers=-1, 5", "layers=-1, 7"),
-            r"maps of different sizes: 16x16 and 8x8",
+            "16x16 and 8x8",
         ),
-        (PARTS.replace("[dropout]", "[shortcut]\nfrom=-1\nalpha=.5"), "alpha=.5 is not supported"),
-        (PARTS.replace("size=5", "size=5\nflipped=1"), "flipped=1 is not supported"),
+        (PARTS.replace("[dropout]", "[shortcut]\nfrom=-1\nalpha=.5"), "alpha=.5"),
+        (PARTS.replace("size=5", "size=5\nflipped=1"), "flipped=1"),
         (
             PARTS.replace("size=5", "size=5\ndilation=2"),
-            "dilation=2 is not supported, only dilation",
+            "dilation=2",
         ),
-        (PARTS.replace("size=5", "size=5\nshare_index=-1"), "share_index=-1 is not supported"),
+        (PARTS.replace("size=5", "size=5\nshare_index=-1"), "share_index=-1"),
         (
             NET + CONV + "[route]\nlayers=-1,-1\n" * 30 + HEAD,
-            r"writes 131,072x16x16 numbers: too many",
+            "131,072x16x16",
         ),
     ],
 )
 def test_a_cfg_that_is_not_understood_is_refused_by_its_line(text, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         Darknet(parse_cfg(text))
 
 

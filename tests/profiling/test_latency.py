@@ -238,10 +238,10 @@ def test_a_table_without_time_for_a_network_is_refused(tmp_path):
     zero = LAYER | {"milliseconds": [[0], [0]]}
     keys = signatures(table).values()
     latency = load_latency_table(write_table(path, dict.fromkeys(keys, zero)))
-    with pytest.raises(UserError, match="table of a phone gives this network a time of 0 ms"):
+    with pytest.raises(UserError, match="a phone .* 0 ms"):
         Latency(table, latency)
     none = load_latency_table(write_table(path, {}, untimed=["conv", "linear", "pool"]))
-    with pytest.raises(UserError, match="layer signatures of this network are not in"):
+    with pytest.raises(UserError, match="layer signatures"):
         Latency(table, none)
 
 
@@ -303,7 +303,7 @@ LAYER = {"inputs": [1, 2], "outputs": [1], "milliseconds": [[0.1], [0.2]]}
 def test_damaged_latency_tables(tmp_path, content):
     path = tmp_path / "latency.json"
     path.write_bytes(content.encode(errors="surrogateescape"))
-    with pytest.raises(UserError, match="latency.json is not a latency table.*profile"):
+    with pytest.raises(UserError, match="latency.json .*prune-gym profile"):
         load_latency_table(str(path))
 
 
@@ -363,14 +363,14 @@ def test_damaged_streaming(tmp_path):
     path = tmp_path / "latency.json"
     for streaming in ({"from_mb": 1}, {"from_mb": 2, "to_mb": 1, "ms_per_mb": 0}, 3):
         path.write_text(json.dumps(FORMAT | {"layers": {}, "streaming": streaming}))
-        with pytest.raises(ValueError, match="latency.json is not a latency table"):
+        with pytest.raises(UserError, match="latency.json .*streaming"):
             load_latency_table(str(path))
 
 
 def test_tables_of_the_first_format_are_to_be_measured_again(tmp_path):
     path = tmp_path / "old.json"
     path.write_text(json.dumps({"format": "prune-gym-latency-1", "layers": {"conv": LAYER}}))
-    with pytest.raises(ValueError, match="prune-gym-latency-1.*measure the device again"):
+    with pytest.raises(UserError, match="prune-gym-latency-1"):
         load_latency_table(str(path))
 
 
@@ -514,9 +514,9 @@ def test_profile_measures_int8_layers_and_conversions(quick, tmp_path, monkeypat
 
 
 def test_int8_needs_a_runtime_and_a_table_that_have_it(tmp_path):
-    with pytest.raises(ValueError, match="torch has no int8"):
+    with pytest.raises(UserError, match="torch .*int8"):
         profile_tiny(tmp_path / "x.json", "torch", int8=True)
-    with pytest.raises(ValueError, match="does not depend on bits"):
+    with pytest.raises(UserError, match="bits"):
         check(resnet(), load_latency_table("reference-cpu"), (3, 32, 32), mixed=True)
 
 
@@ -549,9 +549,9 @@ def test_a_file_holds_several_networks_of_one_device_and_setting(quick, tmp_path
         Latency(trace(Tiny().eval(), shape), load_latency_table(str(out)))
     before = out.read_bytes()
     for change in ({"device": "another"}, {"setting": SETTING._replace(batch=2)}):
-        with pytest.raises(ValueError, match="has (device|batch) .* and this measurement"):
+        with pytest.raises(UserError, match="has (device|batch) "):
             profile_tiny(out, **change)
-    with pytest.raises(ValueError, match="runtime 'onnxruntime' and this measurement 'torch'"):
+    with pytest.raises(UserError, match="'onnxruntime'.*'torch'"):
         profile_tiny(out, "torch")
     assert out.read_bytes() == before
 
@@ -559,7 +559,7 @@ def test_a_file_holds_several_networks_of_one_device_and_setting(quick, tmp_path
 def test_profile_refuses_files_that_are_no_tables(tmp_path):
     out = tmp_path / "notes.json"
     out.write_text("{}")
-    with pytest.raises(ValueError, match="notes.json is not a latency table"):
+    with pytest.raises(UserError, match="notes.json"):
         profile_tiny(out, "torch")
     assert out.read_text() == "{}"
 
@@ -567,7 +567,7 @@ def test_profile_refuses_files_that_are_no_tables(tmp_path):
 def test_a_runtime_that_is_not_installed_names_its_extra(tmp_path):
     if importlib.util.find_spec("openvino"):
         pytest.skip("openvino is installed")
-    with pytest.raises(MissingExtraError, match=r"pip install 'prune-gym\[openvino\]'"):
+    with pytest.raises(MissingExtraError, match=r"prune-gym\[openvino\]"):
         profile_tiny(tmp_path / "x.json", "openvino")
 
 

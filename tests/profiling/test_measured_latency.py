@@ -5,6 +5,7 @@ import pytest
 from playing import constant, play
 
 from prune_gym.envs.make import compression_env
+from prune_gym.errors import UserError
 
 OBJECTIVES = ("accuracy", "flops", "latency")
 
@@ -54,5 +55,5 @@ def test_a_strategy_is_validated_without_it(timed):
 def test_it_takes_no_budget(tiny_task):
     pytest.importorskip("onnxruntime")
     arguments = tiny_task | {"latency": "measured", "budgets": {"latency": 0.5}}
-    with pytest.raises(ValueError, match="measured by the clock cannot be kept"):
+    with pytest.raises(UserError, match="budget latency=0.5: .*clock"):
         compression_env(**arguments)

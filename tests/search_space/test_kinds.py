@@ -179,12 +179,12 @@ def test_workers_know_it(env):
 
 
 def test_another_kind_of_the_same_name_is_refused():
-    with pytest.raises(UserError, match="'kernel-mask' is registered already; give yours another"):
+    with pytest.raises(UserError, match="'kernel-mask'"):
         register_kind(KernelMask())
 
 
 def test_a_field_that_nobody_knows_is_refused():
-    with pytest.raises(UserError, match="field 'kernel-mask'.*expected 'misnamed'"):
+    with pytest.raises(UserError, match="'kernel-mask'.*'misnamed'"):
         register_kind(Misnamed())
     assert "misnamed" not in KINDS
 

@@ -94,14 +94,14 @@ def test_least_shares_by_name(task, min_keep, least):
 @pytest.mark.parametrize(
     ("limits", "message"),
     [
-        ({"exclude": ["iner.*"]}, r"exclude: 'iner\.\*' matches no layer.*inner\.0"),
-        ({"include": ["stem", "layer1"]}, "include: 'layer1' matches no layer with weights"),
-        ({"min_keep": {"bakc": 0.5}}, r"min_keep: 'bakc' .* nearest names are back\.0"),
-        ({"exclude": "stem"}, r"exclude: expected a sequence of names, such as \['stem'\]"),
-        ({"min_keep": {"stem": 2}}, r"min_keep: expected a share in \(0, 1\], got 2"),
-        ({"exclude": ["*"]}, "exclude and include leave nothing of Residual"),
-        ({"library": "x", "exclude": ["stem"]}, "leave exclude and include out"),
-        ({"batch_size": 0}, "batch_size: expected a number of images >= 1, got 0"),
+        ({"exclude": ["iner.*"]}, r"exclude: 'iner\.\*'.*inner\.0"),
+        ({"include": ["stem", "layer1"]}, "include: 'layer1'"),
+        ({"min_keep": {"bakc": 0.5}}, r"min_keep: 'bakc'.*back\.0"),
+        ({"exclude": "stem"}, r"exclude: .*\['stem'\]"),
+        ({"min_keep": {"stem": 2}}, "min_keep: .*got 2"),
+        ({"exclude": ["*"]}, "exclude and include .*Residual"),
+        ({"library": "x", "exclude": ["stem"]}, "exclude and include out"),
+        ({"batch_size": 0}, "batch_size: .*got 0"),
     ],
 )
 def test_mistakes_are_named(task, limits, message):
@@ -129,7 +129,7 @@ def test_memory_holds_the_activations_of_a_batch(task):
 
 
 def test_latency_is_of_the_batch(task):
-    with pytest.raises(UserError, match=r"expected 1, with which.*got 4.*profile --batch 4"):
+    with pytest.raises(UserError, match="got 4.*--batch 4"):
         gym.make("ChannelPrune-VGG16-v0", batch_size=4)
     problem = compression_env(**task | {"latency": "measured"}, batch_size=64).problem
     assert isinstance(problem.costs["latency"], MeasuredLatency)

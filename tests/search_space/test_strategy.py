@@ -11,6 +11,7 @@ from prune_gym.cli import main
 from prune_gym.compression.network_file import load_network, save_network
 from prune_gym.datasets.normalize import normalize
 from prune_gym.envs.make import compression_env
+from prune_gym.errors import UserError, UserTypeError
 from prune_gym.evaluation.validation import compare
 from prune_gym.search_space.strategy import Strategy, load_strategy, strategy_from_dict
 
@@ -103,12 +104,12 @@ def test_a_decision_of_another_network_is_refused(method, found):
     env, plain = found
     other = json.loads(json.dumps(plain))
     other["decisions"][0]["of"] += 8
-    with pytest.raises(ValueError, match="the strategy is of another network, which has 72 there"):
+    with pytest.raises(UserError, match="72"):
         getattr(env.problem, method)(other)
 
 
 def test_what_is_no_strategy_is_refused(found):
-    with pytest.raises(TypeError, match=r"as load_strategy\(path\) or info\['strategy'\] gives it"):
+    with pytest.raises(UserTypeError):
         found[0].problem.apply("one.json")
 
 
@@ -122,7 +123,7 @@ def test_a_network_that_was_pruned_on_other_data_is_refused(found, tmp_path):
         data="cifar10",
         **shape,
     )
-    with pytest.raises(ValueError, match="pruned on 'cifar10', and the environment's data are 'd"):
+    with pytest.raises(UserError, match="'cifar10'.*'d"):
         compression_env(str(file), "digits")
 
 
@@ -200,7 +201,7 @@ def test_a_width_that_is_no_option_is_refused(method, found):
     other = json.loads(json.dumps(plain))
     other["decisions"][2]["value"] = 17
     group = other["decisions"][2]["name"]
-    with pytest.raises(ValueError, match=f"channels {group}: expected one of .* has 17"):
+    with pytest.raises(UserError, match=f"channels {group}: .* 17"):
         getattr(env.problem, method)(other)
 
 
@@ -210,7 +211,7 @@ def test_a_strategy_over_the_budgets_is_refused(method, found):
     full = json.loads(json.dumps(plain))
     for decision in full["decisions"]:
         decision["value"] = decision["of"]
-    with pytest.raises(ValueError, match=r"exceeds the budgets flops \("):
+    with pytest.raises(UserError, match="budgets flops"):
         getattr(env.problem, method)(full)
     gym.make(plain["env_id"]).unwrapped.problem.configure(full)  # without budgets it is one
 
@@ -274,9 +275,7 @@ def test_saved_own_network(tiny, tmp_path):
     again = load_network(path, build=lambda classes: Tiny())
     with torch.inference_mode():
         torch.testing.assert_close(again(images), network(images), rtol=0, atol=1e-5)
-    with pytest.raises(
-        ValueError, match="of mine, the user's own network: give load_network.path, build="
-    ):
+    with pytest.raises(UserError, match="mine.*build="):
         load_network(path)
 
 

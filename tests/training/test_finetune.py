@@ -13,7 +13,7 @@ from prune_gym.compression.network_file import load_network
 from prune_gym.compression.quantize import QuantizedLayer
 from prune_gym.datasets.normalize import normalize
 from prune_gym.envs.make import compression_env
-from prune_gym.errors import UserError
+from prune_gym.errors import MissingFileError, UserError
 from prune_gym.evaluation.evaluator import accuracy
 from prune_gym.experiments.folder import RunFolder
 from prune_gym.experiments.record import RecordRun
@@ -96,7 +96,7 @@ def test_another_recipe_is_refused(tiny, tmp_path):
     finetune_candidate(tiny.problem.evaluator, made, RECIPE, *files)
     shown = [path.read_bytes() for path in files[1].iterdir()]
     other = dataclasses.replace(RECIPE, distillation=0.5)
-    with pytest.raises(ValueError, match=r"another training \(other recipe\)"):
+    with pytest.raises(UserError, match="other recipe"):
         finetune_candidate(tiny.problem.evaluator, made, other, *files)
     assert [path.read_bytes() for path in files[1].iterdir()] == shown != []
 
@@ -150,14 +150,14 @@ def test_divergence_is_that_of_the_definition():
 
 
 def test_distilling_needs_a_teacher(tiny_data, tiny_net, tmp_path):
-    with pytest.raises(ValueError, match="give a teacher"):
+    with pytest.raises(UserError, match="0.5.*teacher"):
         train(
             tiny_net, tiny_data, TrainingRecipe(epochs=1, distillation=0.5), tmp_path / "checkpoint"
         )
 
 
 def test_a_batch_larger_than_the_data_is_refused(tiny_data, tiny_net, tmp_path):
-    with pytest.raises(ValueError, match="batch of 1000 is larger than the training split of 512"):
+    with pytest.raises(UserError, match="1000 .* 512"):
         train(
             tiny_net, tiny_data, TrainingRecipe(epochs=1, batch_size=1000), tmp_path / "checkpoint"
         )
@@ -175,27 +175,27 @@ def test_shipped_recipes_load():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("epochs = 0", "epochs: expected a whole number >= 1, got 0"),
-        ("epochs = 2.5", "epochs: expected a whole number >= 1, got 2.5"),
-        ("epochs = 2\nlearning_rate = 'fast'", "learning_rate: expected a number >= 0"),
+        ("epochs = 0", "epochs: .*got 0"),
+        ("epochs = 2.5", "epochs: .*got 2.5"),
+        ("epochs = 2\nlearning_rate = 'fast'", "learning_rate: .*got 'fast'"),
         ("epochs = 2\nlearning_rte = 0.1", "did you mean 'learning_rate'"),
-        ("epochs = 2\ndistillation = 1.5", "distillation: expected at most 1, got 1.5"),
-        ("epochs = 2\nlearning_rate = nan", "learning_rate: expected a number >= 0, got nan"),
-        ("epochs = 2\nshift = 0.6", "shift: expected at most 0.5, got 0.6"),
+        ("epochs = 2\ndistillation = 1.5", "distillation: .*got 1.5"),
+        ("epochs = 2\nlearning_rate = nan", "learning_rate: .*got nan"),
+        ("epochs = 2\nshift = 0.6", "shift: .*got 0.6"),
         ("epochs = 2\noptimizer = 'adam'", "optimizer of a recipe 'adam'; did you mean 'adamw'"),
-        ("learning_rate = 0.1", "needs epochs"),
-        ("epochs 2", "is not TOML"),
+        ("learning_rate = 0.1", "epochs"),
+        ("epochs 2", "TOML"),
     ],
 )
 def test_recipes_that_are_none(content, message, tmp_path):
     file = tmp_path / "mine.toml"
     file.write_text(content)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         load_recipe(str(file))
 
 
 def test_recipes_that_are_missing(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no such recipe file"):
+    with pytest.raises(MissingFileError):
         load_recipe(str(tmp_path / "none.toml"))
     with pytest.raises(ValueError, match="did you mean 'short'"):
         load_recipe("shrt")

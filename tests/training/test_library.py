@@ -11,7 +11,7 @@ from playing import constant, play
 
 from prune_gym.cli import main
 from prune_gym.envs.make import compression_env
-from prune_gym.errors import UserError
+from prune_gym.errors import MissingFileError, UserError
 from prune_gym.evaluation.network_library import MANIFEST, Library
 from prune_gym.evaluation.task import make_evaluator
 from prune_gym.training import build_library as building
@@ -84,7 +84,7 @@ def test_an_interrupted_library_goes_on_to_identical_files(
         patch.setattr(building, "train", stops)
         with pytest.raises(KeyboardInterrupt):
             build(evaluator, tmp_path)
-    with pytest.raises(ValueError, match="not finished .1 of 3"):
+    with pytest.raises(UserError, match="1 of 3"):
         Library(tmp_path)
     build(evaluator, tmp_path)
     names = sorted(path.name for path in folder.iterdir())
@@ -100,7 +100,7 @@ def test_a_finished_library_is_not_trained_again(evaluator, folder, monkeypatch)
 
 
 def test_another_library_is_not_mixed_in(evaluator, folder):
-    with pytest.raises(ValueError, match="other recipe, densities"):
+    with pytest.raises(UserError, match="recipe, densities"):
         build(evaluator, folder, (0.5,), TrainingRecipe(epochs=2))
 
 
@@ -144,31 +144,31 @@ def test_environments_share_the_memo_and_survive_pickling(task, folder):
     ],
 )
 def test_decisions_that_a_library_does_not_serve(task, folder, changed, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         compression_env(**task | changed, library=str(folder))
 
 
 def test_a_library_of_other_weights(task, folder):
     torch.manual_seed(9)
-    with pytest.raises(ValueError, match="other weights.*tiny"):
+    with pytest.raises(UserError, match="weights.*tiny"):
         compression_env(**task | {"network": Tiny().eval()}, library=str(folder))
 
 
 def test_what_is_no_library(task, tmp_path, evaluator, folder):
-    with pytest.raises(FileNotFoundError, match="prune-gym library --out"):
+    with pytest.raises(MissingFileError, match=MANIFEST):
         compression_env(**task, library=str(tmp_path))
     (tmp_path / MANIFEST).write_text("{")
-    with pytest.raises(ValueError, match="not JSON"):
+    with pytest.raises(UserError, match="JSON"):
         compression_env(**task, library=str(tmp_path))
     (tmp_path / MANIFEST).write_text("{}")
-    with pytest.raises(ValueError, match="expected format 'prune-gym-library-1', got None"):
+    with pytest.raises(UserError, match="'prune-gym-library-1', got None"):
         compression_env(**task, library=str(tmp_path))
     (tmp_path / MANIFEST).write_bytes((folder / MANIFEST).read_bytes())
     library = Library(tmp_path)
-    with pytest.raises(ValueError, match="0.400.safetensors is missing"):
+    with pytest.raises(UserError, match="0.400.safetensors is missing"):
         library.network_at(0.4, evaluator.network)
     (tmp_path / "0.400.safetensors").write_bytes((folder / "0.600.safetensors").read_bytes())
-    with pytest.raises(ValueError, match="not the file that was made"):
+    with pytest.raises(UserError, match="0.400.safetensors is not the file"):
         library.network_at(0.4, evaluator.network)
 
 
@@ -187,7 +187,7 @@ def test_what_is_no_library(task, tmp_path, evaluator, folder):
 def test_a_foreign_manifest_is_checked(change, folder, tmp_path):
     manifest = json.loads((folder / MANIFEST).read_text()) | change
     (tmp_path / MANIFEST).write_text(json.dumps(manifest))
-    with pytest.raises(UserError, match=f"{MANIFEST} is damaged at {next(iter(change))}"):
+    with pytest.raises(UserError, match=f"{MANIFEST} .* {next(iter(change))}"):
         Library(tmp_path)
 
 
