@@ -4,7 +4,7 @@ import argparse
 
 from rich.console import Console
 
-from prune_gym.cli.values import image_shape
+from prune_gym.cli.values import input_shape
 
 HELP = "show what of a network can be cut, what cannot, and why"
 
@@ -13,7 +13,12 @@ def options(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     add = parser.add_argument
     add("network", metavar="NETWORK", help="a network's name, or package.module:function")
-    add("--shape", type=image_shape, metavar="CxHxW", help="of an image, such as 3x224x224")
+    add(
+        "--shape",
+        type=input_shape,
+        metavar="CxHxW",
+        help="of an image, such as 3x224x224, or the length of a text",
+    )
 
 
 def run(options: argparse.Namespace, console: Console) -> int:

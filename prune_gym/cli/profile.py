@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from prune_gym.cli.values import image_shape, natural_number, new_file, positive
+from prune_gym.cli.values import input_shape, natural_number, new_file, positive
 from prune_gym.errors import UserError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     add = parser.add_argument
     add("--network", action="append", help="repeatable; default: vgg16; your own: module:function")
-    add("--shape", type=image_shape, help="image shape of your own network, such as 3x32x32")
+    add("--shape", type=input_shape, help="image shape of your own network, such as 3x32x32")
     add("--runtime", help=f"default: {RUNTIME}")
     add("--threads", type=positive, help=f"default: {THREADS}")
     add("--batch", type=positive, help=f"default: {BATCH}")

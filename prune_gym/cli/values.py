@@ -86,13 +86,15 @@ def pairs(text: str) -> dict[str, float]:
     return dict(found)
 
 
-def image_shape(text: str) -> tuple[int, int, int]:
-    """Read ``CHANNELSxHEIGHTxWIDTH``."""
+def input_shape(text: str) -> tuple[int, ...]:
+    """Read ``CHANNELSxHEIGHTxWIDTH``, ``CHANNELSxLENGTH`` of a signal, or a number of tokens."""
     parts = text.split("x")
-    if len(parts) != 3 or not all(part.isdecimal() and int(part) for part in parts):
-        raise ArgumentTypeError(f"expected CHANNELSxHEIGHTxWIDTH, 3x32x32 say, got {text!r}")
-    channels, height, width = map(int, parts)
-    return channels, height, width
+    if len(parts) > 4 or not all(part.isdecimal() and int(part) for part in parts):
+        raise ArgumentTypeError(
+            "expected CHANNELSxHEIGHTxWIDTH, such as 3x32x32, or the length of a text of token "
+            f"ids, got {text!r}"
+        )
+    return tuple(map(int, parts))
 
 
 def new_file(text: str) -> Path:

@@ -14,6 +14,7 @@ from prune_gym.compress_network.choose import standard_error
 from prune_gym.compression.calibration import IMAGES
 from prune_gym.compression.verify import count_classes
 from prune_gym.datasets import Data, ScoredData, ScoredSplit, Split
+from prune_gym.datasets.checks import are_ids
 from prune_gym.datasets.from_arrays import as_data, as_scored_data
 from prune_gym.datasets.normalize import normalize
 from prune_gym.errors import UserError
@@ -87,7 +88,7 @@ def _check_normalization(network: nn.Module, data: Data, is_chosen: bool) -> Non
     some = Split(data.train.images[::step][:CHECKED], data.train.labels[::step][:CHECKED])
     found = accuracy(network, data, some)
     known = data.chance + ABOVE_CHANCE * (1 - data.chance)
-    if not is_chosen:
+    if not is_chosen and not are_ids(some.images):
         others = {name: replace(data, mean=m, std=s) for name, m, s in _normalizations(some.images)}
         scores = {name: accuracy(network, each, some) for name, each in others.items()}
         best = max(scores, key=lambda name: scores[name])

@@ -156,7 +156,7 @@ def _from_header(header: Any, path: str, most_bases: int) -> NetworkSpec:
     padding, numbers = range(MOST_CHANNELS + 1), (*range(1, 9), 32)
     shape = fields.json("input_shape")
     fields.require(
-        _are(shape, sides) and 2 <= len(shape) <= 4, "input_shape", "(C, H, W) of an image", shape
+        _are(shape, sides) and 1 <= len(shape) <= 4, "input_shape", "(C, H, W) of an image", shape
     )
     widths = fields.json("widths")
     fields.require(_are(widths, channels), "widths", "a number of channels per group", widths)

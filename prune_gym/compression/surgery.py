@@ -113,7 +113,10 @@ def _cut_parameter(network: nn.Module, name: str, axis: int, keep: np.ndarray) -
     whole = network.get_parameter(name)
     value = whole.detach().index_select(axis, as_index(keep, whole))
     small = nn.Parameter(value, whole.requires_grad)
-    setattr(network.get_submodule(owner), attribute, small)
+    holder = network.get_submodule(owner)
+    setattr(holder, attribute, small)
+    if isinstance(holder, nn.Embedding):
+        holder.embedding_dim = small.shape[1]
 
 
 def _set_sizes(module: nn.Module) -> None:

@@ -13,7 +13,8 @@ RANKS = (3, 4, 5)  # dimensions of an array of images
 def check_images(images: Any) -> np.ndarray:
     """Return the images of a split, an array ``uint8 (N, C, H, W)`` of at least one image.
 
-    Signals (N, C, L) and volumes (N, C, D, H, W) are images of one and of three dimensions.
+    Signals (N, C, L) and volumes (N, C, D, H, W) are images of one and of three dimensions. Texts
+    are taken too: ids of their tokens, ``int64 (N, L)``.
 
     Raises:
         UserError: their type or shape is wrong, or there are none.
@@ -22,14 +23,20 @@ def check_images(images: Any) -> np.ndarray:
         raise UserError(
             f"images: expected a NumPy array uint8 (N, C, H, W), got {type(images).__name__}"
         )
-    if images.dtype != np.uint8 or images.ndim not in RANKS or 0 in images.shape[1:]:
+    known = are_ids(images) or (images.dtype == np.uint8 and images.ndim in RANKS)
+    if not known or 0 in images.shape[1:]:
         raise UserError(
-            f"a split needs uint8 images (N, C, H, W), or (N, C, L) or (N, C, D, H, W), got "
-            f"{images.dtype} {images.shape}"
+            f"a split needs uint8 images (N, C, H, W), or (N, C, L) or (N, C, D, H, W), or int64 "
+            f"token ids (N, L), got {images.dtype} {images.shape}"
         )
     if not len(images):
         raise UserError("a split needs at least one image, got none")
     return images
+
+
+def are_ids(images: np.ndarray) -> bool:
+    """Return whether an array holds token ids, ``int64 (N, L)``, in place of images."""
+    return images.dtype == np.int64 and images.ndim == 2
 
 
 def check_labels(labels: Any, count: int) -> np.ndarray:
@@ -85,15 +92,16 @@ def check_shapes(images: Sequence[np.ndarray]) -> None:
 
 
 def check_normalization(
-    mean: Any, std: Any, channels: int
+    mean: Any, std: Any, images: np.ndarray
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return the mean and the standard deviation as one float per channel.
+    """Return the mean and the standard deviation as one float per channel; of token ids none.
 
     Raises:
         UserError: there is not one finite number per channel, or a deviation is not positive.
     """
+    channels = 0 if are_ids(images) else images.shape[1]
     means, stds = _floats("mean", mean, channels), _floats("std", std, channels)
-    if min(stds) <= 0:
+    if min(stds, default=1) <= 0:
         raise UserError(f"std: expected positive numbers, got {stds}")
     return means, stds
 
@@ -102,6 +110,8 @@ def _floats(name: str, given: Any, channels: int) -> tuple[float, ...]:
     wrong = UserError(
         f"{name}: expected one finite number per channel of the images ({channels}), such as "
         f"({', '.join(['0.5'] * channels)}{',' if channels == 1 else ''}); got {given!r}"
+        if channels
+        else f"{name}: token ids are not normalized, expected (); got {given!r}"
     )
     if not isinstance(given, Iterable):
         raise wrong

@@ -53,7 +53,7 @@ class Data:
         train: what networks are trained on and repair is calibrated with.
         search: held out of the training images; rewards see only this split.
         test: for reports, never for a search.
-        mean: per channel, of pixels scaled to [0, 1].
+        mean: per channel, of pixels scaled to [0, 1]; () of token ids.
         std: per channel, likewise.
         flip: whether a mirrored image is still of its class.
     """
@@ -79,7 +79,7 @@ class Data:
         check_shapes([split.images for split in splits.values()])
         for name, split in splits.items():
             check_classes(split.labels, self.num_classes, name)
-        mean, std = check_normalization(self.mean, self.std, self.train.images.shape[1])
+        mean, std = check_normalization(self.mean, self.std, self.train.images)
         object.__setattr__(self, "mean", mean)
         object.__setattr__(self, "std", std)
 

@@ -116,7 +116,7 @@ class DetectionData:
                     f"the {name} split of {self.name} has {len(split)} images and no object in "
                     "them, so detectors cannot be scored on it; label objects in more images"
                 )
-        mean, std = check_normalization(self.mean, self.std, self.train.images.shape[1])
+        mean, std = check_normalization(self.mean, self.std, self.train.images)
         object.__setattr__(self, "mean", mean)
         object.__setattr__(self, "std", std)
 

@@ -16,6 +16,7 @@ _Given = TypeVar("_Given", Data, ScoredData)
 CHANNELS = (1, 3)
 MAX_CLASSES = 1_000_000
 OWN_FLOATS = "own-floats"  # name of data whose images came as the network takes them
+OWN_IDS = "own-ids"  # name of data of token ids
 EXPECTED = (
     "expected a Data, a pair of arrays (images, labels), or a torch Dataset or DataLoader of "
     "(image, label)"
@@ -134,9 +135,15 @@ def _pixels(
     channels: int | None,
     rank: int,
 ) -> tuple[np.ndarray, tuple[tuple[float, ...], tuple[float, ...]], str]:
-    """Return images ``uint8 (N, C, H, W)``, their mean and std, and the name of such data."""
+    """Return images ``uint8 (N, C, H, W)``, their mean and std, and the name of such data.
+
+    Whole numbers (N, L) are token ids; they become int64 and have no mean and std.
+    """
     if (mean is None) != (std is None):
         raise UserError("expected mean and std together, got one of them")
+    if images.ndim == 2 and np.issubdtype(images.dtype, np.signedinteger):
+        ids = images.astype(np.int64)
+        return ids, check_normalization(mean or (), std or (), ids), OWN_IDS
     if images.ndim == rank + 1 and channels == 1:
         images = images[:, None]
     if images.ndim != rank + 2:
@@ -151,7 +158,7 @@ def _pixels(
     name = "own" if is_bytes or mean is not None else OWN_FLOATS
     count = images.shape[1]
     means, stds = check_normalization(
-        (0.0,) * count if mean is None else mean, (1.0,) * count if std is None else std, count
+        (0.0,) * count if mean is None else mean, (1.0,) * count if std is None else std, images
     )
     return pixels, (_floats((means - low) / span), _floats(stds / span)), name
 

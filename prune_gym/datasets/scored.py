@@ -18,7 +18,7 @@ class ScoredSplit:
     """Images with targets of any shape.
 
     Attributes:
-        images: ``uint8 (N, C, H, W)``, read-only.
+        images: ``uint8 (N, C, H, W)``, or token ids ``int64 (N, L)``; read-only.
         targets: a tensor of N rows, or tuples, lists and dictionaries of such tensors. Arrays
             become tensors, and floating-point numbers float32.
     """
@@ -64,7 +64,7 @@ class ScoredData:
         train: what repair is calibrated with and networks are trained on.
         search: held out of the training images; rewards see only this split.
         test: for reports, never for a search.
-        mean: per channel, of pixels scaled to [0, 1].
+        mean: per channel, of pixels scaled to [0, 1]; () of token ids.
         std: per channel, likewise.
         score: ``score(outputs, targets)`` returns a number in [0, 1], higher is better. It gets the
             outputs for a whole split as the network's forward returns them, batches joined along
@@ -104,7 +104,7 @@ class ScoredData:
                 f"loss: expected a function (outputs, targets) -> tensor, got {self.loss!r}"
             )
         check_shapes([getattr(self, name).images for name in SPLITS])
-        mean, std = check_normalization(self.mean, self.std, self.train.images.shape[1])
+        mean, std = check_normalization(self.mean, self.std, self.train.images)
         object.__setattr__(self, "mean", mean)
         object.__setattr__(self, "std", std)
 

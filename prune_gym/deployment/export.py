@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 from prune_gym._utils.paths import write_atomically
 from prune_gym.datasets import AnyData, Data
+from prune_gym.datasets.checks import are_ids
 from prune_gym.datasets.from_arrays import OWN_FLOATS
 from prune_gym.datasets.normalize import normalize
 from prune_gym.deployment.deployable import Deployable, folded
@@ -69,7 +70,8 @@ class Exported:
                 "measure` gives the accuracy."
             )
         shape = ", ".join(map(str, self.input_shape))
-        return "\n".join([*lines, f"Input: float32 (N, {shape}), {self.normalization}."])
+        dtype = "int64" if len(self.input_shape) == 1 else "float32"
+        return "\n".join([*lines, f"Input: {dtype} (N, {shape}), {self.normalization}."])
 
 
 def export(given: Deployable, form: str, int8: bool, out: Path) -> Exported:
@@ -127,6 +129,8 @@ def export(given: Deployable, form: str, int8: bool, out: Path) -> Exported:
 def _normalization(data: AnyData) -> str:
     if data.name == OWN_FLOATS:
         return "as they were given to compress()"
+    if are_ids(data.search.images):
+        return "token ids"
     return f"pixels / 255, less the mean {data.mean}, over the deviation {data.std}"
 
 
@@ -196,7 +200,7 @@ def _as_onnx(network: nn.Module, images: torch.Tensor) -> tuple[bytes, Runner]:
 def _as_program(network: nn.Module, images: torch.Tensor) -> tuple[bytes, Runner]:
     shapes = ({0: torch.export.Dim("batch")},)
     # The file carries its example, with all that a view is of: zeros, and no images of anybody.
-    example = torch.zeros(2, *images.shape[1:])
+    example = torch.zeros_like(images[:2])
     program = torch.export.export(network, (example,), dynamic_shapes=shapes)
     file = io.BytesIO()
     torch.export.save(program, file)

@@ -109,6 +109,7 @@ KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "exclude": TEXTS,
     "include": TEXTS_OR_NONE,
     "batch_size": WHOLE,
+    "calibration_images": WHOLE,
     "discrete": (f"a whole number from 1 to {LARGEST:,} or null", _is_whole_or_none),
     "render_mode": TEXT_OR_NONE,
     "table": TEXT,

@@ -10,6 +10,7 @@ from torch import nn
 
 from envs_registry import env_ids
 from prune_gym._utils.plugins import import_for
+from prune_gym.compression.calibration import IMAGES
 from prune_gym.costs import Cost, build_costs
 from prune_gym.costs.latency import NO_INT8, Latency, load_latency_table
 from prune_gym.datasets import AnyData
@@ -52,6 +53,7 @@ def compression_problem(
     include: Sequence[str] | None = None,
     batch_size: int = 1,
     device: str = "auto",
+    calibration_images: int = IMAGES,
 ) -> CompressionProblem:
     """Make a problem from plain data, or from the user's own network and data.
 
@@ -92,6 +94,7 @@ def compression_problem(
             must have been measured with it.
         device: where candidates are repaired and scored: "cpu", "cuda", "mps", or "auto", the first
             of cuda, mps and cpu that there is.
+        calibration_images: training images that channels are ranked and candidates repaired with.
 
     Raises:
         UserError: an unknown name or a pattern that matches no layer, or a value out of range;
@@ -99,7 +102,8 @@ def compression_problem(
         MissingFileError: data that are neither on disk nor to be downloaded.
     """
     by_information = "variational" in decide
-    evaluator = find_evaluator(network, data, repair, granularity, by_information, device)
+    parts = repair, granularity, by_information, device, calibration_images
+    evaluator = find_evaluator(network, data, *parts)
     if library is not None:
         if exclude or include is not None:
             raise UserError(

@@ -277,6 +277,5 @@ class Evaluator:
         return batches
 
     def _batch(self, split: AnySplit, start: int) -> torch.Tensor:
-        return normalize(split.images[start : start + BATCH], self.data, self.device).to(
-            self._dtype
-        )
+        images = normalize(split.images[start : start + BATCH], self.data, self.device)
+        return images.to(self._dtype) if images.is_floating_point() else images

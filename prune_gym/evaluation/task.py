@@ -17,7 +17,7 @@ from prune_gym._utils.device import find_device, on_device, outside_contexts
 from prune_gym._utils.paths import file_version
 from prune_gym._utils.plugins import call_named
 from prune_gym.compression import calibration as calibrating
-from prune_gym.compression.calibration import Calibration
+from prune_gym.compression.calibration import IMAGES, Calibration
 from prune_gym.compression.fingerprint import fingerprint
 from prune_gym.compression.finite import check_finite
 from prune_gym.compression.information_dropout import importance, learn_information, noisy_layers
@@ -49,6 +49,7 @@ def find_evaluator(
     block_size: int = BLOCK_SIZE,
     by_information: bool = False,
     device: str = "auto",
+    calibrated_on: int = IMAGES,
 ) -> Evaluator:
     """Return the evaluator of a named network on a named data set, or of the user's own.
 
@@ -57,7 +58,8 @@ def find_evaluator(
     `Data`; ``package.module:function@FILE`` is the file of a pruned network whose
     original that function returns. ``block_size`` output channels share a mask where weights are
     pruned one by one, by magnitude or ``by_information`` that they carry. Candidates are made and
-    scored on ``device``, "auto", "cpu", "cuda" or "mps".
+    scored on ``device``, "auto", "cpu", "cuda" or "mps"; calibration and repair see
+    ``calibrated_on`` training images.
 
     Raises:
         UserTypeError: a named network with own data, or a function that returns something else.
@@ -73,10 +75,12 @@ def find_evaluator(
     if isinstance(network, os.PathLike):
         network = os.fspath(network)
     if isinstance(network, str) and isinstance(data, str):
-        return load_evaluator(network, data, repair, block_size, by_information, device)
+        options = repair, block_size, by_information, device, calibrated_on
+        return load_evaluator(network, data, *options)
     if isinstance(network, nn.Module):
         own = datasets.load(data) if isinstance(data, str) else data
-        return make_evaluator(network, own, repair, block_size, by_information, device)
+        options = repair, block_size, by_information, device, calibrated_on
+        return make_evaluator(network, own, *options)
     raise UserTypeError(
         f"network={network!r} names weights trained on a named data set; with your own data give "
         "your own trained nn.Module too"
@@ -90,6 +94,7 @@ def load_evaluator(
     block_size: int = BLOCK_SIZE,
     by_information: bool = False,
     device: str = "auto",
+    calibrated_on: int = IMAGES,
 ) -> Evaluator:
     """Return the evaluator of a named network on a named data set; every caller shares it.
 
@@ -99,7 +104,8 @@ def load_evaluator(
         MissingFileError: the data are neither on disk nor to be downloaded.
     """
     version = file_version(network_path(network)) if is_network_file(network) else None
-    return _loaded(network, data, repair, block_size, by_information, device, version)
+    options = repair, block_size, by_information, device, calibrated_on
+    return _loaded(network, data, *options, version)
 
 
 def forget_evaluators() -> None:
@@ -115,6 +121,7 @@ def _loaded(
     block_size: int,
     by_information: bool,
     device: str,
+    calibrated_on: int,
     version: tuple[int, int] | None,
 ) -> Evaluator:
     """Load; ``version`` is that of the network's file, for one that is written again."""
@@ -132,9 +139,10 @@ def _loaded(
     else:
         net = models.pretrained(network, loaded.name, loaded.num_classes)
         loaded = models.normalized_for(network, loaded)
-    rebuild = (load_evaluator, (network, data, repair, block_size, by_information, device))
+    options = repair, block_size, by_information, device, calibrated_on
+    rebuild = (load_evaluator, (network, data, *options))
     shipped = models.weights_path(network, f"{loaded.name}-information")
-    return make_evaluator(net, loaded, repair, block_size, by_information, device, rebuild, shipped)
+    return make_evaluator(net, loaded, *options, rebuild, shipped)
 
 
 @outside_contexts
@@ -145,6 +153,7 @@ def make_evaluator(
     block_size: int = BLOCK_SIZE,
     by_information: bool = False,
     device: str = "auto",
+    calibrated_on: int = IMAGES,
     rebuild: tuple | None = None,
     shipped: Path | None = None,
 ) -> Evaluator:
@@ -167,9 +176,12 @@ def make_evaluator(
     table = dataclasses.replace(table, block_size=block_size)
     if not zeros_fill_masks(network, table):  # it was pruned weight by weight
         table = dataclasses.replace(table, block_size=1)
-    images = normalize(calibration_images(data), data)
+    if calibrated_on < 1:
+        raise UserError(f"calibration_images: expected a number >= 1, got {calibrated_on!r}")
+    pixels = calibration_images(data, calibrated_on)
+    images = normalize(pixels, data)
     check_finite(network, images[:1])
-    calibration = _cached_calibration(network, table, images, data, where)
+    calibration = _cached_calibration(network, table, images, pixels, data, where)
     factors = None
     if by_information:
         factors = importance(_information(network, table, data, shipped, where), calibration)
@@ -208,7 +220,8 @@ def _information(
         return load_file(shipped)
     if not isinstance(data, Data):
         raise UserError("decide: 'variational' needs images with classes; take 'density'")
-    file = f"information-{_calibrated_on(network, data, device)}.npz"
+    pixels = calibration_images(data)
+    file = f"information-{_calibrated_on(network, pixels, data, device)}.npz"
     found = read_arrays(file, noisy_layers(table))
     if found is None:
         chosen = slice(None, None, max(len(data.train) // INFORMATION_IMAGES, 1))
@@ -219,10 +232,10 @@ def _information(
     return found
 
 
-def calibration_images(data: AnyData) -> np.ndarray:
-    """Return 512 training images, evenly spaced."""
-    step = max(len(data.train) // calibrating.IMAGES, 1)
-    return data.train.images[::step][: calibrating.IMAGES]
+def calibration_images(data: AnyData, count: int = IMAGES) -> np.ndarray:
+    """Return training images, evenly spaced; all where there are no more than ``count``."""
+    step = max(len(data.train) // count, 1)
+    return data.train.images[::step][:count]
 
 
 @torch.inference_mode()
@@ -238,10 +251,11 @@ def _cached_calibration(
     network: nn.Module,
     table: LayerTable,
     images: torch.Tensor,
+    pixels: np.ndarray,
     data: AnyData,
     device: torch.device,
 ) -> Calibration:
-    file = f"calibration-{_calibrated_on(network, data, device)}.npz"
+    file = f"calibration-{_calibrated_on(network, pixels, data, device)}.npz"
     groups = range(len(table.groups))
     keys = [
         *(f"moment {name}" for name in table.consumers),
@@ -266,6 +280,8 @@ def _cached_calibration(
     return found
 
 
-def _calibrated_on(network: nn.Module, data: AnyData, device: torch.device) -> str:
+def _calibrated_on(
+    network: nn.Module, pixels: np.ndarray, data: AnyData, device: torch.device
+) -> str:
     purpose = f"calibration-5 {data.mean} {data.std}"
-    return fingerprint(purpose, network, [calibration_images(data)], device)
+    return fingerprint(purpose, network, [pixels], device)

@@ -74,6 +74,17 @@ def linear(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
     return replace(tracer.write(writes, last, result, layer=name), writer=name)
 
 
+def embedding(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
+    """Give the channels of the vectors of tokens units of their own, as of any parameter."""
+    name = str(node.target)
+    module = tracer.fetch_attr(name)
+    if module.max_norm is not None:
+        raise NotUnderstood("an embedding whose vectors are normalized as a whole")
+    _weights_of(module)
+    vectors = tracer.parameter(node, -1, f"{name}.weight")
+    return tracer.write(vectors.units, result.ndim - 1, result)
+
+
 def channelwise(
     tracer: Any,
     node: fx.Node,

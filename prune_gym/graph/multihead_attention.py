@@ -10,8 +10,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from prune_gym.graph.shared_weights import find_aliases
-
 PARTS = ("q_proj", "k_proj", "v_proj")
 
 
@@ -156,20 +154,8 @@ def _additive(mask: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     return torch.zeros_like(mask, dtype=like.dtype).masked_fill(mask, float("-inf"))
 
 
-def make_heads_cuttable(network: nn.Module) -> None:
-    """Replace the ``nn.MultiheadAttention`` of a network, in place, by ones that can be cut.
-
-    Those that are shared, that add tokens, or whose keys or values have another width stay.
-    """
-    kept = find_aliases(network)
-    for name, module in [*network.named_modules()]:
-        if type(module) is nn.MultiheadAttention and name and not _is_special(module):
-            if not any(each == name or each.startswith(f"{name}.") for each in kept):
-                parent, _, child = name.rpartition(".")
-                setattr(network.get_submodule(parent), child, CuttableAttention(module))
-
-
-def _is_special(module: nn.MultiheadAttention) -> bool:
+def is_special(module: nn.MultiheadAttention) -> bool:
+    """Return whether attention adds tokens, or is changed from outside."""
     adds_tokens = module.bias_k is not None or module.add_zero_attn
     plain = isinstance(module._parameters.get("in_proj_weight"), nn.Parameter)
     return adds_tokens or not plain or "forward" in vars(module) or bool(module._forward_hooks)

@@ -321,6 +321,7 @@ def _pad_module(tracer: Any, node: fx.Node, result: Any) -> Traced:
 _MODULES: tuple[tuple[Any, Rule], ...] = (
     (Convolution, layer_rules.convolution),
     (nn.Linear, layer_rules.linear),
+    (nn.Embedding, layer_rules.embedding),
     (BatchNorm, layer_rules.batch_norm),
     (nn.GroupNorm, layer_rules.group_norm),
     (nn.LayerNorm, layer_rules.layer_norm),

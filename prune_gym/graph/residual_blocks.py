@@ -3,7 +3,6 @@
 import copy
 import dataclasses
 import itertools
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -15,7 +14,7 @@ from prune_gym._utils.formatting import unique_name
 from prune_gym.graph.branches import ADDITIONS, between, function_name, replace_additions
 from prune_gym.graph.layer_table import Block, Layer
 from prune_gym.graph.skipped import Skipped
-from prune_gym.graph.symbolic import in_eval_mode, like, symbolic_trace, tensors
+from prune_gym.graph.symbolic import different, in_eval_mode, symbolic_trace, tensors, zeros
 
 
 def find_blocks(
@@ -110,8 +109,8 @@ def skip_blocks(
     inside, graph = _modules_inside(operations, blocks), without_blocks(network, operations, blocks)
     _keep_heads(graph, network)
     with in_eval_mode(network):
-        zeros = _with_zeros(network, inside, input_shape)
-        return zeros if zeros is not None and _equal(zeros, graph, input_shape) else graph
+        whole = _with_zeros(network, inside, input_shape)
+        return whole if whole is not None and _equal(whole, graph, input_shape) else graph
 
 
 def without_blocks(network: nn.Module, graph: fx.Graph, blocks: Sequence[Block]) -> fx.GraphModule:
@@ -180,7 +179,7 @@ def _with_zeros(
     modules = [network.get_submodule(name) for name in names]
     handles = [module.register_forward_hook(note) for module in modules]
     try:
-        network(torch.zeros(1, *input_shape, **like(network)))
+        network(zeros(network, input_shape))
     finally:
         for handle in handles:
             handle.remove()
@@ -190,8 +189,7 @@ def _with_zeros(
 @torch.no_grad()
 def _equal(network: nn.Module, graph: fx.GraphModule, input_shape: tuple[int, ...]) -> bool:
     """Return whether a network in eval mode computes what the graph does, to the last bit."""
-    images = torch.linspace(-1, 1, 2 * math.prod(input_shape)).to(**like(network))
-    images = images.view(2, *input_shape)
+    images = different(network, input_shape)
     try:
         found = network(images)
     except Exception:  # whatever its forward raises without the modules

@@ -27,8 +27,8 @@ def reshape(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
     source, shape = _source(tracer, node)
     if (rows := _rows_after(shape, source.axis, result.shape)) is not None:
         return _split(tracer, node, source, result, *rows)
-    axis, repeats = _place_after(shape, source.axis, result.shape)
-    units = np.repeat(source.units, repeats)
+    axis, tiles, repeats = _place_after(shape, source.axis, result.shape)
+    units = np.tile(np.repeat(source.units, repeats), tiles)
     _check_written(tracer, node, replace(source, units=units), axis, result.ndim)
     size = size_of(result.shape, axis, len(units))
     return replace(source, units=units, axis=axis, size=size, writer="")
@@ -93,14 +93,21 @@ def _split(
     return Traced(parts, axis, size, source.buffer, "", *stack)
 
 
-def _place_after(before: Sequence[int], axis: int, after: Sequence[int]) -> tuple[int, int]:
-    """Return the channels' dimension after a reshape, and how often each stands there in a row."""
-    outer, channels = math.prod(before[:axis]), before[axis]
+def _place_after(before: Sequence[int], axis: int, after: Sequence[int]) -> tuple[int, int, int]:
+    """Return the channels' dimension after a reshape, how often all stand there, and each of them.
+
+    A flattened map has each channel for all of its pixels in a row; where dimensions before the
+    channels are flattened with them, all channels stand there again and again.
+    """
+    channels = before[axis]
+    outer = [math.prod(before[:start]) for start in (axis, *range(axis - 1, 0, -1))]
     inner = [math.prod(before[axis + 1 : end]) for end in range(axis + 1, len(before) + 1)]
-    for place, size in enumerate(after):
-        repeats, left = divmod(size, channels)
-        if place and math.prod(after[:place]) == outer and not left and repeats in inner:
-            return place, repeats
+    for whole in outer:
+        tiles = outer[0] // whole
+        for place, size in enumerate(after):
+            repeats, left = divmod(size, channels * tiles)
+            if place and math.prod(after[:place]) == whole and not left and repeats in inner:
+                return place, tiles, repeats
     raise NotUnderstood(f"a change of shape from {tuple(before)} to {tuple(after)}")
 
 
@@ -125,10 +132,10 @@ def _name_width(tracer: Any, node: fx.Node, given: fx.Node, source: Traced) -> N
     """Make the channels one with those whose number the code gives as the width."""
     sizes = [(tracer.value(each), dim) for each, dim in all_sizes(given)]
     named = [value for value, dim in sizes if value is not None and value.axis == dim]
-    plain = _is_product(given) and len(named) == 1 and len(named[0].units) == len(source.units)
-    if plain:
+    plain = _is_product(given) and len(named) == 1
+    if plain and len(named[0].units) == len(source.units):
         tracer.units.merge(source.units, named[0].units, node.name)
-    else:
+    elif not (plain and tracer.units.repeats(source.units, named[0].units)):
         tracer.pin(source, node, "the number of channels is computed in the code")
         tracer.pin_sizes([given], node)
 
@@ -208,6 +215,16 @@ def _moved(source: Traced, order: list[int], result: torch.Tensor) -> Traced:
         return replace(source, axis=axis, stack_axis=order.index(source.stack_axis), writer="")
     size = size_of(result.shape, axis, len(source.units))
     return replace(source, axis=axis, size=size, writer="")
+
+
+def roll(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
+    """Move along other dimensions than the channels'."""
+    source, shape = _source(tracer, node)
+    given = node.kwargs.get("dims", node.args[2] if len(node.args) > 2 else None)
+    dims = given if isinstance(given, tuple | list) else (given,)
+    if any(not isinstance(d, int) or d % len(shape) == source.axis for d in dims):
+        raise NotUnderstood("roll of the channels")
+    return tracer.write(source.units, source.axis, result, [source])
 
 
 def squeeze(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
@@ -349,6 +366,7 @@ RULES: dict[str, Callable[[Any, fx.Node, Any], Traced]] = {
     "expand_as": expand_as,
     "permute": permute,
     **dict.fromkeys(("transpose", "swapaxes"), transpose),
+    "roll": roll,
     "squeeze": squeeze,
     "unsqueeze": reshape,
     "getattr": last_two,

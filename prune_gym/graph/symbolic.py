@@ -41,6 +41,7 @@ _lock = threading.RLock()
 def symbolic_trace(network: nn.Module, input_shape: tuple[int, ...]) -> fx.GraphModule:
     """Return the operations of ``network``, in eval mode, on images of ``input_shape`` (C, H, W).
 
+    A shape of one dimension, (L,), is that of token ids.
     The graph shares its modules with the network; skipped blocks do not occur in it. Nodes have in
     ``meta``: ``shape``, of a tensor, that for one image; ``sizes``, of a number that was computed
     from sizes, the dimensions (node, dimension) that it depends on, for a tuple a set for each
@@ -53,15 +54,19 @@ def symbolic_trace(network: nn.Module, input_shape: tuple[int, ...]) -> fx.Graph
     Raises:
         UserError: the network does not take such images, or what it computes depends on values.
     """
-    example = torch.zeros(1, *input_shape, **like(network))
+    example = zeros(network, input_shape)
     opaque: frozenset[str] = frozenset()
     with _lock, in_eval_mode(network), torch.no_grad():
         while True:
             tracer = _ShapeTracer(example, opaque)
             try:
-                operations = tracer.trace(network)
-                operations._tracer_cls = None  # pickles are read back by torch.fx's own
-                graph = fx.GraphModule(network, operations, type(network).__name__)
+                with _without_constants(network):
+                    operations = tracer.trace(network)
+                    operations._tracer_cls = None  # pickles are read back by torch.fx's own
+                    for node in operations.nodes:  # torch.fx marks the last of a function's
+                        if not _is_wrapped(node.target):
+                            node.meta.pop("is_wrapped", None)
+                    graph = fx.GraphModule(network, operations, type(network).__name__)
                 graph.meta["computed"] = tracer.computed
             except Exception as error:  # whatever its forward raises
                 raise UserError(_why_not(network, example, error)) from error
@@ -85,6 +90,22 @@ def like(network: nn.Module) -> dict[str, Any]:
     return {"dtype": torch.float32}
 
 
+def zeros(network: nn.Module, input_shape: tuple[int, ...], count: int = 1) -> torch.Tensor:
+    """Return zeros as the network takes images (N, C, H, W), or token ids (N, L)."""
+    options = like(network)
+    if len(input_shape) == 1:
+        options["dtype"] = torch.int64
+    return torch.zeros(count, *input_shape, **options)
+
+
+def different(network: nn.Module, input_shape: tuple[int, ...]) -> torch.Tensor:
+    """Return two images whose numbers differ; of token ids, whose number is not known, zeros."""
+    whole = zeros(network, input_shape, 2)
+    if not whole.is_floating_point():
+        return whole
+    return torch.linspace(-1, 1, whole.numel()).to(whole).view_as(whole)
+
+
 def _why_not(network: nn.Module, example: torch.Tensor, error: Exception) -> str:
     name = type(network).__name__
     try:
@@ -103,8 +124,7 @@ def _why_not(network: nn.Module, example: torch.Tensor, error: Exception) -> str
 
 def _agree(network: nn.Module, graph: fx.GraphModule, input_shape: tuple[int, ...]) -> bool:
     """Return whether the graph computes what the network does on two images."""
-    images = torch.linspace(-1, 1, 2 * int(torch.tensor(input_shape).prod())).to(**like(network))
-    images = images.view(2, *input_shape)
+    images = different(network, input_shape)
     try:
         pairs = zip(tensors(graph(images)), tensors(network(images)), strict=True)
         return all(
@@ -132,6 +152,17 @@ def in_eval_mode(network: nn.Module) -> Iterator[None]:
     finally:
         for module, was in training.items():
             module.training = was
+
+
+@contextmanager
+def _without_constants(network: nn.Module) -> Iterator[None]:
+    """Take back the attributes that torch.fx gives a network for tensors made in its forward."""
+    before = set(vars(network))
+    try:
+        yield
+    finally:
+        for name in set(vars(network)) - before:
+            delattr(network, name)
 
 
 class _DependsOnValues(Exception):
@@ -240,6 +271,10 @@ class _ShapeTracer(fx.Tracer):
             name = target if isinstance(target, str) else getattr(target, "__name__", "")
             if name in _DEPENDS_ON_VALUES:
                 raise _DependsOnValues(f"its forward depends on the values of tensors ({name})")
+        if kind == "call_function" and _is_wrapped(target) and name != "stochastic_depth":
+            result = self._inside(target, args, kwargs)
+            if result is not None:
+                return result
         numbers = map_aggregate((args, kwargs), key_of)
         args, kwargs = map_aggregate((args, kwargs), plain)
         value = self._compute(kind, target, args, kwargs)
@@ -257,6 +292,18 @@ class _ShapeTracer(fx.Tracer):
         elif not tensors(value):
             proxy.node.meta["sizes"] = _sizes(proxy.node, value)
         return proxy
+
+    def _inside(self, function: Any, args: Any, kwargs: Any) -> fx.Proxy | None:
+        """Trace into a function; None where it cannot be traced or returns several tensors."""
+        last = next(iter(reversed(self.graph.nodes)))
+        try:
+            result = function(*args, **kwargs)
+        except Exception:  # whatever it raises: it is called whole
+            result = None
+        if isinstance(result, fx.Proxy):
+            return result
+        self._forget_after(last)
+        return None
 
     def _compute(self, kind: str, target: Any, args: Any, kwargs: Any) -> Any:
         if kind == "placeholder":
@@ -358,6 +405,11 @@ class _ShapeTracer(fx.Tracer):
             self.graph.erase_node(node)
             if node.op == "get_attr":
                 self._attributes.pop(str(node.target), None)
+
+
+def _is_wrapped(function: Any) -> bool:
+    """Return whether a function is one that torch.fx was told not to trace into."""
+    return inspect.isfunction(function) and not function.__module__.startswith("torch.")
 
 
 def _is_norm_and_activation(m: nn.Module, name: str, last: fx.Node, result: Any) -> bool:

@@ -23,6 +23,7 @@ from prune_gym._utils.device import memory_format
 from prune_gym.errors import UserError
 from prune_gym.graph.attributes import Key, keys_in
 from prune_gym.graph.branches import function_name
+from prune_gym.graph.cuttable_heads import make_heads_cuttable
 from prune_gym.graph.groups import NO_UNIT, group_units, places_of_units
 from prune_gym.graph.layer_table import (
     Activation,
@@ -34,12 +35,11 @@ from prune_gym.graph.layer_table import (
     Pin,
     Product,
 )
-from prune_gym.graph.multihead_attention import make_heads_cuttable
 from prune_gym.graph.multiply_adds import MultiplyAdds
 from prune_gym.graph.operations import knows_stacks, rule_of
 from prune_gym.graph.residual_blocks import find_blocks
 from prune_gym.graph.shared_weights import find_aliases
-from prune_gym.graph.symbolic import all_sizes, in_eval_mode, like, symbolic_trace, tensors
+from prune_gym.graph.symbolic import all_sizes, in_eval_mode, symbolic_trace, tensors, zeros
 from prune_gym.graph.units import NotUnderstood, Traced, Units, size_of
 
 
@@ -59,9 +59,9 @@ class _Buffer:
 def trace(network: nn.Module, input_shape: tuple[int, ...]) -> LayerTable:
     """Return the layer table of ``network`` for images of ``input_shape``.
 
-    That is (C, H, W); of signals (C, L), of volumes (C, D, H, W).
-    Its ``nn.MultiheadAttention`` modules are replaced, in place, by ones that compute the same and
-    whose heads can be cut (`prune_gym.graph.multihead_attention`).
+    That is (C, H, W); of signals (C, L), of volumes (C, D, H, W), of token ids (L,).
+    Its ``nn.MultiheadAttention`` modules, and those of torchvision's Swin, are replaced, in place,
+    by ones that compute the same and whose heads can be cut (`prune_gym.graph.cuttable_heads`).
 
     Raises:
         UserError: the network does not take such images, or its outermost forward cannot be traced.
@@ -69,7 +69,7 @@ def trace(network: nn.Module, input_shape: tuple[int, ...]) -> LayerTable:
     make_heads_cuttable(network)
     graph = symbolic_trace(network, input_shape)
     tracer = Tracer(network, graph, find_aliases(network))
-    example = torch.zeros(1, *input_shape, **like(network))
+    example = zeros(network, input_shape)
     with in_eval_mode(network):
         with torch.no_grad(), tracer.multiply_adds:
             tracer.run(example)
@@ -142,16 +142,17 @@ class Tracer(fx.Interpreter):
             return self.parameter(node, -1)
         return self.value(node)
 
-    def parameter(self, node: fx.Node, axis: int) -> Traced:
+    def parameter(self, node: fx.Node, axis: int, name: str = "") -> Traced:
         """Give the channels of a parameter outside of layers units of their own, once.
 
-        ``axis`` is their dimension, counted from the end.
+        ``axis`` is their dimension, counted from the end. The parameter is what ``node`` stands
+        for, or the one called ``name`` that it reads.
 
         Raises:
             NotUnderstood: it is a buffer, has several names or has been left alone; or an operation
                 before has seen its channels in another dimension.
         """
-        name = str(node.target)
+        name = name or str(node.target)
         weights = self.fetch_attr(name)
         if name in self._loose:
             if self._loose[name].axis != weights.ndim + axis:
@@ -527,7 +528,7 @@ def _check_channels_last(
     """
     if not any(function_name(node) == "view" for node in graph.graph.nodes):
         return
-    images = torch.zeros(2, *input_shape, **like(network))
+    images = zeros(network, input_shape, 2)
     try:
         with torch.inference_mode():
             network(images.contiguous(memory_format=memory_format(images)))

@@ -80,6 +80,14 @@ class Units:
                 self._parent[self._root(a)] = self._root(b)
         return merged
 
+    def repeats(self, units: np.ndarray, of: np.ndarray) -> bool:
+        """Return whether ``units`` are those of other channels, each equally often."""
+        times, left = divmod(len(units), len(of))
+        if left or (units == NO_UNIT).any() or (of == NO_UNIT).any():
+            return False
+        one, other = ([self._root(unit) for unit in each] for each in (units, of))
+        return sorted(one) == sorted(other * times)
+
     def tie(self, units: np.ndarray, parts: int, by: str) -> np.ndarray:
         """Make channels at the same place of equal parts one unit; return the units, ``(n,)``."""
         first, *others = units.reshape(parts, -1)

@@ -10,6 +10,7 @@ from torch import nn
 from prune_gym.costs.latency import TIMED
 from prune_gym.errors import UserError
 from prune_gym.graph.layer_table import LayerTable
+from prune_gym.graph.symbolic import zeros
 
 # Operators of the layers in a layer table; every other node belongs to one of these layers.
 _LAYER_OPERATORS = {
@@ -31,7 +32,7 @@ def to_onnx(network: nn.Module, input_shape: tuple[int, ...], batch: int) -> byt
         # The newer exporter needs another package and takes ten times as long, too long for the
         # hundred networks of a profile.
         warnings.simplefilter("ignore")
-        images = torch.zeros(batch, *input_shape, dtype=torch.float32)
+        images = zeros(network, input_shape, batch)
         torch.onnx.export(network, (images,), cast(Any, file), dynamo=False)
     return file.getvalue()
 

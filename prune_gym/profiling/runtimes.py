@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import fx, nn
 
-from prune_gym._utils.device import to_channels_last
+from prune_gym._utils.device import memory_format, to_channels_last
 from prune_gym.costs.latency import TIMED
 from prune_gym.errors import MissingExtraError, UserError, unknown
 from prune_gym.graph.layer_table import LayerTable
@@ -47,8 +47,10 @@ class Setting(NamedTuple):
     threads: int
 
     def images(self) -> np.ndarray:
-        """Return random images, float32 (N, C, H, W)."""
+        """Return random images, float32 (N, C, H, W); of texts, ids of the first token."""
         shape = (self.batch, *self.input_shape)
+        if len(shape) == 2:
+            return np.zeros(shape, dtype=np.int64)
         return np.random.default_rng(0).random(shape, dtype=np.float32)
 
 
@@ -61,7 +63,8 @@ class TorchSession:
         """Take a network in eval mode whose batch-norm is folded; it has no int8."""
         assert not int8
         self._network = to_channels_last(network)
-        self._images = torch.from_numpy(setting.images()).to(memory_format=torch.channels_last)
+        images = torch.from_numpy(setting.images())
+        self._images = images.to(memory_format=memory_format(images))
         self._threads = setting.threads
         self._names = {layer.name for layer in table.layers if layer.kind in TIMED}
         self._clock: _Clock | None = None

@@ -8,6 +8,7 @@ from torch import nn
 from torch.utils._pytree import tree_map
 
 from prune_gym.datasets import AnyData, Data, DetectionData, ScoredData, Split
+from prune_gym.datasets.checks import are_ids
 from prune_gym.datasets.normalize import normalize
 from prune_gym.detection.boxes import size_of
 from prune_gym.detection.loss import yolo_loss
@@ -48,7 +49,8 @@ def batch(
 ) -> tuple[torch.Tensor, Any]:
     """Return normalized images of the training split, and their labels, objects or targets.
 
-    Images of data with a score stay as they are: their targets would have to move with them.
+    Images of data with a score stay as they are: their targets would have to move with them. So do
+    token ids.
     """
     if isinstance(data, ScoredData):
         some = data.train.select(chosen)
@@ -57,6 +59,9 @@ def batch(
     if isinstance(data, DetectionData):
         images, objects = augmented_scenes(data, data.train.select(chosen), rng)
         return images.to(device), objects.to(device)
+    if are_ids(data.train.images):
+        images = normalize(data.train.images[chosen], data, device)
+        return images, torch.tensor(data.train.labels[chosen], device=device)
     return augmented_batch(data, data.train, chosen, rng, shift, device)
 
 

@@ -1,10 +1,12 @@
 import hashlib
+import runpy
 import shutil
 
 import gymnasium as gym
 import numpy as np
 import pytest
 from PIL import Image
+from places import ROOT
 from playing import constant, play
 
 from prune_gym import datasets, models
@@ -145,21 +147,21 @@ def test_options_that_are_none(root, options, message):
 
 @pytest.fixture
 def small_imagenet(tmp_path, monkeypatch):
-    """An ImageNet of three classes in a data home, read with an eighth of the height and width."""
+    """An ImageNet of three classes with weights in a data home, read with fewer pixels."""
     monkeypatch.setenv("PRUNE_GYM_HOME", str(tmp_path))
     for name, value in {"CLASSES": 3, "TRAIN": 20, "SEARCH": 12, "TEST": 6, "SIZE": 32}.items():
         monkeypatch.setattr(imagenet, name, value)
     write_images(tmp_path / "imagenet" / "train", 3, 12, "JPEG")
     write_images(tmp_path / "imagenet" / "val", 3, 4, "JPEG", seed=1)
+    net = models.build("mobilenet_v1_imagenet", 3)
+    file = "mobilenet_v1_imagenet-imagenet.safetensors"
+    save_weights(net, tmp_path / "weights" / file, {})
     datasets.load.cache_clear()
     yield tmp_path
     datasets.load.cache_clear()
 
 
 def test_an_imagenet_id_from_images_and_weights_in_the_data_home(small_imagenet):
-    net = models.build("mobilenet_v1_imagenet", 3)
-    file = "mobilenet_v1_imagenet-imagenet.safetensors"
-    save_weights(net, small_imagenet / "weights" / file, {})
     env = gym.make("ChannelPrune-MobileNetV1-ImageNet-v0")
     data = env.unwrapped.problem.evaluator.data
     assert [len(split) for split in (data.train, data.search, data.test)] == [20, 12, 6]
@@ -181,3 +183,32 @@ def test_imagenet_needs_more_training_images_than_it_searches_on(small_imagenet,
     monkeypatch.setattr(imagenet, "SEARCH", 36)
     with pytest.raises(UserError, match="36 images .* got 36"):
         imagenet.load()
+
+
+@pytest.mark.ci
+def test_the_table_of_accuracy_against_multiply_adds(small_imagenet, capsys):
+    script = runpy.run_path(str(ROOT / "benchmarks" / "without_training.py"))
+    out = small_imagenet / "table.csv"
+    asked = ["--env", "ChannelPrune-MobileNetV1-ImageNet-v0", "--keep", "0.7", "0.5"]
+    search = ["--evaluations", "2", "--calibration", "15", "--device", "cpu"]
+    script["main"]([*asked, *search, "--out", str(out)])
+    header, original, *rows = [line.split(",") for line in out.read_text().splitlines()]
+    assert header[:2] == ["keep", "multiply_adds"]
+    for (keep, flops, *_), share in zip(rows, ("0.7", "0.5"), strict=True):
+        assert keep == share
+        assert float(flops) <= float(share) * float(original[1])
+    shown = capsys.readouterr().out.splitlines()
+    assert len(shown) == 2 + 3 and shown[2].startswith("| 1 |")
+
+
+@pytest.mark.ci
+def test_more_images_calibrate(small_imagenet):
+    found = {}
+    for count in (1, 8, 20):
+        env = gym.make("ChannelPrune-MobileNetV1-ImageNet-v0", calibration_images=count)
+        found[count] = env.unwrapped.problem.evaluator
+        assert len(found[count].images) == count
+    few, many = (found[count].calibration.moments for count in (8, 20))
+    assert not any(np.array_equal(few[layer], many[layer]) for layer in few)
+    with pytest.raises(UserError, match="calibration_images: expected a number >= 1, got 0"):
+        gym.make("ChannelPrune-MobileNetV1-ImageNet-v0", calibration_images=0)

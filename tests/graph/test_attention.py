@@ -16,7 +16,7 @@ from prune_gym.compression.verify import check_cut, largest_error
 from prune_gym.costs.flops import Flops
 from prune_gym.costs.memory import Memory
 from prune_gym.costs.params import Params
-from prune_gym.graph.multihead_attention import make_heads_cuttable
+from prune_gym.graph.cuttable_heads import make_heads_cuttable
 from prune_gym.graph.residual_blocks import skip_blocks
 from prune_gym.graph.trace import trace
 

@@ -1,5 +1,6 @@
 """What is not understood is left alone: it pins the channels that it touches, and no others."""
 
+import copy
 import pickle
 import threading
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from nets import NormOfMaps, Odd, conv
-from torch import nn
+from torch import fx, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 
@@ -58,16 +59,30 @@ class Wrapped(nn.Module):
         for name, module in modules.items():
             setattr(self, name, module)
 
-    def forward(self, x, scale=None):
-        return self.how(self, x)
+    def forward(self, x, *others, scale=None):
+        return self.how(self, x, *others)
 
 
 def by_value(module, x):
     return x if x.sum() > 0 else -x
 
 
+@fx.wrap
+def twice(x):
+    return x, x
+
+
+@fx.wrap
+def positive(x):
+    return x if x.sum() > 0 else -x
+
+
 BOTH = {"first": 4, "second": 4}
 PINS_FIRST = {
+    "a roll of channels": Odd(lambda n, x: x.roll(1, 1)),
+    "a roll of everything": Odd(lambda n, x: x.roll(1)),
+    "a wrapped function of several tensors": Odd(lambda n, x: twice(x)[0]),
+    "values decide in a wrapped function": Odd(lambda n, x: positive(x)),
     "an unknown module": Odd(
         lambda n, x: F.pixel_unshuffle(n.odd_one(x), 2), odd_one=nn.PixelShuffle(2)
     ),
@@ -177,7 +192,34 @@ def shapes_decide(net, x):
     return x
 
 
+def neighbors(net, x):
+    """Swin's: the channels of four pixels side by side, as the channels of one."""
+    y = x.permute(0, 2, 3, 1).unflatten(1, (4, 2)).unflatten(3, (4, 2)).transpose(2, 3)
+    return net.back(net.norm(net.flat(x, y.flatten(3, 4)))).permute(0, 3, 1, 2)
+
+
+@fx.wrap
+def doubled(x):
+    """A function that torch.fx is told not to trace into."""
+    return F.relu(x) * 2
+
+
+MERGING = {"norm": nn.LayerNorm(16), "back": nn.Linear(16, 4)}
 UNDERSTOOD = {
+    "neighbors side by side": (
+        Odd(neighbors, flat=Wrapped(lambda m, x, y: y.flatten(3)), **copy.deepcopy(MERGING)),
+        BOTH | {"back": 4},
+    ),
+    "neighbors, the width computed": (
+        Odd(
+            neighbors,
+            flat=Wrapped(lambda m, x, y: y.reshape(-1, 4, 4, 4 * x.shape[1])),
+            **copy.deepcopy(MERGING),
+        ),
+        BOTH | {"back": 4},
+    ),
+    "a roll of pixels": (Odd(lambda n, x: x.roll((1, -1), (2, -1)) + x.roll(1, dims=2)), BOTH),
+    "a wrapped function": (Odd(lambda n, x: doubled(x)), BOTH),
     "shapes that decide": (Odd(shapes_decide), BOTH),
     "a norm that is its parent": (Odd(lambda n, x: n.norm(x), norm=SameNorm(4)), BOTH),
     "a layer-norm of maps": (Odd(lambda n, x: n.norm(x), norm=NormOfMaps(4)), BOTH),

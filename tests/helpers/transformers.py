@@ -208,3 +208,84 @@ def transformer(attention):
             if parameter.ndim == 1:
                 torch.nn.init.normal_(parameter, 0.5, 0.2)
     return net.eval().requires_grad_(False)
+
+
+class WindowAttention(nn.Module):
+    """Attention in shifted windows of maps (N, H, W, C), in the form of torchvision's Swin."""
+
+    def __init__(self, window, shift, numbers=1.0):
+        super().__init__()
+        self.window_size, self.shift_size, self.num_heads = [window] * 2, [shift] * 2, HEADS
+        self.attention_dropout = self.dropout = 0.0
+        self.qkv, self.proj, self.numbers = nn.Linear(DIM, 3 * DIM), nn.Linear(DIM, DIM), numbers
+        side = 2 * window - 1
+        table = torch.linspace(-9, 9, side**2 * HEADS).view(side**2, HEADS).sin()
+        self.relative_position_bias_table = nn.Parameter(table)
+        at = torch.cartesian_prod(torch.arange(window), torch.arange(window))
+        apart = at[:, None] - at + window - 1
+        index = (apart[..., 0] * side + apart[..., 1]).flatten()
+        self.register_buffer("relative_position_index", index)
+
+    def forward(self, x):
+        count, height, width, channels = x.shape
+        window, tokens = self.window_size[0], self.window_size[0] ** 2
+        x = F.pad(x, (0, 0, 0, -width % window, 0, -height % window))
+        rows, columns = x.shape[1] // window, x.shape[2] // window
+        shifts = [
+            0 if window >= n else s for n, s in zip(x.shape[1:3], self.shift_size, strict=True)
+        ]
+        x = x.roll([-s for s in shifts], (1, 2))
+        x = x.view(count, rows, window, columns, window, channels).transpose(2, 3)
+        x = F.linear(x.reshape(-1, tokens, channels), self.qkv.weight, self.qkv.bias)
+        x = x.reshape(-1, tokens, 3, self.num_heads, channels // self.num_heads)
+        q, k, v = x.permute(2, 0, 3, 1, 4)
+        bias = self.relative_position_bias_table[self.relative_position_index]
+        scores = q @ k.mT * (channels // self.num_heads) ** -0.5 * self.numbers
+        scores = scores + bias.view(tokens, tokens, -1).permute(2, 0, 1)
+        part = torch.zeros(rows * window, columns * window)
+        for dim, (shift, size) in enumerate(zip(shifts, part.shape, strict=True)):
+            if shift:
+                part.narrow(dim, size - window, window).add_(3**dim)
+                part.narrow(dim, size - shift, shift).add_(3**dim)
+        part = part.view(rows, window, columns, window).transpose(1, 2).reshape(-1, 1, tokens)
+        mask = (part != part.mT).float() * -100
+        scores = scores.unflatten(0, (count, -1)) + mask[:, None]
+        x = (scores.flatten(0, 1).softmax(-1) @ v).transpose(1, 2).reshape(-1, tokens, channels)
+        x = F.linear(x, self.proj.weight, self.proj.bias)
+        x = x.view(count, rows, columns, window, window, channels).transpose(2, 3)
+        x = x.reshape(count, rows * window, columns * window, channels)
+        return x.roll(shifts, (1, 2))[:, :height, :width]
+
+
+class Windows(nn.Module):
+    """Attention in windows of the 4x4 tokens of images (3, 8, 8), and a classifier."""
+
+    def __init__(self, *attention):
+        super().__init__()
+        self.patch, self.norm = nn.Conv2d(3, DIM, 2, 2), nn.LayerNorm(DIM)
+        self.attn, self.head = nn.ModuleList(attention), nn.Linear(DIM, 4)
+
+    def forward(self, x):
+        x = self.patch(x).permute(0, 2, 3, 1)
+        for each in self.attn:
+            x = x + each(self.norm(x))
+        return self.head(x.mean((1, 2)))
+
+
+class TextClassifier(nn.Module):
+    """An encoder of token ids (N, L) with position embeddings; id 0 fills up short texts."""
+
+    def __init__(self, vocabulary=20, length=6, classes=3):
+        super().__init__()
+        self.words = nn.Embedding(vocabulary, DIM, padding_idx=0)
+        self.places = nn.Embedding(length, DIM)
+        layer = nn.TransformerEncoderLayer(DIM, HEADS, 24, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        self.head = nn.Linear(DIM, classes)
+
+    def forward(self, ids):
+        empty = ids == 0
+        x = self.words(ids) + self.places(torch.arange(ids.shape[1], device=ids.device))
+        x = self.encoder(x, src_key_padding_mask=empty)
+        kept = (~empty).unsqueeze(-1).to(x.dtype)
+        return self.head((x * kept).sum(1) / kept.sum(1).clamp_min(1))
