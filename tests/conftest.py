@@ -4,7 +4,7 @@ import gymnasium as gym
 import pytest
 import torch
 from four_classes import TINY_OBJECTIVES, four_classes, trained_on
-from places import ROOT
+from places import HELPERS, ROOT
 from real_data import why_no_cifar
 
 import prune_gym  # noqa: F401  (registers the ids)
@@ -62,4 +62,4 @@ def cifar():
 @pytest.fixture
 def subprocess_env():
     """Variables for a child process that computes as this one does."""
-    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}{os.pathsep}{HELPERS}"}

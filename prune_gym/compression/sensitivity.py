@@ -1,5 +1,7 @@
 """What kinds of decisions are told of a trained network: its sensitivities, as NumPy arrays."""
 
+from functools import cached_property
+
 import numpy as np
 
 from prune_gym.compression.calibration import Calibration
@@ -37,5 +39,9 @@ class Sensitivities:
 
     def branch_shares(self) -> np.ndarray:
         """Return the output energy that each block's branch adds, ``(blocks,)``."""
+        return self._branch_shares
+
+    @cached_property
+    def _branch_shares(self) -> np.ndarray:
         network, images = self._original.network, self._original.images[:IMAGES]
         return np.asarray(branch_shares(network, self.table.blocks, images))

@@ -1,5 +1,4 @@
 import json
-import os
 import subprocess
 import sys
 import time
@@ -11,7 +10,6 @@ import pytest
 import torch
 from any_output import TwoHeads
 from named import GIVEN, OPTIONS, save_strategy, splits
-from places import HELPERS, ROOT
 from playing import constant, play
 
 from prune_gym import models
@@ -300,9 +298,8 @@ except ValueError as error:
     print(error)
 assert main(["export", str(file), *OPTIONS, "--out", {str(tmp_path / "after.onnx")!r}]) == 0
 """
-    variables = subprocess_env | {"PYTHONPATH": f"{ROOT}{os.pathsep}{HELPERS}"}
     command = [sys.executable, "-c", lines]
-    done = subprocess.run(command, capture_output=True, text=True, env=variables, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, env=subprocess_env, check=False)
     assert done.returncode == 0, done.stderr
     assert "with 2 threads, and ONNX Runtime cannot change that" in done.stdout
 

@@ -141,10 +141,9 @@ def test_kill_9_and_the_same_command_give_the_same(tmp_path, subprocess_env):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     options = {"agents": ("random-ratio", "ehvi-envelope-ddpg"), "evaluations": 12}
     assert cli.main(arguments(whole, **options)) == 0
-    variables = subprocess_env | {"PYTHONPATH": f"{ROOT}{os.pathsep}{HELPERS}"}
     process = subprocess.Popen(
         [sys.executable, "-m", "prune_gym.cli", *arguments(killed, "--jobs", "2", **options)],
-        env=variables,
+        env=subprocess_env,
         stdout=subprocess.DEVNULL,
     )
     journal = (
@@ -162,13 +161,12 @@ def test_kill_9_and_the_same_command_give_the_same(tmp_path, subprocess_env):
 
 
 def test_it_goes_on_without_the_terminal_that_started_it(tmp_path, subprocess_env):
-    variables = subprocess_env | {"PYTHONPATH": f"{ROOT}{os.pathsep}{HELPERS}"}
     options = arguments(tmp_path, agents=("ehvi-envelope-ddpg",), seeds=1, evaluations=12)
     command = shlex.join([sys.executable, "-m", "prune_gym.cli", *options])
     cell = tmp_path / "runs" / TINY.replace(":", "-") / "ehvi-envelope-ddpg/seed-0"
     begun = f"while [ ! -s {cell / 'evaluations.jsonl'} ]; do sleep 0.05; done"
     shell = ["sh", "-c", f"{command} > {tmp_path / 'log'} 2>&1 & {begun}"]
-    subprocess.run(shell, env=variables, timeout=120, check=True)
+    subprocess.run(shell, env=subprocess_env, timeout=120, check=True)
     end = time.monotonic() + 120
     while not (tmp_path / "results.csv").is_file():
         log = (tmp_path / "log").read_text()

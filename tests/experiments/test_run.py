@@ -1,6 +1,8 @@
+import copy
 import csv
 import dataclasses
 import json
+import multiprocessing
 import os
 import re
 import resource
@@ -9,6 +11,8 @@ import subprocess
 import sys
 import time
 import warnings
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 
 import gymnasium as gym
 import numpy as np
@@ -38,14 +42,17 @@ from prune_gym.experiments.run_config import RunConfig
 from prune_gym.objectives.objective import episode_return
 from prune_gym.search_space.strategy import load_strategy, strategy_from_dict
 
-# Small networks and small candidates are quick ones.
-ENV = "ChannelPrune-ResNet20-v0"
-SMALL = ["--env", ENV, "--budget", "flops=0.2", "--seed", "3"]
+SMALL = ["--env", TINY, "--budget", "flops=0.7", "--seed", "3"]
+FORK = multiprocessing.get_context("fork")  # a child that has imported everything
 
 
-def run(folder, *more, agent="random", episodes=4):
-    arguments = ["--agent", agent, "--episodes", str(episodes), "--run", str(folder)]
-    return cli.main(["train", *arguments, *SMALL, *more])
+def arguments(folder, *more, agent="random", episodes=4):
+    named = ["--agent", agent, "--episodes", str(episodes), "--run", str(folder)]
+    return [*named, *SMALL, *more]
+
+
+def run(folder, *more, **changes):
+    return cli.main(["train", *arguments(folder, *more, **changes)])
 
 
 def run_warned(folder, *more):
@@ -55,9 +62,9 @@ def run_warned(folder, *more):
         return run(folder, *more)
 
 
-def command(folder, *more, agent="random", episodes=4):
-    arguments = ["--agent", agent, "--episodes", str(episodes), "--run", str(folder)]
-    return [sys.executable, "train.py", *arguments, *SMALL, *more]
+def forget_accuracies():
+    """Forget what this process has evaluated."""
+    load_evaluator("tiny_envs:network", "tiny_envs:data", "least_squares").cache.clear()
 
 
 def distinct(records):
@@ -81,7 +88,7 @@ def scored(monkeypatch):
 
     The original is none: its score is kept on disk.
     """
-    load_evaluator("resnet20", "digits", "least_squares").cache.clear()
+    forget_accuracies()
     score, calls = Evaluator.score, []
 
     def counted(self, network, split):
@@ -115,7 +122,7 @@ def finished(tmp_path_factory):
 def test_what_a_run_leaves(finished):
     config = json.loads((finished / "config.json").read_text())
     assert config["agent"] == "ehvi-envelope-ddpg" and config["seed"] == 3
-    assert config["env_kwargs"]["budgets"] == {"flops": 0.2}
+    assert config["env_kwargs"]["budgets"] == {"flops": 0.7}
     records, warning = read_journal(finished / "evaluations.jsonl")
     assert len(records) == 6 and warning == ""
     rows = list(csv.DictReader((finished / "front.csv").open()))
@@ -148,8 +155,8 @@ def load(record):
 
 
 def test_no_strategy_of_the_front_exceeds_the_budget(finished):
-    env = gym.make(ENV)
-    limit = 0.2 * env.unwrapped.problem.original["flops"]
+    env = gym.make(TINY)
+    limit = 0.7 * env.unwrapped.problem.original["flops"]
     assert all(float(r["flops"]) <= limit for r in csv.DictReader((finished / "front.csv").open()))
 
 
@@ -157,11 +164,12 @@ def test_what_tensorboard_shows(finished):
     board = EventAccumulator(str(finished))
     board.Reload()
     scalars = set(board.Tags()["scalars"])
-    assert {f"reward/{name}" for name in ("accuracy", "flops", "latency", "memory")} <= scalars
-    assert {"metrics/accuracy", "metrics/latency_ms", "front/hypervolume", "front/size"} <= scalars
+    assert {f"reward/{name}" for name in ("accuracy", "flops", "memory")} <= scalars
+    assert {"metrics/accuracy", "metrics/memory_bytes"} <= scalars
+    assert {"front/hypervolume", "front/size"} <= scalars
     assert any(name.startswith("train/") and "loss" in name for name in scalars)
     assert board.PluginTagToContent("hparams")
-    names, weights = ("accuracy", "flops", "latency", "memory"), np.array([3, 1, 1, 1]) / 6
+    names, weights = ("accuracy", "flops", "memory"), np.array([2, 1, 1]) / 4
     returns = [[event.value for event in board.Scalars(f"reward/{name}")] for name in names]
     mean = board.Scalars("rollout/ep_rew_mean")[-1].value
     assert mean == pytest.approx(float(weights @ np.mean(returns, axis=1)), abs=1e-5)
@@ -176,37 +184,44 @@ def test_the_saved_agent_acts(finished):
     from prune_gym.agents.envelope_ddpg.envelope_ddpg import EnvelopeDDPG
 
     agent = EnvelopeDDPG.load(finished / "agent.zip")
-    observation, _ = gym.make(ENV).reset()
+    observation, _ = gym.make(TINY).reset()
     action, _ = agent.predict(observation, {"accuracy": 0.7, "flops": 0.3})
     assert action.shape == (1,) and np.abs(action) <= 1
 
 
+def run_killed(folder, agent):
+    """Run until three episodes are recorded."""
+    append, recorded = Journal.append, []
+
+    def killing(journal, record):
+        append(journal, record)
+        recorded.append(record)
+        if len(recorded) == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    Journal.append = killing
+    run(folder, agent=agent, episodes=6)
+
+
 @pytest.mark.parametrize("agent", ["ehvi-envelope-ddpg", "sb3:SAC"])
-def test_resume_after_kill_9_gives_the_same(agent, finished, tmp_path, subprocess_env, scored):
+def test_resume_after_kill_9_gives_the_same(agent, finished, tmp_path, scored):
     whole = finished
     if agent != "ehvi-envelope-ddpg":
         whole = tmp_path / "whole"
         assert run(whole, agent=agent, episodes=6) == 0
     killed = tmp_path / "killed"
-    process = subprocess.Popen(
-        command(killed, agent=agent, episodes=6),
-        cwd=ROOT,
-        env=subprocess_env,
-        stdout=subprocess.DEVNULL,
-    )
-    journal, end = killed / "evaluations.jsonl", time.monotonic() + 120
-    while not journal.is_file() or journal.read_bytes().count(b"\n") < 3:
-        assert process.poll() is None and time.monotonic() < end
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    recorded = distinct(read_journal(journal)[0])
-    assert 3 <= len(recorded) < 6
-    load_evaluator("resnet20", "digits", "least_squares").cache.clear()
+    process = FORK.Process(target=run_killed, args=(killed, agent))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    records, _ = read_journal(killed / "evaluations.jsonl")
+    recorded = distinct(records)
+    assert len(records) == 3
+    forget_accuracies()
     scored.clear()
     assert run(killed, "--resume", agent=agent, episodes=6) == 0
     assert contents(killed) == contents(whole)
-    rest = distinct(read_journal(journal)[0]) - recorded
+    rest = distinct(read_journal(killed / "evaluations.jsonl")[0]) - recorded
     sweep = distinct(read_journal(killed / "uniform.jsonl")[0]) - recorded
     assert rest and sweep and len(scored) == len(rest | sweep)
 
@@ -243,7 +258,7 @@ def test_garbage_in_the_middle_of_the_journal(tmp_path, capsys, scored):
     lines = (folder / "evaluations.jsonl").read_bytes().splitlines(keepends=True)
     lines[1] = lines[1][:30] + b"\x00\xff\n\n" + lines[1][40:]
     (folder / "evaluations.jsonl").write_bytes(b"".join(lines))
-    load_evaluator("resnet20", "digits", "least_squares").cache.clear()
+    forget_accuracies()
     scored.clear()
     assert run_warned(folder, "--resume") == 0
     printed = words(capsys.readouterr().out)
@@ -279,12 +294,20 @@ def test_a_flipped_bit_in_a_journal_is_noticed(tmp_path):
     )
 
 
+def of_another_course(record, steps=1):
+    """Return the record with another number of channels, 2 to 12, in its first decision."""
+    other = copy.deepcopy(record)
+    first = other["strategy"]["decisions"][0]
+    first["value"] = 2 + (first["value"] - 2 + steps) % 11
+    return other
+
+
 def test_a_journal_of_another_course_is_told_and_kept(tmp_path, capsys):
     folder = tmp_path / "run"
     assert run(folder) == 0
     whole = contents(folder)
     records, _ = read_journal(folder / "evaluations.jsonl")
-    records[2]["strategy"]["decisions"][0]["value"] += 8
+    records[2] = of_another_course(records[2])
     other = b"".join(checked_line(record) for record in records)
     (folder / "evaluations.jsonl").write_bytes(other)
     assert run_warned(folder, "--resume") == 0
@@ -304,10 +327,9 @@ def test_every_course_of_a_run_is_kept_and_used(tmp_path, scored):
     journal = folder / "evaluations.jsonl"
     whole = journal.read_bytes().splitlines(keepends=True)
     for number in (1, 2):  # twice another course, and killed soon after it was left
-        record = read_journal(journal)[0][0]
-        record["strategy"]["decisions"][0]["value"] += 8 * number
+        record = of_another_course(read_journal(journal)[0][0], number)
         journal.write_bytes(b"".join([checked_line(record), *whole[1 : 5 - number]]))
-        load_evaluator("resnet20", "digits", "least_squares").cache.clear()
+        forget_accuracies()
         scored.clear()
         assert run_warned(folder, "--resume") == 0
         assert (folder / f"evaluations.previous-{number}.jsonl").is_file()
@@ -372,14 +394,13 @@ def test_an_interruption_of_the_report_says_how_to_go_on(tmp_path, capsys, monke
 
 
 def test_other_weights_under_the_same_name_are_another_run(tmp_path, capsys):
-    small = gym.make("ChannelPrune-ResNet20-v0").unwrapped
-    least = small.problem.space.lower
+    problem = gym.make(TINY).unwrapped.problem
     file, folder = tmp_path / "net.safetensors", tmp_path / "run"
-    network = small.problem.evaluator.candidate(small.problem.space.configure(least[None]))
-    kept = {"name": "resnet20", "num_classes": 10, "data": "digits"}
-    configuration = small.problem.space.configure(least[None])
+    configuration = problem.space.configure(problem.space.lower[None])
+    network = problem.evaluator.candidate(configuration)
+    kept = {"name": "tiny_envs:network", "num_classes": 4, "input_shape": (3, 8, 8)}
     save_network(network, file, configuration=configuration, **kept)
-    env = ["--env", "Quantize-ResNet20-v0", "--network", str(file)]
+    env = ["--env", TINY, "--network", f"tiny_envs:network@{file}"]
     search = ["train", *env, "--agent", "random", "--episodes", "1", "--run", str(folder)]
     assert cli.main(search) == 0
     assert cli.main([*search, "--resume"]) == 0
@@ -421,36 +442,42 @@ def test_other_settings_are_refused(finished, capsys):
 
 
 def test_two_runs_into_one_folder(tmp_path, capsys):
-    other = RunConfig(ENV, "random", 3, 0)
+    other = RunConfig(TINY, "random", 3, 0)
     folder = RunFolder(tmp_path / "run", other, resume=False)
     assert run(tmp_path / "run") == 2
     assert "in use by another run; give another --run" in words(capsys.readouterr().err)
     folder.close()
 
 
+def run_limited(folder, limit, sender):
+    """Run where no file may be larger than ``limit`` bytes, and send what it says of it."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    with redirect_stdout(StringIO()), redirect_stderr(StringIO()) as errors:
+        status = run_warned(folder)
+    sender.send(errors.getvalue())
+    sys.exit(status)
+
+
 @pytest.mark.parametrize(
     ("share", "reason"), [(0.5, "No space left on device"), (0.0, "File too large")]
 )
-def test_a_full_disk_loses_no_finished_episode(share, reason, tmp_path, subprocess_env):
+def test_a_full_disk_loses_no_finished_episode(share, reason, tmp_path):
     """The third line finds room for a part of it or for none; TensorBoard's file fails too."""
     folder, whole = tmp_path / "run", tmp_path / "whole"
     assert run(whole) == 0
     lines = (whole / "evaluations.jsonl").read_bytes().splitlines(keepends=True)
     limit = len(lines[0]) + len(lines[1]) + int(share * len(lines[2]))
-    process = subprocess.run(
-        command(folder),
-        cwd=ROOT,
-        env=subprocess_env,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
-    )
-    assert process.returncode == 2, process.stderr
+    receiver, sender = FORK.Pipe(duplex=False)
+    process = FORK.Process(target=run_limited, args=(folder, limit, sender))
+    process.start()
+    sender.close()
+    errors = receiver.recv()
+    process.join()
+    assert process.exitcode == 2, errors
     assert re.search(
         f"cannot write .*evaluations.jsonl .*{reason}.*the 2 finished episodes.* are kept"
         ".*--resume",
-        words(process.stderr),
+        words(errors),
     )
     assert (folder / "evaluations.jsonl").stat().st_size == limit
     assert len(read_journal(folder / "evaluations.jsonl")[0]) == 2
@@ -499,7 +526,7 @@ def test_a_run_folder_that_cannot_be_made(tmp_path, capsys):
 
 
 def test_a_folder_without_a_finished_episode_is_free(tmp_path, capsys):
-    stopped = RunConfig(ENV, "random", 3, 0)
+    stopped = RunConfig(TINY, "random", 3, 0)
     RunFolder(tmp_path / "run", stopped, resume=False).close()
     assert run(tmp_path / "run", episodes=1) == 0
 
@@ -535,7 +562,7 @@ def test_a_preference_for_what_is_no_objective_is_refused(tmp_path, capsys):
 def test_an_agent_of_other_actions_leaves_the_folder_free(
     agent, variant, message, tmp_path, capsys
 ):
-    env_id = f"ChannelPrune-ResNet20{variant}-v0"
+    env_id = f"ChannelPrune-Table{variant}-v0"
     assert run(tmp_path / "run", "--env", env_id, agent=agent) == 2
     error = words(capsys.readouterr().err)
     assert re.search(message, error) and env_id in error
@@ -590,24 +617,19 @@ def test_the_version_is_told(capsys):
     assert capsys.readouterr().out == f"prune-gym {prune_gym.__version__}\n"
 
 
-def small(folder, *more, episodes=4):
-    """Search the tiny network, which takes no time."""
-    options = ["--env", TINY, "--episodes", str(episodes), "--run", str(folder)]
-    return cli.main(["train", "--agent", "random", *options, *more])
-
-
 def test_any_argument_of_the_environment_can_be_set(tmp_path):
-    given = ("--set", "min_keep=0.5", "--set", "repair=merge", "--budget", "flops=75%")
-    assert small(tmp_path / "run", *given) == 0
+    given = ("--set", "min_keep=0.5", "--set", "repair=merge", "--budget", "params=75%")
+    assert run(tmp_path / "run", *given) == 0
     config = json.loads((tmp_path / "run/config.json").read_text())
-    assert config["env_kwargs"] == {"budgets": {"flops": 0.75}, "min_keep": 0.5, "repair": "merge"}
+    budgets = {"flops": 0.7, "params": 0.75}
+    assert config["env_kwargs"] == {"budgets": budgets, "min_keep": 0.5, "repair": "merge"}
     for record in read_journal(tmp_path / "run/evaluations.jsonl")[0]:
         assert all(d["value"] >= d["of"] / 2 for d in record["strategy"]["decisions"])
 
 
 def test_layers_are_left_alone_by_name(tmp_path):
     given = ("--exclude", "features.0,features.3", "--set", 'min_keep={"*": 0.5}')
-    assert small(tmp_path / "run", *given) == 0
+    assert run(tmp_path / "run", *given) == 0
     (record, *_) = read_journal(tmp_path / "run/evaluations.jsonl")[0]
     kwargs, decisions = (record["strategy"][key] for key in ("env_kwargs", "decisions"))
     assert kwargs["exclude"] == ["features.0", "features.3"] and kwargs["min_keep"] == {"*": 0.5}
@@ -617,7 +639,7 @@ def test_layers_are_left_alone_by_name(tmp_path):
 def test_a_run_of_an_older_version_goes_on(tmp_path):
     """It recorded neither threads nor what decides the accuracies."""
     folder = tmp_path / "run"
-    assert small(folder) == 0
+    assert run(folder) == 0
     before = (folder / "evaluations.jsonl").read_bytes()
     for name, new in (("config.json", "threads"), ("task.json", "provenance")):
         content = json.loads((folder / name).read_text())
@@ -625,7 +647,7 @@ def test_a_run_of_an_older_version_goes_on(tmp_path):
         (folder / name).write_text(json.dumps(content))
     (folder / "about.json").unlink()
     assert read_results(folder).about == {}
-    assert small(folder, "--resume") == 0
+    assert run(folder, "--resume") == 0
     assert (folder / "evaluations.jsonl").read_bytes() == before
 
 
@@ -634,11 +656,11 @@ def test_a_run_of_an_older_version_goes_on(tmp_path):
 )
 def test_what_decides_accuracies_is_checked(key, named, tmp_path, capsys):
     folder = tmp_path / "run"
-    assert small(folder, episodes=1) == 0
+    assert run(folder, episodes=1) == 0
     task = json.loads((folder / "task.json").read_text())
     task["provenance"][key] = "another"
     (folder / "task.json").write_text(json.dumps(task))
-    assert small(folder, "--resume", episodes=1) == 2
+    assert run(folder, "--resume", episodes=1) == 2
     said = words(capsys.readouterr().err)
     assert f"was started with other {named} (another then, " in said and "another --run" in said
 
@@ -657,12 +679,12 @@ def test_other_labels_are_other_data(tiny_task):
 @pytest.mark.parametrize("content", ["", "[]"])
 def test_a_damaged_task_is_told_and_written_again(content, tmp_path, capsys):
     folder = tmp_path / "run"
-    assert small(folder, episodes=1) == 0
+    assert run(folder, episodes=1) == 0
     whole = (folder / "task.json").read_text()
     (folder / "task.json").write_text(content)
     with warnings.catch_warnings():
         warnings.simplefilter("default")
-        assert small(folder, "--resume", episodes=1) == 0
+        assert run(folder, "--resume", episodes=1) == 0
     said = "".join(capsys.readouterr().out.split())  # a long path is broken anywhere
     assert "task.jsonis" in said and "itiswrittenagain" in said
     assert (folder / "task.json").read_text() == whole
@@ -673,18 +695,24 @@ def test_jobs_compute_with_the_threads_of_the_run(tmp_path, subprocess_env):
     """In processes of their own: this one has evaluated with one thread already."""
     folders = [tmp_path / jobs for jobs in ("1", "2")]
     for folder in folders:
-        more = ("--jobs", folder.name, "--threads", "2")
-        search = command(folder, *more, agent="nsga2")
-        subprocess.run(search, cwd=ROOT, env=subprocess_env, check=True, timeout=600)
+        more = ("--env", "ChannelPrune-ResNet20-v0", "--jobs", folder.name, "--threads", "2")
+        search = arguments(folder, *more, agent="nsga2")
+        subprocess.run(
+            [sys.executable, "train.py", *search],
+            cwd=ROOT,
+            env=subprocess_env,
+            check=True,
+            timeout=600,
+        )
     assert contents(folders[0]) == contents(folders[1])
 
 
 def test_resuming_takes_the_threads_of_the_run(tmp_path):
     folder = tmp_path / "run"
-    assert small(folder, "--threads", "1", episodes=1) == 0
+    assert run(folder, "--threads", "1", episodes=1) == 0
     torch.set_num_threads(2)  # as on another machine
     try:
-        assert small(folder, "--resume", episodes=1) == 0
+        assert run(folder, "--resume", episodes=1) == 0
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(1)
@@ -694,10 +722,10 @@ def test_resuming_takes_the_threads_of_the_run(tmp_path):
 @pytest.mark.parametrize("threads", [0, -1, 10**9])
 def test_a_run_with_an_impossible_number_of_threads_is_refused(tmp_path, threads, capsys):
     folder = tmp_path / "run"
-    assert small(folder, "--threads", "1", episodes=1) == 0
+    assert run(folder, "--threads", "1", episodes=1) == 0
     file = folder / "config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"threads": threads}))
-    assert small(folder, "--resume", episodes=1) == 2
+    assert run(folder, "--resume", episodes=1) == 2
     assert f"threads {threads}" in " ".join(capsys.readouterr().err.split())
 
 
@@ -781,10 +809,10 @@ guarded(run, Console())
 
 def test_partial_files_of_a_killed_process_are_removed(tmp_path):
     folder = tmp_path / "run"
-    assert small(folder, episodes=1) == 0
+    assert run(folder, episodes=1) == 0
     partial = folder / "front" / ".000.json.123.tmp"
     partial.write_text("{")
-    assert small(folder, "--resume", episodes=1) == 0
+    assert run(folder, "--resume", episodes=1) == 0
     assert not partial.exists()
 
 

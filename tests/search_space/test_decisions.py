@@ -284,3 +284,15 @@ def test_rules_out_of_range(task, arguments, message):
 def test_a_network_without_blocks_is_told_so(tiny_task):
     with pytest.raises(UserError, match="block"):
         compression_env(**tiny_task, decide=("block",))
+
+
+def test_the_branches_of_a_network_are_measured_once(whole):
+    """Every further environment of a named network asks again."""
+    evaluator, ran = whole.problem.evaluator, []
+    first = next(each for each in evaluator.network.modules() if isinstance(each, nn.Conv2d))
+    hook = first.register_forward_hook(lambda *_: ran.append(1))
+    shares = evaluator.statistics.branch_shares()
+    hook.remove()
+    assert not ran
+    own = [each for each in whole.problem.decisions if each.kind == "block"]
+    assert sorted(float(each.sensitivity[0]) for each in own) == sorted(shares)
