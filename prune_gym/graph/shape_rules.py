@@ -364,7 +364,8 @@ def _indexed(
             bounds = (part.start, part.stop, part.step)
             if axis == 0 or any(isinstance(bound, fx.Node) for bound in bounds):
                 raise NotUnderstood("a slice of channels at computed places")
-            if bounds != (None, None, None):
+            takes_all = len(range(*part.indices(len(source.units)))) == len(source.units)
+            if not (takes_all and part.step in (None, 1)):  # else it takes all of fewer too
                 tracer.pin(source, node, "the places of the slice are written in the code")
             return source.units[part], axis
         dim += part is not None

@@ -249,6 +249,7 @@ UNDERSTOOD = {
         BOTH | {"inner": 4},
     ),
     "a layer that reads no image": (CONSTANT, BOTH),
+    "a slice of all channels": (Odd(lambda n, x: x[:, :4, 1:] + x[:, 0:9, :7]), BOTH),
     "a roll of pixels": (Odd(lambda n, x: x.roll((1, -1), (2, -1)) + x.roll(1, dims=2)), BOTH),
     "a wrapped function": (Odd(lambda n, x: doubled(x)), BOTH),
     "shapes that decide": (Odd(shapes_decide), BOTH),
