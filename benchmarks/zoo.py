@@ -49,18 +49,24 @@ FIXED_SIZE |= {
 }
 
 
+HEADER = """| network | verdict | of the parameters | of the multiply-adds | groups | |
+|---|---|---|---|---|---|"""
+
+
 def main() -> int:
-    """Try the networks and print a line for each."""
+    """Try the networks and print a table of them in Markdown."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME")
     parser.add_argument("--all", action="store_true")
     parser.add_argument("--seconds", type=int, default=600, help="for one network")
     options = parser.parse_args()
     wrong = 0
+    print(HEADER, flush=True)
     for name in options.names or (every_name() if options.all else []):
         found = in_a_process(name, options.seconds)
         wrong += found["verdict"] == "wrong"
-        print("  ".join([f"{name:<44}{found['verdict']:<9}", found["about"]]), flush=True)
+        shares = found.get("shares", " | | ")
+        print(f"| `{name}` | {found['verdict']} | {shares} | {found['about']} |", flush=True)
     return int(wrong > 0)
 
 
@@ -147,12 +153,11 @@ def tried(name: str) -> dict[str, Any]:
     shares = explain(table)
     least = 1e-9 if dtype is torch.float64 else 1e-3
     exact = error < least or error < 10 * of_rounding(network, images.to(dtype))
-    about = (
-        f"{shares.parameters:.0%} of the parameters, "
-        f"{shares.multiply_adds:.0%} of the multiply-adds, "
-        f"{len(table.groups)} groups, error {error:.1e} in {dtype}"
-    )
-    return {"verdict": "accepted" if exact else "wrong", "about": about}
+    return {
+        "verdict": "accepted" if exact else "wrong",
+        "shares": f"{shares.parameters:.0%} | {shares.multiply_adds:.0%} | {len(table.groups)}",
+        "about": f"error {error:.0e}" + (" in float32" if dtype is torch.float32 else ""),
+    }
 
 
 def of_rounding(network: Any, images: Any) -> float:
