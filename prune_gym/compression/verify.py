@@ -62,15 +62,18 @@ def _check_sizes(kind: str, candidate: nn.Module, table: LayerTable, images: tor
 
     def note(name: str, module: nn.Module, _: tuple, output: torch.Tensor) -> None:
         weight = module.get_parameter("weight")
-        numbers = weight.numel() * output.numel() // (len(weight) * len(images))
+        numbers = weight.numel() * output.numel() // len(weight)
         found.setdefault(name, numbers)  # of a layer that is called twice, the first call
 
     names = [table.layers[index].name for index in table.weighted]
-    handles = [
-        candidate.get_submodule(name).register_forward_hook(partial(note, name)) for name in names
-    ]
+    handles = []
     try:
         candidate(images)
+        handles = [
+            candidate.get_submodule(name).register_forward_hook(partial(note, name))
+            for name in names
+        ]
+        candidate(images[:1])  # a layer may compute the same for all images, and once
     except Exception as error:  # whatever its forward raises
         raise UserError(
             f"{kind} runs, but not with half of its channels ({first_line(error)}): is a number of "

@@ -8,7 +8,7 @@ import torch
 from torch import fx, nn
 
 from prune_gym.graph.layer_table import Kind
-from prune_gym.graph.units import NotUnderstood, Traced
+from prune_gym.graph.units import NotUnderstood, Traced, size_of
 
 
 def _weights_of(module: nn.Module) -> None:
@@ -48,9 +48,10 @@ def convolution(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
         writes = tracer.units.tie(writes, groups, name)
     shape = tuple(module.kernel_size), module.stride[0], groups
     params_per_channel = int(module.bias is not None)
-    in_size, size = tracer.shapes[node.all_input_nodes[0]][2:], result.shape[2:]
-    read = replace(source, units=reads, size=tuple(in_size))
-    tracer.layer(node, name, kind, read, tuple(size), writes, params_per_channel, *shape)
+    shapes = tracer.shapes[node.all_input_nodes[0]], result.shape
+    in_size, size = (size_of(each, 1, each[1]) for each in shapes)
+    read = replace(source, units=reads, size=in_size)
+    tracer.layer(node, name, kind, read, size, writes, params_per_channel, *shape)
     tracer.weighted(name, source)
     return replace(tracer.write(writes, 1, result, layer=name), writer=name)
 
@@ -202,6 +203,7 @@ def pool(
     if kernel is None:
         kernel = [max(i // o, 1) for i, o in zip(shape[2:], size, strict=True)]
     window, step = _along(kernel, rank), _along(stride or kernel, rank)[0]
+    size = (shape[0] * size[0], *size[1:])
     tracer.layer(node, name, "pool", source, size, source.units, 0, window, step)
     return tracer.write(source.units, 1, result, [source], name)
 

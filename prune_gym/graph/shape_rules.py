@@ -13,6 +13,8 @@ from prune_gym.graph.branches import function_name
 from prune_gym.graph.symbolic import all_sizes
 from prune_gym.graph.units import NotUnderstood, Traced, size_of
 
+AS_OTHER = ("reshape_as", "view_as")
+
 
 def _source(tracer: Any, node: fx.Node) -> tuple[Traced, torch.Size]:
     first = node.all_input_nodes[0]
@@ -25,11 +27,15 @@ def _source(tracer: Any, node: fx.Node) -> tuple[Traced, torch.Size]:
 def reshape(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
     """Find where the channels stand afterwards; a flattened map repeats each for its pixels."""
     source, shape = _source(tracer, node)
-    if (rows := _rows_after(shape, source.axis, result.shape)) is not None:
+    rows = _rows_after(shape, source.axis, result.shape)
+    if rows is not None and function_name(node) not in AS_OTHER:
         return _split(tracer, node, source, result, *rows)
     axis, tiles, repeats = _place_after(shape, source.axis, result.shape)
     units = np.tile(np.repeat(source.units, repeats), tiles)
-    _check_written(tracer, node, replace(source, units=units), axis, result.ndim)
+    if function_name(node) in AS_OTHER:
+        units = _as_other(tracer, node, units, axis)
+    else:
+        _check_written(tracer, node, replace(source, units=units), axis, result.ndim)
     size = size_of(result.shape, axis, len(units))
     return replace(source, units=units, axis=axis, size=size, writer="")
 
@@ -51,6 +57,14 @@ def _check_written(tracer: Any, node: fx.Node, source: Traced, axis: int, ndim: 
     elif written is not None:  # a shape that was computed as a whole
         tracer.pin(source, node, "a shape that is computed as a whole")
         tracer.pin_sizes(node.all_input_nodes, node)
+
+
+def _as_other(tracer: Any, node: fx.Node, units: np.ndarray, axis: int) -> np.ndarray:
+    """Make channels one with those of the tensor whose shape is taken."""
+    other = tracer.value(node.args[1])
+    if other is None or other.axis != axis or len(other.units) != len(units):
+        raise NotUnderstood("the shape of a tensor of other channels")
+    return tracer.units.merge(units, other.units, node.name)
 
 
 def _rows_after(
@@ -350,7 +364,8 @@ def _indexed(
             bounds = (part.start, part.stop, part.step)
             if axis == 0 or any(isinstance(bound, fx.Node) for bound in bounds):
                 raise NotUnderstood("a slice of channels at computed places")
-            if bounds != (None, None, None):
+            takes_all = len(range(*part.indices(len(source.units)))) == len(source.units)
+            if not (takes_all and part.step in (None, 1)):  # else it takes all of fewer too
                 tracer.pin(source, node, "the places of the slice are written in the code")
             return source.units[part], axis
         dim += part is not None
@@ -358,10 +373,10 @@ def _indexed(
     raise NotUnderstood("getitem")
 
 
-KNOW_SIZES = ("view", "reshape", "flatten", "unflatten", "expand", "expand_as")
+KNOW_SIZES = ("view", "reshape", "flatten", "unflatten", "expand", "expand_as", *AS_OTHER)
 KNOW_STACKS = (permute, transpose, unbind, getitem)
 RULES: dict[str, Callable[[Any, fx.Node, Any], Traced]] = {
-    **dict.fromkeys(("view", "reshape", "flatten", "unflatten"), reshape),
+    **dict.fromkeys(("view", "reshape", "flatten", "unflatten", *AS_OTHER), reshape),
     "expand": expand,
     "expand_as": expand_as,
     "permute": permute,

@@ -42,9 +42,12 @@ class Traced:
 
 
 def size_of(shape: Sequence[int], axis: int, channels: int) -> tuple[int, ...]:
-    """Return the size of a map; of other tensors the numbers of a channel, and 1."""
+    """Return the size of a map; of other tensors the numbers of a channel, and 1.
+
+    Windows of one image that stand in the place of the images count as one high map.
+    """
     if axis == 1 and len(shape) > 2:
-        return tuple(shape[2:])
+        return (shape[0] * shape[2], *shape[3:])
     return (math.prod(shape) // max(channels, 1), 1)
 
 

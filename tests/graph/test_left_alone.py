@@ -11,8 +11,10 @@ from nets import NormOfMaps, Odd, conv
 from torch import fx, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations
+from torch.utils.flop_counter import FlopCounterMode
 
 from prune_gym.compression.verify import check_cut, largest_error
+from prune_gym.costs.flops import Flops
 from prune_gym.costs.params import Params
 from prune_gym.graph.residual_blocks import skip_blocks
 from prune_gym.graph.trace import trace
@@ -198,6 +200,29 @@ def neighbors(net, x):
     return net.back(net.norm(net.flat(x, y.flatten(3, 4)))).permute(0, 3, 1, 2)
 
 
+def windows(net, x):
+    """Four windows of 4x4 pixels in the place of the images, as EfficientViT's."""
+    y = x.unflatten(2, (2, 4)).unflatten(4, (2, 4)).permute(0, 2, 4, 1, 3, 5).flatten(0, 2)
+    y = F.avg_pool2d(net.inner(y), 3, 1, 1).unflatten(0, (-1, 2, 2))
+    return y.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
+
+
+def normed_tokens(net, x):
+    """Batch-norm of tokens, as LeViT's."""
+    y = net.inner(x.flatten(2).transpose(1, 2))
+    return net.norm(y.flatten(0, 1)).reshape_as(y).transpose(1, 2).unflatten(2, (8, 8))
+
+
+def of_no_image(net, x):
+    """A bias that a layer computes from constants, as Swin V2's."""
+    y = net.inner(net.places).mean(1)
+    return x + y.view(1, 1, 8, 8)
+
+
+WINDOWS = Odd(windows, inner=nn.Conv2d(4, 4, 3, padding=1))
+CONSTANT = Odd(of_no_image, inner=nn.Linear(2, 5), places=nn.Buffer(torch.rand(64, 2)))
+
+
 @fx.wrap
 def doubled(x):
     """A function that torch.fx is told not to trace into."""
@@ -218,6 +243,13 @@ UNDERSTOOD = {
         ),
         BOTH | {"back": 4},
     ),
+    "windows in the place of images": (WINDOWS, BOTH | {"inner": 4}),
+    "batch-norm of tokens": (
+        Odd(normed_tokens, inner=nn.Linear(4, 4), norm=nn.BatchNorm1d(4)),
+        BOTH | {"inner": 4},
+    ),
+    "a layer that reads no image": (CONSTANT, BOTH),
+    "a slice of all channels": (Odd(lambda n, x: x[:, :4, 1:] + x[:, 0:9, :7]), BOTH),
     "a roll of pixels": (Odd(lambda n, x: x.roll((1, -1), (2, -1)) + x.roll(1, dims=2)), BOTH),
     "a wrapped function": (Odd(lambda n, x: doubled(x)), BOTH),
     "shapes that decide": (Odd(shapes_decide), BOTH),
@@ -309,6 +341,14 @@ def test_multiply_adds_that_are_in_no_layer_are_listed():
 def test_tokens_are_multiplied_as_often_as_there_are():
     table = trace(UNDERSTOOD["tokens"][0], (3, 8, 8))
     assert table.layer("up").out_size == (64, 1)
+
+
+def test_multiply_adds_of_windows_are_those_of_all_windows():
+    net = initialized(WINDOWS)
+    table = trace(net, (3, 8, 8))
+    with FlopCounterMode(display=False) as counter:
+        net(IMAGES[:1])
+    assert Flops(table)(table.configuration())[0] == counter.get_total_flops() / 2
 
 
 def test_a_layer_that_is_never_used_is_left_alone():
