@@ -85,9 +85,9 @@ def plot(network: str, tuned: list[dict[str, str]], published: list[dict[str, st
         curves[row["agent"], int(row["epochs"])][row["limits"]].append(point)
     for (agent, epochs), limits in curves.items():
         means = np.array(sorted(tuple(np.mean(seeds, axis=0)) for seeds in limits.values()))
-        colour, filled = f"C{agents.index(agent)}", "full" if epochs == most else "none"
+        color, filled = f"C{agents.index(agent)}", "full" if epochs == most else "none"
         label = f"{agent}, {epochs} epochs"
-        axes.plot(means[:, 0], means[:, 1], "o-", color=colour, fillstyle=filled, label=label)
+        axes.plot(means[:, 0], means[:, 1], "o-", color=color, fillstyle=filled, label=label)
     axes.axhline(0, color="0.3", linewidth=0.8)
     axes.set_xlabel("multiply-adds removed, %")
     axes.set_ylabel("change of test accuracy, points")

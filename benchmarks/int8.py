@@ -1,4 +1,4 @@
-"""A pruned and quantised network beside the original: accuracy, energy and size.
+"""A pruned and quantized network beside the original: accuracy, energy and size.
 
     PRUNE_GYM_HOME=... python benchmarks/int8.py STRATEGY.json
 
@@ -51,7 +51,7 @@ def main() -> None:
         figures(small.evaluator, small.evaluator.table.configuration()),
         figures(small.evaluator, small.configure(strategy)),
     )
-    print("| | original | pruned, fine-tuned | and quantised | factor |\n|---|---|---|---|---|")
+    print("| | original | pruned, fine-tuned | and quantized | factor |\n|---|---|---|---|---|")
     for name, before in columns[0].items():
         pruned, after = columns[1][name], columns[2][name]
         changed = f"{after - before:+.2f}" if name.endswith("%") else f"{before / after:.1f}"

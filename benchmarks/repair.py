@@ -39,7 +39,7 @@ PUBLIC = {"ResNet-20": (resnet20, "resnet20-12fca82f.th")} | {
 
 
 def load(name: str) -> tuple[nn.Module, Data, tuple[float, ...]]:
-    """Return a network, CIFAR-10 with the normalisation it was trained with, and keep ratios."""
+    """Return a network, CIFAR-10 with the normalization it was trained with, and keep ratios."""
     cifar10 = datasets.load("cifar10")
     if name == "VGG16":
         return models.pretrained("vgg16", "cifar10", 10), cifar10, (0.75, 0.5, 0.35, 0.25)

@@ -1,1 +1,1 @@
-"""Bayesian optimisation: a Gaussian process and expected hypervolume improvement."""
+"""Bayesian optimization: a Gaussian process and expected hypervolume improvement."""

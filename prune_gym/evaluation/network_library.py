@@ -67,7 +67,7 @@ class Library:
 
 
 class LibraryEvaluator(Evaluator):
-    """Candidates start from the library's networks and are quantised; nothing is repaired."""
+    """Candidates start from the library's networks and are quantized; nothing is repaired."""
 
     def __init__(self, base: Evaluator, folder: str) -> None:
         """Use the library in ``folder`` for the task of ``base``.
@@ -97,7 +97,7 @@ class LibraryEvaluator(Evaluator):
         return hashlib.sha256(" ".join(files).encode()).hexdigest()
 
     def candidate(self, configuration: Configuration) -> nn.Module:
-        """Return the pruned, retrained and quantised network of one strategy."""
+        """Return the pruned, retrained and quantized network of one strategy."""
         density = configuration.density[0]
         network = self._library.network_at(float(density[0]), self.network)
         network = sparsify(network.to(self.device), self.table, density)

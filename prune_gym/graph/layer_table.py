@@ -81,7 +81,7 @@ class Layer:
             of a norm; slope of PReLU).
         inputs: channels that each output channel reads (1 for depthwise).
         outputs: output channels.
-        follows: for batch-norm, the layer whose output it normalises ("" where there is none).
+        follows: for batch-norm, the layer whose output it normalizes ("" where there is none).
         groups: of a convolution; cut, a depthwise one has fewer.
         products: of attention, what each output channel computes for an image.
     """
@@ -232,7 +232,7 @@ class LayerTable:
         groups: its channel groups.
         activations: the tensors that the forward pass holds.
         blocks: its residual blocks.
-        masked_together: output channels that share a mask where weights are pruned one by one: 4,
+        block_size: output channels that share a mask where weights are pruned one by one: 4,
             or 1 for element-wise pruning (``dataclasses.replace(table, block_size=1)``).
         pins: the output channels that cannot be cut.
         uncounted: operations whose multiply-adds are in no layer, each with how many there are.

@@ -142,7 +142,7 @@ def onnx_model(
 
 
 class OnnxRuntimeSession:
-    """ONNX Runtime on the processor with its default optimisations."""
+    """ONNX Runtime on the processor with its default optimizations."""
 
     def __init__(
         self, network: nn.Module, table: LayerTable, setting: Setting, int8: Collection[str] = ()
@@ -182,7 +182,7 @@ class OnnxRuntimeSession:
         return self._profiled.run(None, self._feed)
 
     def node_times(self) -> tuple[list[str], np.ndarray]:
-        """Return the layer of each node of the optimised model, and ms (calls, nodes)."""
+        """Return the layer of each node of the optimized model, and ms (calls, nodes)."""
         assert self._folder is not None, "run_profiled() comes first"
         events = json.loads(Path(self._profiled.end_profiling()).read_text())
         self._folder.cleanup()

@@ -15,13 +15,13 @@ NOTE = "interquartile mean over seeds, 95 % bootstrap interval"
 def curves_figure(summaries: Mapping[str, Sequence[Summary]]) -> Figure:
     """Draw hypervolume over evaluations, one panel per environment, most hypervolume first."""
     figure, axes = _panels(len(summaries))
-    colours = _colours(summaries)
+    colors = _colors(summaries)
     for axis, (env, agents) in zip(axes, summaries.items(), strict=False):
         for summary in agents:
             middle, low, high = summary.curve.band()
-            x, colour = summary.curve.evaluations, colours[summary.agent]
-            axis.plot(x, middle, color=colour, label=summary.agent, linewidth=1.6)
-            axis.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
+            x, color = summary.curve.evaluations, colors[summary.agent]
+            axis.plot(x, middle, color=color, label=summary.agent, linewidth=1.6)
+            axis.fill_between(x, low, high, color=color, alpha=0.18, linewidth=0)
         _zoom(axis, agents)
         axis.set_title(env, fontsize=10)
         axis.set_xlabel("evaluated strategies")
@@ -36,13 +36,13 @@ def curves_figure(summaries: Mapping[str, Sequence[Summary]]) -> Figure:
 def final_figure(summaries: Mapping[str, Sequence[Summary]]) -> Figure:
     """Draw the final hypervolume of every agent with its interval, one panel per environment."""
     figure, axes = _panels(len(summaries))
-    colours = _colours(summaries)
+    colors = _colors(summaries)
     for axis, (env, agents) in zip(axes, summaries.items(), strict=False):
         for row, summary in enumerate(reversed(agents)):
             point, low, high = summary.hypervolume
-            colour = colours[summary.agent]
-            axis.plot([low, high], [row, row], color=colour, linewidth=3, solid_capstyle="butt")
-            axis.plot([point], [row], "o", color=colour, markersize=7)
+            color = colors[summary.agent]
+            axis.plot([low, high], [row, row], color=color, linewidth=3, solid_capstyle="butt")
+            axis.plot([point], [row], "o", color=color, markersize=7)
         axis.set_yticks(range(len(agents)), [summary.agent for summary in reversed(agents)])
         axis.set_ylim(-0.6, len(agents) - 0.4)
         axis.set_title(f"{env}, {agents[0].curve.evaluations[-1]} strategies", fontsize=10)
@@ -63,8 +63,8 @@ def _panels(count: int) -> tuple[Figure, list[Axes]]:
     return figure, axes
 
 
-def _colours(summaries: Mapping[str, Sequence[Summary]]) -> dict[str, tuple]:
-    """Return one colour per agent, the same in every panel; the strong ones come first."""
+def _colors(summaries: Mapping[str, Sequence[Summary]]) -> dict[str, tuple]:
+    """Return one color per agent, the same in every panel; the strong ones come first."""
     names = dict.fromkeys(summary.agent for agents in summaries.values() for summary in agents)
     colormap = matplotlib.colormaps["tab20"]
     shades = [colormap(index) for index in range(colormap.N)]
