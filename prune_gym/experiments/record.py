@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import gymnasium as gym
 import numpy as np
+from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
@@ -174,7 +175,7 @@ class RecordRun(gym.Wrapper):
         for kind, values in shares.items():
             self.writer.add_histogram(f"strategy/{kind}", np.array(values), episode, bins="fd")
         if episode % self._image_every == 0:
-            self.writer.add_figure("front", self.figure(), episode)
+            self._show(self._picture())
 
     def on_front(self) -> np.ndarray:
         """Return which finished episodes are on the front, ``bool (episodes,)``."""
@@ -193,6 +194,17 @@ class RecordRun(gym.Wrapper):
         objectives, original = self.problem.objectives, self.problem.original
         points, uniform = self._values(self.records), self._values(self._uniform.evaluated)
         return front_figure(title, objectives, points, self.on_front(), original, uniform)
+
+    def _picture(self) -> bytes:
+        """Return the figure as a PNG."""
+        image = io.BytesIO()
+        self.figure().savefig(image, format="png", dpi=120)
+        return image.getvalue()
+
+    def _show(self, picture: bytes) -> None:
+        """Show the picture in TensorBoard, which would draw a figure again."""
+        pixels = np.asarray(Image.open(io.BytesIO(picture)))
+        self.writer.add_image("front", pixels, self.episode, dataformats="HWC")
 
     def _values(self, records: list[EvaluatedStrategy]) -> np.ndarray:
         """Return the objectives of strategies in natural units, ``(n, k)``."""
@@ -231,10 +243,9 @@ class RecordRun(gym.Wrapper):
         write_atomically(path / "front.csv", table.getvalue().encode())
         uniform = (checked_line(each.as_dict()) for each in self._uniform.evaluated)
         write_atomically(path / UNIFORM, b"".join(uniform))
-        figure, image = self.figure(), io.BytesIO()
-        figure.savefig(image, format="png", dpi=120)
-        write_atomically(path / "front.png", image.getvalue())
-        self.writer.add_figure("front", figure, self.episode)
+        picture = self._picture()
+        write_atomically(path / "front.png", picture)
+        self._show(picture)
 
     def close(self) -> None:
         """Close the folder first, then TensorBoard's file, which a full disk may refuse."""
