@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from playing import Evaluated
+from playing import Recorded
 from stable_baselines3.common.logger import Logger
 
 from prune_gym.agents import Settings, find_agent
@@ -19,7 +19,7 @@ from prune_gym.errors import UserError
 
 
 def searched(name, env, episodes):
-    env = Evaluated(env)
+    env = Recorded(env)
     trained = find_agent(f"ablation:{name}")(env, Settings(episodes, 0, None, Logger(None, [])))
     return env.unwrapped.problem, np.array(env.values), trained
 

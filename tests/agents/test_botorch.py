@@ -4,7 +4,7 @@ import sys
 
 import numpy as np
 import pytest
-from playing import Evaluated
+from playing import Recorded
 from stable_baselines3.common.logger import Logger
 
 from prune_gym.agents import Settings, find_agent
@@ -19,7 +19,7 @@ AGENT = "botorch:qlognehvi"
 def test_it_starts_from_the_shared_design_and_repeats_nothing(kwargs, tiny_task):
     pytest.importorskip("botorch", reason="the extra botorch is not installed")
     two = {"objectives": ("accuracy", "flops")}
-    env = Evaluated(compression_env(**tiny_task | two, **kwargs))
+    env = Recorded(compression_env(**tiny_task | two, **kwargs))
     find_agent(AGENT)(env, Settings(3, 3, None, Logger(None, [])))
     problem = env.unwrapped.problem
     assert len(env.values) == 3 and problem.feasible(np.array(env.values)).all()

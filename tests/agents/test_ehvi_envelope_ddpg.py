@@ -3,6 +3,7 @@
 import gymnasium as gym
 import numpy as np
 import pytest
+from playing import Recorded
 from scipy.stats import norm, spearmanr
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
@@ -22,19 +23,6 @@ from prune_gym.search_space import Decision, SearchSpace
 from prune_gym.search_space.strategy import strategy_from_dict
 
 ID = "ChannelPrune-Table-v0"
-
-
-class RecordedInfos(gym.Wrapper):
-    """Keeps what finished episodes came to."""
-
-    def __init__(self, env):
-        super().__init__(env)
-        self.infos = []
-
-    def step(self, action):
-        result = self.env.step(action)
-        self.infos += [result[4]] if result[2] else []
-        return result
 
 
 @pytest.fixture(scope="module")
@@ -212,10 +200,10 @@ def test_the_agent_learns_from_python_and_goes_on(tiny_task, tmp_path):
 @pytest.mark.ci
 @pytest.mark.parametrize("agent", ["ehvi", "ehvi-envelope-ddpg"])
 def test_a_search_begins_with_planned_strategies_and_beats_them(agent):
-    env = RecordedInfos(gym.make(ID))
+    env = Recorded(gym.make(ID))
     find_agent(agent)(env, Settings(20, 0, None, Logger(None, [])))
     problem = env.unwrapped.problem
-    values = np.array([problem.values_of(info["strategy"]) for info in env.infos])
+    values = np.array(env.values)
     plans = planned(problem, 20, seed=0)
     assert (values[:3] == plans[:3]).all() and len(np.unique(values, axis=0)) == 20
     found, known = (
@@ -252,7 +240,7 @@ def test_the_policy_proposes_what_the_search_has_found():
 @pytest.mark.ci
 def test_priorities_say_where_to_look():
     def mean(priorities):
-        env = RecordedInfos(gym.make(ID))
+        env = Recorded(gym.make(ID))
         find_agent("ehvi-envelope-ddpg")(env, Settings(40, 1, priorities, Logger(None, [])))
         own = env.infos[4:]
         return [np.mean([info[name] for info in own]) for name in ("accuracy", "flops")]

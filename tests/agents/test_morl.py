@@ -4,7 +4,7 @@ import sys
 
 import numpy as np
 import pytest
-from playing import Evaluated
+from playing import Recorded
 from stable_baselines3.common.logger import Logger
 
 from prune_gym.agents import Settings, find_agent
@@ -18,7 +18,7 @@ NAMES = ("CAPQL", "GPI-LS", "MORLD", "PCN")
 
 def searched(name, task):
     pytest.importorskip("morl_baselines", reason="the extra morl is not installed")
-    env = Evaluated(compression_env(**task))
+    env = Recorded(compression_env(**task))
     trained = find_agent(f"morl:{name}")(env, Settings(EPISODES, SEED, None, Logger(None, [])))
     return env, trained
 

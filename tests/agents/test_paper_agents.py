@@ -9,6 +9,7 @@ import torch
 from candidates import network_and_table
 from nets import Residual, make
 from own_module import SPLITS
+from playing import Recorded
 from safetensors.numpy import load_file
 from stable_baselines3.common.logger import Logger
 
@@ -48,28 +49,13 @@ def space_of(*decisions):
 
 @pytest.mark.parametrize("name", PAPERS)
 def test_a_search_starts_with_the_shared_warm_up(name, tiny_task):
-    env = Watched(compression_env(**tiny_task))
+    env = Recorded(compression_env(**tiny_task))
     find_agent(name)(env, Settings(20, 3, None, QUIET))
     space = env.unwrapped.problem.space
-    assert len(env.finished) == 20
+    assert len(env.values) == 20
     expected = snap(space, initial_design(20, len(space), 3))
-    np.testing.assert_allclose(env.finished[: len(expected)], expected, atol=1e-6)
-
-
-class Watched(gym.Wrapper):
-    """Keeps the genome of every finished episode."""
-
-    def __init__(self, env):
-        super().__init__(env)
-        self.finished = []
-
-    def step(self, action):
-        result = self.env.step(action)
-        if result[2]:
-            problem = self.unwrapped.problem
-            values = problem.values_of(result[4]["strategy"])
-            self.finished.append(problem.space.encode(values))
-        return result
+    played = space.encode(np.array(env.values[: len(expected)]))
+    np.testing.assert_allclose(played, expected, atol=1e-6)
 
 
 def test_crowding_distance_of_a_hand_computed_front():
@@ -137,9 +123,9 @@ def test_genomes_of_the_warm_up_are_what_other_agents_play(episodes):
 
 @pytest.mark.parametrize("name", ["jcw", "emomc"])
 def test_short_runs_play_no_strategy_twice(name):
-    env = Watched(gym.make("ChannelPrune-Table-v0").unwrapped)
+    env = Recorded(gym.make("ChannelPrune-Table-v0").unwrapped)
     find_agent(name)(env, Settings(15, 0, None, QUIET))
-    assert len({tuple(genome) for genome in env.finished}) == 15
+    assert len(set(env.values)) == 15
 
 
 def test_jcw_needs_a_cost(tiny_task):
@@ -159,18 +145,10 @@ def test_genomes_ask_for_exactly_one_option():
 
 def test_a_genome_becomes_what_the_budgets_made_of_it(tiny_task):
     env = compression_env(**tiny_task | {"budgets": {"flops": 0.4}})
-    watched = Watched(env)
+    watched = Recorded(env)
     find_agent("jcw")(watched, Settings(25, 0, None, QUIET))
-    for genome in watched.finished:
-        values = [
-            each.decode(gene, np.ones(len(each.options), bool))
-            for each, gene in zip(env.problem.decisions, genome, strict=True)
-        ]
-        assert (
-            env.problem.costs["flops"](env.problem.space.configure(np.array([values])))[0]
-            <= 0.4 * (env.problem.original["flops"])
-        )
-    assert len(watched.finished[0]) == 3
+    costs = env.problem.costs["flops"](env.problem.space.configure(np.array(watched.values)))
+    assert len(costs) == 25 and (costs <= 0.4 * env.problem.original["flops"]).all()
 
 
 def test_children_are_new_while_there_are_new_ones():
@@ -374,12 +352,12 @@ def test_jcw_has_the_bounds_and_the_grid_of_its_code(tiny_data):
     assert least["channels", "stem.0"] == 1.0  # at least 0.9 of 8 channels: x and the sum
     assert shares["channels", "inner.0"] == pytest.approx(np.arange(5, 11) / 10)
     assert least["channels", "down.0"] == 1.0  # joined with the shortcut: 0.9 of 7 channels
-    watched = Watched(env)
+    watched = Recorded(env)
     find_agent("jcw:bounds")(watched, Settings(25, 0, None, QUIET))
-    for row in env.problem.space.decode(np.array(watched.finished)):
+    for row in watched.values:
         for decision, value in zip(env.problem.decisions, row, strict=True):
             assert (value / decision.original) in shares[decision.kind, decision.name]
-    assert len({tuple(genome) for genome in watched.finished}) == 25
+    assert len(set(watched.values)) == 25
 
 
 def test_unknown_variants_are_refused():

@@ -6,6 +6,7 @@ import warnings
 import gymnasium as gym
 import numpy as np
 import pytest
+from playing import Recorded
 from stable_baselines3 import SAC
 from stable_baselines3.common.logger import Logger
 
@@ -19,31 +20,14 @@ from prune_gym.envs.wrappers import ScalarReward
 from prune_gym.errors import MissingExtraError, UserError
 from prune_gym.experiments.benchmark.preferences import proposals
 
-TWO = {"objectives": ("accuracy", "flops")}  # so that the Gaussian process is quick
+TWO = {"objectives": ("accuracy", "flops"), "repair": "none"}  # quick, the Gaussian process too
 RIVALS = ["amc", "nsga2", "optuna:tpe", "optuna:gp", "sb3:SAC", "sb3:PPO", "sb3-conditioned:TD3"]
 
 
-class Recorded(gym.Wrapper):
-    """Keeps the actions and the values of every finished episode."""
-
-    def __init__(self, env):
-        super().__init__(env)
-        self.actions, self.values, self.flops, self.infos = [], [], [], []
-
-    def reset(self, **kwargs):
-        self._current = []
-        return self.env.reset(**kwargs)
-
-    def step(self, action):
-        self._current.append(np.asarray(action).item())
-        result = self.env.step(action)
-        if result[2]:
-            self.actions.append(self._current)
-            self.infos.append(result[4])
-            decisions = result[4]["strategy"]["decisions"]
-            self.values.append(tuple(decision["value"] for decision in decisions))
-            self.flops.append(result[4]["flops"] / self.unwrapped.problem.original["flops"])
-        return result
+def flops(env):
+    """Return the share of the original's multiply-adds that every finished episode keeps."""
+    original = env.unwrapped.problem.original["flops"]
+    return [info["flops"] / original for info in env.infos]
 
 
 def search(name, env, episodes=15, seed=0):
@@ -225,7 +209,7 @@ def test_amc_has_a_wall(share, tiny_task):
 def test_amc_takes_the_first_cost_that_can_be_kept(tiny_task):
     names = {"latency": "measured", "objectives": ("accuracy", "latency", "flops")}
     env, _ = search("amc", compression_env(**tiny_task | names), episodes=5)
-    assert len(env.flops) == 5
+    assert len(flops(env)) == 5
     clocked = compression_env(**tiny_task | names | {"objectives": ("accuracy", "latency")})
     with pytest.raises(UserError, match="amc .*flops"):
         search("amc", clocked, episodes=5)
@@ -238,9 +222,9 @@ def test_tpe_seldom_repeats_itself():
 
 def test_amc_shares_its_episodes_among_budgets_of_its_own(tiny_task):
     env, trained = search("amc", compression_env(**tiny_task), episodes=40)
-    assert trained is None and len(env.flops) == 40
-    least = min(env.flops[:4])  # the warm-up's first strategy is the smallest one
-    searched = np.array(env.flops[4:]).reshape(len(TARGETS), 9)
+    assert trained is None and len(flops(env)) == 40
+    least = min(flops(env)[:4])  # the warm-up's first strategy is the smallest one
+    searched = np.array(flops(env)[4:]).reshape(len(TARGETS), 9)
     limits = least + np.array(TARGETS) * (1 - least)
     assert (searched.max(axis=1) <= limits + 1e-6).all()
     assert (searched.max(axis=1)[1:] > limits[:-1]).any()  # not all below the first wall
@@ -248,7 +232,7 @@ def test_amc_shares_its_episodes_among_budgets_of_its_own(tiny_task):
 
 def test_amc_under_the_environments_budgets(tiny_task, tmp_path):
     env, trained = search("amc", compression_env(**tiny_task, budgets={"flops": 0.5}), episodes=20)
-    assert max(env.flops) <= 0.5 and isinstance(trained, AMC)
+    assert max(flops(env)) <= 0.5 and isinstance(trained, AMC)
     assert trained.baseline is not None and -1 < trained.baseline < 0
     trained.save(tmp_path / "agent.zip")
     loaded, obs = AMC.load(tmp_path / "agent.zip"), env.reset(seed=0)[0]

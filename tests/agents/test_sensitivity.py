@@ -3,7 +3,7 @@
 import gymnasium as gym
 import numpy as np
 import pytest
-from playing import Evaluated
+from playing import Recorded
 from stable_baselines3.common.logger import Logger
 
 from prune_gym.agents import Settings, find_agent
@@ -20,7 +20,7 @@ EVERY_KIND = ("block", "channels", "density", "weight_bits", "activation_bits")
 
 def evaluated(agent, episodes, seed=0, **kwargs):
     """The problem, and the values that an agent evaluates on the table."""
-    env = Evaluated(gym.make(TABLE, **kwargs))
+    env = Recorded(gym.make(TABLE, **kwargs))
     find_agent(agent)(env, Settings(episodes, seed, None, Logger(None, [])))
     return env.unwrapped.problem, np.array(env.values)
 

@@ -38,15 +38,27 @@ def constant(value):
     return lambda step: np.array([value], dtype=np.float32)
 
 
-class Evaluated(gym.Wrapper):
-    """Keeps the values of every finished episode."""
+class Recorded(gym.Wrapper):
+    """Keeps the actions and the last info of every finished episode."""
 
     def __init__(self, env):
         super().__init__(env)
-        self.values = []
+        self.actions, self.infos = [], []
+
+    def reset(self, **kwargs):
+        self._current = []
+        return self.env.reset(**kwargs)
 
     def step(self, action):
+        self._current.append(np.asarray(action).item())
         result = self.env.step(action)
         if result[2]:
-            self.values.append(self.unwrapped.problem.values_of(result[4]["strategy"]))
+            self.actions.append(self._current)
+            self.infos.append(result[4])
         return result
+
+    @property
+    def values(self):
+        """What every episode decided, a tuple each."""
+        values_of = self.unwrapped.problem.values_of
+        return [tuple(values_of(info["strategy"]).tolist()) for info in self.infos]
