@@ -23,13 +23,7 @@ from prune_gym.datasets import Split
 from prune_gym.evaluation import task
 
 IMAGES = 30
-
-
-def with_reason(env_id):
-    why = (
-        why_no_env(env_id) if ENVS[name_of(env_id)].get("network") else "its caller gives the task"
-    )
-    return pytest.param(env_id, marks=pytest.mark.skipif(bool(why), reason=why))
+SMALL = ("resnet20", "vit_tiny", "vgg6", "yolov3_eighth")  # networks
 
 
 def name_of(env_id):
@@ -37,8 +31,20 @@ def name_of(env_id):
     return base.removesuffix("-Scalar").removesuffix("-Discrete")
 
 
-IDS = [with_reason(env_id) for env_id in prune_gym.env_ids()]
-PLAIN_IDS = [with_reason(f"{name}-{VERSION}") for name in ENVS]
+def parameter(env_id, large=True):
+    """Return an id with what skips it; without ``large``, those of large networks are for CI."""
+    network = ENVS[name_of(env_id)].get("network")
+    why = why_no_env(env_id) if network else "its caller gives the task"
+    marks = [pytest.mark.skipif(bool(why), reason=why)]
+    if not large and network not in SMALL:
+        marks.append(pytest.mark.ci)
+    return pytest.param(env_id, marks=marks)
+
+
+PLAIN = [f"{name}-{VERSION}" for name in ENVS]
+IDS = [parameter(env_id, large=env_id in PLAIN) for env_id in prune_gym.env_ids()]
+PLAIN_IDS = [parameter(env_id) for env_id in PLAIN]
+SMALL_IDS = [parameter(env_id, large=False) for env_id in PLAIN]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -117,7 +123,7 @@ def check_the_candidate(core, info):
     assert sum(p.numel() for p in candidate.parameters()) - pruned == info["params"]
 
 
-@pytest.mark.parametrize("env_id", PLAIN_IDS)
+@pytest.mark.parametrize("env_id", SMALL_IDS)
 @given(share=st.floats(0.5, 0.99), seed=st.integers(0, 2**16))
 @settings(max_examples=3, deadline=None)
 def test_budgets_are_kept(env_id, share, seed):

@@ -32,5 +32,6 @@ gym.register(
         "latency": None,
         "objectives": ("accuracy", "flops", "memory"),
         "round_to": 1,
+        "repair": "none",
     },
 )
