@@ -330,7 +330,10 @@ class Tracer(fx.Interpreter):
             self._names[node] = name
         if kind not in ("pool", "attention"):
             self.check_called_once(name)
-            self._counted.update(map(id, self.fetch_attr(name).parameters(recurse=False)))
+            own = dict(self.fetch_attr(name).named_parameters(recurse=False))
+            self._counted.update(map(id, own.values()))
+            read_before = {f"{name}.{each}" for each in own}  # by something else, and counted then
+            self._layers = [each for each in self._layers if each[0].name not in read_before]
         nothing = Affine(0, ())
         layer = Layer(
             *(

@@ -333,6 +333,14 @@ def test_every_parameter_is_counted(name):
     assert found == sum(parameter.numel() for parameter in net.parameters())
 
 
+def test_a_bias_that_is_read_before_its_layer_is_counted_once():
+    net = initialized(Odd(lambda n, x: x * n.second.bias.sum()))
+    table = trace(net, (3, 8, 8))
+    found = Params(table)(table.configuration())[0]
+    assert found == sum(parameter.numel() for parameter in net.parameters())
+    check_cut(net, table, IMAGES)
+
+
 def test_multiply_adds_that_are_in_no_layer_are_listed():
     net = PINS_FIRST["a transposed convolution"]
     assert trace(net, (3, 8, 8)).uncounted == (("up", 4 * 4 * 2 * 2 * 64),)
