@@ -38,9 +38,9 @@ def run(options: argparse.Namespace, console: Console) -> int:
             options.pick,
             on_progress,
         )
-    columns = {"original": first.original, "pruned": first.found, "quantised": second.found}
+    columns = {"original": first.original, "pruned": first.found, "quantized": second.found}
     labels = {"accuracy": "accuracy, search split", "test_accuracy": "accuracy, test split"}
-    console.print(comparison("Pruned, then quantised", columns, labels))
+    console.print(comparison("Pruned, then quantized", columns, labels))
     files = f"Networks: {first.network} and {second.network}"
     console.print(files, markup=False, highlight=False, soft_wrap=True)
     return 0

@@ -54,7 +54,7 @@ def two_stage(
     pick: int | None = None,
     on_progress: OnProgress = ignore_progress,
 ) -> tuple[Stage, Stage]:
-    """Search both stages and write ``pruned`` and ``quantised``, each .json and .safetensors.
+    """Search both stages and write ``pruned`` and ``quantized``, each .json and .safetensors.
 
     What the run folder holds already is not evaluated again: the same command goes on.
 
@@ -84,7 +84,7 @@ def two_stage(
     folder = _folder(run / "stage-2", config)  # refuses another start while its files are whole
     first = _write(strategy, core, pruned)
     found = _search(_make(config), folder, None, on_progress)
-    return first, _write(*found, run / "quantised")
+    return first, _write(*found, run / "quantized")
 
 
 def _task(space: str, network: str, data: str) -> tuple[str, dict[str, Any]]:

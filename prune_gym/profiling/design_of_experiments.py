@@ -67,7 +67,7 @@ def _slopes(table: LayerTable, prime: int) -> list[int]:
     slopes: list[int] = []
     for group in range(len(table.groups)):
         taken = [slopes[other] for other in shared[group] if other < group]
-        # The least used by neighbours, then the least used of all.
+        # The least used by neighbors, then the least used of all.
         slopes.append(min(range(prime), key=lambda s: (taken.count(s), slopes.count(s))))
     return slopes
 

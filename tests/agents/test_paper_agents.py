@@ -300,15 +300,15 @@ def chain(tmp_path, monkeypatch):
 def test_two_stages_from_one_command(chain, tmp_path, capsys):
     run = tmp_path / "run"
     assert main(chain) == 0
-    pruned, quantized = (load_strategy(run / f"{name}.json") for name in ("pruned", "quantised"))
+    pruned, quantized = (load_strategy(run / f"{name}.json") for name in ("pruned", "quantized"))
     assert pruned.env_id == "TwoStagePrune-VGG16-v0"
     assert {d["kind"] for d in quantized.decisions} == {"weight_bits", "activation_bits"}
     own = chain[1:5]  # --network and --data
     assert quantized.env_kwargs["network"] == f"{own[1]}@{run / 'pruned.safetensors'}"
-    assert "Pruned, then quantised" in capsys.readouterr().out
-    files = ("pruned.safetensors", "quantised.safetensors")
+    assert "Pruned, then quantized" in capsys.readouterr().out
+    files = ("pruned.safetensors", "quantized.safetensors")
     before = [load_file(run / name) for name in files]
-    assert main(["validate", str(run / "quantised.json"), *own]) == 0
+    assert main(["validate", str(run / "quantized.json"), *own]) == 0
     # The same command finds everything done, and comes to the same.
     lines = (run / "stage-2" / "evaluations.jsonl").read_bytes()
     assert main(chain) == 0

@@ -134,7 +134,7 @@ def test_int8_is_for_onnx_alone(form, strategy, quantized, capsys):
     assert "the strategy says bits" in capsys.readouterr().err
 
 
-def test_folding_a_quantised_network_keeps_its_weights(quantized):
+def test_folding_a_quantized_network_keeps_its_weights(quantized):
     given = load_deployable(quantized, **GIVEN)
     network = folded(given.network, given.input_shape)
     assert not any(isinstance(module, QuantizedLayer) for module in network.modules())

@@ -1,4 +1,4 @@
-"""Prune first, then quantise what is left: the second search starts from the first's network."""
+"""Prune first, then quantize what is left: the second search starts from the first's network."""
 
 import json
 
@@ -40,7 +40,7 @@ def test_the_second_stage_counts_what_the_first_left(first):
 
 
 @pytest.mark.ci
-def test_what_quantising_gained_is_counted_from_what_the_first_left(first, tmp_path):
+def test_what_quantizing_gained_is_counted_from_what_the_first_left(first, tmp_path):
     pytest.importorskip("onnxruntime", reason="prune-gym[onnx] is not installed")
     from prune_gym.deployment.before_after import measure
 
@@ -61,11 +61,11 @@ def test_few_bits_make_it_smaller_still(first):
     assert env.problem.validate(strategy).reproduced
 
 
-def test_the_quantised_network_is_saved_and_loaded(first, tmp_path):
+def test_the_quantized_network_is_saved_and_loaded(first, tmp_path):
     env = second(first)
     strategy = play(env, constant(0.9))[2][-1]["strategy"]
     strategy_from_dict(strategy).save(tmp_path / "second.json")
-    out = tmp_path / "quantised.safetensors"
+    out = tmp_path / "quantized.safetensors"
     assert main(["apply", str(tmp_path / "second.json"), "--out", str(out)]) == 0
     images = normalize(env.problem.evaluator.data.test.images[:20], env.problem.evaluator.data)
     with torch.inference_mode():

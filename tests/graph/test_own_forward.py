@@ -194,7 +194,7 @@ def test_zeros_one_by_one_are_kept_as_they_are():
 
 
 @pytest.mark.parametrize("mode", ["reflect", "circular", "replicate", "zeros"])
-def test_quantised_layers_pad_as_theirs_did(mode):
+def test_quantized_layers_pad_as_theirs_did(mode):
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1, padding_mode=mode), nn.Flatten())
     table, images = trace(network, (3, 6, 6)), torch.randn(4, 3, 6, 6)

@@ -71,7 +71,7 @@ def candidate(net, table, configuration):
 
 
 def deployed(net, table, configuration, images):
-    """Return the candidate with batch-norm folded and quantised."""
+    """Return the candidate with batch-norm folded and quantized."""
     small = fold_batch_norm(cut(net, table, first_channels(table, configuration.widths[0])), table)
     small = without_weights(without_blocks(small, table, configuration), table, configuration)
     if not (configuration.has_float_weights and configuration.has_float_activations):

@@ -131,7 +131,7 @@ class Concat(nn.Module):
 
 
 class Preactivation(nn.Module):
-    """Batch-norm before the convolution; the sum reads what it normalises."""
+    """Batch-norm before the convolution; the sum reads what it normalizes."""
 
     def __init__(self):
         super().__init__()

@@ -60,7 +60,7 @@ def encode(
     """Return a deployed candidate as bytes.
 
     Args:
-        network: batch-norm folded, pruned and quantised as ``configuration`` says.
+        network: batch-norm folded, pruned and quantized as ``configuration`` says.
         table: the original network's layer table.
         configuration: one strategy.
         coding: one of `prune_gym.costs.size.CODINGS`.
@@ -138,7 +138,7 @@ def _between(network: nn.Module, table: LayerTable) -> list[torch.Tensor]:
 def _kept(masks: np.ndarray, count: int) -> np.ndarray:
     """Return which ``count`` masks are stored, ascending: all that are not zero, and then some.
 
-    Quantisation sets small weights to zero too; which zero masks make up the number is arbitrary.
+    Quantization sets small weights to zero too; which zero masks make up the number is arbitrary.
     """
     zero = ~masks.any(axis=1)
     return np.sort(np.argsort(zero, kind="stable")[:count])

@@ -84,7 +84,7 @@ def test_the_smallest_action_saves_most_of_every_cost(task, decide):
     for seed in range(3):
         info = play(env, seed=seed)[2][-1]
         for cost in env.problem.costs.values():
-            # A quantised input takes a scale more on the disk than a float one.
+            # A quantized input takes a scale more on the disk than a float one.
             scales = 4 * len(env.problem.decisions) * (cost.name == "size")
             assert least[cost.metric] <= info[cost.metric] * (1 + 1e-12) + scales
 
