@@ -17,6 +17,7 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from prune_gym._utils.checked_lines import checked_line
+from prune_gym._utils.interrupts import interrupts_wait
 from prune_gym._utils.paths import write_atomically
 from prune_gym.envs.compression_env import CompressionEnv
 from prune_gym.experiments.evaluated_strategy import EvaluatedStrategy, evaluated_from_dict
@@ -109,7 +110,8 @@ class RecordRun(gym.Wrapper):
         """Step; a finished episode is on the disk before this returns."""
         obs, reward, terminated, truncated, info = self.env.step(action)
         if terminated:
-            self._finish(info)
+            with interrupts_wait():
+                self._finish(info)
         return obs, reward, terminated, truncated, info
 
     def _finish(self, info: dict[str, Any]) -> None:
@@ -117,7 +119,7 @@ class RecordRun(gym.Wrapper):
         record = evaluated_from_dict(info, "info of the last step")
         self._keep(record)
         returned = episode_return(record.metrics, self.problem.original, self.problem.objectives)
-        self._episodes.append((record, returned))  # Ctrl-C may come between any two lines
+        self._episodes.append((record, returned))
         self._uniform.add(record)
         self.hypervolume = hypervolume(
             np.array(self.returns)[self.on_front()], self.problem.reference_point

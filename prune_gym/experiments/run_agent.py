@@ -6,6 +6,7 @@ from typing import Any
 import gymnasium as gym
 from stable_baselines3.common.logger import KVWriter, Logger
 
+from prune_gym._utils.interrupts import interrupts_wait
 from prune_gym.agents import Settings, Trained, find_agent
 from prune_gym.errors import RunError, UserFunctionTypeError
 from prune_gym.experiments.folder import AGENT
@@ -72,9 +73,10 @@ class _OnBoard(KVWriter):
         self._env = env
 
     def write(self, key_values: dict, key_excluded: dict, step: int = 0) -> None:
-        for key, value in key_values.items():
-            if key.startswith("train/"):
-                self._env.writer.add_scalar(key, value, self._env.episode)
+        with interrupts_wait():
+            for key, value in key_values.items():
+                if key.startswith("train/"):
+                    self._env.writer.add_scalar(key, value, self._env.episode)
 
     def close(self) -> None:
         """Leave the file to the run."""

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
+from prune_gym._utils.interrupts import interrupts_wait
 from prune_gym.errors import FileAccessError
 
 
@@ -62,9 +63,10 @@ class History:
                 self._writer = SummaryWriter(str(self._log))
             except OSError as error:
                 raise FileAccessError(f"{self._log} cannot be written ({error})") from error
-        for name, value in self.epochs[epoch - 1].items():
-            self._writer.add_scalar(name, value, epoch)
-        self._writer.flush()
+        with interrupts_wait():
+            for name, value in self.epochs[epoch - 1].items():
+                self._writer.add_scalar(name, value, epoch)
+            self._writer.flush()
 
     def close(self) -> None:
         """Close TensorBoard's file."""
