@@ -91,7 +91,7 @@ _CLASSIFIERS: dict[str, Kwargs] = {
     for network in networks
     for suffix, data in _DATA.items()
 }
-# Capacity matters on pairs of digits: VGG16 of full width would be far too wide for them too.
+# On pairs of digits capacity matters. VGG16 is half as wide, so that every channel counts.
 _PAIRS: dict[str, Kwargs] = {
     f"{space}-{name}-DigitPairs": {"network": network, "data": "digit-pairs", **_SPACES[space][1]}
     for space in ("ChannelPrune", "JointPrune", "Quantize", "PruneQuantize")

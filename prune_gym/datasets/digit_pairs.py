@@ -8,9 +8,9 @@ sample (an 8x8 original) belongs to one split only, so a split never shows anoth
 
 import numpy as np
 
-from prune_gym.datasets.classification import Data, Split
+from prune_gym.datasets.classification import Data
 from prune_gym.datasets.drawing import background, ink, place
-from prune_gym.datasets.embedded import Splits, cached_or_built, divide
+from prune_gym.datasets.embedded import Digits, Splits, build_splits, load_images
 
 SEED = 20261130
 SIZES = {"train": 20_000, "search": 2_000, "test": 5_000}
@@ -29,34 +29,21 @@ def load() -> Data:
         UserError: what was built is not what the ids were made with, so results would
             not be comparable.
     """
-    splits = cached_or_built("digit pairs", CACHE, ("images", "labels"), SHA256, build)
-    return Data(
-        name="digit-pairs",
-        num_classes=100,
-        mean=(0.5, 0.5, 0.5),
-        std=(0.25, 0.25, 0.25),
-        flip=False,
-        **{name: Split(*arrays) for name, arrays in splits.items()},
-    )
+    return load_images("digit-pairs", 100, CACHE, SHA256, build)
 
 
 def build() -> Splits:
     """Make all splits from the fixed seed: name -> (images uint8 (N, 3, 32, 32), labels)."""
-    from sklearn.datasets import load_digits  # takes most of a second; the cache needs none of it
+    return build_splits(SEED, _draw)
 
-    digits = load_digits()
-    originals = digits.images / 16.0
-    rng = np.random.Generator(np.random.PCG64(SEED))
-    splits: Splits = {}
-    for name, members in divide(len(originals), rng).items():
-        parts = []
-        for _ in range(SIZES[name] // AT_ONCE):
-            chosen = members[rng.integers(len(members), size=(2 + CLUTTER, AT_ONCE))]
-            left, right, *clutter = chosen
-            labels = 10 * digits.target[left] + digits.target[right]
-            parts.append((render(originals, left, right, clutter, rng), labels.astype(np.int64)))
-        splits[name] = tuple(np.concatenate(each) for each in zip(*parts, strict=True))
-    return splits
+
+def _draw(split: str, digits: Digits, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+    members, parts = digits.members, []
+    for _ in range(SIZES[split] // AT_ONCE):
+        left, right, *clutter = members[rng.integers(len(members), size=(2 + CLUTTER, AT_ONCE))]
+        labels = 10 * digits.labels[left] + digits.labels[right]
+        parts.append((render(digits.images, left, right, clutter, rng), labels))
+    return tuple(np.concatenate(each) for each in zip(*parts, strict=True))
 
 
 def render(

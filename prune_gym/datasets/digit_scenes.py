@@ -8,7 +8,7 @@ writer sample (an 8x8 original) belongs to one split only.
 import numpy as np
 
 from prune_gym.datasets.detection import DetectionData, DetectionSplit
-from prune_gym.datasets.embedded import Splits, cached_or_built, divide
+from prune_gym.datasets.embedded import Digits, Splits, build_splits, cached_or_built
 
 SEED = 20211003
 SIDE = 128
@@ -38,22 +38,13 @@ def load() -> DetectionData:
 
 def build() -> Splits:
     """Make all splits from the fixed seed: name -> images, boxes, classes, image_ids."""
-    from sklearn.datasets import load_digits  # takes most of a second; the cache needs none of it
-
-    digits = load_digits()
-    rng = np.random.Generator(np.random.PCG64(SEED))
-    splits: Splits = {}
-    for name, members in divide(len(digits.images), rng).items():
-        originals, labels = digits.images[members] / 16.0, digits.target[members]
-        splits[name] = _split(originals, labels, SIZES[name], rng)
-    return splits
+    return build_splits(SEED, _draw)
 
 
-def _split(
-    originals: np.ndarray, labels: np.ndarray, size: int, rng: np.random.Generator
-) -> tuple[np.ndarray, ...]:
+def _draw(split: str, digits: Digits, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+    originals, labels = digits.images[digits.members], digits.labels[digits.members]
     images, boxes, classes, image_ids = [], [], [], []
-    for index in range(size):
+    for index in range(SIZES[split]):
         canvas = _background(rng)
         placed: list[np.ndarray] = []
         for _ in range(int(rng.integers(1, MOST_DIGITS + 1))):

@@ -7,9 +7,9 @@ sample (an 8x8 original) belongs to one split only, so a split never shows anoth
 
 import numpy as np
 
-from prune_gym.datasets.classification import Data, Split
+from prune_gym.datasets.classification import Data
 from prune_gym.datasets.drawing import background, ink, place
-from prune_gym.datasets.embedded import Splits, cached_or_built, divide
+from prune_gym.datasets.embedded import Digits, Splits, build_splits, load_images
 
 SEED = 20240130
 SIZES = {"train": 8_000, "search": 2_000, "test": 2_000}
@@ -26,32 +26,19 @@ def load() -> Data:
         UserError: what was built is not what the ids were made with, so results would
             not be comparable.
     """
-    splits = cached_or_built("digits", CACHE, ("images", "labels"), SHA256, build)
-    return Data(
-        name="digits",
-        num_classes=10,
-        mean=(0.5, 0.5, 0.5),
-        std=(0.25, 0.25, 0.25),
-        flip=False,
-        **{name: Split(*arrays) for name, arrays in splits.items()},
-    )
+    return load_images("digits", 10, CACHE, SHA256, build)
 
 
 def build() -> Splits:
     """Make all splits from the fixed seed: name -> (images uint8 (N, 3, 32, 32), labels)."""
-    from sklearn.datasets import load_digits  # takes most of a second; the cache needs none of it
+    return build_splits(SEED, _draw)
 
-    digits = load_digits()
-    originals = digits.images / 16.0
-    rng = np.random.Generator(np.random.PCG64(SEED))
-    splits: Splits = {}
-    for name, members in divide(len(originals), rng).items():
-        size = SIZES[name]
-        chosen = members[rng.integers(len(members), size=size)]
-        clutter = members[rng.integers(len(members), size=(size, CLUTTER))]
-        images = render(originals, chosen, clutter, rng)
-        splits[name] = (images, digits.target[chosen].astype(np.int64))
-    return splits
+
+def _draw(split: str, digits: Digits, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    members, size = digits.members, SIZES[split]
+    chosen = members[rng.integers(len(members), size=size)]
+    clutter = members[rng.integers(len(members), size=(size, CLUTTER))]
+    return render(digits.images, chosen, clutter, rng), digits.labels[chosen]
 
 
 def render(
