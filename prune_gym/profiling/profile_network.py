@@ -10,6 +10,7 @@ import datetime
 import json
 import os
 import platform
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -41,6 +42,7 @@ from prune_gym.profiling.timing import DISTURBED_RATIO, PASSES, Timed, loader, t
 
 LATTICE_RUNS, RANDOM_RUNS = 60, 90
 MIXED_RUNS = 60  # with layers of both precisions
+MIN_UNDISTURBED_SHARE = 0.25  # of the runs of a precision; fewer do not make a table
 DESIGN_SEED = 1  # not the seed of a check
 FIXED_PER_FILE = ("device", "processor", "runtime", "version", "threads", "batch")
 
@@ -70,7 +72,7 @@ def profile(
 
     Raises:
         UserError: no such runtime, or it has no int8; or ``out`` is not a latency table, or is the
-            table of a different device, runtime or setting.
+            table of a different device, runtime or setting; or the machine is too busy.
         MissingExtraError: the runtime is not installed.
         OSError: ``out`` cannot be written.
     """
@@ -135,6 +137,9 @@ def measure(
 
     With ``int8`` the same widths are timed in int8 too, and random ones with layers of both
     precisions. Runs that stayed disturbed are left out.
+
+    Raises:
+        UserError: too few runs of a precision were undisturbed.
     """
     share_threads(runtime, setting.threads)
     rng = np.random.default_rng(DESIGN_SEED)
@@ -152,14 +157,27 @@ def measure(
     load = loader(network, table, runtime, setting)
     pairs = timed(load, table.configuration(), shuffled, nodes=True)
     measured = list(reported(pairs, len(shuffled), on_progress))
-    best = min(original.milliseconds for _, original in measured)
-    return [
+    runs = [
         Run(shuffled.widths[row], each, shuffled.weight_bits[row])
-        for row, (each, (_, original)) in enumerate(
-            zip(drift_corrected(measured), measured, strict=True)
-        )
-        if original.milliseconds <= DISTURBED_RATIO * best
+        for row, each in enumerate(drift_corrected(measured))
     ]
+    best = min(original.milliseconds for _, original in measured)
+    disturbed = [original.milliseconds > DISTURBED_RATIO * best for _, original in measured]
+    return _undisturbed(runs, disturbed)
+
+
+def _undisturbed(runs: Sequence[Run], disturbed: Sequence[bool]) -> list[Run]:
+    """Return the undisturbed runs, if there are enough of each precision."""
+    kept = [run for run, bad in zip(runs, disturbed, strict=True) if not bad]
+    every, undisturbed = (Counter(run.precision for run in some) for some in (runs, kept))
+    for precision, total in every.items():
+        if undisturbed[precision] < MIN_UNDISTURBED_SHARE * total:
+            raise UserError(
+                f"this machine is too busy to measure: other programs disturbed "
+                f"{total - undisturbed[precision]} of {total} runs in {precision} precision. "
+                "Close them and profile again"
+            )
+    return kept
 
 
 def _mean_conversions(networks: dict[str, Any]) -> dict[str, list[float]]:

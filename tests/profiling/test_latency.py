@@ -455,6 +455,8 @@ def quick(monkeypatch):
     pytest.importorskip("onnxruntime")
     for name, value in {"PASSES": 2, "VISIT_SECONDS": 0.0, "WARM_UP_SECONDS": 0.0}.items():
         monkeypatch.setattr(f"prune_gym.profiling.timing.{name}", value)
+    for module in ("timing", "profile_network"):  # on a busy machine, too, no run is left out
+        monkeypatch.setattr(f"prune_gym.profiling.{module}.DISTURBED_RATIO", np.inf)
     monkeypatch.setattr("prune_gym.profiling.profile_network.RANDOM_RUNS", 4)
     monkeypatch.setattr("prune_gym.profiling.measured_latency.REPEATS", 1)
     monkeypatch.setattr("prune_gym.profiling.measured_latency.SECONDS", 0.0)
@@ -493,6 +495,14 @@ def test_profile_writes_a_table_that_serves(runtime, quick, tmp_path):
     result = check(Tiny(), loaded, (3, 8, 8), count=3)
     assert result.predicted.shape == result.measured.shape == (3,)
     assert (result.measured > 0).all() and "rank correlation" in str(result)
+
+
+def test_profile_refuses_a_machine_that_is_too_busy(quick, tmp_path, monkeypatch):
+    monkeypatch.setattr("prune_gym.profiling.profile_network.LATTICE_RUNS", 3)
+    monkeypatch.setattr("prune_gym.profiling.profile_network.DISTURBED_RATIO", 0.0)
+    with pytest.raises(UserError, match="7 of 7"):
+        profile_tiny(tmp_path / "latency.json")
+    assert not (tmp_path / "latency.json").exists()
 
 
 @pytest.mark.ci
