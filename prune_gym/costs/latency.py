@@ -21,7 +21,8 @@ __all__ = [
 TIMED = ("conv", "depthwise", "linear", "pool")
 INT8_BITS = 8
 NO_INT8 = (
-    "the latency table {} does not depend on bits: measure one with `prune-gym profile --int8`"
+    "the latency table {} does not depend on bits: take intel-xeon-int8, or measure one with "
+    "`prune-gym profile --int8`"
 )
 MAX_BATCH = 20_000  # strategies; bounds the memory of a call
 

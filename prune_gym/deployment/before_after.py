@@ -153,7 +153,7 @@ def measure(
     after = deployable(pair.network, evaluator.data)
     model = _model(after) if onnx_file is None else _read(onnx_file, after)
     models = _model(before), model
-    values = {"accuracy": (_accuracy(models[0], evaluator), _accuracy(models[1], evaluator))}
+    values = {"accuracy": (onnx_accuracy(models[0], evaluator), onnx_accuracy(models[1], evaluator))}
     values |= pair.costs
     values["file_bytes"] = float(len(models[0])), float(len(models[1]))
     if STATUS.is_file():
@@ -302,7 +302,7 @@ def _weights(model: bytes) -> list[int]:
     return [math.prod(each.dims) for each in graph.initializer if len(each.dims) > 1]
 
 
-def _accuracy(model: bytes, evaluator: Evaluator) -> float:
+def onnx_accuracy(model: bytes, evaluator: Evaluator) -> float:
     """Return the accuracy, or a detector's mAP, on the test split in ONNX Runtime."""
     data, run = evaluator.data, onnx_runner(model)
     if isinstance(data, ScoredData):

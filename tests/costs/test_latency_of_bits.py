@@ -109,6 +109,22 @@ def test_a_file_with_int8_times(tmp_path):
             load_latency_table(str(path))
 
 
+def test_with_the_shipped_table_of_int8_latency_is_an_objective_and_a_budget_of_bits():
+    env = compression_env(
+        network="resnet20",
+        decide=("weight_bits",),
+        bits=(8, 32),
+        latency="intel-xeon-int8",
+        objectives=("accuracy", "latency"),
+        budgets={"latency": 0.7},
+    )
+    problem = env.problem
+    eight, floats = problem.space.lower[None], problem.space.upper[None]
+    assert 0.3 < problem.savings(eight)[0, 1] < 0.6  # of the time in float32
+    assert problem.savings(floats)[0, 1] == 0
+    assert problem.feasible(np.stack([eight[0], floats[0]])).tolist() == [True, False]
+
+
 def test_a_table_that_ignores_bits_is_named_where_latency_of_bits_is_asked_for(caplog):
     arguments = {"network": "resnet20", "decide": ("weight_bits",), "latency": "reference-cpu"}
     env = compression_env(**arguments, objectives=("accuracy", "latency"))
