@@ -51,7 +51,8 @@ def main() -> None:
     for least in options.accuracy:
         channels, both = (quickest(run.records, least) for run in runs)
         evaluator, models = files(channels, both)
-        times = in_turns(list(models.values()), Setting(1, evaluator.table.input_shape, options.threads))
+        setting = Setting(1, evaluator.table.input_shape, options.threads)
+        times = in_turns(list(models.values()), setting)
         tabled = (known, channels.metrics["latency_ms"], None, both.metrics["latency_ms"])
         for at, (name, model) in enumerate(models.items()):
             cells = (

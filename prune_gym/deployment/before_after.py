@@ -153,8 +153,8 @@ def measure(
     after = deployable(pair.network, evaluator.data)
     model = _model(after) if onnx_file is None else _read(onnx_file, after)
     models = _model(before), model
-    values = {"accuracy": (onnx_accuracy(models[0], evaluator), onnx_accuracy(models[1], evaluator))}
-    values |= pair.costs
+    accuracies = onnx_accuracy(models[0], evaluator), onnx_accuracy(models[1], evaluator)
+    values = {"accuracy": accuracies, **pair.costs}
     values["file_bytes"] = float(len(models[0])), float(len(models[1]))
     if STATUS.is_file():
         values["peak_memory_bytes"] = _memory(models[0], batch), _memory(models[1], batch)
