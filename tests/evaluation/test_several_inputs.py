@@ -96,11 +96,11 @@ def test_an_episode_and_its_replay(name):
     env = gym.make("ChannelPrune-v0", **given, decide=decide, objectives=costs)
     problem = env.unwrapped.problem
     assert problem.original["accuracy"] > 0.95
-    strategy = play(env, constant(0.3))[2][-1]["strategy"]
-    assert problem.validate(strategy).reproduced
-    candidate = problem.apply(strategy)
     inputs = normalize(data.search.images[:3], data)
-    assert feed(candidate, inputs).shape == (3, 4)
+    for action in (0.3, -0.9):  # the second one skips blocks
+        strategy = play(env, constant(action))[2][-1]["strategy"]
+        assert problem.validate(strategy).reproduced
+        assert feed(problem.apply(strategy), inputs).shape == (3, 4)
 
 
 @pytest.mark.parametrize("name", TASKS)
