@@ -4,7 +4,7 @@ import argparse
 
 from rich.console import Console
 
-from prune_gym.cli.values import input_shape
+from prune_gym.cli.values import input_shapes
 
 HELP = "show what of a network can be cut, what cannot, and why"
 
@@ -15,9 +15,10 @@ def options(parser: argparse.ArgumentParser) -> None:
     add("network", metavar="NETWORK", help="a network's name, or package.module:function")
     add(
         "--shape",
-        type=input_shape,
+        type=input_shapes,
         metavar="CxHxW",
-        help="of an image, such as 3x224x224, or the length of a text",
+        help="of an image, such as 3x224x224, or the length of a text; of several inputs such as "
+        "3x224x224,12,8:float,12:bool",
     )
 
 
@@ -29,6 +30,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     from prune_gym._utils.plugins import call_named
     from prune_gym.errors import UserError
     from prune_gym.graph.explain import explain
+    from prune_gym.graph.input_shapes import InputShapes
     from prune_gym.graph.trace import trace
     from prune_gym.graph.unwrap import unwrapped
 
@@ -41,12 +43,13 @@ def run(options: argparse.Namespace, console: Console) -> int:
         network = models.build(name, 10)
         shape = shape or models.NETWORKS[name].input_shape
     found = explain(trace(network, shape))
+    shown = shape if isinstance(shape, InputShapes) else "x".join(map(str, shape))
 
     def say(line: str) -> None:
         console.print(line, soft_wrap=True, highlight=False, markup=False)
 
     say(
-        f"{name} on {'x'.join(map(str, shape))}: {found.parameters:.1%} of the parameters and "
+        f"{name} on {shown}: {found.parameters:.1%} of the parameters and "
         f"{found.multiply_adds:.1%} of the multiply-adds can be cut"
     )
     say(f"\n{len(found.groups)} channel groups")

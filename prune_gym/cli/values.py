@@ -4,7 +4,10 @@ import json
 import os
 from argparse import ArgumentTypeError
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from prune_gym.graph.input_shapes import InputShape
 
 OF_A_RUN = (
     "config.json",
@@ -84,6 +87,24 @@ def pairs(text: str) -> dict[str, float]:
     if len(dict(found)) < len(found):
         raise ArgumentTypeError(f"expected every name once, got {text!r}")
     return dict(found)
+
+
+def input_shapes(text: str) -> "InputShape":
+    """Read what `input_shape` does, or several of them: ``3x32x32,12,8:float,12:bool``."""
+    from prune_gym.graph.input_shapes import KINDS, InputShapes, kind_of
+
+    if "," not in text and ":" not in text:
+        return input_shape(text)
+    shapes, kinds = [], []
+    for part in text.split(","):
+        shape, colon, kind = part.partition(":")
+        if colon and kind not in KINDS:
+            raise ArgumentTypeError(
+                f"expected SHAPE:KIND, a kind of {', '.join(KINDS)}; got {part!r}"
+            )
+        shapes.append(input_shape(shape))
+        kinds.append(kind or kind_of(shapes[-1]))
+    return InputShapes(tuple(shapes), tuple(kinds))
 
 
 def input_shape(text: str) -> tuple[int, ...]:

@@ -12,6 +12,7 @@ from prune_gym.datasets.normalize import normalize
 from prune_gym.evaluation.evaluator import BATCH
 from prune_gym.evaluation.problem import CompressionProblem
 from prune_gym.experiments.evaluated_strategy import EvaluatedStrategy
+from prune_gym.graph.inputs import feed
 
 LEAST = -20.0  # log-probability; one hopeless image is not to outweigh all others
 FINALISTS = 8  # strategies whose networks are built again for their probabilities
@@ -76,5 +77,5 @@ def log_probabilities(network: nn.Module, data: Data) -> np.ndarray:
     for start in range(0, len(data.search), BATCH):
         images = normalize(data.search.images[start : start + BATCH], data)
         labels = torch.tensor(data.search.labels[start : start + BATCH])
-        found.append(network(images).log_softmax(1).gather(1, labels[:, None])[:, 0])
+        found.append(feed(network, images).log_softmax(1).gather(1, labels[:, None])[:, 0])
     return torch.cat(found).nan_to_num(nan=LEAST).clamp_min(LEAST).double().numpy()

@@ -19,6 +19,7 @@ from prune_gym.datasets.from_arrays import as_data, as_scored_data
 from prune_gym.datasets.normalize import normalize
 from prune_gym.errors import UserError
 from prune_gym.evaluation.evaluator import accuracy
+from prune_gym.graph.inputs import Arrays, Inputs, feed, shape_of
 from prune_gym.graph.layer_types import Convolution
 
 logger = logging.getLogger(__name__)
@@ -65,11 +66,12 @@ def _with_classes(data: Data, network: nn.Module) -> Data:
     """Return the data with as many classes as the network has outputs."""
     images = normalize(data.train.images[:2], data)
     try:
-        outputs = network(images)
-    except (RuntimeError, ValueError) as error:
-        raise UserError(
-            f"the network does not take images of shape {tuple(images.shape)}: {error}"
-        ) from error
+        outputs = feed(network, images)
+    except (RuntimeError, ValueError, TypeError) as error:
+        several = isinstance(images, Inputs)
+        shape = shape_of(images) if several else f"of shape {tuple(images.shape)}"
+        what = "inputs" if several else "images"
+        raise UserError(f"the network does not take {what} {shape}: {error}") from error
     classes, splits = count_classes(outputs), (data.train, data.search, data.test)
     if data.num_classes == classes + 1 and min(int(each.labels.min()) for each in splits) == 1:
         logger.warning("labels 1 to %d are taken as the classes 0 to %d", classes, classes - 1)
@@ -88,7 +90,7 @@ def _check_normalization(network: nn.Module, data: Data, is_chosen: bool) -> Non
     some = Split(data.train.images[::step][:CHECKED], data.train.labels[::step][:CHECKED])
     found = accuracy(network, data, some)
     known = data.chance + ABOVE_CHANCE * (1 - data.chance)
-    if not is_chosen and not are_ids(some.images):
+    if not (is_chosen or isinstance(some.images, Inputs) or are_ids(some.images)):
         others = {name: replace(data, mean=m, std=s) for name, m, s in _normalizations(some.images)}
         scores = {name: accuracy(network, each, some) for name, each in others.items()}
         best = max(scores, key=lambda name: scores[name])
@@ -147,7 +149,7 @@ def share_training_images(data: Data | ScoredData, seed: int) -> Data | ScoredDa
     if isinstance(data, ScoredData):
         more = data.train.select(joined)
         search = ScoredSplit(
-            np.concatenate([data.search.images, more.images]),
+            _concatenated(data.search.images, more.images),
             tree_map(lambda *each: torch.cat(each), data.search.targets, more.targets),
         )
         return replace(data, train=data.train.select(calibration), search=search)
@@ -156,7 +158,11 @@ def share_training_images(data: Data | ScoredData, seed: int) -> Data | ScoredDa
         data,
         train=Split(images[calibration], labels[calibration]),
         search=Split(
-            np.concatenate([data.search.images, images[joined]]),
+            _concatenated(data.search.images, images[joined]),
             np.concatenate([data.search.labels, labels[joined]]),
         ),
     )
+
+
+def _concatenated(*images: Arrays) -> Arrays:
+    return tree_map(lambda *each: np.concatenate(each), *images)

@@ -23,6 +23,7 @@ from prune_gym.deployment.export import Exported, export
 from prune_gym.envs.compression_env import CompressionEnv
 from prune_gym.errors import MissingExtraError, UserError
 from prune_gym.evaluation.evaluator import Evaluator, accuracy
+from prune_gym.graph.inputs import shape_of
 from prune_gym.graph.trace import trace
 from prune_gym.profiling.paired_timing import Compared, interleaved
 from prune_gym.profiling.runtimes import RUNTIMES, Session, Setting, import_onnxruntime
@@ -107,7 +108,7 @@ class Compressed:
             name=type(self.env.problem.evaluator.network).__name__,
             num_classes=self.data.num_classes,
             configuration=self.env.problem.configure(self.strategy),
-            input_shape=self.data.search.images.shape[1:],
+            input_shape=shape_of(self.data.search.images),
         )
 
     def export(self, path: str | Path, form: str = "onnx", int8: bool = False) -> Exported:
@@ -127,7 +128,7 @@ class Compressed:
         Both networks are timed in turns for some seconds, when this is first asked for: in ONNX
         Runtime, or in PyTorch where ONNX Runtime is not installed.
         """
-        shape = self.data.search.images.shape[1:]
+        shape = shape_of(self.data.search.images)
         try:
             import_onnxruntime()
             load = RUNTIMES["onnxruntime"].load

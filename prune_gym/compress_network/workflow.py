@@ -29,6 +29,7 @@ from prune_gym.evaluation.task import copy_network
 from prune_gym.experiments.evaluated_strategy import EvaluatedStrategy
 from prune_gym.experiments.folder import RunFolder
 from prune_gym.experiments.record import RecordRun
+from prune_gym.graph.inputs import shape_of
 from prune_gym.graph.layer_table import LayerTable
 from prune_gym.graph.trace import trace
 from prune_gym.profiling.profile_network import processor, profile
@@ -133,7 +134,7 @@ def compress(
         "%d images for calibration, %d for the search, %d for the test",
         *(min(len(searched.train), IMAGES), len(searched.search), len(searched.test)),
     )
-    table = trace(network, data.search.images.shape[1:])
+    table = trace(network, shape_of(data.search.images))
     env = compression_env(
         network,
         searched,
@@ -224,7 +225,7 @@ def _latency_table(
     if not path.is_file():
         name, setting = (
             type(network).__name__,
-            Setting(batch_size, data.search.images.shape[1:], THREADS),
+            Setting(batch_size, shape_of(data.search.images), THREADS),
         )
         profile(
             network, name=name, device="this machine", runtime=RUNTIME, setting=setting, out=path

@@ -17,7 +17,7 @@ import math
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from prune_gym._utils.device import fast_forward, outside_contexts
 from prune_gym.compression.rank_heads import greedy_heads
 from prune_gym.costs.flops import Flops
 from prune_gym.errors import UserError
+from prune_gym.graph.inputs import Tensors, feed
 from prune_gym.graph.layer_table import LayerTable
 from prune_gym.graph.layer_types import BatchNorm, Convolution
 from prune_gym.graph.skipped import running_modules
@@ -58,8 +59,8 @@ class Calibration:
 
 
 @outside_contexts
-def calibrate(network: nn.Module, table: LayerTable, images: torch.Tensor) -> Calibration:
-    """Measure ``network`` on normalized images (N, C, H, W).
+def calibrate(network: nn.Module, table: LayerTable, images: Tensors) -> Calibration:
+    """Measure ``network`` on normalized images (N, C, H, W), or on several inputs.
 
     A network that multiplies more than `MULTIPLY_ADDS` on all of the images is measured on
     some of them and on some pixels of each map, both evenly spaced, and in bfloat16 where that is
@@ -80,7 +81,7 @@ def calibrate(network: nn.Module, table: LayerTable, images: torch.Tensor) -> Ca
 
 @torch.inference_mode()
 def _second_moments(
-    network: nn.Module, table: LayerTable, images: torch.Tensor
+    network: nn.Module, table: LayerTable, images: Tensors
 ) -> dict[str, torch.Tensor]:
     places: dict[str, int] = {}
     for name in table.consumers:
@@ -121,7 +122,7 @@ def _second_moments(
     try:
         with fast_forward(images.device) if step > 1 else nullcontext():
             for batch in images[::step].split(BATCH // step):
-                network(batch)
+                feed(network, batch)
     finally:
         for handle in handles:
             handle.remove()
@@ -163,12 +164,13 @@ def _places_of(table: LayerTable, name: str) -> int:
 
 @torch.no_grad()
 def batch_statistics(
-    network: nn.Module, table: LayerTable, images: torch.Tensor
+    network: nn.Module, table: LayerTable, images: Tensors
 ) -> dict[str, torch.Tensor]:
     """Return mean and variance of the input of every batch-norm, ``float32 (2, channels)`` each.
 
     All batch-norms normalize by the statistics of ``images`` in this forward pass, which runs in
-    the precision that candidates are scored in. The network is not changed.
+    the precision that candidates are scored in. Of one that runs several times they are averages
+    over its calls. The network is not changed.
     """
     modules = running_modules(network)
     norms = {
@@ -177,18 +179,26 @@ def batch_statistics(
         if layer.kind == "batch_norm" and layer.name in modules  # else in a skipped block
     }
     before = {name: (norm.momentum, norm.training, norm._buffers) for name, norm in norms.items()}
+    found: dict[str, list[torch.Tensor]] = {name: [] for name in norms}
+
+    def record(name: str):
+        def hook(norm: nn.Module, _: Any, output: torch.Tensor) -> None:
+            keys = ("running_mean", "running_var")
+            found[name].append(torch.stack([norm.get_buffer(key) for key in keys]).float())
+
+        return hook
+
+    handles = [norm.register_forward_hook(record(name)) for name, norm in norms.items()]
     try:
         for norm in norms.values():
             norm._buffers = copy.deepcopy(norm._buffers)
             norm.training, norm.momentum = True, 1.0
         with fast_forward(images.device):
-            network(images)
-        keys = ("running_mean", "running_var")
-        return {
-            name: torch.stack([norm.get_buffer(key) for key in keys]).float()
-            for name, norm in norms.items()
-        }
+            feed(network, images)
+        return {name: torch.stack(calls).mean(0) for name, calls in found.items()}
     finally:
+        for handle in handles:
+            handle.remove()
         for name, norm in norms.items():
             norm.momentum, norm.training, norm._buffers = before[name]
 

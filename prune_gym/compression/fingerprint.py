@@ -6,13 +6,15 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
 from prune_gym._utils.device import CPU, fast_dtype
+from prune_gym.graph.inputs import Arrays, shape_of
 from prune_gym.graph.symbolic import symbolic_trace
 
 
 def fingerprint(
-    purpose: str, network: nn.Module, arrays: Iterable[np.ndarray], device: torch.device = CPU
+    purpose: str, network: nn.Module, arrays: Iterable[Arrays], device: torch.device = CPU
 ) -> str:
     """Return a digest of a network and of the arrays that it is given, first of all images.
 
@@ -21,10 +23,10 @@ def fingerprint(
     """
     digest = hashlib.sha256(f"{purpose} {device.type} {fast_dtype(device)} {network}".encode())
     images, *others = arrays
-    digest.update(symbolic_trace(network, images.shape[1:]).code.encode())
+    digest.update(symbolic_trace(network, shape_of(images)).code.encode())
     for key, value in network.state_dict().items():
         digest.update(key.encode())
         digest.update(value.numpy().tobytes())
-    for array in (images, *others):
+    for array in tree_leaves([images, *others]):
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()[:24]

@@ -2,11 +2,13 @@
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
 from prune_gym.errors import UserError
+from prune_gym.graph.inputs import Tensors
 
 
-def check_finite(network: nn.Module, images: torch.Tensor) -> None:
+def check_finite(network: nn.Module, images: Tensors) -> None:
     """Check the parameters and buffers of a network, and its normalized images (N, C, H, W).
 
     Raises:
@@ -19,7 +21,7 @@ def check_finite(network: nn.Module, images: torch.Tensor) -> None:
                 f"{kind}: {name!r} holds NaN or infinite values; load the weights again, or train "
                 "the network again"
             )
-    if not torch.isfinite(images).all():
+    if not all(torch.isfinite(each).all() for each in tree_leaves(images)):
         raise UserError(
             "the normalized images hold NaN or infinite values: check the mean and the standard "
             "deviation of the data"

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from prune_gym._utils.device import fast_forward, outside_contexts
 from prune_gym.compression.calibration import Calibration
+from prune_gym.graph.inputs import Tensors, feed
 from prune_gym.graph.layer_table import LayerTable
 
 MAX_ALPHA = 0.7  # as in the code of the information dropout paper
@@ -28,7 +29,7 @@ STEPS, BATCH_SIZE, LEARNING_RATE = 160, 32, 0.1
 
 @outside_contexts
 def learn_information(
-    network: nn.Module, table: LayerTable, images: torch.Tensor, labels: torch.Tensor, seed: int = 0
+    network: nn.Module, table: LayerTable, images: Tensors, labels: torch.Tensor, seed: int = 0
 ) -> dict[str, np.ndarray]:
     """Return the information that each channel carries, in nats per element.
 
@@ -95,14 +96,14 @@ def _sizes_of_inputs(moment: np.ndarray) -> np.ndarray:
 
 
 def _learn(
-    network: nn.Module, noises: list["_Noise"], images: torch.Tensor, labels: torch.Tensor
+    network: nn.Module, noises: list["_Noise"], images: Tensors, labels: torch.Tensor
 ) -> None:
     optimizer = torch.optim.Adam([p for n in noises for p in n.parameters()], LEARNING_RATE)
     order = torch.randperm(len(images)).repeat(1 + STEPS * BATCH_SIZE // len(images))
     for step in range(STEPS):
         batch = order[step * BATCH_SIZE : (step + 1) * BATCH_SIZE]
         with fast_forward(images.device):
-            answers = network(images[batch])
+            answers = feed(network, images[batch])
         loss = F.cross_entropy(answers.float(), labels[batch])
         passed = torch.stack([noise.passed for noise in noises])
         optimizer.zero_grad()

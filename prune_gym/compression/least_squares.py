@@ -13,6 +13,7 @@ Batch-norm statistics are measured in the same pass and corrected by the control
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,10 +21,12 @@ import numpy as np
 import torch
 from torch import fx, nn
 from torch.nn import functional as F
+from torch.utils._pytree import tree_leaves
 
 from prune_gym._utils.device import fast_forward
 from prune_gym.compression.surgery import as_index, kept_positions
 from prune_gym.graph.branches import ADDITIONS, function_name
+from prune_gym.graph.inputs import Tensors, shape_of
 from prune_gym.graph.layer_table import LayerTable
 from prune_gym.graph.layer_types import BatchNorm, Convolution
 from prune_gym.graph.symbolic import is_of_torch, symbolic_trace
@@ -39,21 +42,22 @@ class Reference:
     Attributes:
         graph: the operations of the network.
         sources: operation -> the operations that it reads.
-        outputs: convolution or linear layer -> its outputs, ``float32 (rows, channels)``.
-        shortcuts: layer -> the tensor that is added to its (normalized) output, same shape.
-        statistics: batch-norm layer -> mean and variance of its inputs, ``float32 (2, channels)``.
+        outputs: call of a convolution or linear layer -> its outputs, ``float32 (rows, channels)``.
+        shortcuts: such a call -> the tensor that is added to its (normalized) output, same shape.
+        statistics: call of a batch-norm -> mean and variance of its inputs, ``float32 (2,
+            channels)``.
     """
 
-    def __init__(self, network: nn.Module, images: torch.Tensor) -> None:
-        """Run ``network`` once on normalized images (N, C, H, W)."""
-        self.graph = symbolic_trace(network, tuple(images.shape[1:])).graph
+    def __init__(self, network: nn.Module, images: Tensors) -> None:
+        """Run ``network`` once on normalized images (N, C, H, W), or on several inputs."""
+        self.graph = symbolic_trace(network, shape_of(images)).graph
         self.sources = {n.name: _sources(n) for n in self.graph.nodes}
         self.outputs: dict[str, torch.Tensor] = {}
         self.shortcuts: dict[str, torch.Tensor] = {}
         self.statistics: dict[str, torch.Tensor] = {}
         self._images = len(images)
         with torch.no_grad(), fast_forward(images.device):
-            _Recorder(network, self).run(images)
+            _Recorder(network, self).run(*tree_leaves(images))
 
     def sampled(self, module: nn.Module | None, values: torch.Tensor) -> torch.Tensor:
         """Return inputs or outputs of a layer at the sampled places: float32 (rows, channels)."""
@@ -72,15 +76,15 @@ class _Recorder(fx.Interpreter):
         result = super().run_node(n)
         module = _module(self.module, n)
         if isinstance(module, Convolution | nn.Linear):
-            self.reference.outputs[str(n.target)] = self.reference.sampled(module, result)
+            self.reference.outputs[n.name] = self.reference.sampled(module, result)
             other = _added(self.module, n)
             # One number for a whole map is left out: it has no value per pixel.
             if other in self.env and self.env[other].shape == result.shape:
                 shortcut = self.reference.sampled(module, self.env[other])
-                self.reference.shortcuts[str(n.target)] = shortcut
+                self.reference.shortcuts[n.name] = shortcut
         elif isinstance(module, BatchNorm):
             inputs = self.env[n.all_input_nodes[0]]
-            self.reference.statistics[str(n.target)] = _statistics(_sampled(inputs))
+            self.reference.statistics[n.name] = _statistics(_sampled(inputs))
         return result
 
 
@@ -91,7 +95,7 @@ def fit(
     table: LayerTable,
     kept: Sequence[np.ndarray],
     reference: Reference,
-    images: torch.Tensor,
+    images: Tensors,
 ) -> None:
     """Fit the layers of ``candidate`` in place.
 
@@ -102,13 +106,13 @@ def fit(
         table: the layer table of the original network.
         kept: per channel group, the sorted indices of the kept channels.
         reference: the outputs of ``network`` on the same images.
-        images: normalized images (N, C, H, W).
+        images: normalized images (N, C, H, W), or several inputs.
     """
     positions = kept_positions(network, table, kept)
     fitter = _Fitter(network, candidate, graph, positions, reference)
     if fitter.changed:
         with torch.no_grad(), fast_forward(images.device):
-            fitter.run(images)
+            fitter.run(*tree_leaves(images))
 
 
 class _Fitter(fx.Interpreter):
@@ -124,10 +128,15 @@ class _Fitter(fx.Interpreter):
     ) -> None:
         super().__init__(candidate, graph=graph)
         self.original, self.positions, self.reference = network, positions, reference
+        calls = Counter(node.target for node in graph.nodes if node.op == "call_module")
+        self._again = {str(name) for name, count in calls.items() if count > 1}
+        self._rows: dict[str, list[tuple[torch.Tensor, torch.Tensor]]] = {}  # of those, so far
+        self._statistics: dict[str, list[tuple[torch.Tensor, torch.Tensor]]] = {}
         self.changed: set[fx.Node] = set()
-        for node in self.graph.nodes:
-            if self._inputs_changed(node):
-                self.changed.add(node)
+        before = -1
+        while before < len(self.changed):  # again where a layer of an earlier call has changed
+            before = len(self.changed)
+            self.changed.update(filter(self._has_changed, self.graph.nodes))
 
     def run_node(self, n: fx.Node) -> Any:
         if n in self.changed:
@@ -135,11 +144,15 @@ class _Fitter(fx.Interpreter):
             if isinstance(module, Convolution | nn.Linear):
                 self._fit_weights(n, name, module, self.env[n.all_input_nodes[0]])
             elif isinstance(module, BatchNorm):
-                self._set_statistics(name, module, self.env[n.all_input_nodes[0]])
+                self._set_statistics(n, name, module, self.env[n.all_input_nodes[0]])
         return super().run_node(n)
 
-    def _inputs_changed(self, node: fx.Node) -> bool:
+    def _has_changed(self, node: fx.Node) -> bool:
+        """Return whether other inputs reach an operation, or it is a layer that has been fitted."""
         if any(source in self.changed for source in node.all_input_nodes):
+            return True
+        calls = {(each.op, each.target) for each in self.changed if each.target in self._again}
+        if (node.op, node.target) in calls:
             return True
         if _sources(node) != self.reference.sources[node.name]:
             return True
@@ -159,19 +172,23 @@ class _Fitter(fx.Interpreter):
             rows = self.reference.sampled(module, inputs)
         else:
             rows = _patches(module, inputs)
-        error = self._target(node, name) - F.linear(rows, weight, module.bias)
+        target = self._target(node, name)
+        if name in self._again:  # the inputs of its later calls are not there yet
+            self._rows.setdefault(name, []).append((rows, target))
+            rows, target = (torch.cat(each) for each in zip(*self._rows[name], strict=True))
+        error = target - F.linear(rows, weight, module.bias)
         with torch.autocast(rows.device.type, enabled=False):
             change = _ridge_regression(rows, error)
         module.weight.add_(change.reshape(taps.shape).movedim(-1, 1))
 
     def _target(self, node: fx.Node, name: str) -> torch.Tensor:
         """Return the outputs to fit the layer to, ``float32 (rows, outputs)``."""
-        target = self._kept(name, self.reference.outputs[name])
+        target = self._kept(name, self.reference.outputs[node.name])
         other = _added(self.module, node)
-        if other not in self.env or name not in self.reference.shortcuts:
+        if other not in self.env or node.name not in self.reference.shortcuts:
             return target
         here = self.reference.sampled(_module(self.module, node), self.env[other])
-        missing = self._kept(name, self.reference.shortcuts[name]) - here
+        missing = self._kept(name, self.reference.shortcuts[node.name]) - here
         user = next(iter(node.users))
         norm = _module(self.original, user)
         if not isinstance(norm, BatchNorm):
@@ -181,12 +198,14 @@ class _Fitter(fx.Interpreter):
         # A channel whose scale is 0 cannot compensate anything.
         return target + missing * scale / (scale.square() + 4e-4)
 
-    def _set_statistics(self, name: str, norm: BatchNorm, inputs: torch.Tensor) -> None:
+    def _set_statistics(
+        self, node: fx.Node, name: str, norm: BatchNorm, inputs: torch.Tensor
+    ) -> None:
         original = self.original.get_submodule(name)
-        there, here = (
-            self._kept(name, self.reference.statistics[name]),
-            _statistics(_sampled(inputs)),
-        )
+        calls = self._statistics.setdefault(name, [])
+        calls.append((self.reference.statistics[node.name], _statistics(_sampled(inputs))))
+        there, here = (torch.stack(each).mean(0) for each in zip(*calls, strict=True))
+        there = self._kept(name, there)
         norm.running_mean = here[0] + self._kept(name, original.running_mean) - there[0]
         ratio = self._kept(name, original.running_var) / there[1].clamp_min(1e-12)
         norm.running_var = here[1] * ratio

@@ -21,6 +21,7 @@ from prune_gym.compression.quantize import QuantizedLayer
 from prune_gym.compression.surgery import cut, first_channels, replace_module
 from prune_gym.errors import UserError
 from prune_gym.graph.configuration import Configuration
+from prune_gym.graph.input_shapes import as_input_shape
 from prune_gym.graph.layer_table import LayerTable
 from prune_gym.graph.layer_types import Convolution
 from prune_gym.graph.residual_blocks import skip_blocks
@@ -38,7 +39,7 @@ def save_network(
     name: str,
     num_classes: int,
     configuration: Configuration,
-    input_shape: tuple[int, ...] = (3, 32, 32),
+    input_shape: Any = (3, 32, 32),
     data: str = "",
 ) -> None:
     """Write a pruned network's float32 weights, and the spec to rebuild it, to one file.
@@ -50,7 +51,7 @@ def save_network(
             pruned network's file, or ``package.module:function``; any for your own module.
         num_classes: what it was built with.
         configuration: that of the strategy: ``env.configure(strategy)``.
-        input_shape: (C, H, W) of an image.
+        input_shape: (C, H, W) of an image; of several inputs as of `prune_gym.graph.trace.trace`.
         data: the name of the data it is for, where they have one.
 
     Raises:
@@ -74,7 +75,7 @@ def spec_of(
     name: str,
     num_classes: int,
     configuration: Configuration,
-    input_shape: tuple[int, ...],
+    input_shape: Any,
     data: str,
 ) -> NetworkSpec:
     """Return the spec of a pruned network of any weights; arguments as of `save_network`."""
@@ -84,7 +85,7 @@ def spec_of(
         base=read_network_spec(name) if is_network_file(name) else None,
         num_classes=num_classes,
         configuration=configuration,
-        input_shape=input_shape,
+        input_shape=as_input_shape(input_shape),
         data=data,
     )
 

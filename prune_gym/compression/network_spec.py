@@ -17,10 +17,12 @@ from torch import nn
 from prune_gym.compression.quantize import QuantizedLayer
 from prune_gym.errors import MissingFileError, UserError
 from prune_gym.graph.configuration import Configuration
+from prune_gym.graph.input_shapes import KINDS, InputShape, as_plain, from_plain
 
 FORMAT = "prune-gym-network-2"
 MOST_CLASSES, LONGEST_SIDE, MOST_CHANNELS = 100_000, 2_048, 1_000_000
 MOST_BASES = 8  # a network that was pruned again and again
+MOST_INPUTS = 64
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class NetworkSpec:
         base: of the network that was pruned, where that one had been pruned before; else None.
         data: name of the data that it is for, "" where they have none.
         num_classes: that the original is built with.
-        input_shape: (C, H, W) of an image.
+        input_shape: (C, H, W) of an image, or the shapes of several inputs.
         widths: channels of every channel group.
         blocks: whether each residual block is kept; None: all are.
         bits: name of a quantized layer -> bits of its weights and of its inputs.
@@ -48,7 +50,7 @@ class NetworkSpec:
     base: "NetworkSpec | None"
     data: str
     num_classes: int
-    input_shape: tuple[int, ...]
+    input_shape: InputShape
     widths: tuple[int, ...]
     blocks: tuple[bool, ...] | None
     bits: dict[str, tuple[int, int]]
@@ -64,7 +66,7 @@ class NetworkSpec:
             "base": json.dumps(base) if base else "",
             "data": self.data,
             "num_classes": str(self.num_classes),
-            "input_shape": json.dumps(self.input_shape),
+            "input_shape": json.dumps(as_plain(self.input_shape)),
             "widths": json.dumps(self.widths),
             "blocks": json.dumps(self.blocks),
             "bits": json.dumps(self.bits),
@@ -80,7 +82,7 @@ def network_spec(
     base: NetworkSpec | None,
     num_classes: int,
     configuration: Configuration,
-    input_shape: tuple[int, ...],
+    input_shape: InputShape,
     data: str,
 ) -> NetworkSpec:
     """Return the spec of a pruned network; arguments as of `save_network`, and the original's spec.
@@ -155,8 +157,12 @@ def _from_header(header: Any, path: str, most_bases: int) -> NetworkSpec:
     sides, channels = range(1, LONGEST_SIDE + 1), range(1, MOST_CHANNELS + 1)
     padding, numbers = range(MOST_CHANNELS + 1), (*range(1, 9), 32)
     shape = fields.json("input_shape")
+    several = isinstance(shape, dict)
     fields.require(
-        _are(shape, sides) and 1 <= len(shape) <= 4, "input_shape", "(C, H, W) of an image", shape
+        _are_input_shapes(shape) if several else _are(shape, sides) and 1 <= len(shape) <= 4,
+        "input_shape",
+        "the shapes of several inputs" if several else "(C, H, W) of an image",
+        shape,
     )
     widths = fields.json("widths")
     fields.require(_are(widths, channels), "widths", "a number of channels per group", widths)
@@ -183,7 +189,7 @@ def _from_header(header: Any, path: str, most_bases: int) -> NetworkSpec:
         base=base,
         data=fields.text("data"),
         num_classes=classes,
-        input_shape=tuple(shape),
+        input_shape=from_plain(shape),
         widths=tuple(widths),
         blocks=None if blocks is None else tuple(blocks),
         bits={name: (pair[0], pair[1]) for name, pair in bits.items()},
@@ -229,6 +235,23 @@ def _are(value: Any, allowed: range | tuple[int, ...], count: int | None = None)
         isinstance(value, list)
         and (count is None or len(value) == count)
         and all(type(each) is int and each in allowed for each in value)
+    )
+
+
+def _are_input_shapes(value: dict[str, Any]) -> bool:
+    """Whether a value says of each of several inputs its shape and kind, and perhaps its name."""
+    if value.keys() != {"shapes", "kinds", "names"}:
+        return False
+    shapes, kinds, names = (value[key] for key in ("shapes", "kinds", "names"))
+    if not all(isinstance(each, list) for each in (shapes, kinds, names)):
+        return False
+    sides = range(1, LONGEST_SIDE + 1)
+    return (
+        1 <= len(shapes) == len(kinds) <= MOST_INPUTS
+        and len(names) in (0, len(shapes))
+        and all(_are(each, sides) and len(each) <= 4 for each in shapes)
+        and all(isinstance(each, str) and each in KINDS for each in kinds)
+        and all(isinstance(each, str) and each.isidentifier() for each in names)
     )
 
 

@@ -8,6 +8,7 @@ from torch import nn
 from prune_gym._utils.device import CPU, on_device
 from prune_gym.compression.calibration import Calibration, batch_statistics
 from prune_gym.compression.least_squares import Reference
+from prune_gym.graph.inputs import Tensors
 from prune_gym.graph.layer_table import LayerTable
 
 
@@ -20,7 +21,7 @@ class Original:
         network: the network; its weights are never changed.
         table: its layer table.
         moments: consumer -> second moments of its inputs, as in `Calibration`.
-        images: normalized calibration images (N, C, H, W).
+        images: normalized calibration images (N, C, H, W), or several inputs.
     """
 
     def __init__(
@@ -28,7 +29,7 @@ class Original:
         network: nn.Module,
         table: LayerTable,
         calibration: Calibration,
-        images: torch.Tensor,
+        images: Tensors,
         device: torch.device = CPU,
     ) -> None:
         """Take a network and images; copies of them go to a device where they are not."""

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from prune_gym._utils.device import device_of, fast_forward, outside_contexts
 from prune_gym.compression.surgery import replace_module
 from prune_gym.graph.configuration import FLOAT_BITS
+from prune_gym.graph.inputs import Tensors, feed
 from prune_gym.graph.layer_table import LayerTable
 from prune_gym.graph.layer_types import Convolution
 from prune_gym.graph.skipped import running_modules
@@ -187,7 +188,7 @@ def quantize(
     table: LayerTable,
     weight_bits: np.ndarray,
     activation_bits: np.ndarray,
-    images: torch.Tensor,
+    images: Tensors,
     num_nonzero: np.ndarray | None = None,
 ) -> nn.Module:
     """Quantize the layers with weights in place, as they are deployed, and return ``network``.
@@ -240,19 +241,22 @@ def _avoid_zero_codes(weight: torch.Tensor, num_nonzero: int, block_size: int) -
     weight.masked_fill_(kept & (weight == 0), torch.finfo(weight.dtype).tiny)
 
 
-def _set_input_scales(
-    network: nn.Module, layers: list[QuantizedLayer], images: torch.Tensor
-) -> None:
+def _set_input_scales(network: nn.Module, layers: list[QuantizedLayer], images: Tensors) -> None:
     """Calibrate the input scales in one pass, each layer behind layers that are quantized."""
+    before: dict[nn.Module, torch.Tensor] = {}  # some inputs of its calls
 
     def set_scale(layer: nn.Module, inputs: tuple[torch.Tensor]) -> None:
         assert isinstance(layer, QuantizedLayer)
-        layer.input_scale.fill_(activation_scale(inputs[0], layer.activation_bits))
+        values = inputs[0].flatten()
+        if layer in before:  # it runs several times
+            values = torch.cat([before[layer], values])
+        layer.input_scale.fill_(activation_scale(values, layer.activation_bits))
+        before[layer] = values[:: max(len(values) // ACTIVATION_SAMPLES, 1)]
 
     handles = [layer.register_forward_pre_hook(cast(Any, set_scale)) for layer in layers]
     try:
         with fast_forward(images.device):
-            network(images)
+            feed(network, images)
     finally:
         for handle in handles:
             handle.remove()

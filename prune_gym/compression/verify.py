@@ -11,9 +11,11 @@ from torch import nn
 from torch.fx.node import map_aggregate
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_map
 
 from prune_gym.compression.surgery import as_index, cut, first_channels, kept_positions
 from prune_gym.errors import UserError, first_line
+from prune_gym.graph.inputs import Tensors, feed
 from prune_gym.graph.layer_table import LayerTable
 
 IMAGES = 2
@@ -32,13 +34,13 @@ def count_classes(outputs: Any) -> int:
 
 
 @torch.inference_mode()
-def check_cut(network: nn.Module, table: LayerTable, images: torch.Tensor) -> None:
+def check_cut(network: nn.Module, table: LayerTable, images: Tensors) -> None:
     """Cut half of all channels away, run what is left, and compare it with table and original.
 
     Args:
         network: the original, in eval mode.
         table: its layer table.
-        images: normalized, as the search gives them to candidates (N, C, H, W).
+        images: normalized, as the search gives them to candidates (N, C, H, W); or several inputs.
 
     Raises:
         UserError: the cut network does not run, one of its layers has another size than the table
@@ -57,23 +59,23 @@ def check_cut(network: nn.Module, table: LayerTable, images: torch.Tensor) -> No
         )
 
 
-def _check_sizes(kind: str, candidate: nn.Module, table: LayerTable, images: torch.Tensor) -> None:
+def _check_sizes(kind: str, candidate: nn.Module, table: LayerTable, images: Tensors) -> None:
     found: dict[str, int] = {}
 
     def note(name: str, module: nn.Module, _: tuple, output: torch.Tensor) -> None:
         weight = module.get_parameter("weight")
         numbers = weight.numel() * output.numel() // len(weight)
-        found.setdefault(name, numbers)  # of a layer that is called twice, the first call
+        found[name] = found.get(name, 0) + numbers
 
     names = [table.layers[index].name for index in table.weighted]
     handles = []
     try:
-        candidate(images)
+        feed(candidate, images)
         handles = [
             candidate.get_submodule(name).register_forward_hook(partial(note, name))
             for name in names
         ]
-        candidate(images[:1])  # a layer may compute the same for all images, and once
+        feed(candidate, images[:1])  # a layer may compute the same for all images, and once
     except Exception as error:  # whatever its forward raises
         raise UserError(
             f"{kind} runs, but not with half of its channels ({first_line(error)}): is a number of "
@@ -84,8 +86,9 @@ def _check_sizes(kind: str, candidate: nn.Module, table: LayerTable, images: tor
             handle.remove()
     widths = (table.full + 1) // 2
     expected = table.weights(table.configuration(widths[None]))[0] * table.weighted_pixels
+    uncounted = dict(table.uncounted)  # further calls of a layer that are not understood
     for name, count in zip(names, expected, strict=True):
-        if found.get(name) != count:
+        if found.get(name, 0) - uncounted.get(name, 0) != count:
             raise UserError(
                 f"layer {name!r} has {found.get(name, 0):,} multiply-adds when cut, and the "
                 f"original's forward says {count:,.0f}: is a size computed from the channels?"
@@ -94,7 +97,7 @@ def _check_sizes(kind: str, candidate: nn.Module, table: LayerTable, images: tor
 
 @torch.inference_mode()
 def largest_error(
-    network: nn.Module, table: LayerTable, kept: Sequence[np.ndarray], images: torch.Tensor
+    network: nn.Module, table: LayerTable, kept: Sequence[np.ndarray], images: Tensors
 ) -> tuple[float, torch.dtype]:
     """Return by how much the cut network is wrong, as a share of the largest output.
 
@@ -106,16 +109,20 @@ def largest_error(
         small = cut(whole, table, kept)
         norms = _read_no_others(whole, table, kept)
         try:
-            given = images.to(dtype) if images.is_floating_point() else images
+            given = tree_map(partial(_as_type, dtype), images)
             with norms:
-                expected = _tensors(whole(given))
-            found = _tensors(small(given))
+                expected = _tensors(feed(whole, given))
+            found = _tensors(feed(small, given))
         except RuntimeError:
             if dtype is torch.float32:
                 raise
             continue
         return _difference(expected, found), dtype
     raise AssertionError("a network that ran in float32 runs no more")
+
+
+def _as_type(dtype: torch.dtype, given: torch.Tensor) -> torch.Tensor:
+    return given.to(dtype) if given.is_floating_point() else given
 
 
 def _read_no_others(

@@ -1,11 +1,12 @@
 """Check images, labels and preprocessing; every data set goes through these functions."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from prune_gym.errors import UserError
+from prune_gym.graph.inputs import Arrays, Inputs, shape_of
 
 RANKS = (3, 4, 5)  # dimensions of an array of images
 
@@ -32,6 +33,56 @@ def check_images(images: Any) -> np.ndarray:
     if not len(images):
         raise UserError("a split needs at least one image, got none")
     return images
+
+
+def check_inputs(given: Any) -> np.ndarray | Inputs:
+    """Return what the networks of a split read: images, or several inputs in a tuple or a dict.
+
+    The names in a dict are those of the arguments of the network's forward. Arrays and tensors are
+    taken: uint8 images (N, C, H, W), and numbers (N, ...) that the network takes as they are, which
+    become float32, int64 or bool.
+
+    Raises:
+        UserError: a type or shape is wrong, or there are no examples, or not equally many of each.
+    """
+    if isinstance(given, Inputs):
+        given = dict(zip(given.names, given.parts, strict=True)) if given.names else given.parts
+    if not isinstance(given, tuple | Mapping):
+        return check_images(given)
+    if not given:
+        raise UserError("expected at least one input, got none")
+    names = tuple(map(str, given)) if isinstance(given, Mapping) else ()
+    values = given.values() if isinstance(given, Mapping) else given
+    shown = names or [f"input {at}" for at in range(len(given))]
+    parts = tuple(_check_part(*each) for each in zip(shown, values, strict=True))
+    counts = [len(each) for each in parts]
+    if len(set(counts)) > 1:
+        raise UserError(f"expected equally many rows of every input, got {counts}")
+    return Inputs(parts, names)
+
+
+def _check_part(name: str, given: Any) -> np.ndarray:
+    """Return one of several inputs as uint8, float32, int64 or bool."""
+    array = np.asarray(given)
+    if array.dtype.kind == "f":
+        array = array.astype(np.float32, copy=False)
+    elif array.dtype.kind in "iu" and array.dtype != np.uint8:
+        array = array.astype(np.int64, copy=False)
+    elif array.dtype.kind not in "ub":
+        raise UserError(
+            f"{name}: expected an array or tensor of numbers with a row for every example, got "
+            f"{array.dtype} of type {type(given).__name__}"
+        )
+    if array.ndim == 0 or 0 in array.shape:
+        raise UserError(f"{name}: expected a row for every example, got the shape {array.shape}")
+    if array.dtype == np.uint8 and array.ndim not in RANKS:
+        raise UserError(
+            f"{name}: uint8 are images (N, C, H, W), (N, C, L) or (N, C, D, H, W), got "
+            f"{array.shape}; give other numbers as floats or int64"
+        )
+    if not np.isfinite(array).all():
+        raise UserError(f"{name}: expected finite numbers, got NaN or infinity")
+    return array
 
 
 def are_ids(images: np.ndarray) -> bool:
@@ -77,13 +128,13 @@ def check_classes(labels: np.ndarray, num_classes: int, split: str) -> None:
         )
 
 
-def check_shapes(images: Sequence[np.ndarray]) -> None:
+def check_shapes(images: Sequence[Arrays]) -> None:
     """Refuse splits whose images differ in their shape.
 
     Raises:
         UserError: they differ.
     """
-    shapes = [each.shape[1:] for each in images]
+    shapes = [shape_of(each) for each in images]
     if len(set(shapes)) > 1:
         raise UserError(
             f"train, search and test need images of one shape (C, H, W), got {shapes[0]}, "
@@ -91,19 +142,50 @@ def check_shapes(images: Sequence[np.ndarray]) -> None:
         )
 
 
-def check_normalization(
-    mean: Any, std: Any, images: np.ndarray
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def check_normalization(mean: Any, std: Any, images: Arrays) -> tuple[Any, Any]:
     """Return the mean and the standard deviation as one float per channel; of token ids none.
+
+    Of several inputs they are tuples of such tuples, one for each input: empty but for images.
 
     Raises:
         UserError: there is not one finite number per channel, or a deviation is not positive.
     """
-    channels = 0 if are_ids(images) else images.shape[1]
+    if isinstance(images, Inputs):
+        means, stds = of_each("mean", mean, images), of_each("std", std, images)
+        channels = [each.shape[1] if each.dtype == np.uint8 else 0 for each in images.parts]
+        checked = [_check_normalization(*each) for each in zip(means, stds, channels, strict=True)]
+        return tuple(mean for mean, _ in checked), tuple(std for _, std in checked)
+    return _check_normalization(mean, std, 0 if are_ids(images) else images.shape[1])
+
+
+def _check_normalization(
+    mean: Any, std: Any, channels: int
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    if not channels:
+        mean, std = (() if each is None else each for each in (mean, std))
     means, stds = _floats("mean", mean, channels), _floats("std", std, channels)
     if min(stds, default=1) <= 0:
         raise UserError(f"std: expected positive numbers, got {stds}")
     return means, stds
+
+
+def of_each(name: str, given: Any, inputs: Inputs) -> list[Any]:
+    """Return a value for each of several inputs: None where there is none.
+
+    Raises:
+        UserError: there is neither one for each of them, nor a dict by their names.
+    """
+    if isinstance(given, Mapping) and set(given) <= set(inputs.names):
+        return [given.get(each) for each in inputs.names]
+    if isinstance(given, Mapping) or not isinstance(given, Iterable):
+        found: Any = given
+    elif len(found := list(given)) == len(inputs.parts):
+        return found
+    raise UserError(
+        f"{name}: expected one for each of {len(inputs.parts)} inputs, such as "
+        f"({', '.join(['(0.5, 0.5, 0.5)'] + ['()'] * (len(inputs.parts) - 1))}), or a dict by "
+        f"their names; got {found!r}"
+    )
 
 
 def _floats(name: str, given: Any, channels: int) -> tuple[float, ...]:
@@ -111,7 +193,7 @@ def _floats(name: str, given: Any, channels: int) -> tuple[float, ...]:
         f"{name}: expected one finite number per channel of the images ({channels}), such as "
         f"({', '.join(['0.5'] * channels)}{',' if channels == 1 else ''}); got {given!r}"
         if channels
-        else f"{name}: token ids are not normalized, expected (); got {given!r}"
+        else f"{name}: token ids are not normalized, expected (); only images are. Got {given!r}"
     )
     if not isinstance(given, Iterable):
         raise wrong

@@ -1,31 +1,38 @@
 """Describe a classification data set: three splits of images and how they are normalized."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from torch.utils._pytree import tree_leaves
 
 from prune_gym.datasets.checks import (
     check_classes,
-    check_images,
+    check_inputs,
     check_labels,
     check_normalization,
     check_shapes,
 )
 from prune_gym.errors import UserError
+from prune_gym.graph.inputs import shape_of
 
 SPLITS = ("train", "search", "test")
 
 
 @dataclass(frozen=True, repr=False)
 class Split:
-    """Images ``uint8 (N, C, H, W)`` with labels ``int64 (N,)``; both arrays are read-only."""
+    """Images ``uint8 (N, C, H, W)`` with labels ``int64 (N,)``; both arrays are read-only.
 
-    images: np.ndarray
+    Several inputs are a tuple, or a dict by the names of the arguments of the network's forward, of
+    such images and of arrays (N, ...) that the network takes as they are.
+    """
+
+    images: Any
     labels: np.ndarray
 
     def __repr__(self) -> str:
         """Return one line: how many images of which shape."""
-        return f"<Split of {len(self.images)} images of shape {self.images.shape[1:]}>"
+        return f"<Split of {len(self.images)} images of shape {shape_of(self.images)}>"
 
     def __post_init__(self) -> None:
         """Check the arrays and make them read-only, as every environment shares them.
@@ -33,10 +40,10 @@ class Split:
         Raises:
             UserError: an array has a wrong type or shape, or there is no image.
         """
-        images = check_images(self.images)
-        object.__setattr__(self, "labels", check_labels(self.labels, len(images)))
-        self.images.setflags(write=False)
-        self.labels.setflags(write=False)
+        object.__setattr__(self, "images", check_inputs(self.images))
+        object.__setattr__(self, "labels", check_labels(self.labels, len(self.images)))
+        for array in (*tree_leaves(self.images), self.labels):
+            array.setflags(write=False)
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -53,7 +60,8 @@ class Data:
         train: what networks are trained on and repair is calibrated with.
         search: held out of the training images; rewards see only this split.
         test: for reports, never for a search.
-        mean: per channel, of pixels scaled to [0, 1]; () of token ids.
+        mean: per channel, of pixels scaled to [0, 1]; () of token ids; of several inputs a tuple of
+            such tuples, or a dict by their names.
         std: per channel, likewise.
         flip: whether a mirrored image is still of its class.
     """
@@ -63,8 +71,8 @@ class Data:
     train: Split
     search: Split
     test: Split
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    mean: Any
+    std: Any
     flip: bool
 
     def __post_init__(self) -> None:

@@ -1,16 +1,22 @@
 """Turn labelled images into `Data`: arrays, torch data sets and loaders."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
 from prune_gym.datasets import Data, ScoredData, ScoredSplit, Split
-from prune_gym.datasets.checks import check_labels, check_normalization
+from prune_gym.datasets.checks import (
+    check_inputs,
+    check_labels,
+    check_normalization,
+    of_each,
+)
 from prune_gym.datasets.stratify import split_by_class
 from prune_gym.errors import UserError, UserTypeError
+from prune_gym.graph.inputs import Arrays, Inputs
 
 _Given = TypeVar("_Given", Data, ScoredData)
 CHANNELS = (1, 3)
@@ -19,7 +25,7 @@ OWN_FLOATS = "own-floats"  # name of data whose images came as the network takes
 OWN_IDS = "own-ids"  # name of data of token ids
 EXPECTED = (
     "expected a Data, a pair of arrays (images, labels), or a torch Dataset or DataLoader of "
-    "(image, label)"
+    "(image, label); several inputs are a tuple or a dict in the place of the image"
 )
 
 
@@ -39,10 +45,12 @@ def as_data(
         given: a ``Data``, which is returned as it is; ``(images, labels)``; or a data set or loader
             of pairs of an image (or batch) and a label. Images are uint8, then scaled to [0, 1], or
             floats just as the network expects them, (N, C, H, W) or (N, H, W, C). Floats are put on
-            256 levels between each channel's least and largest: no outliers.
+            256 levels between each channel's least and largest: no outliers. Several inputs are a
+            tuple, or a dict by the names of the forward's arguments, in the place of the images;
+            of those, all but uint8 images (N, C, H, W) stay as they are.
         seed: of the splits.
         mean: per channel, what the network's training subtracted from images, uint8 ones scaled to
-            [0, 1].
+            [0, 1]; of several inputs one such tuple for each, or a dict of them by name.
         std: per channel, what it then divided by.
         channels_last: whether images are (N, H, W, C); None: recognized by ``channels``.
         channels: of the images that the network takes; None: 1 or 3, for uint8 images alone.
@@ -103,13 +111,13 @@ def as_scored_data(
         if score is not None or loss is not None:
             raise UserError("a ScoredData has a score and a loss: give no others")
         return _as_it_is(given, mean, std, channels_last)
-    if not isinstance(given, tuple | list) or len(given) != 2 or not _is_array(given[0]):
+    if not isinstance(given, tuple | list) or len(given) != 2 or not _are_inputs(given[0]):
         raise UserTypeError(
             "with score= expected a ScoredData, or a pair (images, targets) of arrays or tensors; "
             f"got {type(given).__name__}"
         )
     assert score is not None
-    images = _array(given[0])
+    images = _inputs(given[0])
     pixels, normalization, name = _pixels(images, mean, std, channels_last, channels, rank)
     whole, count = ScoredSplit(pixels, given[1]), len(pixels)
     if count < 3:
@@ -128,19 +136,21 @@ def _as_it_is(given: _Given, mean: Any, std: Any, channels_last: bool | None) ->
 
 
 def _pixels(
-    images: np.ndarray,
+    images: Arrays,
     mean: Sequence[float] | None,
     std: Sequence[float] | None,
     channels_last: bool | None,
     channels: int | None,
     rank: int,
-) -> tuple[np.ndarray, tuple[tuple[float, ...], tuple[float, ...]], str]:
+) -> tuple[Arrays, tuple[Any, Any], str]:
     """Return images ``uint8 (N, C, H, W)``, their mean and std, and the name of such data.
 
     Whole numbers (N, L) are token ids; they become int64 and have no mean and std.
     """
     if (mean is None) != (std is None):
         raise UserError("expected mean and std together, got one of them")
+    if isinstance(images, Inputs):
+        return _several(images, mean, std, channels_last)
     if images.ndim == 2 and np.issubdtype(images.dtype, np.signedinteger):
         ids = images.astype(np.int64)
         return ids, check_normalization(mean or (), std or (), ids), OWN_IDS
@@ -163,6 +173,22 @@ def _pixels(
     return pixels, (_floats((means - low) / span), _floats(stds / span)), name
 
 
+def _several(
+    given: Inputs, mean: Any, std: Any, channels_last: bool | None
+) -> tuple[Inputs, tuple[Any, Any], str]:
+    """Return several inputs, checked, their means and stds, and the name of such data."""
+    if channels_last is not None:
+        raise UserError("channels_last: several inputs are given as the network takes them")
+    inputs = cast(Inputs, check_inputs(given))
+    none = [None] * len(inputs.parts)
+    means = none if mean is None else of_each("mean", mean, inputs)
+    stds = none if std is None else of_each("std", std, inputs)
+    for at, part in enumerate(inputs.parts):
+        if part.dtype == np.uint8 and means[at] is None and stds[at] is None:
+            means[at], stds[at] = (0.0,) * part.shape[1], (1.0,) * part.shape[1]
+    return inputs, check_normalization(means, stds, inputs), "own"
+
+
 def _is_channels_last(images: np.ndarray, channels: int | None) -> bool:
     """Return whether images are (N, H, W, C)."""
     if channels is not None:
@@ -171,15 +197,17 @@ def _is_channels_last(images: np.ndarray, channels: int | None) -> bool:
     return is_bytes and images.shape[1] not in CHANNELS and images.shape[-1] in CHANNELS
 
 
-def _arrays(given: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Return images and labels as they came."""
-    if isinstance(given, tuple | list) and len(given) == 2 and _is_array(given[0]):
-        images, labels = map(_array, given)
-        return images, labels
+def _arrays(given: Any) -> tuple[Arrays, np.ndarray]:
+    """Return images, or several inputs, and labels as they came."""
+    if isinstance(given, tuple | list) and len(given) == 2:
+        images, labels = given
+        several = _are_inputs(images) and (_is_array(labels) or isinstance(labels, list))
+        if _is_array(images) or several:
+            return _inputs(images), _array(labels)
     if not isinstance(given, DataLoader) and not hasattr(given, "__getitem__"):
         raise UserTypeError(f"{EXPECTED}; got {type(given).__name__}")
     try:
-        pairs = [(_array(image), _array(label)) for image, label in _pairs(given)]
+        pairs = [(_inputs(image), _array(label)) for image, label in _pairs(given)]
     except (TypeError, ValueError) as error:
         raise UserTypeError(
             f"{EXPECTED}, images as arrays or tensors; got {type(given).__name__} ({error})"
@@ -191,7 +219,14 @@ def _arrays(given: Any) -> tuple[np.ndarray, np.ndarray]:
     return _joined(join, images, "images"), _joined(join, labels, "labels")
 
 
-def _joined(join: Callable, arrays: Sequence[np.ndarray], what: str) -> np.ndarray:
+def _joined(join: Callable, arrays: Sequence[Any], what: str) -> Any:
+    if isinstance(first := arrays[0], Inputs):
+        if {getattr(each, "names", None) for each in arrays} != {first.names} or any(
+            len(each.parts) != len(first.parts) for each in arrays
+        ):
+            raise UserError("inputs: expected the same ones for every example")
+        columns = zip(*(each.parts for each in arrays), strict=True)
+        return Inputs(tuple(_joined(join, each, "inputs") for each in columns), first.names)
     try:
         return join(arrays)
     except ValueError as error:
@@ -216,6 +251,24 @@ def _array(given: Any) -> np.ndarray:
         return np.asarray(given)
     given = given.detach().cpu()
     return (given.float() if given.dtype == torch.bfloat16 else given).numpy()
+
+
+def _inputs(given: Any) -> Arrays:
+    """Return an image, or a batch of them, as an array; several inputs as several arrays."""
+    if not _are_inputs(given) or _is_array(given):
+        return _array(given)
+    names = tuple(map(str, given)) if isinstance(given, Mapping) else ()
+    values = given.values() if isinstance(given, Mapping) else given
+    return Inputs(tuple(map(_array, values)), names)
+
+
+def _are_inputs(given: Any) -> bool:
+    """Return whether this is an array or tensor, or several."""
+    values = list(given.values()) if isinstance(given, Mapping) else given
+    several = isinstance(values, tuple | list) and any(map(_is_array, values))
+    return _is_array(given) or (
+        several and all(_is_array(each) or isinstance(each, int | float) for each in values)
+    )
 
 
 def _is_array(given: Any) -> bool:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.utils._pytree import tree_leaves, tree_map
 
-from prune_gym.datasets.checks import check_images, check_normalization, check_shapes
+from prune_gym.datasets.checks import check_inputs, check_normalization, check_shapes
 from prune_gym.datasets.classification import SPLITS
 from prune_gym.errors import UserError, UserTypeError
 
@@ -18,12 +18,13 @@ class ScoredSplit:
     """Images with targets of any shape.
 
     Attributes:
-        images: ``uint8 (N, C, H, W)``, or token ids ``int64 (N, L)``; read-only.
+        images: ``uint8 (N, C, H, W)``, or token ids ``int64 (N, L)``, or several inputs as of
+            `Split`; read-only.
         targets: a tensor of N rows, or tuples, lists and dictionaries of such tensors. Arrays
             become tensors, and floating-point numbers float32.
     """
 
-    images: np.ndarray
+    images: Any
     targets: Any
 
     def __post_init__(self) -> None:
@@ -32,8 +33,10 @@ class ScoredSplit:
         Raises:
             UserError: an array has a wrong type or shape, or there is no image.
         """
-        count = len(check_images(self.images))
-        self.images.setflags(write=False)
+        object.__setattr__(self, "images", check_inputs(self.images))
+        count = len(self.images)
+        for array in tree_leaves(self.images):
+            array.setflags(write=False)
         try:
             object.__setattr__(self, "targets", tree_map(_tensor, self.targets))
         except (TypeError, ValueError, RuntimeError) as error:
@@ -64,7 +67,8 @@ class ScoredData:
         train: what repair is calibrated with and networks are trained on.
         search: held out of the training images; rewards see only this split.
         test: for reports, never for a search.
-        mean: per channel, of pixels scaled to [0, 1]; () of token ids.
+        mean: per channel, of pixels scaled to [0, 1]; () of token ids; of several inputs as of
+            `Data`.
         std: per channel, likewise.
         score: ``score(outputs, targets)`` returns a number in [0, 1], higher is better. It gets the
             outputs for a whole split as the network's forward returns them, batches joined along
@@ -80,8 +84,8 @@ class ScoredData:
     train: ScoredSplit
     search: ScoredSplit
     test: ScoredSplit
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    mean: Any
+    std: Any
     score: Callable[[Any, Any], float]
     chance: float = 0.0
     metric_name: str = "score"

@@ -41,6 +41,7 @@ from prune_gym.errors import MissingFileError, UserError
 from prune_gym.evaluation.evaluator import BATCH, Evaluator
 from prune_gym.evaluation.task import load_evaluator
 from prune_gym.graph.configuration import Configuration
+from prune_gym.graph.input_shapes import InputShapes
 from prune_gym.graph.layer_table import LayerTable
 from prune_gym.graph.skipped import running_modules
 from prune_gym.graph.trace import trace
@@ -150,6 +151,11 @@ def measure(
         pair = _pair_of_strategy(source, weights_file, network, data)
     evaluator = pair.evaluator
     before = deployable(evaluator.network, evaluator.data)
+    if isinstance(before.input_shape, InputShapes):
+        raise UserError(
+            f"measure is for networks that read one input, and {pair.task} gives several "
+            f"({before.input_shape}); print(result) of compress() shows both latencies"
+        )
     after = deployable(pair.network, evaluator.data)
     model = _model(after) if onnx_file is None else _read(onnx_file, after)
     models = _model(before), model
@@ -277,7 +283,7 @@ def _read(file: Path, expected: Deployable) -> bytes:
     model = file.read_bytes()
     images = check_images(expected.data)
     try:
-        answers = onnx_runner(model)(images.numpy())
+        answers = onnx_runner(model)(cast(torch.Tensor, images).numpy())
     except Exception as error:  # ONNX Runtime has kinds of its own, without a common one
         raise UserError(f"{file} is no ONNX model of this network ({error})") from error
     with torch.inference_mode():

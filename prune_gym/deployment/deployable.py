@@ -20,6 +20,8 @@ from prune_gym.compression.surgery import replace_module
 from prune_gym.datasets import AnyData
 from prune_gym.envs.replay import environment_of
 from prune_gym.errors import UserError
+from prune_gym.graph.input_shapes import InputShape
+from prune_gym.graph.inputs import shape_of
 from prune_gym.graph.residual_blocks import for_inference
 from prune_gym.graph.trace import trace
 from prune_gym.search_space.strategy import load_strategy
@@ -33,9 +35,9 @@ class Deployable(NamedTuple):
     quantized: bool
 
     @property
-    def input_shape(self) -> tuple[int, ...]:
-        """(C, H, W) of an image."""
-        return self.data.search.images.shape[1:]
+    def input_shape(self) -> InputShape:
+        """(C, H, W) of an image, or the shapes of several inputs."""
+        return shape_of(self.data.search.images)
 
 
 def load_deployable(path: Path, network: str | None = None, data: str | None = None) -> Deployable:
@@ -74,7 +76,7 @@ def deployable(network: nn.Module, data: AnyData) -> Deployable:
     return Deployable(network, data, quantized)
 
 
-def folded(network: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
+def folded(network: nn.Module, input_shape: InputShape) -> nn.Module:
     """Return a copy as it is deployed: float32, quantized weights as floats, batch-norm folded."""
     network = copy.deepcopy(network).cpu().float().eval().requires_grad_(False)
     for name, module in list(network.named_modules()):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 from prune_gym._utils.paths import write_atomically
 from prune_gym.datasets import AnyData, Data
@@ -21,13 +21,16 @@ from prune_gym.datasets.normalize import normalize
 from prune_gym.deployment.deployable import Deployable, folded
 from prune_gym.deployment.int8 import quantize_onnx
 from prune_gym.errors import UserError, unknown
+from prune_gym.graph.input_shapes import InputShape, InputShapes
+from prune_gym.graph.inputs import Inputs, Tensors, argument_names, arguments, feed, shape_of
+from prune_gym.graph.symbolic import by_position
 from prune_gym.profiling.runtimes import import_onnxruntime, session_options
 
 CHECKED = 64  # images of the search split, at most
 TOLERANCE = 1e-3  # of the largest output
 INPUT = "images"
 
-Runner = Callable[[np.ndarray], list[np.ndarray]]
+Runner = Callable[[Any], list[np.ndarray]]  # of an array, or several in `Inputs`
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Exported:
         num_images: images of the search split on which it was compared with PyTorch in float32.
         difference: largest difference of an output, as a share of the largest output.
         same_class: share of those images with the same class; None but for classifiers in int8.
-        input_shape: (C, H, W) of an image.
+        input_shape: (C, H, W) of an image, or the shapes of several inputs.
         normalization: what is to be done with an image's pixels before.
     """
 
@@ -53,7 +56,7 @@ class Exported:
     num_images: int
     difference: float
     same_class: float | None
-    input_shape: tuple[int, ...]
+    input_shape: InputShape
     normalization: str
 
     def __str__(self) -> str:
@@ -69,6 +72,9 @@ class Exported:
                 f"Same class as PyTorch in float32 on {self.same_class:.1%} of them; `prune-gym "
                 "measure` gives the accuracy."
             )
+        if isinstance(self.input_shape, InputShapes):
+            inputs = f"Inputs, each with a dimension of examples before it: {self.input_shape}"
+            return "\n".join([*lines, f"{inputs}; {self.normalization}."])
         shape = ", ".join(map(str, self.input_shape))
         dtype = "int64" if len(self.input_shape) == 1 else "float32"
         return "\n".join([*lines, f"Input: {dtype} (N, {shape}), {self.normalization}."])
@@ -111,7 +117,7 @@ def export(given: Deployable, form: str, int8: bool, out: Path) -> Exported:
     write_atomically(out, content)
     same_class = None
     if int8 and isinstance(given.data, Data):
-        ours = runner(images.numpy())[0].argmax(1)
+        ours = runner(_arrays(images))[0].argmax(1)
         same_class = float((ours == outputs_of(network, images)[0].argmax(1)).mean())
     return Exported(
         file=out,
@@ -129,37 +135,51 @@ def export(given: Deployable, form: str, int8: bool, out: Path) -> Exported:
 def _normalization(data: AnyData) -> str:
     if data.name == OWN_FLOATS:
         return "as they were given to compress()"
-    if are_ids(data.search.images):
-        return "token ids"
-    return f"pixels / 255, less the mean {data.mean}, over the deviation {data.std}"
+    images = data.search.images
+    if isinstance(images, Inputs):
+        each = enumerate(zip(images.parts, data.mean, data.std, strict=True))
+        names = images.names or [f"input {at}" for at in range(len(images.parts))]
+        return "; ".join(
+            f"{names[at]}: {_of_pixels(mean, std) if part.dtype == np.uint8 else 'as it is'}"
+            for at, (part, mean, std) in each
+        )
+    return "token ids" if are_ids(images) else _of_pixels(data.mean, data.std)
 
 
-def check_images(data: AnyData) -> torch.Tensor:
-    """Return normalized search images, float32 (CHECKED, C, H, W)."""
-    return normalize(data.search.images[:CHECKED], data).contiguous()
+def _of_pixels(mean: tuple[float, ...], std: tuple[float, ...]) -> str:
+    return f"pixels / 255, less the mean {mean}, over the deviation {std}"
 
 
-def compare(runner: Runner, network: nn.Module, images: torch.Tensor) -> float:
+def check_images(data: AnyData) -> Tensors:
+    """Return normalized search images, float32 (CHECKED, C, H, W), or several inputs."""
+    return tree_map(torch.Tensor.contiguous, normalize(data.search.images[:CHECKED], data))
+
+
+def _arrays(images: Tensors) -> Any:
+    return tree_map(torch.Tensor.numpy, images)
+
+
+def compare(runner: Runner, network: nn.Module, images: Tensors) -> float:
     """Return the largest difference of any output, as a share of the largest output."""
     ours = outputs_of(network, images)
-    pairs = zip(runner(images.numpy()), ours, strict=True)
+    pairs = zip(runner(_arrays(images)), ours, strict=True)
     return max(
         float(np.abs(each - our).max() / max(np.abs(our).max(), 1e-12)) for each, our in pairs
     )
 
 
 @torch.inference_mode()
-def outputs_of(network: Callable[[torch.Tensor], Any], images: torch.Tensor) -> list[np.ndarray]:
+def outputs_of(network: Callable[..., Any], images: Tensors) -> list[np.ndarray]:
     """Return a network's outputs as arrays, those of tuples, lists and dictionaries in order."""
-    return [each.numpy() for each in tree_leaves(network(images))]
+    return [each.numpy() for each in tree_leaves(feed(network, images))]
 
 
-def to_current_onnx(network: nn.Module, images: torch.Tensor) -> bytes:
+def to_current_onnx(network: nn.Module, images: Tensors) -> bytes:
     """Return an ONNX model for any number of images, by PyTorch's current exporter.
 
     Args:
         network: in eval mode.
-        images: examples, at least two, (N, C, H, W).
+        images: examples, at least two, (N, C, H, W), or several inputs.
 
     Raises:
         MissingExtraError: onnxscript, which the exporter needs, is not installed.
@@ -168,11 +188,13 @@ def to_current_onnx(network: nn.Module, images: torch.Tensor) -> bytes:
     logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter about its own parts
+        args, kwargs = arguments(network, images[:2])
         program = torch.onnx.export(
             network,
-            (images[:2],),
-            input_names=[INPUT],
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            args,
+            kwargs=kwargs,
+            input_names=argument_names(network, images) if isinstance(images, Inputs) else [INPUT],
+            dynamic_shapes=_any_number(images),
             dynamo=True,
             verbose=False,
         )
@@ -189,38 +211,50 @@ def onnx_runner(model: bytes) -> Runner:
     """Return a function that runs a model in ONNX Runtime on images (N, C, H, W)."""
     runtime, providers = import_onnxruntime(), ["CPUExecutionProvider"]
     session = runtime.InferenceSession(model, session_options(), providers=providers)
-    return lambda images: session.run(None, {INPUT: images})
+
+    def run(images: Any) -> list[np.ndarray]:
+        given = images.names if isinstance(images, Inputs) else ()
+        names = given or [each.name for each in session.get_inputs()]
+        return session.run(None, dict(zip(names, tree_leaves(images), strict=True)))
+
+    return run
 
 
-def _as_onnx(network: nn.Module, images: torch.Tensor) -> tuple[bytes, Runner]:
+def _any_number(images: Tensors) -> tuple[dict[int, Any], ...]:
+    """Return that the first dimension of every input is the number of examples."""
+    return ({0: torch.export.Dim("batch")},) * len(tree_leaves(images))
+
+
+def _as_onnx(network: nn.Module, images: Tensors) -> tuple[bytes, Runner]:
     model = to_current_onnx(network, images)
     return model, onnx_runner(model)
 
 
-def _as_program(network: nn.Module, images: torch.Tensor) -> tuple[bytes, Runner]:
-    shapes = ({0: torch.export.Dim("batch")},)
+def _as_program(network: nn.Module, images: Tensors) -> tuple[bytes, Runner]:
     # The file carries its example, with all that a view is of: zeros, and no images of anybody.
-    example = torch.zeros_like(images[:2])
-    program = torch.export.export(network, (example,), dynamic_shapes=shapes)
+    args, kwargs = arguments(network, tree_map(torch.zeros_like, images[:2]))
+    program = torch.export.export(network, args, kwargs, dynamic_shapes=_any_number(images))
     file = io.BytesIO()
     torch.export.save(program, file)
     file.seek(0)
     again = torch.export.load(file).module()
-    return file.getvalue(), lambda array: outputs_of(again, torch.from_numpy(array))
+    return file.getvalue(), lambda arrays: outputs_of(again, tree_map(torch.from_numpy, arrays))
 
 
-def _as_script(network: nn.Module, images: torch.Tensor) -> tuple[bytes, Runner]:
+def _as_script(network: nn.Module, images: Tensors) -> tuple[bytes, Runner]:
+    network = by_position(network, shape_of(images))
+    args, _ = arguments(network, images[:2])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         file = io.BytesIO()
-        torch.jit.save(torch.jit.freeze(torch.jit.trace(network, images[:2], strict=False)), file)
+        torch.jit.save(torch.jit.freeze(torch.jit.trace(network, args, strict=False)), file)
         file.seek(0)
         again = torch.jit.load(file)
-    return file.getvalue(), lambda array: outputs_of(again, torch.from_numpy(array))
+    return file.getvalue(), lambda arrays: outputs_of(again, tree_map(torch.from_numpy, arrays))
 
 
 # name -> suffix of the file, and what writes it and runs what was written
-FORMATS: dict[str, tuple[str, Callable[[nn.Module, torch.Tensor], tuple[bytes, Runner]]]] = {
+FORMATS: dict[str, tuple[str, Callable[[nn.Module, Tensors], tuple[bytes, Runner]]]] = {
     "onnx": (".onnx", _as_onnx),
     "torch": (".pt2", _as_program),
     "torchscript": (".pt", _as_script),

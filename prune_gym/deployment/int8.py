@@ -6,10 +6,10 @@ import numpy as np
 from torch import nn
 
 from prune_gym.compression.quantize import QuantizedLayer
-from prune_gym.datasets import AnyData
 from prune_gym.datasets.normalize import normalize
 from prune_gym.deployment.deployable import Deployable, folded
 from prune_gym.graph.configuration import FLOAT_BITS
+from prune_gym.graph.inputs import ordered
 from prune_gym.graph.trace import trace
 from prune_gym.profiling.onnx_int8 import quantize_model
 
@@ -30,19 +30,21 @@ def quantize_onnx(model: bytes, given: Deployable) -> bytes:
         MissingExtraError: ONNX Runtime is not installed.
     """
     if not given.quantized:
-        return quantize_model(model, _batches(given.data))
+        return quantize_model(model, _batches(given))
     table = trace(folded(given.network, given.input_shape), given.input_shape)
     names = [table.layers[index].name for index in table.weighted]
     floats = [name for name in names if not _has_bits(given.network.get_submodule(name))]
-    return quantize_model(model, _batches(given.data), table, floats)
+    return quantize_model(model, _batches(given), table, floats)
 
 
 def _has_bits(module: nn.Module) -> bool:
     return isinstance(module, QuantizedLayer) and module.weight_bits < FLOAT_BITS
 
 
-def _batches(data: AnyData) -> Iterator[np.ndarray]:
+def _batches(given: Deployable) -> Iterator[list[np.ndarray]]:
+    data = given.data
     evenly = data.train.images[:: max(len(data.train.images) // IMAGES, 1)][:IMAGES]
-    for images in np.array_split(evenly, IMAGES // BATCH):
-        if len(images):
-            yield normalize(images, data).contiguous().numpy()
+    for rows in np.array_split(np.arange(len(evenly)), IMAGES // BATCH):
+        if len(rows):
+            inputs = ordered(given.network, normalize(evenly[rows], data))
+            yield [each.contiguous().numpy() for each in inputs]

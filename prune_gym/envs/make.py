@@ -20,6 +20,7 @@ from prune_gym.errors import UserError, unknown
 from prune_gym.evaluation.network_library import with_library
 from prune_gym.evaluation.problem import CompressionProblem
 from prune_gym.evaluation.task import find_evaluator
+from prune_gym.graph.inputs import shape_of
 from prune_gym.models import NETWORKS
 from prune_gym.profiling.measured_latency import MeasuredLatency
 from prune_gym.search_space import Decision, SearchSpace, SpaceOptions, make_decisions
@@ -123,7 +124,7 @@ def compression_problem(
     )
     _tell_blind_latency(costs, decisions, {*(objectives or ()), *(budgets or ())}, latency)
     if latency == MEASURED:
-        shape = evaluator.data.search.images.shape[1:]
+        shape = shape_of(evaluator.data.search.images)
         measured = MeasuredLatency(evaluator.network, table, shape, batch=batch_size)
         costs[measured.name] = measured
     return CompressionProblem(evaluator, space, costs, objectives, budgets)

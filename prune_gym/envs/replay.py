@@ -18,6 +18,7 @@ from prune_gym.compression.network_file import (
 from prune_gym.envs.arguments import check_arguments
 from prune_gym.envs.compression_env import CompressionEnv
 from prune_gym.errors import UserError, unknown
+from prune_gym.graph.inputs import shape_of
 from prune_gym.search_space.strategy import Strategy
 
 DEFAULTS = {"network": "vgg16", "data": "digits"}  # the environment's own
@@ -125,7 +126,7 @@ def described(strategy: Strategy, env: CompressionEnv) -> dict[str, Any]:
         "name": named["network"],
         "num_classes": env.problem.evaluator.data.num_classes,
         "configuration": env.problem.configure(strategy),
-        "input_shape": env.problem.evaluator.data.search.images.shape[1:],
+        "input_shape": shape_of(env.problem.evaluator.data.search.images),
         "data": named["data"],
     }
 

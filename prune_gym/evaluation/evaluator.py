@@ -9,6 +9,7 @@ from typing import cast
 import numpy as np
 import torch
 from torch import nn
+from torch.utils._pytree import tree_map
 
 from prune_gym._utils.array_cache import read_arrays, write_arrays
 from prune_gym._utils.device import CPU, fast_dtype, outside_contexts, to_channels_last
@@ -36,6 +37,7 @@ from prune_gym.detection.boxes import detect
 from prune_gym.detection.metric import average_precision, mean_average_precision
 from prune_gym.evaluation.accuracy_cache import AccuracyCache
 from prune_gym.graph.configuration import Configuration
+from prune_gym.graph.inputs import Tensors, feed
 from prune_gym.graph.layer_table import LayerTable
 from prune_gym.models.darknet.network import Darknet, Head
 from prune_gym.models.weights_file import weights_checksum
@@ -64,13 +66,13 @@ def accuracy(network: nn.Module, data: AnyData, split: AnySplit) -> float:
         assert isinstance(split, ScoredSplit)
         starts = range(0, len(split), BATCH)
         batches = (normalize(split.images[s : s + BATCH], data, device) for s in starts)
-        return data.score_of((network(images) for images in batches), split)
+        return data.score_of((feed(network, images) for images in batches), split)
     assert isinstance(split, Split)
     correct = 0
     for start in range(0, len(split), BATCH):
         images = normalize(split.images[start : start + BATCH], data, device)
         labels = torch.tensor(split.labels[start : start + BATCH], device=device)
-        correct += int((network(images).argmax(1) == labels).sum())
+        correct += int((feed(network, images).argmax(1) == labels).sum())
     return correct / len(split)
 
 
@@ -82,7 +84,7 @@ class Evaluator:
         table: its layer table.
         data: what it is scored on.
         calibration: its second moments and channel orders.
-        images: normalized calibration images (N, C, H, W).
+        images: normalized calibration images (N, C, H, W), or several inputs.
         cache: the accuracies that are known already.
         statistics: what kinds of decisions are told of the network.
     """
@@ -93,7 +95,7 @@ class Evaluator:
         table: LayerTable,
         data: AnyData,
         calibration: Calibration,
-        calibration_images: torch.Tensor,
+        calibration_images: Tensors,
         repair: str = "least_squares",
         rebuild: tuple[Callable, tuple] | None = None,
         importance: Mapping[str, tuple[torch.Tensor, torch.Tensor]] | None = None,
@@ -121,7 +123,7 @@ class Evaluator:
         self.importance = dict(importance or {})
         self._rebuild = rebuild
         self._dtype = fast_dtype(device)
-        self._search: list[torch.Tensor] = []
+        self._search: list[Tensors] = []
 
     def __reduce__(self) -> tuple:
         """Pickle by name where the evaluator was made by name."""
@@ -244,7 +246,7 @@ class Evaluator:
         have one.
         """
         fast = self.fast(network)
-        outputs = (fast(images) for images in self._batches(split))
+        outputs = (feed(fast, images) for images in self._batches(split))
         if isinstance(split, DetectionSplit):
             return self.mean_average_precision(outputs, split)
         if isinstance(split, ScoredSplit):
@@ -266,7 +268,7 @@ class Evaluator:
         size = (split.images.shape[2], split.images.shape[3])
         return average_precision([detect(maps, heads, size) for maps in outputs], split)
 
-    def _batches(self, split: AnySplit) -> Iterable[torch.Tensor]:
+    def _batches(self, split: AnySplit) -> Iterable[Tensors]:
         """Return the split's images, ready for the fast copy; a small search split's are kept."""
         if split is self.data.search and self._search:
             return self._search
@@ -276,6 +278,9 @@ class Evaluator:
             return self._search
         return batches
 
-    def _batch(self, split: AnySplit, start: int) -> torch.Tensor:
+    def _batch(self, split: AnySplit, start: int) -> Tensors:
         images = normalize(split.images[start : start + BATCH], self.data, self.device)
+        return tree_map(self._as_fast, images)
+
+    def _as_fast(self, images: torch.Tensor) -> torch.Tensor:
         return images.to(self._dtype) if images.is_floating_point() else images

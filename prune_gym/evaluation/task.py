@@ -34,6 +34,7 @@ from prune_gym.datasets.normalize import normalize
 from prune_gym.detection.boxes import check_heads
 from prune_gym.errors import UserError, UserTypeError, first_line
 from prune_gym.evaluation.evaluator import Evaluator
+from prune_gym.graph.inputs import Arrays, Tensors, feed, shape_of
 from prune_gym.graph.layer_table import BLOCK_SIZE, LayerTable
 from prune_gym.graph.residual_blocks import for_inference
 from prune_gym.graph.trace import trace
@@ -165,7 +166,7 @@ def make_evaluator(
         UserError: the network does not take the images, its forward cannot be traced, or a
             parameter or buffer holds NaN or infinite values; the message names it.
     """
-    where, shape = find_device(device), data.train.images.shape[1:]
+    where, shape = find_device(device), shape_of(data.train.images)
     # Zeros that stand for a skipped block would stay as wide when the network is cut again.
     network = for_inference(copy_network(network), shape)
     if isinstance(data, DetectionData):
@@ -232,15 +233,15 @@ def _information(
     return found
 
 
-def calibration_images(data: AnyData, count: int = IMAGES) -> np.ndarray:
+def calibration_images(data: AnyData, count: int = IMAGES) -> Arrays:
     """Return training images, evenly spaced; all where there are no more than ``count``."""
     step = max(len(data.train) // count, 1)
     return data.train.images[::step][:count]
 
 
 @torch.inference_mode()
-def _check_classifier(network: nn.Module, images: torch.Tensor, data: Data) -> None:
-    if (classes := count_classes(network(images[:1]))) < data.num_classes:
+def _check_classifier(network: nn.Module, images: Tensors, data: Data) -> None:
+    if (classes := count_classes(feed(network, images[:1]))) < data.num_classes:
         raise UserError(
             f"{type(network).__name__} has {classes} outputs, and {data.name} has "
             f"{data.num_classes} classes"
@@ -250,8 +251,8 @@ def _check_classifier(network: nn.Module, images: torch.Tensor, data: Data) -> N
 def _cached_calibration(
     network: nn.Module,
     table: LayerTable,
-    images: torch.Tensor,
-    pixels: np.ndarray,
+    images: Tensors,
+    pixels: Arrays,
     data: AnyData,
     device: torch.device,
 ) -> Calibration:
@@ -280,8 +281,6 @@ def _cached_calibration(
     return found
 
 
-def _calibrated_on(
-    network: nn.Module, pixels: np.ndarray, data: AnyData, device: torch.device
-) -> str:
+def _calibrated_on(network: nn.Module, pixels: Arrays, data: AnyData, device: torch.device) -> str:
     purpose = f"calibration-5 {data.mean} {data.std}"
     return fingerprint(purpose, network, [pixels], device)

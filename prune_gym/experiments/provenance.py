@@ -52,7 +52,7 @@ def provenance(evaluator: Evaluator) -> dict[str, str]:
     """Return what decides the accuracies of an evaluator, large parts of it as checksums."""
     data = evaluator.data
     digest = hashlib.sha256()
-    for array in (*tree_leaves([*vars(data.search).values()]), evaluator.images.numpy()):
+    for array in tree_leaves([*vars(data.search).values(), evaluator.images]):
         digest.update(np.ascontiguousarray(array).data)
     importance = hashlib.sha256()
     for name, factors in sorted(evaluator.importance.items()):

@@ -35,7 +35,7 @@ def convolution(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
     _weights_of(module)
     if result.ndim != module.weight.ndim:
         raise NotUnderstood(f"a convolution of a tensor of {result.ndim} dimensions")
-    tracer.check_called_once(name)
+    tracer.check_whole(name)
     kind: Kind = "conv"
     reads = tracer.along(source, 1, module.in_channels, node)
     groups = module.groups
@@ -63,7 +63,7 @@ def linear(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
     _weights_of(module)
     if result.ndim < 2:
         raise NotUnderstood(f"a linear layer of a tensor of {result.ndim} dimensions")
-    tracer.check_called_once(name)
+    tracer.check_whole(name)
     last = result.ndim - 1
     reads = tracer.along(source, last, module.in_features, node)
     writes = tracer.units.fresh(module.out_features)
@@ -140,7 +140,7 @@ def group_norm(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
         raise NotUnderstood("group-norm without scale and shift")
     if source.axis != 1:
         raise NotUnderstood("group-norm of another dimension than the channels")
-    tracer.check_called_once(name)
+    tracer.check_whole(name)
     if module.num_groups == 1:
         tracer.pin(source, node, "group-norm over all channels")
     else:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from prune_gym.graph.configuration import FLOAT_BITS, Configuration
+from prune_gym.graph.input_shapes import InputShape
 
 BLOCK_SIZE = 4  # consecutive output channels that share a weight mask (JCW)
 Kind = Literal[
@@ -236,7 +237,8 @@ class LayerTable:
             or 1 for element-wise pruning (``dataclasses.replace(table, block_size=1)``).
         pins: the output channels that cannot be cut.
         uncounted: operations whose multiply-adds are in no layer, each with how many there are.
-        input_shape: of an image (C, H, W), or whatever the network reads in its place.
+        input_shape: of an image (C, H, W), or whatever the network reads in its place; of several
+            inputs the shapes of all.
         attributes: numbers of the network's modules that follow the widths.
         parameters: names of parameters outside of layers, each with the dimension of its channels.
     """
@@ -248,7 +250,7 @@ class LayerTable:
     block_size: int = BLOCK_SIZE
     pins: tuple[Pin, ...] = ()
     uncounted: tuple[tuple[str, int], ...] = ()
-    input_shape: tuple[int, ...] = ()
+    input_shape: InputShape = ()
     attributes: tuple[Attribute, ...] = ()
     parameters: tuple[tuple[str, int], ...] = ()
 

@@ -9,12 +9,15 @@ from typing import Any
 
 import torch
 from torch import fx, nn
+from torch.utils._pytree import tree_leaves
 
 from prune_gym._utils.formatting import unique_name
 from prune_gym.graph.branches import ADDITIONS, between, function_name, replace_additions
+from prune_gym.graph.input_shapes import InputShape
+from prune_gym.graph.inputs import Tensors, different, feed, shape_of, zeros
 from prune_gym.graph.layer_table import Block, Layer
 from prune_gym.graph.skipped import Skipped
-from prune_gym.graph.symbolic import different, in_eval_mode, symbolic_trace, tensors, zeros
+from prune_gym.graph.symbolic import in_eval_mode, symbolic_trace, tensors
 
 
 def find_blocks(
@@ -89,9 +92,7 @@ def _common_module(names: Sequence[str]) -> str:
     return ".".join(common) or names[0]
 
 
-def skip_blocks(
-    network: nn.Module, blocks: Sequence[Block], input_shape: tuple[int, ...]
-) -> nn.Module:
+def skip_blocks(network: nn.Module, blocks: Sequence[Block], input_shape: InputShape) -> nn.Module:
     """Return ``network`` without the branches of ``blocks``; it shares the weights that stay.
 
     It is a copy of the network, of the same class, in which `Skipped` modules stand for
@@ -121,7 +122,7 @@ def without_blocks(network: nn.Module, graph: fx.Graph, blocks: Sequence[Block])
     return small
 
 
-def for_inference(network: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
+def for_inference(network: nn.Module, input_shape: InputShape) -> nn.Module:
     """Return a network in eval mode as it is deployed: no zeros are added in skipped blocks.
 
     ``input_shape`` is that of an image (C, H, W).
@@ -165,7 +166,7 @@ def _parents(name: str) -> list[str]:
 
 @torch.no_grad()
 def _with_zeros(
-    network: nn.Module, names: Sequence[str], input_shape: tuple[int, ...]
+    network: nn.Module, names: Sequence[str], input_shape: InputShape
 ) -> nn.Module | None:
     """Return a copy in which zeros stand for modules; None where one writes no single tensor."""
     memo: dict[int, Any] = {
@@ -179,7 +180,7 @@ def _with_zeros(
     modules = [network.get_submodule(name) for name in names]
     handles = [module.register_forward_hook(note) for module in modules]
     try:
-        network(zeros(network, input_shape))
+        feed(network, zeros(network, input_shape))
     finally:
         for handle in handles:
             handle.remove()
@@ -187,25 +188,25 @@ def _with_zeros(
 
 
 @torch.no_grad()
-def _equal(network: nn.Module, graph: fx.GraphModule, input_shape: tuple[int, ...]) -> bool:
+def _equal(network: nn.Module, graph: fx.GraphModule, input_shape: InputShape) -> bool:
     """Return whether a network in eval mode computes what the graph does, to the last bit."""
     images = different(network, input_shape)
     try:
-        found = network(images)
+        found = feed(network, images)
     except Exception:  # whatever its forward raises without the modules
         return False
-    pairs = zip(tensors(found), tensors(graph(images)), strict=True)
+    pairs = zip(tensors(found), tensors(feed(graph, images)), strict=True)
     return all(torch.equal(a, b) for a, b in pairs)
 
 
 @torch.inference_mode()
-def branch_shares(network: nn.Module, blocks: Sequence[Block], images: torch.Tensor) -> list[float]:
+def branch_shares(network: nn.Module, blocks: Sequence[Block], images: Tensors) -> list[float]:
     """Return per block the energy of ``branch(x)`` as a share of that of x and branch(x).
 
     ``images`` are normalized, (N, C, H, W).
     """
-    recorder = _Recorder(symbolic_trace(network, tuple(images.shape[1:])), blocks)
-    recorder.run(images)
+    recorder = _Recorder(symbolic_trace(network, shape_of(images)), blocks)
+    recorder.run(*tree_leaves(images))
     return recorder.shares
 
 

@@ -21,6 +21,17 @@ from torch.fx.proxy import Attribute
 from prune_gym.errors import UserError, first_line
 from prune_gym.graph.attributes import Key, key_of, numbers_of, plain
 from prune_gym.graph.branches import drop_skipped
+from prune_gym.graph.input_shapes import InputShape
+from prune_gym.graph.inputs import (
+    Inputs,
+    Tensors,
+    argument_names,
+    arguments,
+    different,
+    feed,
+    shape_of,
+    zeros,
+)
 from prune_gym.graph.layer_types import ELEMENTWISE, ELEMENTWISE_MODULES, BatchNorm, Convolution
 from prune_gym.graph.skipped import Skipped
 
@@ -38,10 +49,10 @@ _CONTAINERS = (
 _lock = threading.RLock()
 
 
-def symbolic_trace(network: nn.Module, input_shape: tuple[int, ...]) -> fx.GraphModule:
+def symbolic_trace(network: nn.Module, input_shape: InputShape) -> fx.GraphModule:
     """Return the operations of ``network``, in eval mode, on images of ``input_shape`` (C, H, W).
 
-    A shape of one dimension, (L,), is that of token ids.
+    A shape of one dimension, (L,), is that of token ids. Each of several inputs is a placeholder.
     The graph shares its modules with the network; skipped blocks do not occur in it. Nodes have in
     ``meta``: ``shape``, of a tensor, that for one image; ``sizes``, of a number that was computed
     from sizes, the dimensions (node, dimension) that it depends on, for a tuple a set for each
@@ -82,35 +93,19 @@ def symbolic_trace(network: nn.Module, input_shape: tuple[int, ...]) -> fx.Graph
             opaque |= more
 
 
-def like(network: nn.Module) -> dict[str, Any]:
-    """Return the type and device of the network's first weight."""
-    for each in network.parameters():
-        if each.is_floating_point():
-            return {"dtype": each.dtype, "device": each.device}
-    return {"dtype": torch.float32}
+def by_position(network: nn.Module, input_shape: InputShape) -> nn.Module:
+    """Return a network that takes its inputs by position: a graph where it takes some by name."""
+    _, named = arguments(network, zeros(network, input_shape))
+    return symbolic_trace(network, input_shape) if named else network
 
 
-def zeros(network: nn.Module, input_shape: tuple[int, ...], count: int = 1) -> torch.Tensor:
-    """Return zeros as the network takes images (N, C, H, W), or token ids (N, L)."""
-    options = like(network)
-    if len(input_shape) == 1:
-        options["dtype"] = torch.int64
-    return torch.zeros(count, *input_shape, **options)
-
-
-def different(network: nn.Module, input_shape: tuple[int, ...]) -> torch.Tensor:
-    """Return two images whose numbers differ; of token ids, whose number is not known, zeros."""
-    whole = zeros(network, input_shape, 2)
-    if not whole.is_floating_point():
-        return whole
-    return torch.linspace(-1, 1, whole.numel()).to(whole).view_as(whole)
-
-
-def _why_not(network: nn.Module, example: torch.Tensor, error: Exception) -> str:
+def _why_not(network: nn.Module, example: Tensors, error: Exception) -> str:
     name = type(network).__name__
     try:
-        network(example)
+        feed(network, example)
     except Exception as refused:  # whatever its forward raises on such images
+        if isinstance(example, Inputs):
+            return f"{name} cannot run on inputs of {shape_of(example)}: {first_line(refused)}"
         shape = "x".join(map(str, example.shape[1:]))
         return (
             f"{name} cannot run on images of {shape} (channels, height, width): "
@@ -122,11 +117,11 @@ def _why_not(network: nn.Module, example: torch.Tensor, error: Exception) -> str
     )
 
 
-def _agree(network: nn.Module, graph: fx.GraphModule, input_shape: tuple[int, ...]) -> bool:
+def _agree(network: nn.Module, graph: fx.GraphModule, input_shape: InputShape) -> bool:
     """Return whether the graph computes what the network does on two images."""
     images = different(network, input_shape)
     try:
-        pairs = zip(tensors(graph(images)), tensors(network(images)), strict=True)
+        pairs = zip(tensors(feed(graph, images)), tensors(feed(network, images)), strict=True)
         return all(
             a.shape == b.shape and torch.allclose(a, b, 1e-3, 1e-4, equal_nan=True)
             for a, b in pairs
@@ -223,10 +218,11 @@ class _Value(fx.Proxy):
 class _ShapeTracer(fx.Tracer):
     """Runs a network on an example and notes its operations."""
 
-    def __init__(self, example: torch.Tensor, opaque: frozenset[str]) -> None:
+    def __init__(self, example: Tensors, opaque: frozenset[str]) -> None:
         """Take the example; modules whose names are in ``opaque`` are called whole."""
         super().__init__()
         self.example, self.opaque = example, opaque
+        self._given: dict[str, torch.Tensor] = {}  # the example's inputs by placeholder
         self.batch_readers: set[str] = set()  # modules that use the number of images as a number
         self.computed: set[Key] = set()  # attributes that code computes with
         self._thread = threading.get_ident()
@@ -238,17 +234,24 @@ class _ShapeTracer(fx.Tracer):
     def create_args_for_root(
         self, root_fn: Callable, is_module: bool, concrete_args: Any = None
     ) -> tuple[Callable, list[Any]]:
-        """Give the images alone; the other arguments keep their defaults."""
+        """Give the inputs alone; the other arguments keep their defaults."""
         named = [*self.root.named_parameters(), *self.root.named_buffers()]
         self._names = {id(tensor): name for name, tensor in named}
-        parameters = list(inspect.signature(self.root.forward).parameters.values())
-        positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        named_first = bool(parameters) and parameters[0].kind in positional
-        name = parameters[0].name if named_first else "x"
-        kind = parameters[0].annotation if named_first else None
-        kind = None if kind is inspect.Parameter.empty else kind
-        images = self.create_proxy("placeholder", name, (), {}, type_expr=kind)
-        return root_fn, [self.root, images]
+        several = self.example if isinstance(self.example, Inputs) else Inputs((self.example,))
+        names = several.names or argument_names(self.root, self.example)
+        self._given = dict(zip(names, several.parts, strict=True))
+        parameters, inputs = inspect.signature(self.root.forward).parameters, {}
+        for name in names:
+            kind = parameters[name].annotation if name in parameters else inspect.Parameter.empty
+            kind = None if kind is inspect.Parameter.empty else kind
+            inputs[name] = self.create_proxy("placeholder", name, (), {}, type_expr=kind)
+        if not several.names:
+            return root_fn, [self.root, *inputs.values()]
+
+        def by_name(root: Any, *values: Any) -> Any:
+            return root_fn(root, **dict(zip(names, values, strict=True)))
+
+        return by_name, [self.root, *inputs.values()]
 
     def trace(self, root: Any, concrete_args: dict[str, Any] | None = None) -> fx.Graph:
         """Return the operations of a network whose modules' numbers are known by name."""
@@ -307,7 +310,7 @@ class _ShapeTracer(fx.Tracer):
 
     def _compute(self, kind: str, target: Any, args: Any, kwargs: Any) -> Any:
         if kind == "placeholder":
-            return self.example
+            return self._given[target]
         args, kwargs = map_aggregate(
             (args, kwargs), lambda each: each.value if isinstance(each, fx.Proxy) else each
         )

@@ -11,6 +11,7 @@ writes cannot be cut, and everything else can.
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import fx, nn
+from torch.utils._pytree import tree_leaves, tree_map
 
 from prune_gym._utils.device import memory_format
 from prune_gym.errors import UserError
@@ -25,6 +27,8 @@ from prune_gym.graph.attributes import Key, keys_in
 from prune_gym.graph.branches import function_name
 from prune_gym.graph.cuttable_heads import make_heads_cuttable
 from prune_gym.graph.groups import NO_UNIT, group_units, places_of_units
+from prune_gym.graph.input_shapes import InputShape, as_input_shape
+from prune_gym.graph.inputs import feed, zeros
 from prune_gym.graph.layer_table import (
     Activation,
     Affine,
@@ -39,7 +43,7 @@ from prune_gym.graph.multiply_adds import MultiplyAdds
 from prune_gym.graph.operations import knows_stacks, rule_of
 from prune_gym.graph.residual_blocks import find_blocks
 from prune_gym.graph.shared_weights import find_aliases
-from prune_gym.graph.symbolic import all_sizes, in_eval_mode, symbolic_trace, tensors, zeros
+from prune_gym.graph.symbolic import all_sizes, in_eval_mode, symbolic_trace, tensors
 from prune_gym.graph.units import NotUnderstood, Traced, Units, size_of
 
 
@@ -56,10 +60,12 @@ class _Buffer:
     readers: set[str] = field(default_factory=set)
 
 
-def trace(network: nn.Module, input_shape: tuple[int, ...]) -> LayerTable:
+def trace(network: nn.Module, input_shape: Any) -> LayerTable:
     """Return the layer table of ``network`` for images of ``input_shape``.
 
-    That is (C, H, W); of signals (C, L), of volumes (C, D, H, W), of token ids (L,).
+    That is (C, H, W); of signals (C, L), of volumes (C, D, H, W), of token ids (L,). Of several
+    inputs it is a tuple of shapes, or a dict by the names of the forward's arguments; where they
+    are not all floats and token ids, an `InputShapes`.
     Its ``nn.MultiheadAttention`` modules, and those of torchvision's Swin, are replaced, in place,
     by ones that compute the same and whose heads can be cut (`prune_gym.graph.cuttable_heads`).
 
@@ -67,14 +73,15 @@ def trace(network: nn.Module, input_shape: tuple[int, ...]) -> LayerTable:
         UserError: the network does not take such images, or its outermost forward cannot be traced.
     """
     make_heads_cuttable(network)
-    graph = symbolic_trace(network, input_shape)
+    shape = as_input_shape(input_shape)
+    graph = symbolic_trace(network, shape)
     tracer = Tracer(network, graph, find_aliases(network))
-    example = zeros(network, input_shape)
+    example = zeros(network, shape)
     with in_eval_mode(network):
         with torch.no_grad(), tracer.multiply_adds:
-            tracer.run(example)
-        _check_channels_last(network, graph, input_shape)
-    return replace(tracer.table(), input_shape=tuple(input_shape))
+            tracer.run(*tree_leaves(example))
+        _check_channels_last(network, graph, shape)
+    return replace(tracer.table(), input_shape=shape)
 
 
 class Tracer(fx.Interpreter):
@@ -100,7 +107,8 @@ class Tracer(fx.Interpreter):
         self._buffers: list[_Buffer] = []
         self._step_of: dict[fx.Node, int] = {}
         self._names: dict[fx.Node, str] = {}  # nodes that are layers
-        self._again: set[str] = set()  # layers that are called more than once
+        self._again: set[str] = set()  # layers that are also called in a way that is left alone
+        self._calls: Counter[str] = Counter()  # of layers that are understood
         self._uncounted: dict[str, int] = {}
         self._counted: set[int] = set()  # parameters
         self.pads: list[tuple[str, np.ndarray]] = []  # padding modules and their zeros' units
@@ -185,7 +193,7 @@ class Tracer(fx.Interpreter):
 
     def _follow(self, node: fx.Node, result: Any, multiply_adds: int) -> Traced:
         if node.op == "placeholder":
-            return self.write(np.full(result.shape[1], NO_UNIT), 1, result)
+            return self.uncuttable(result)
         changed = len(self._layers), len(self._buffers)
         try:
             if node.op == "call_module" and node.target in self._whole:
@@ -208,6 +216,8 @@ class Tracer(fx.Interpreter):
         """Pin what an operation reads; nothing of what it writes can be cut."""
         for source in self.sources(node):
             self.pin(source, node, why)
+        if node.op == "call_module":
+            self._pin_other_calls(str(node.target), why)
         self.pin_sizes(node.all_input_nodes, node)
         self._count_parameters(node)
         if multiply_adds:
@@ -323,13 +333,21 @@ class Tracer(fx.Interpreter):
     ) -> None:
         """Add a layer; ``units`` are what it writes, ``products`` what attention multiplies.
 
+        The calls of one that is called several times count as one, with a higher map, and the
+        channels of all of them are one.
+
         Raises:
-            NotUnderstood: it is called for the second time; what both calls touch is pinned.
+            NotUnderstood: it must stay whole, or another call of it is not understood.
         """
         if kind != "pool" or node.op == "call_module":
             self._names[node] = name
+        reads = source.units if kind in ("conv", "linear") else None
         if kind not in ("pool", "attention"):
-            self.check_called_once(name)
+            self.check_whole(name)
+            self._calls[name] += 1
+            if self._calls[name] > 1:
+                self._call_again(name, kind, source.size, out_size, reads, units, follows)
+                return
             own = dict(self.fetch_attr(name).named_parameters(recurse=False))
             self._counted.update(map(id, own.values()))
             read_before = {f"{name}.{each}" for each in own}  # by something else, and counted then
@@ -349,25 +367,53 @@ class Tracer(fx.Interpreter):
             ),
             *(follows, groups, products),
         )
-        reads = source.units if kind in ("conv", "linear") else None
         self._layers.append((layer, reads, units))
 
-    def check_called_once(self, name: str) -> None:
-        """Pin what a layer touches where it is called again.
+    def _call_again(
+        self,
+        name: str,
+        kind: Kind,
+        in_size: tuple[int, ...],
+        out_size: tuple[int, ...],
+        reads: np.ndarray | None,
+        writes: np.ndarray,
+        follows: str,
+    ) -> None:
+        at = next(at for at, (layer, *_) in enumerate(self._layers) if layer.name == name)
+        layer, read_before, written_before = self._layers[at]
+        if layer.kind != kind or len(writes) != len(written_before):
+            raise NotUnderstood("a module that is called in two ways")
+        if reads is not None and read_before is not None:
+            self.units.merge(read_before, reads, name)
+        self.units.merge(written_before, writes, name)
+        layer = replace(
+            layer,
+            in_size=_joined(layer.in_size, in_size),
+            out_size=_joined(layer.out_size, out_size),
+            follows=follows if follows == layer.follows else "",
+        )
+        self._layers[at] = layer, read_before, written_before
+
+    def check_whole(self, name: str) -> None:
+        """Refuse a layer that must stay whole.
 
         Raises:
-            NotUnderstood: it is, or it must stay whole.
+            NotUnderstood: it must, or a call of it before was not understood.
         """
         if name in self._whole:
             raise NotUnderstood(self._whole[name])
-        why = "a module that is called twice"
+        whole = (layer.name for layer, *_ in self._layers if layer.kind == "other")
+        if any(f"{name}.".startswith(f"{each}.") for each in whole):
+            raise NotUnderstood("a module whose other call is left alone")
+
+    def _pin_other_calls(self, name: str, why: str) -> None:
+        """Pin what the calls of a module touch that were understood."""
         for layer, reads, writes in self._layers:
-            if layer.name == name and layer.kind != "pool":
-                self._again.add(name)
+            if f"{layer.name}.".startswith(f"{name}.") and layer.kind not in ("pool", "attention"):
+                self._again.add(layer.name)
                 for units in (reads, writes):
                     if units is not None:
                         self.units.pin(units, name, why)
-                raise NotUnderstood(why)
 
     def _count_parameters(self, node: fx.Node) -> None:
         """Add the parameters of an operation that is not understood, each once."""
@@ -428,7 +474,7 @@ class Tracer(fx.Interpreter):
                 layer,
                 inputs=one if reads is None else count(reads),
                 outputs=count(units),
-                follows="" if {layer.name, layer.follows} & self._again else layer.follows,
+                follows=layer.follows if self._folds(layer) else "",
             )
             for layer, reads, units in self._layers
         )
@@ -446,7 +492,9 @@ class Tracer(fx.Interpreter):
         )
         holders = {node: tensor.buffer for node, tensor in self._values.items()}
         once = {node: name for node, name in self._names.items() if name not in self._again}
-        blocks = find_blocks(self._step_of, once, layers, holders)
+        several = {name for name, count in self._calls.items() if count > 1}
+        found = find_blocks(self._step_of, once, layers, holders)
+        blocks = tuple(block for block in found if several.isdisjoint(block.layers))
         pins = tuple(self._pins(roots))
         uncounted = tuple(self._uncounted.items())
         attributes = [
@@ -463,6 +511,11 @@ class Tracer(fx.Interpreter):
             attributes=tuple(each for each in attributes if any(each.channels.per_group)),
             parameters=tuple((name, tensor.axis) for name, tensor in self._loose.items()),
         )
+
+    def _folds(self, layer: Layer) -> bool:
+        """Return whether every call of a norm follows every call of the layer before it."""
+        alone = {layer.name, layer.follows}.isdisjoint(self._again)
+        return alone and self._calls[layer.name] == self._calls[layer.follows]
 
     def _pin_parameters_that_no_layer_writes_to(self) -> None:
         """Pin what a parameter alone gives to the layers: no layer would stand for the group."""
@@ -522,7 +575,7 @@ def _node_of(reader: fx.Node, name: str) -> fx.Node:
 
 
 def _check_channels_last(
-    network: nn.Module, graph: fx.GraphModule, input_shape: tuple[int, ...]
+    network: nn.Module, graph: fx.GraphModule, input_shape: InputShape
 ) -> None:
     """Refuse a ``view`` that fails on channels-last maps, which is how networks are run.
 
@@ -534,7 +587,7 @@ def _check_channels_last(
     images = zeros(network, input_shape, 2)
     try:
         with torch.inference_mode():
-            network(images.contiguous(memory_format=memory_format(images)))
+            feed(network, tree_map(_channels_last, images))
     except RuntimeError as error:
         if "view size is not compatible" not in str(error):
             raise
@@ -542,3 +595,14 @@ def _check_channels_last(
             f"{type(network).__name__} calls view on a map; networks are run channels-last, where "
             "that is an error: write flatten(1) or reshape in its place"
         ) from error
+
+
+def _channels_last(images: torch.Tensor) -> torch.Tensor:
+    return images.contiguous(memory_format=memory_format(images))
+
+
+def _joined(size: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the size of a map that lies on top of another one; of other widths, in one column."""
+    if size[1:] == other[1:]:
+        return (size[0] + other[0], *size[1:])
+    return (math.prod(size) + math.prod(other), *(1,) * (len(size) - 1))

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from prune_gym.graph.configuration import Configuration
+from prune_gym.graph.input_shapes import InputShape
 from prune_gym.graph.layer_table import LayerTable
 from prune_gym.profiling.runtimes import Setting
 from prune_gym.profiling.timing import loader, lowest_quartile_mean, time_calls
@@ -31,7 +32,7 @@ class MeasuredLatency:
         self,
         network: nn.Module,
         table: LayerTable,
-        input_shape: tuple[int, ...],
+        input_shape: InputShape,
         *,
         runtime: str = "onnxruntime",
         threads: int = 2,

@@ -1,7 +1,7 @@
 """Make 8-bit ONNX models: static quantization by ONNX Runtime."""
 
 import tempfile
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +13,8 @@ from prune_gym.profiling.onnx_nodes import owners
 class _Feeds:
     """Gives ONNX Runtime its calibration images: one feed a call, None at the end."""
 
-    def __init__(self, name: str, batches: Iterable[np.ndarray]) -> None:
-        self._feeds = ({name: images} for images in batches)
+    def __init__(self, names: Sequence[str], batches: Iterable[Sequence[np.ndarray]]) -> None:
+        self._feeds = (dict(zip(names, inputs, strict=True)) for inputs in batches)
 
     def get_next(self) -> dict[str, np.ndarray] | None:
         return next(self._feeds, None)
@@ -22,7 +22,7 @@ class _Feeds:
 
 def quantize_model(
     model: bytes,
-    batches: Iterable[np.ndarray],
+    batches: Iterable[Sequence[np.ndarray]],
     table: LayerTable | None = None,
     float_layers: Collection[str] = (),
 ) -> bytes:
@@ -34,7 +34,7 @@ def quantize_model(
 
     Args:
         model: in float32, batch-norm folded.
-        batches: calibration images, float32 (N, C, H, W) each.
+        batches: of calibration images, each with all inputs of the model: float32 (N, C, H, W).
         table: of the network; needed for ``float_layers``.
         float_layers: names of layers that stay float32.
 
@@ -57,7 +57,7 @@ def quantize_model(
         quantize_static(
             str(ready),
             str(out),
-            _Feeds(graph.input[0].name, batches),
+            _Feeds([each.name for each in graph.input], batches),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
             activation_type=QuantType.QUInt8,

@@ -9,8 +9,9 @@ from torch import nn
 
 from prune_gym.costs.latency import TIMED
 from prune_gym.errors import UserError
+from prune_gym.graph.input_shapes import InputShape
+from prune_gym.graph.inputs import arguments, zeros
 from prune_gym.graph.layer_table import LayerTable
-from prune_gym.graph.symbolic import zeros
 
 # Operators of the layers in a layer table; every other node belongs to one of these layers.
 _LAYER_OPERATORS = {
@@ -25,15 +26,18 @@ _LAYER_OPERATORS = {
 }
 
 
-def to_onnx(network: nn.Module, input_shape: tuple[int, ...], batch: int) -> bytes:
-    """Return a network in eval mode as an ONNX model for ``batch`` images of (C, H, W)."""
+def to_onnx(network: nn.Module, input_shape: InputShape, batch: int) -> bytes:
+    """Return a network in eval mode as an ONNX model for ``batch`` images of (C, H, W).
+
+    The network takes its inputs by position (`prune_gym.graph.symbolic.by_position`).
+    """
     file = io.BytesIO()
     with warnings.catch_warnings():
         # The newer exporter needs another package and takes ten times as long, too long for the
         # hundred networks of a profile.
         warnings.simplefilter("ignore")
-        images = zeros(network, input_shape, batch)
-        torch.onnx.export(network, (images,), cast(Any, file), dynamo=False)
+        args, _ = arguments(network, zeros(network, input_shape, batch))
+        torch.onnx.export(network, args, cast(Any, file), dynamo=False)
     return file.getvalue()
 
 

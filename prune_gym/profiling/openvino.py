@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from prune_gym.graph.inputs import ordered
 from prune_gym.graph.layer_table import LayerTable
+from prune_gym.graph.symbolic import by_position
 from prune_gym.profiling.onnx_nodes import owners
 from prune_gym.profiling.runtimes import Setting, import_openvino, inherited, onnx_model
 
@@ -26,8 +28,9 @@ class OpenVinoSession:
         """
         self._table, self._setting = table, setting
         self._core = import_openvino().Core()
+        network = by_position(network, setting.input_shape)
         self._model = onnx_model(network, table, setting, int8)
-        self._images = setting.images()
+        self._images = ordered(network, setting.images())
         self._request = self._load(profiled=False)
         self._profiled: Any = None
         self._calls: list[list[Any]] = []
@@ -44,13 +47,13 @@ class OpenVinoSession:
 
     def run(self) -> object:
         """Call the network once."""
-        return self._request.infer([self._images], share_inputs=True)
+        return self._request.infer(self._images, share_inputs=True)
 
     def run_profiled(self) -> object:
         """Call the network once in a second session that takes times."""
         if self._profiled is None:
             self._profiled = self._load(profiled=True)
-        result = self._profiled.infer([self._images], share_inputs=True)
+        result = self._profiled.infer(self._images, share_inputs=True)
         nodes = self._profiled.get_profiling_info()
         self._calls.append([node for node in nodes if node.status == node.Status.EXECUTED])
         return result

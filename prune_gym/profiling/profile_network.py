@@ -32,6 +32,7 @@ from prune_gym.costs.latency_table import (
 )
 from prune_gym.errors import UserError
 from prune_gym.graph.configuration import FLOAT_BITS
+from prune_gym.graph.input_shapes import InputShapes
 from prune_gym.graph.layer_table import LayerTable
 from prune_gym.graph.trace import trace
 from prune_gym.profiling.design_of_experiments import lattice, random_bits, random_strategies
@@ -78,6 +79,12 @@ def profile(
     """
     if int8 and not runtime_named(runtime).has_int8:
         raise UserError(f"the runtime {runtime} has no int8; take onnxruntime")
+    if isinstance(setting.input_shape, InputShapes):
+        raise UserError(
+            f"{name} reads several inputs ({setting.input_shape}), and a latency table is for "
+            'networks that read one: limit another cost, or take latency="measured" in an '
+            "environment"
+        )
     about = {
         "device": device,
         "processor": processor(),

@@ -4,7 +4,7 @@ import json
 import re
 import tempfile
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -12,12 +12,15 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import torch
 from torch import fx, nn
+from torch.utils._pytree import tree_leaves, tree_map
 
 from prune_gym._utils.device import memory_format, to_channels_last
 from prune_gym.costs.latency import TIMED
 from prune_gym.errors import MissingExtraError, UserError, unknown
+from prune_gym.graph.input_shapes import InputShape, InputShapes, Shape, kind_of
+from prune_gym.graph.inputs import Inputs, feed, ordered, shape_of
 from prune_gym.graph.layer_table import LayerTable
-from prune_gym.graph.symbolic import symbolic_trace
+from prune_gym.graph.symbolic import by_position, symbolic_trace
 from prune_gym.graph.trace import trace
 from prune_gym.profiling.onnx_int8 import quantize_model
 from prune_gym.profiling.onnx_nodes import owners, to_onnx
@@ -43,15 +46,24 @@ class Setting(NamedTuple):
     """How networks are called: batch size, image shape (C, H, W), and processor threads."""
 
     batch: int
-    input_shape: tuple[int, ...]
+    input_shape: InputShape
     threads: int
 
-    def images(self) -> np.ndarray:
-        """Return random images, float32 (N, C, H, W); of texts, ids of the first token."""
-        shape = (self.batch, *self.input_shape)
-        if len(shape) == 2:
-            return np.zeros(shape, dtype=np.int64)
-        return np.random.default_rng(0).random(shape, dtype=np.float32)
+    def images(self) -> Any:
+        """Return random images, float32 (N, C, H, W); of texts, ids of the first token.
+
+        Of several inputs, all of them; booleans are true.
+        """
+        if isinstance(self.input_shape, InputShapes):
+            each = zip(self.input_shape.shapes, self.input_shape.kinds, strict=True)
+            return Inputs(tuple(self._numbers(*one) for one in each), self.input_shape.names)
+        return self._numbers(self.input_shape, kind_of(self.input_shape))
+
+    def _numbers(self, shape: Shape, kind: str) -> np.ndarray:
+        shape = (self.batch, *shape)
+        if kind == "float":
+            return np.random.default_rng(0).random(shape, dtype=np.float32)
+        return np.ones(shape, dtype=bool) if kind == "bool" else np.zeros(shape, dtype=np.int64)
 
 
 class TorchSession:
@@ -63,8 +75,7 @@ class TorchSession:
         """Take a network in eval mode whose batch-norm is folded; it has no int8."""
         assert not int8
         self._network = to_channels_last(network)
-        images = torch.from_numpy(setting.images())
-        self._images = images.to(memory_format=memory_format(images))
+        self._images = tree_map(_as_tensor, setting.images())
         self._threads = setting.threads
         self._names = {layer.name for layer in table.layers if layer.kind in TIMED}
         self._clock: _Clock | None = None
@@ -74,15 +85,15 @@ class TorchSession:
         """Call the network once."""
         if torch.get_num_threads() != self._threads:
             torch.set_num_threads(self._threads)
-        return self._network(self._images)
+        return feed(self._network, self._images)
 
     @torch.inference_mode()
     def run_profiled(self) -> object:
         """Call the network node by node."""
         if self._clock is None:
-            self._clock = _Clock(symbolic_trace(self._network, self._images.shape[1:]))
+            self._clock = _Clock(symbolic_trace(self._network, shape_of(self._images)))
         self._clock.calls.append([])
-        return self._clock.run(self._images)
+        return self._clock.run(*tree_leaves(self._images))
 
     def node_times(self) -> tuple[list[str], np.ndarray]:
         """Return the layer of each node, and ms (calls, nodes)."""
@@ -107,6 +118,11 @@ class _Clock(fx.Interpreter):
         if _computes(n):
             self.calls[-1].append(1e3 * (time.perf_counter() - start))
         return result
+
+
+def _as_tensor(images: np.ndarray) -> torch.Tensor:
+    tensor = torch.from_numpy(images)
+    return tensor.to(memory_format=memory_format(tensor))
 
 
 def _computes(node: fx.Node) -> bool:
@@ -138,7 +154,7 @@ def onnx_model(
     names = [table.layers[index].name for index in table.weighted]
     floats = [name for name in names if name not in int8]
     deployed = trace(network, setting.input_shape) if floats else None  # without skipped blocks
-    return quantize_model(model, [setting.images()], deployed, floats)
+    return quantize_model(model, [ordered(network, setting.images())], deployed, floats)
 
 
 class OnnxRuntimeSession:
@@ -154,9 +170,10 @@ class OnnxRuntimeSession:
         """
         self._runtime = import_onnxruntime()
         self._table, self._setting = table, setting
+        network = by_position(network, setting.input_shape)
         self._model = onnx_model(network, table, setting, int8)
         self._session = self._load(self._options())
-        self._feed = {self._session.get_inputs()[0].name: setting.images()}
+        self._feed = feed_of(self._session, ordered(network, setting.images()))
         self._profiled: Any = None
         self._folder: tempfile.TemporaryDirectory | None = None
 
@@ -195,6 +212,12 @@ class OnnxRuntimeSession:
             for event in events[: times.shape[1]]
         ]
         return inherited([of.get(name, "") for name in names]), times
+
+
+def feed_of(session: Any, inputs: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """Return what a session of ONNX Runtime is given, from the inputs in the model's order."""
+    names = (each.name for each in session.get_inputs())
+    return dict(zip(names, inputs, strict=True))
 
 
 def session_options(threads: int | None = None) -> Any:

@@ -13,6 +13,7 @@ from prune_gym.datasets.normalize import normalize
 from prune_gym.detection.boxes import size_of
 from prune_gym.detection.loss import yolo_loss
 from prune_gym.errors import UserError
+from prune_gym.graph.inputs import Inputs, Tensors
 from prune_gym.training.detection_training import augmented_batch as augmented_scenes
 from prune_gym.training.recipe import TrainingRecipe
 
@@ -46,11 +47,11 @@ def batch(
     rng: np.random.Generator,
     shift: float,
     device: torch.device,
-) -> tuple[torch.Tensor, Any]:
+) -> tuple[Tensors, Any]:
     """Return normalized images of the training split, and their labels, objects or targets.
 
     Images of data with a score stay as they are: their targets would have to move with them. So do
-    token ids.
+    token ids, and images among several inputs.
     """
     if isinstance(data, ScoredData):
         some = data.train.select(chosen)
@@ -59,7 +60,7 @@ def batch(
     if isinstance(data, DetectionData):
         images, objects = augmented_scenes(data, data.train.select(chosen), rng)
         return images.to(device), objects.to(device)
-    if are_ids(data.train.images):
+    if isinstance(data.train.images, Inputs) or are_ids(data.train.images):
         images = normalize(data.train.images[chosen], data, device)
         return images, torch.tensor(data.train.labels[chosen], device=device)
     return augmented_batch(data, data.train, chosen, rng, shift, device)
@@ -100,7 +101,7 @@ def augmented_batch(
 def loss_of(
     network: nn.Module,
     data: AnyData,
-    images: torch.Tensor,
+    images: Tensors,
     outputs: Any,
     targets: Any,
     recipe: TrainingRecipe,
@@ -114,7 +115,7 @@ def loss_of(
         assert data.loss is not None
         return data.loss(tree_map(_in_float, outputs), targets)
     if isinstance(data, DetectionData):
-        return yolo_loss(outputs, cast(Any, network).heads, size_of(images), targets)
+        return yolo_loss(outputs, cast(Any, network).heads, size_of(cast(Any, images)), targets)
     smoothing = recipe.label_smoothing
     return nn.functional.cross_entropy(outputs.float(), targets, label_smoothing=smoothing)
 

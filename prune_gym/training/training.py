@@ -16,6 +16,7 @@ from prune_gym._utils.progress import OnProgress, ignore_progress
 from prune_gym.compression.depthwise_gradients import fast_gradients
 from prune_gym.datasets import AnyData
 from prune_gym.evaluation.evaluator import accuracy
+from prune_gym.graph.inputs import Tensors, feed
 from prune_gym.training.checkpoint import Training, identity
 from prune_gym.training.examples import batch, check_trainable, loss_of
 from prune_gym.training.history import History
@@ -113,7 +114,7 @@ def training_step(
     network: nn.Module,
     optimizer: torch.optim.Optimizer,
     data: AnyData,
-    images: torch.Tensor,
+    images: Tensors,
     targets: Any,
     rate: float,
     recipe: TrainingRecipe,
@@ -123,11 +124,11 @@ def training_step(
     for group in optimizer.param_groups:
         group["lr"] = rate
     with fast_forward(images.device), fast_gradients(network):
-        outputs = network(images)
+        outputs = feed(network, images)
     loss = loss_of(network, data, images, outputs, targets, recipe)
     if teacher is not None and recipe.distillation:
         with torch.no_grad(), fast_forward(images.device):
-            taught = teacher(images).float()
+            taught = feed(teacher, images).float()
         share = recipe.distillation
         far = divergence(outputs.float(), taught, recipe.temperature)
         loss = (1 - share) * loss + share * far

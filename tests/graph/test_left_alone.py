@@ -121,8 +121,6 @@ PINS_FIRST = {
     "a weight of two layers": Odd(
         lambda n, x: n.b(F.relu(n.a(x))), a=nn.Conv2d(4, 4, 1), b=nn.Conv2d(4, 4, 1)
     ),
-    "one layer twice": Odd(lambda n, x: n.twice(F.relu(n.twice(x))), twice=nn.Conv2d(4, 4, 1)),
-    "one norm twice": Odd(lambda n, x: n.twice(F.relu(n.twice(x))), twice=nn.BatchNorm2d(4)),
     "one pad twice": Odd(lambda n, x: n.twice(n.twice(x)), twice=nn.ZeroPad3d((0,) * 6)),
     "a weight that is read elsewhere": Odd(lambda n, x: x * n.first.weight.sum()),
 }

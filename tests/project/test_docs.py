@@ -87,6 +87,20 @@ def test_docstring_examples_run(name: str) -> None:
     assert result.attempted and not result.failed
 
 
+@pytest.mark.ci
+def test_the_network_with_several_inputs_is_compressed(tmp_path, monkeypatch) -> None:
+    pytest.importorskip("onnxscript", reason="prune-gym[onnx] is not installed")
+    section = page("own-network.md").partition("### Several inputs")[2]
+    code = re.search(r"```python\n(.*?)```", section, re.S)
+    assert code
+    monkeypatch.chdir(tmp_path)
+    names: dict = {"__name__": "pairs"}
+    exec(code[1], names)
+    assert (tmp_path / "small.onnx").is_file()
+    assert names["result"].after["flops"] <= 0.5 * names["result"].before["flops"]
+    assert names["env"].reset(seed=0)
+
+
 def test_the_kind_of_decision_in_adding_is_exact() -> None:
     """The example's zeros are those that costs count; its strategies are reproduced."""
     section = page("adding.md").partition("## A kind of decision")[2]
