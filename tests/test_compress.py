@@ -179,6 +179,10 @@ def test_saved_and_loaded(compressed, tmp_path, floats):
     file = tmp_path / "small.safetensors"
     compressed.save(tmp_path / "small.safetensors")
     again = load_network(tmp_path / "small.safetensors", build=lambda classes: Tiny())
+    with pytest.raises(UserError, match="from the number of classes.*lambda classes: MyNetwork"):
+        load_network(tmp_path / "small.safetensors", build=lambda: Tiny())
+    with pytest.raises(UserTypeError, match="it returned type"):
+        load_network(tmp_path / "small.safetensors", build=lambda classes: Tiny)
     assert compressed.after["file_bytes"] <= file.stat().st_size
     with torch.inference_mode():
         torch.testing.assert_close(again(floats[0][:8]), compressed.network(floats[0][:8]))

@@ -1,6 +1,7 @@
 """Write and read pruned networks: safetensors with a network spec in the header; no pickle."""
 
 import copy
+import inspect
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,7 +20,7 @@ from prune_gym.compression.fold_batch_norm import fold_batch_norm
 from prune_gym.compression.network_spec import NetworkSpec, channel_pads, network_spec
 from prune_gym.compression.quantize import QuantizedLayer
 from prune_gym.compression.surgery import cut, first_channels, replace_module
-from prune_gym.errors import UserError
+from prune_gym.errors import UserError, UserTypeError
 from prune_gym.graph.configuration import Configuration
 from prune_gym.graph.input_shapes import as_input_shape
 from prune_gym.graph.layer_table import LayerTable
@@ -107,8 +108,9 @@ def load_network(path: str | Path, build: Callable[[int], nn.Module] | None = No
 
     Raises:
         MissingFileError: no such file.
+        UserTypeError: ``build`` returns no network.
         UserError: the file is damaged, no pruned network, or of the user's own network without
-            ``build``.
+            ``build``; or ``build`` takes no number of classes.
 
     Example:
         >>> network = load_network("runs/mine/front/004.safetensors")  # doctest: +SKIP
@@ -161,7 +163,7 @@ def _original(spec: NetworkSpec, build: Callable[[int], nn.Module] | None, file:
     while spec.base is not None:
         spec = spec.base
     if build is not None:
-        return build(spec.num_classes)
+        return _built(build, spec.num_classes)
     if spec.network in models.NETWORKS:
         return models.build(spec.network, spec.num_classes)
     if ":" in spec.network:
@@ -170,6 +172,20 @@ def _original(spec: NetworkSpec, build: Callable[[int], nn.Module] | None, file:
         f"{file} is of {spec.network}, the user's own network: give load_network(path, "
         "build=...), a function from the number of classes to the original"
     )
+
+
+def _built(build: Callable[[int], nn.Module], num_classes: int) -> nn.Module:
+    expected = "build: expected a function from the number of classes to the original network"
+    try:
+        inspect.signature(build).bind(num_classes)
+    except TypeError as error:
+        raise UserError(
+            f"{expected}, such as lambda classes: MyNetwork(); got {build!r} ({error})"
+        ) from error
+    network = build(num_classes)
+    if not isinstance(network, nn.Module):
+        raise UserTypeError(f"{expected}; it returned {type(network).__name__}")
+    return network
 
 
 def _rebuild(spec: NetworkSpec, original: nn.Module) -> nn.Module:

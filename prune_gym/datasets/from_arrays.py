@@ -180,9 +180,10 @@ def _several(
     if channels_last is not None:
         raise UserError("channels_last: several inputs are given as the network takes them")
     inputs = cast(Inputs, check_inputs(given))
-    none = [None] * len(inputs.parts)
-    means = none if mean is None else of_each("mean", mean, inputs)
-    stds = none if std is None else of_each("std", std, inputs)
+    means, stds = (
+        [None] * len(inputs.parts) if each is None else of_each(name, each, inputs)
+        for name, each in (("mean", mean), ("std", std))
+    )
     for at, part in enumerate(inputs.parts):
         if part.dtype == np.uint8 and means[at] is None and stds[at] is None:
             means[at], stds[at] = (0.0,) * part.shape[1], (1.0,) * part.shape[1]

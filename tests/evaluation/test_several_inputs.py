@@ -358,6 +358,11 @@ def test_normalizations_that_do_not_fit_are_named():
         data(((0, 0, 0), (0, 0)), ((1, 1, 1), (1, 1)))
 
 
+def test_images_among_several_inputs_are_scaled_to_one_where_nothing_else_is_said():
+    data = as_data(((np.tile(PIXELS, (10, 1, 1, 1)), np.zeros((40, 2))), np.arange(40) % 2))
+    assert (data.mean, data.std) == (((0.0, 0.0, 0.0), ()), ((1.0, 1.0, 1.0), ()))
+
+
 def test_data_that_do_not_fit_a_network_are_named():
     network, data = task("image and vector")
     inputs, labels = whole(data)
