@@ -1,6 +1,6 @@
 """Read ImageNet (Russakovsky et al. 2015) from the data home: ``imagenet/{train,val}/CLASS/IMAGE``.
 
-It cannot be downloaded without an account. Of the training images 2,000 serve for calibration and
+It cannot be downloaded without an account. Of the training images 2,560 serve for calibration and
 3,000 for search (as in AMC, He et al. 2018), of the validation images 5,000 for tests; in each
 case those whose class and file name have the smallest SHA-256.
 """
@@ -13,11 +13,11 @@ from prune_gym.errors import MissingFileError, UserError
 FOLDER = "imagenet"
 CLASSES = 1000
 SIZE = 224
-TRAIN, SEARCH, TEST = 2_000, 3_000, 5_000
+TRAIN, SEARCH, TEST = 2_560, 3_000, 5_000
 
 
 def load() -> Data:
-    """Return ImageNet's images at 224x224 pixels, 1.4 GiB in memory.
+    """Return ImageNet's images at 224x224 pixels, 1.5 GiB in memory.
 
     Raises:
         MissingFileError: it is not in the data home.
