@@ -24,6 +24,7 @@ _IMAGENET: dict[str, Kwargs] = {
         ("ResNet50", "resnet50"),
         ("MobileNetV1", "mobilenet_v1_imagenet"),
         ("MobileNetV2", "mobilenet_v2_imagenet"),
+        ("DeiTTiny", "deit_tiny"),
     )
 }
 # Attention takes time that no latency table has.

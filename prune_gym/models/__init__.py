@@ -12,6 +12,7 @@ from prune_gym._utils.paths import data_home
 from prune_gym.datasets import AnyData
 from prune_gym.errors import MissingFileError, UserError, unknown
 from prune_gym.models import (
+    deit,
     mobilenet_v1,
     mobilenet_v2,
     resnet,
@@ -71,6 +72,7 @@ NETWORKS: dict[str, Architecture] = {
     "mobilenet_v2": Architecture(mobilenet_v2.mobilenet_v2),
     "mobilenet_v2_imagenet": Architecture(mobilenet_v2.mobilenet_v2_imagenet, LARGE),
     "vit_tiny": Architecture(vit.vit_tiny, recipe="transformer"),
+    "deit_tiny": Architecture(deit.deit_tiny, LARGE, recipe="transformer"),
     "yolov3_eighth": Architecture(yolov3.yolov3_eighth, SCENES),
     "yolo_fastest": Architecture(yolo_fastest.yolo_fastest, COCO),
 }

@@ -1,7 +1,8 @@
 """List public weights: which files, where from, and how their networks were trained.
 
-A file is loaded only where its SHA-256 is right. Of MobileNetV2's files only the first eight digits
-are published, in their names. ``module.`` before a key is what training on several GPUs leaves.
+A file is loaded only where its SHA-256 is right. Of MobileNetV2's and DeiT's files only the first
+eight digits are published, in their names. ``module.`` before a key is what training on several
+GPUs leaves.
 """
 
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from prune_gym.models.weights_file import fill
 AKAMASTER = "https://github.com/akamaster/pytorch_resnet_cifar10/raw/master/pretrained_models/"
 CHENYAOFO = "https://github.com/chenyaofo/pytorch-cifar-models/releases/download/mobilenetv2/"
 TORCHVISION = "https://download.pytorch.org/models/"
+DEIT = "https://dl.fbaipublicfiles.com/deit/"
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -82,6 +84,9 @@ PUBLIC: Mapping[tuple[str, str], PublicWeights] = {
     ("mobilenet_v2_imagenet", "imagenet"): PublicWeights(
         "mobilenet_v2-b0353104.pth", TORCHVISION, "b0353104"
     ),
+    ("deit_tiny", "imagenet"): PublicWeights(
+        "deit_tiny_patch16_224-a1311bcf.pth", DEIT, "a1311bcf"
+    ),
 }
 
 
@@ -130,5 +135,5 @@ def load_public(network: nn.Module, weights: PublicWeights) -> None:
     """
     path = find(weights)
     content = torch.load(path, map_location="cpu", weights_only=True)
-    state = content.get("state_dict", content)
+    state = content.get("state_dict", content.get("model", content))
     fill(network, {key.removeprefix("module."): value for key, value in state.items()}, path)

@@ -45,12 +45,12 @@ class Mlp(nn.Module):
 class Block(nn.Module):
     """Attention and an MLP, each added to what it reads."""
 
-    def __init__(self, width: int, head_dim: int, hidden: int) -> None:
-        """Build the two branches, each behind a layer-norm."""
+    def __init__(self, width: int, head_dim: int, hidden: int, epsilon: float = 1e-5) -> None:
+        """Build the two branches, each behind a layer-norm with ``epsilon``."""
         super().__init__()
-        self.norm1 = nn.LayerNorm(width)
+        self.norm1 = nn.LayerNorm(width, eps=epsilon)
         self.attn = Attention(width, head_dim)
-        self.norm2 = nn.LayerNorm(width)
+        self.norm2 = nn.LayerNorm(width, eps=epsilon)
         self.mlp = Mlp(width, hidden)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
