@@ -30,7 +30,7 @@ def test_layers_named_as_float_stay_float(floats):
     model = to_onnx(deployed(Tiny().eval(), table, table.configuration()), (3, 8, 8), 1)
     names = [table.layers[index].name for index in table.weighted]
     images = np.random.default_rng(0).random((1, 3, 8, 8), dtype=np.float32)
-    made = quantize_model(model, [images], table, [names[at] for at in floats])
+    made = quantize_model(model, [(images,)], table, [names[at] for at in floats])
     assert layers_of(made) == [at not in floats for at in range(len(names))]
 
 
