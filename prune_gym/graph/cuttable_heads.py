@@ -25,6 +25,4 @@ def _cuttable(module: nn.Module) -> nn.Module | None:
     """Return what computes the same with any number of heads; None where nothing does."""
     if type(module) is nn.MultiheadAttention and not is_special(module):
         return CuttableAttention(module)
-    if window_attention.replaces(module):
-        return window_attention.CuttableWindowAttention(module)
-    return None
+    return window_attention.cuttable(module)

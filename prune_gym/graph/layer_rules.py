@@ -22,7 +22,12 @@ def _weights_of(module: nn.Module) -> None:
 
 
 def _only_input(tracer: Any, node: fx.Node) -> Traced:
-    source = tracer.value(node.all_input_nodes[0]) if len(node.all_input_nodes) == 1 else None
+    if len(node.all_input_nodes) != 1:
+        raise NotUnderstood("a layer of several tensors")
+    (read,) = node.all_input_nodes
+    source = tracer.value(read)
+    if read.op == "get_attr" and not isinstance(tracer.fetch_attr(str(read.target)), nn.Parameter):
+        source = tracer.constant(read)
     if source is None or node.all_input_nodes[0] not in tracer.shapes:
         raise NotUnderstood("a layer of several tensors")
     return source

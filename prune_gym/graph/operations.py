@@ -79,6 +79,18 @@ def knows_stacks(rule: Rule) -> bool:
     return rule in shape_rules.KNOW_STACKS
 
 
+def changes_numbers(node: fx.Node) -> bool:
+    """Return whether a function changes each number of one tensor alone."""
+    known = node.op in ("call_function", "call_method") and _is_torchs(node)
+    return known and function_name(node) in ELEMENTWISE and len(node.all_input_nodes) == 1
+
+
+def reads_parameters(node: fx.Node) -> bool:
+    """Return whether an operation can read a parameter with a number for each channel."""
+    known = node.op in ("call_function", "call_method") and _is_torchs(node)
+    return known and (function_name(node) in _BINARY or changes_numbers(node))
+
+
 def _is_torchs(node: fx.Node) -> bool:
     """Return whether a function is PyTorch's or Python's, and not one that has the same name."""
     if node.op == "call_method":
@@ -130,10 +142,19 @@ def _softmax(tracer: Any, node: fx.Node, result: Any) -> Traced:
     return tracer.in_place(node, source)
 
 
+def _normalize(tracer: Any, node: fx.Node, result: Any) -> Traced:
+    """Divide by the length along another dimension than the channels'."""
+    source = only_source(tracer, node)
+    dim = node.kwargs.get("dim", node.args[2] if len(node.args) > 2 else 1)
+    if not isinstance(dim, int) or dim % result.ndim == source.axis:
+        raise NotUnderstood("normalize over the channels")
+    return tracer.write(source.units, source.axis, result, [source])
+
+
 def _binary(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
     """Make channels that meet one; with a number, or a weight of one number, nothing changes."""
     tensors = [each for each in node.all_input_nodes if tracer.value(each) is not None]
-    loose = [each for each in node.all_input_nodes if each.op == "get_attr"]
+    loose = [each for each in node.all_input_nodes if tracer.loose(each) is not None]
     if len(tensors) == 1 and all(_is_alike(tracer, n, tensors[0]) for n in loose):
         source = tracer.value(tensors[0])
         if tracer.shapes.get(tensors[0]) != result.shape:
@@ -181,7 +202,8 @@ def _with_parameter(
         raise NotUnderstood(f"{function_name(node)} that changes the shape")
     if (source.units == NO_UNIT).all():
         raise NotUnderstood("the other side cannot be cut")
-    given = tracer.parameter(loose, source.axis - len(shape))
+    name = str(tracer.loose(loose).target)
+    given = tracer.parameter(loose, source.axis - len(shape), name)
     units = tracer.units.merge(source.units, given.units, node.name)
     if node.all_input_nodes[0] is not tensor:  # nothing is written over a weight
         return tracer.write(units, source.axis, result, [source])
@@ -202,7 +224,7 @@ def _with_fixed(
 
 def _is_alike(tracer: Any, loose: fx.Node, tensor: fx.Node) -> bool:
     """Return whether a parameter or buffer does the same to all channels of a tensor."""
-    weights = tracer.fetch_attr(str(loose.target))
+    weights = tracer.fetch_attr(str(tracer.loose(loose).target))
     from_end = len(tracer.shapes.get(tensor, ())) - tracer.value(tensor).axis
     return weights.numel() == 1 or from_end > weights.ndim or weights.shape[-from_end] == 1
 
@@ -338,6 +360,7 @@ _FUNCTIONS: dict[str, Rule] = {
     **dict.fromkeys(_BINARY, _binary),
     **dict.fromkeys(_REDUCTIONS, _reduction),
     **dict.fromkeys(("softmax", "log_softmax"), _softmax),
+    "normalize": _normalize,
     **dict.fromkeys(("cat", "concat"), _cat),
     **shape_rules.RULES,
     **dict.fromkeys(("matmul", "bmm"), attention.product),

@@ -322,6 +322,8 @@ def getitem(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
         raise NotUnderstood("a part of something else than tensors")
     if first.op == "get_attr" and isinstance(index, fx.Node):
         return _rows_of(tracer, source, first, result)
+    if _is_buffer_of_places(tracer, index) and source.stacked == 1:
+        return _rows_of(tracer, source, first, result)
     if first not in tracer.shapes:
         parts = tracer.parts(first)
         if not isinstance(result, torch.Tensor) or not isinstance(index, int) or not parts:
@@ -338,9 +340,15 @@ def getitem(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
     return tracer.write(units, axis, result, [source])
 
 
+def _is_buffer_of_places(tracer: Any, index: Any) -> bool:
+    if not isinstance(index, fx.Node) or index.op != "get_attr":
+        return False
+    return tracer.fetch_attr(str(index.target)).dtype == torch.int64
+
+
 def _rows_of(tracer: Any, table: Traced, node: fx.Node, result: torch.Tensor) -> Traced:
-    """Take rows of a parameter at any places, such as position biases."""
-    if table.axis == 0:
+    """Take rows at any places, such as position biases."""
+    if table.axis == 0 or node not in tracer.shapes:
         raise NotUnderstood("an index of channels")
     axis = table.axis + result.ndim - len(tracer.shapes[node])
     return tracer.write(table.units, axis, result)

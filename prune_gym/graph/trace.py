@@ -40,7 +40,7 @@ from prune_gym.graph.layer_table import (
     Product,
 )
 from prune_gym.graph.multiply_adds import MultiplyAdds
-from prune_gym.graph.operations import knows_stacks, rule_of
+from prune_gym.graph.operations import changes_numbers, knows_stacks, reads_parameters, rule_of
 from prune_gym.graph.residual_blocks import find_blocks
 from prune_gym.graph.shared_weights import find_aliases
 from prune_gym.graph.symbolic import all_sizes, in_eval_mode, symbolic_trace, tensors
@@ -128,7 +128,7 @@ class Tracer(fx.Interpreter):
         if n.op == "output":
             for source in self.sources(n):
                 self.units.pin(source.units, "output", "it is the network's output")
-        elif n.op == "get_attr":
+        elif self.loose(n) is not None:
             pass  # whoever reads it says what it is
         elif tensors(result):
             self._values[n] = self._follow(n, result, self.multiply_adds.total - before)
@@ -178,6 +178,29 @@ class Tracer(fx.Interpreter):
         self._counted.add(id(weights))
         self._names[node] = name
         return self._loose[name]
+
+    def loose(self, node: fx.Node) -> fx.Node | None:
+        """Return the parameter or buffer that a node is, or None.
+
+        A parameter that an operation has changed, each number alone, is taken for the parameter
+        where only additions, products and the like read it.
+        """
+        while node.op != "get_attr":
+            if not changes_numbers(node) or not all(map(reads_parameters, node.users)):
+                return None
+            (node,) = node.all_input_nodes
+            if node.op == "get_attr" and not isinstance(
+                self.fetch_attr(str(node.target)), nn.Parameter
+            ):
+                return None
+        return node
+
+    def constant(self, node: fx.Node) -> Traced:
+        """Return the traced tensor of a buffer, of which nothing can be cut."""
+        shape = self.fetch_attr(str(node.target)).shape
+        units = np.full(shape[-1], NO_UNIT)
+        found = self._new(units, len(shape) - 1, (0, 0))  # it is no activation
+        return replace(found, size=size_of(shape, found.axis, len(units)))
 
     def sources(self, node: fx.Node) -> list[Traced]:
         """Return the traced tensors that a node reads."""
@@ -417,15 +440,16 @@ class Tracer(fx.Interpreter):
 
     def _count_parameters(self, node: fx.Node) -> None:
         """Add the parameters of an operation that is not understood, each once."""
-        owners = [str(node.target)] if node.op == "call_module" else []
-        loose = [str(each.target) for each in node.all_input_nodes if each.op == "get_attr"]
-        for name in (*owners, *loose):
+        owners = {str(node.target): node} if node.op == "call_module" else {}
+        read = {each: self.loose(each) for each in node.all_input_nodes}
+        loose = {str(found.target): each for each, found in read.items() if found is not None}
+        for name, named in (owners | loose).items():
             if name in self._loose:
                 self.pin(self._loose[name], node, "a parameter that is also used otherwise")
             held = self.fetch_attr(name)
             tensors = held.parameters() if isinstance(held, nn.Module) else [held]
             if self._other(name, tensors):
-                self._names[node if name in owners else _node_of(node, name)] = name
+                self._names[named] = name
 
     def _other(self, name: str, tensors: Iterable[torch.Tensor]) -> bool:
         """Add a layer for parameters that no layer has yet; return whether there are any."""
@@ -568,10 +592,6 @@ class Tracer(fx.Interpreter):
 def label(node: fx.Node) -> str:
     """Return the name of an operation as a user sees it."""
     return str(node.target) if node.op == "call_module" else node.name
-
-
-def _node_of(reader: fx.Node, name: str) -> fx.Node:
-    return next(each for each in reader.all_input_nodes if each.target == name)
 
 
 def _check_channels_last(

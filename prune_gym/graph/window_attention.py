@@ -1,9 +1,10 @@
-"""torchvision's attention in windows (Swin) in a form whose heads can be cut.
+"""torchvision's attention in windows (Swin, and Swin V2) in a form whose heads can be cut.
 
 Its own code computes the width of a head from the width of the tokens, so it cannot have fewer
 heads of the same width, and it gives weights to functions in place of calling its layers.
 """
 
+import math
 from typing import Any
 
 import torch
@@ -11,7 +12,8 @@ from torch import nn
 from torch.nn import functional as F
 
 PARAMETERS = {f"{layer}.{kind}" for layer in ("qkv", "proj") for kind in ("weight", "bias")}
-TABLE = "relative_position_bias_table"
+TABLE = {"relative_position_bias_table"}
+COSINE = {"logit_scale", "cpb_mlp.0.weight", "cpb_mlp.0.bias", "cpb_mlp.2.weight"}
 NUMBERS = ("window_size", "shift_size", "num_heads", "attention_dropout", "dropout")
 
 
@@ -21,16 +23,21 @@ class CuttableWindowAttention(nn.Module):
     The keys of its state dict are the same. Liu et al., "Swin Transformer", 2021, section 3.2.
     """
 
+    relative_position_index: torch.Tensor
+
     def __init__(self, original: Any) -> None:
-        """Take over the layers, the table and the buffer of ``original``."""
+        """Take over the layers, the parameters and the buffers of ``original``."""
         super().__init__()
         self.qkv, self.proj = original.qkv, original.proj
-        self.relative_position_bias_table = original.relative_position_bias_table
+        self._take_parameters(original)
         self.register_buffer("relative_position_index", original.relative_position_index)
         self.window_size, self.shift_size = tuple(original.window_size), tuple(original.shift_size)
         self.attention_dropout, self.dropout = original.attention_dropout, original.dropout
         self.head_dim = original.proj.in_features // original.num_heads
         self.train(original.training)
+
+    def _take_parameters(self, original: Any) -> None:
+        self.relative_position_bias_table = original.relative_position_bias_table
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the tokens (N, height, width, channels), each with what it finds in its window."""
@@ -49,7 +56,7 @@ class CuttableWindowAttention(nn.Module):
         x = x.flatten(3, 4).flatten(0, 2)  # (windows of all images, tokens, channels)
         qkv = self.qkv(x).unflatten(-1, (3, -1, self.head_dim)).permute(2, 0, 3, 1, 4)
         q, k, v = qkv.unbind(0)
-        scores = q * self.head_dim**-0.5 @ k.transpose(-2, -1) + self._position_bias()
+        scores = self._scores(q, k) + self._position_bias()
         if any(shift):
             mask = _mask(size, window, shift).to(x.device, x.dtype)
             scores = (scores.unflatten(0, (-1, len(mask))) + mask[:, None]).flatten(0, 1)
@@ -62,11 +69,49 @@ class CuttableWindowAttention(nn.Module):
             x = torch.roll(x, (shift[0], shift[1]), (1, 2))
         return x[:, :height, :width].contiguous()
 
+    def unread_bias(self) -> torch.Tensor:
+        """Return numbers of the original that it does not read; they must be 0 here."""
+        return torch.zeros(0)
+
+    def _scores(self, q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
+        """Return how well tokens fit together, (windows, heads, tokens, tokens)."""
+        return q * self.head_dim**-0.5 @ k.transpose(-2, -1)
+
+    def _bias_by_place(self) -> torch.Tensor:
+        """Return what is added to the scores for each relative position, (positions, heads)."""
+        return self.relative_position_bias_table
+
     def _position_bias(self) -> torch.Tensor:
         """Return what is added to the scores of each head, (1, heads, tokens, tokens)."""
         tokens = self.window_size[0] * self.window_size[1]
-        bias = self.relative_position_bias_table[self.relative_position_index]
+        bias = self._bias_by_place()[self.relative_position_index]
         return bias.view(tokens, tokens, -1).permute(2, 0, 1).contiguous().unsqueeze(0)
+
+
+class CuttableCosineAttention(CuttableWindowAttention):
+    """Computes what torchvision's ``ShiftedWindowAttentionV2`` does, with any number of heads.
+
+    The original sets the bias of the keys to 0 in each forward; here it is 0 from the start. Liu
+    et al., "Swin Transformer V2", 2022, section 3.2.
+    """
+
+    def _take_parameters(self, original: Any) -> None:
+        self.logit_scale, self.cpb_mlp = original.logit_scale, original.cpb_mlp
+        self.register_buffer("relative_coords_table", original.relative_coords_table)
+
+    def unread_bias(self) -> torch.Tensor:
+        """Return the biases of the keys."""
+        return super().unread_bias() if self.qkv.bias is None else self.qkv.bias.chunk(3)[1]
+
+    def _scores(self, q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
+        cosines = F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).transpose(-2, -1)
+        return cosines * self.logit_scale.clamp(max=math.log(100.0)).exp()
+
+    def _bias_by_place(self) -> torch.Tensor:
+        return self.cpb_mlp(self.relative_coords_table).flatten(0, 2)
+
+    def _position_bias(self) -> torch.Tensor:
+        return 16 * super()._position_bias().sigmoid()
 
 
 def _mask(size: tuple[int, int], window: tuple[int, ...], shift: list[int]) -> torch.Tensor:
@@ -81,15 +126,17 @@ def _mask(size: tuple[int, int], window: tuple[int, ...], shift: list[int]) -> t
     return (part[:, None] != part[:, :, None]) * -100.0
 
 
-def replaces(module: nn.Module) -> bool:
-    """Return whether a module computes what `CuttableWindowAttention` does."""
-    names = {name for name, _ in module.named_parameters()}
-    if names - PARAMETERS != {TABLE} or not all(hasattr(module, name) for name in NUMBERS):
-        return False
+def cuttable(module: nn.Module) -> nn.Module | None:
+    """Return what computes the same as a module and can be cut; None where nothing here does."""
+    names = {name for name, _ in module.named_parameters()} - PARAMETERS
+    if names not in (TABLE, COSINE) or not all(hasattr(module, name) for name in NUMBERS):
+        return None
     own: Any = module
-    heads, channels = own.relative_position_bias_table.shape[-1], own.proj.in_features
+    heads = len(own.logit_scale) if names == COSINE else own.relative_position_bias_table.shape[-1]
+    channels = own.proj.in_features
     if own.num_heads != heads or channels % heads or own.qkv.out_features != 3 * channels:
-        return False
+        return None
+    made = (CuttableCosineAttention if names == COSINE else CuttableWindowAttention)(module)
     size = [2 * each + 1 for each in own.window_size]
     count = size[0] * size[1] * channels
     tokens = torch.linspace(-3, 3, count).sin().mul(3).view(1, *size, channels)
@@ -98,6 +145,13 @@ def replaces(module: nn.Module) -> bool:
     try:
         with torch.no_grad():
             expected = module.eval()(tokens)
-            return torch.allclose(CuttableWindowAttention(module)(tokens), expected, 1e-3, 1e-5)
+            keys = made.unread_bias()
+            before = keys.clone()
+            keys.zero_()
+            if torch.allclose(made.eval()(tokens), expected, 1e-3, 1e-5):
+                return made
+            keys.copy_(before)
+            return None
     finally:
+        made.train(training)
         module.train(training)

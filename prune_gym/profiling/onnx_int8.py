@@ -3,8 +3,10 @@
 import tempfile
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from torch.utils._pytree import tree_leaves
 
 from prune_gym.graph.layer_table import LayerTable
 from prune_gym.profiling.onnx_nodes import owners
@@ -13,8 +15,8 @@ from prune_gym.profiling.onnx_nodes import owners
 class _Feeds:
     """Gives ONNX Runtime its calibration images: one feed a call, None at the end."""
 
-    def __init__(self, names: Sequence[str], batches: Iterable[Sequence[np.ndarray]]) -> None:
-        self._feeds = (dict(zip(names, inputs, strict=True)) for inputs in batches)
+    def __init__(self, names: Sequence[str], batches: Iterable[Any]) -> None:
+        self._feeds = (dict(zip(names, tree_leaves(each), strict=True)) for each in batches)
 
     def get_next(self) -> dict[str, np.ndarray] | None:
         return next(self._feeds, None)
@@ -22,7 +24,7 @@ class _Feeds:
 
 def quantize_model(
     model: bytes,
-    batches: Iterable[Sequence[np.ndarray]],
+    batches: Iterable[np.ndarray | list[np.ndarray]],
     table: LayerTable | None = None,
     float_layers: Collection[str] = (),
 ) -> bytes:
@@ -34,7 +36,7 @@ def quantize_model(
 
     Args:
         model: in float32, batch-norm folded.
-        batches: of calibration images, each with all inputs of the model: float32 (N, C, H, W).
+        batches: calibration images, float32 (N, C, H, W) each; or lists of all inputs of the model.
         table: of the network; needed for ``float_layers``.
         float_layers: names of layers that stay float32.
 

@@ -107,6 +107,7 @@ PINS_FIRST = {
     "the batch-norm without vectors": Odd(
         lambda n, x: n.norm(x), norm=nn.BatchNorm2d(4, affine=False)
     ),
+    "channels divided by their length": Odd(lambda n, x: F.normalize(x)),
     "a mean over channels": Odd(lambda n, x: x - x.mean(1, keepdim=True)),
     "a mean over everything": Odd(lambda n, x: x - x.mean()),
     "one channel of several": Odd(lambda n, x: x + x[:, 1].unsqueeze(1)),
@@ -279,6 +280,11 @@ UNDERSTOOD = {
         parameter(Odd(lambda n, x: x * n.loose), 4, 1, 1),
         BOTH,
     ),
+    "a scale for each channel, of a number": (
+        parameter(Odd(lambda n, x: x * n.loose.clamp(max=4.6).exp()), 4, 1, 1),
+        BOTH,
+    ),
+    "columns divided by their length": (Odd(lambda n, x: F.normalize(x, dim=-2)), BOTH),
     "a scale of one number": (parameter(Odd(lambda n, x: x * n.loose), 1), BOTH),
     "channels last and back": (
         Odd(lambda n, x: x.permute(0, 2, 3, 1).relu().permute(0, 3, 1, 2).contiguous()),

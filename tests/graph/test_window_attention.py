@@ -5,10 +5,13 @@ import copy
 import numpy as np
 import pytest
 import torch
-from transformers import DIM, HEADS, WindowAttention, Windows
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import DIM, HEADS, CosineWindowAttention, WindowAttention, Windows
 
 from prune_gym.compression.surgery import cut, first_channels
 from prune_gym.compression.verify import check_cut, largest_error
+from prune_gym.costs.flops import Flops
 from prune_gym.costs.params import Params
 from prune_gym.graph.trace import trace
 
@@ -42,11 +45,39 @@ def test_heads_are_cut_and_the_network_is_the_same(window):
     assert Params(table)(configuration)[0] == sum(p.numel() for p in small.parameters())
 
 
-def test_attention_that_computes_something_else_stays():
-    net = made(WindowAttention(2, 1, numbers=2.0), WindowAttention(2, 1))
+@pytest.mark.parametrize("window", WINDOWS)
+def test_heads_of_cosine_attention_are_cut_with_their_scales_and_the_mlp(window):
+    net, rng = made(CosineWindowAttention(*WINDOWS[window])), np.random.default_rng(0)
+    before, original = net(IMAGES), copy.deepcopy(net)
     table = trace(net, SHAPE)
-    assert [group.name for group in table.groups if group.size == HEADS] == ["attn.1.qkv"]
-    assert type(net.attn[0]) is WindowAttention
+    sizes = [group.size for group in table.groups]
+    assert sizes == [DIM, HEADS, 10]
+    assert net.state_dict().keys() == original.state_dict().keys()
+    torch.testing.assert_close(net(IMAGES), before)
+    check_cut(net, table, IMAGES)
+    for _ in range(4):
+        kept = [np.sort(rng.permutation(n)[: rng.integers(1, n + 1)]) for n in sizes]
+        error, dtype = largest_error(net, table, kept, IMAGES)
+        assert error < 1e-12 and dtype is torch.float64
+    widths = np.array([9, 2, 7])
+    small = cut(net, table, first_channels(table, widths))
+    assert [group.size for group in trace(small, SHAPE).groups] == [9, 2, 7]
+    configuration = table.configuration(widths[None])
+    assert Params(table)(configuration)[0] == sum(p.numel() for p in small.parameters())
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        small(IMAGES[:1])
+    assert Flops(table)(configuration)[0] == counter.get_total_flops() / 2
+
+
+def test_attention_that_computes_something_else_stays():
+    kinds = WindowAttention, CosineWindowAttention
+    net = made(*(kind(2, 1, numbers) for kind in kinds for numbers in (2.0, 1.0)))
+    state = {key: value.clone() for key, value in net.attn[2].state_dict().items()}
+    table = trace(net, SHAPE)
+    heads = [group.name for group in table.groups if group.size == HEADS]
+    assert heads == ["attn.1.qkv", "attn.3.qkv"]
+    assert [type(net.attn[at]) for at in (0, 2)] == [*kinds]
+    assert all(torch.equal(value, state[key]) for key, value in net.attn[2].state_dict().items())
     check_cut(net, table, IMAGES)
 
 

@@ -1,5 +1,7 @@
 """Small transformers, in the forms that other people's code has."""
 
+import math
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -236,12 +238,11 @@ class WindowAttention(nn.Module):
         ]
         x = x.roll([-s for s in shifts], (1, 2))
         x = x.view(count, rows, window, columns, window, channels).transpose(2, 3)
-        x = F.linear(x.reshape(-1, tokens, channels), self.qkv.weight, self.qkv.bias)
+        x = F.linear(x.reshape(-1, tokens, channels), self.qkv.weight, self.qkv_bias())
         x = x.reshape(-1, tokens, 3, self.num_heads, channels // self.num_heads)
         q, k, v = x.permute(2, 0, 3, 1, 4)
-        bias = self.relative_position_bias_table[self.relative_position_index]
-        scores = q @ k.mT * (channels // self.num_heads) ** -0.5 * self.numbers
-        scores = scores + bias.view(tokens, tokens, -1).permute(2, 0, 1)
+        scores = self.scores(q, k, channels // self.num_heads) * self.numbers
+        scores = scores + self.bias(tokens)
         part = torch.zeros(rows * window, columns * window)
         for dim, (shift, size) in enumerate(zip(shifts, part.shape, strict=True)):
             if shift:
@@ -255,6 +256,45 @@ class WindowAttention(nn.Module):
         x = x.view(count, rows, columns, window, window, channels).transpose(2, 3)
         x = x.reshape(count, rows * window, columns * window, channels)
         return x.roll(shifts, (1, 2))[:, :height, :width]
+
+    def qkv_bias(self):
+        return self.qkv.bias
+
+    def scores(self, q, k, width):
+        return q @ k.mT * width**-0.5
+
+    def bias(self, tokens):
+        bias = self.relative_position_bias_table[self.relative_position_index]
+        return bias.view(tokens, tokens, -1).permute(2, 0, 1)
+
+
+class CosineWindowAttention(WindowAttention):
+    """Attention by cosines, with a bias that an MLP computes, in the form of Swin V2."""
+
+    def __init__(self, window, shift, numbers=1.0):
+        super().__init__(window, shift, numbers)
+        del self.relative_position_bias_table
+        self.logit_scale = nn.Parameter(torch.linspace(1, 6, HEADS)[:, None, None])
+        self.cpb_mlp = nn.Sequential(
+            nn.Linear(2, 10), nn.ReLU(inplace=True), nn.Linear(10, HEADS, bias=False)
+        )
+        side = torch.arange(1.0 - window, window) / window * 3
+        places = torch.cartesian_prod(side, side).view(1, len(side), len(side), 2)
+        self.register_buffer("relative_coords_table", places)
+
+    def qkv_bias(self):
+        bias = self.qkv.bias.clone()
+        bias[DIM : 2 * DIM].zero_()  # of the keys
+        return bias
+
+    def scores(self, q, k, width):
+        scale = torch.clamp(self.logit_scale, max=math.log(100)).exp()
+        return F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).mT * scale
+
+    def bias(self, tokens):
+        bias = self.cpb_mlp(self.relative_coords_table).view(-1, self.num_heads)
+        bias = bias[self.relative_position_index].view(tokens, tokens, -1).permute(2, 0, 1)
+        return 16 * torch.sigmoid(bias)
 
 
 class Windows(nn.Module):
