@@ -80,14 +80,16 @@ def compress(
             a trained network with any outputs.
         train_data: labelled images, best ones that it was not trained on: ``(images, labels)``, a
             torch ``Dataset`` or ``DataLoader`` without random augmentation, or a ``Data``. Floats
-            are taken as the network expects them, uint8 as pixels to be scaled to [0, 1]. 10 % are
+            are taken as the network expects them, uint8 as pixels to be scaled to [0, 1]. Several
+            inputs are a tuple, or a dict by the names of the forward's arguments, in the place of
+            the images; of those, all but uint8 images stay as they are. 10 % are
             test images; the search uses up to 2,000 of the others, those of calibration too where
             there are few.
         budgets: cost -> largest allowed share of the original's: flops, params, memory, latency,
             energy or size; default: half the flops.
         evaluations: strategies to evaluate.
         mean: per channel, what the network's training subtracted from images; uint8 images are
-            scaled to [0, 1] before.
+            scaled to [0, 1] before. Of several inputs one such tuple for each, or a dict by name.
         std: per channel, what it then divided by.
         score: ``score(outputs, targets)`` returns a number in [0, 1], higher is better.
             ``train_data`` are then ``(images, targets)`` with tensors of targets, and the metrics

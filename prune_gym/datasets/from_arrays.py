@@ -158,7 +158,10 @@ def _pixels(
         images = images[:, None]
     if images.ndim != rank + 2:
         shape = {1: "(N, C, L)", 3: "(N, C, D, H, W)"}.get(rank, "(N, C, H, W)")
-        raise UserError(f"expected images {shape}, got {images.dtype} {images.shape}")
+        raise UserError(
+            f"expected images {shape}, got {images.dtype} {images.shape}; numbers that are no "
+            "images are given in a tuple, also alone: ((numbers,), labels)"
+        )
     if images.dtype == np.float16:
         images = images.astype(np.float32)
     if _is_channels_last(images, channels) if channels_last is None else channels_last:

@@ -25,7 +25,7 @@ class InputShapes:
     def __str__(self) -> str:
         """Return one line, such as ``3x16x16:float, 8:float``."""
         parts = [
-            f"{'x'.join(map(str, shape))}:{kind}"
+            f"{'x'.join(map(str, shape)) or 'one'}:{kind}"
             for shape, kind in zip(self.shapes, self.kinds, strict=True)
         ]
         if self.names:

@@ -10,6 +10,8 @@ import pytest
 import torch
 from playing import constant, play
 from several_inputs import TASKS, Siamese, TwoBranches, task
+from torch import nn
+from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
@@ -29,7 +31,7 @@ from prune_gym.deployment.export import FORMATS, export
 from prune_gym.errors import UserError, UserTypeError
 from prune_gym.evaluation.evaluator import accuracy
 from prune_gym.graph.input_shapes import InputShapes
-from prune_gym.graph.inputs import feed, shape_of
+from prune_gym.graph.inputs import Inputs, feed, shape_of
 from prune_gym.graph.trace import trace
 from prune_gym.profiling.profile_network import profile
 from prune_gym.profiling.runtimes import Setting
@@ -379,6 +381,60 @@ def test_data_that_do_not_fit_a_network_are_named():
     several = split_of(PIXELS)
     with pytest.raises(UserError, match="one shape"):
         Data("x", 4, single, several, single, (0,) * 3, (1,) * 3, flip=False)
+
+
+class Timed(nn.Module):
+    """Reads an image, a number and a class."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 6, 3)
+        self.time, self.kind, self.head = nn.Linear(1, 8), nn.Embedding(5, 6), nn.Linear(6, 4)
+
+    def forward(self, x, time, kind=None):
+        x = F.relu(self.first(x)) * self.time(time[:, None]).sigmoid()[:, :, None, None]
+        x = self.second(x) * time.view(-1, 1, 1, 1)
+        return self.head(x.mean((2, 3)) + self.kind(kind))
+
+
+class AnyNumber(nn.Module):
+    """Reads any number of images."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.head = nn.Conv2d(3, 8, 3), nn.Conv2d(3, 8, 3), nn.Linear(8, 4)
+
+    def forward(self, *images):
+        return self.head((self.first(images[0]) + self.second(images[1])).mean((2, 3)))
+
+
+IMAGE = torch.randn(2, 3, 8, 8)
+OTHERS = {
+    "a number and a class": (Timed, (IMAGE, torch.rand(2), torch.tensor([0, 4])), [8, 6]),
+    "any number": (AnyNumber, (IMAGE, IMAGE.flip(0)), [8]),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_inputs(name):
+    kind, parts, sizes = OTHERS[name]
+    network, inputs = kind().eval().requires_grad_(False), Inputs(parts)
+    table = trace(network, shape_of(inputs))
+    assert [group.size for group in table.groups] == sizes
+    check_cut(network, table, inputs)
+
+
+def test_a_network_of_vectors_alone():
+    vectors = np.random.default_rng(0).normal(size=(200, 6))
+    network = nn.Sequential(nn.Linear(6, 12), nn.ReLU(), nn.Linear(12, 3))
+    with torch.no_grad():
+        outputs = network(torch.tensor(vectors, dtype=torch.float32))
+        network[2].bias -= outputs.mean(0)
+    labels = (outputs - outputs.mean(0)).argmax(1).numpy()
+    with pytest.raises(UserError, match=r"\(200, 6\); .*\(\(numbers,\), labels\)"):
+        compress(network, (vectors, labels))
+    result = compress(network, ((vectors,), labels), evaluations=2, agent="random-ratio")
+    assert result.after["params"] < result.before["params"]
 
 
 def test_shapes_of_several_inputs():
