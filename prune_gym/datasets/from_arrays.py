@@ -205,8 +205,8 @@ def _arrays(given: Any) -> tuple[Arrays, np.ndarray]:
     """Return images, or several inputs, and labels as they came."""
     if isinstance(given, tuple | list) and len(given) == 2:
         images, labels = given
-        several = _are_inputs(images) and (_is_array(labels) or isinstance(labels, list))
-        if _is_array(images) or several:
+        several = isinstance(images, tuple | Mapping) and _are_inputs(images)
+        if _is_array(images) or (several and (_is_array(labels) or isinstance(labels, list))):
             return _inputs(images), _array(labels)
     if not isinstance(given, DataLoader) and not hasattr(given, "__getitem__"):
         raise UserTypeError(f"{EXPECTED}; got {type(given).__name__}")
