@@ -40,7 +40,7 @@ class Reference:
     """The outputs of the layers of the original network, at sampled pixels of the images.
 
     Attributes:
-        graph: the operations of the network.
+        operations: of the network.
         sources: operation -> the operations that it reads.
         outputs: call of a convolution or linear layer -> its outputs, ``float32 (rows, channels)``.
         shortcuts: such a call -> the tensor that is added to its (normalized) output, same shape.
@@ -50,14 +50,14 @@ class Reference:
 
     def __init__(self, network: nn.Module, images: Tensors) -> None:
         """Run ``network`` once on normalized images (N, C, H, W), or on several inputs."""
-        self.graph = symbolic_trace(network, shape_of(images)).graph
-        self.sources = {n.name: _sources(n) for n in self.graph.nodes}
+        self.operations = symbolic_trace(network, shape_of(images))
+        self.sources = {n.name: _sources(n) for n in self.operations.graph.nodes}
         self.outputs: dict[str, torch.Tensor] = {}
         self.shortcuts: dict[str, torch.Tensor] = {}
         self.statistics: dict[str, torch.Tensor] = {}
         self._images = len(images)
         with torch.no_grad(), fast_forward(images.device):
-            _Recorder(network, self).run(*tree_leaves(images))
+            _Recorder(self).run(*tree_leaves(images))
 
     def sampled(self, module: nn.Module | None, values: torch.Tensor) -> torch.Tensor:
         """Return inputs or outputs of a layer at the sampled places: float32 (rows, channels)."""
@@ -68,8 +68,8 @@ class Reference:
 class _Recorder(fx.Interpreter):
     """Runs the original network and records its outputs in a reference."""
 
-    def __init__(self, network: nn.Module, reference: Reference) -> None:
-        super().__init__(network, graph=reference.graph)
+    def __init__(self, reference: Reference) -> None:
+        super().__init__(reference.operations)
         self.reference = reference
 
     def run_node(self, n: fx.Node) -> Any:
@@ -102,7 +102,7 @@ def fit(
     Args:
         network: the original network.
         candidate: the cut network, with merged weights and without its skipped blocks.
-        graph: the graph of the candidate; its nodes have their names in ``reference.graph``.
+        graph: the graph of the candidate; its nodes have the names of ``reference.operations``.
         table: the layer table of the original network.
         kept: per channel group, the sorted indices of the kept channels.
         reference: the outputs of ``network`` on the same images.

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from torch import nn
+from torch import fx, nn
 from torch.nn import functional as F
 
 from prune_gym._utils.device import outside_contexts
@@ -60,19 +60,25 @@ def cut_and_repair(
         merge(original, candidate, kept)
     candidate = skip_blocks(candidate, skipped, table.input_shape)
     if repair == "least_squares":
-        reference = original.reference
-        # Numbers of channels that stand in the original's graph are too large.
-        norms = any(node.target is F.layer_norm for node in reference.graph.nodes)
-        if table.attributes or norms:
-            graph = symbolic_trace(candidate, table.input_shape).graph
+        reference, ready = original.reference, candidate
+        if table.attributes or any(map(_has_numbers, reference.operations.graph.nodes)):
+            # Numbers of channels that stand in the original's graph are too large.
+            ready = symbolic_trace(candidate, table.input_shape)
+            graph = ready.graph
         else:
-            graph = without_blocks(network, reference.graph, skipped).graph
-        fit(network, candidate, graph, table, kept, reference, original.images)
+            graph = without_blocks(reference.operations, skipped).graph
+        fit(network, ready, graph, table, kept, reference, original.images)
     if sparsify is not None:
         sparsify(candidate)
     if repair.endswith("batch_norm") or (repair == "least_squares" and sparsify is not None):
         reestimate_batch_norm(original, candidate, kept)
     return candidate
+
+
+def _has_numbers(node: fx.Node) -> bool:
+    """Return whether numbers stand in a node: a normalized shape, or a tensor of the forward."""
+    made = node.op == "get_attr" and str(node.target).startswith("_tensor_constant")
+    return made or node.target is F.layer_norm
 
 
 @torch.no_grad()

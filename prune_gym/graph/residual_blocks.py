@@ -106,17 +106,17 @@ def skip_blocks(network: nn.Module, blocks: Sequence[Block], input_shape: InputS
     """
     if not blocks:
         return network
-    operations = symbolic_trace(network, input_shape).graph
-    inside, graph = _modules_inside(operations, blocks), without_blocks(network, operations, blocks)
+    operations = symbolic_trace(network, input_shape)
+    inside, graph = _modules_inside(operations.graph, blocks), without_blocks(operations, blocks)
     _keep_heads(graph, network)
     with in_eval_mode(network):
         whole = _with_zeros(network, inside, input_shape)
         return whole if whole is not None and _equal(whole, graph, input_shape) else graph
 
 
-def without_blocks(network: nn.Module, graph: fx.Graph, blocks: Sequence[Block]) -> fx.GraphModule:
-    """Return a copy of the graph of ``network`` without the branches of ``blocks``."""
-    small = fx.GraphModule(network, copy.deepcopy(graph), type(network).__name__)
+def without_blocks(network: fx.GraphModule, blocks: Sequence[Block]) -> fx.GraphModule:
+    """Return a copy of the operations of a network without the branches of ``blocks``."""
+    small = fx.GraphModule(network, copy.deepcopy(network.graph), type(network).__name__)
     nodes = {node.name: node for node in small.graph.nodes}
     replace_additions(small, {nodes[b.addition]: nodes[b.source] for b in blocks})
     return small

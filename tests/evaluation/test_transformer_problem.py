@@ -5,7 +5,7 @@ import pytest
 import torch
 from playing import constant, play
 from torch import nn
-from transformers import CUTTABLE, DIM, HEADS, transformer
+from transformers import CUTTABLE, DIM, HEADS, CosineWindowAttention, transformer
 
 from prune_gym import Data, Split, compression_env
 from prune_gym.compression.network_file import load_network, save_network
@@ -23,7 +23,20 @@ def encoder():
     return nn.TransformerEncoderLayer(DIM, HEADS, 24, batch_first=True)
 
 
-NETS = {"encoder": encoder} | {name: CUTTABLE[name] for name in ("timm", "nn.MultiheadAttention")}
+class Squares(nn.Module):
+    """Swin V2's attention, on the 4x4 tokens of an image."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = CosineWindowAttention(2, 1)
+
+    def forward(self, x):
+        return self.inner(x.unflatten(1, (4, 4))).flatten(1, 2)
+
+
+NETS = {"encoder": encoder, "Swin V2": Squares} | {
+    name: CUTTABLE[name] for name in ("timm", "nn.MultiheadAttention")
+}
 DECIDE = (("block", "channels"), ("channels", "weight_bits", "activation_bits"))
 
 
