@@ -2,8 +2,12 @@
 
 from typing import Any
 
+import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
+from torch.utils.flop_counter import flop_registry, sdpa_flop
+
+# The registry leaves out the fused attention of processors.
+_COUNTS = flop_registry | {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: sdpa_flop}
 
 
 class MultiplyAdds(TorchDispatchMode):
@@ -26,7 +30,7 @@ class MultiplyAdds(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run an operation and count it."""
         result = func(*args, **(kwargs or {}))
-        if func._overloadpacket in flop_registry:
-            count = flop_registry[func._overloadpacket]
+        if func._overloadpacket in _COUNTS:
+            count = _COUNTS[func._overloadpacket]
             self.total += count(*args, **(kwargs or {}), out_val=result) // 2
         return result

@@ -10,6 +10,7 @@ import torch
 from nets import NormOfMaps, Odd, conv
 from torch import fx, nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils import parametrizations
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -348,6 +349,17 @@ def test_a_bias_that_is_read_before_its_layer_is_counted_once():
 def test_multiply_adds_that_are_in_no_layer_are_listed():
     net = PINS_FIRST["a transposed convolution"]
     assert trace(net, (3, 8, 8)).uncounted == (("up", 4 * 4 * 2 * 2 * 64),)
+
+
+@pytest.mark.parametrize("name", ["a roll of channels", "attention that adds tokens"])
+def test_all_multiply_adds_are_in_layers_or_listed(name):
+    net = PINS_FIRST[name]
+    table = trace(net, (3, 8, 8))
+    listed = sum(count for _, count in table.uncounted)
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        net(IMAGES[:1])
+    counted = Flops(table)(table.configuration())[0]
+    assert counted + listed == counter.get_total_flops() / 2
 
 
 def test_tokens_are_multiplied_as_often_as_there_are():
