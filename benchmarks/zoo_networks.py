@@ -199,19 +199,18 @@ def agreement(outputs: Any, targets: Any) -> float:
     return float(torch.stack(tree_leaves(errors)).mean().neg().exp())
 
 
+@torch.no_grad()
 def with_statistics(network: nn.Module, images: torch.Tensor) -> None:
-    """Give batch-norms the statistics of images, and let no vector of parameters be constant."""
+    """Let no vector of parameters be constant, and give batch-norms the statistics of images."""
+    for parameter in network.parameters():
+        if parameter.ndim == 1 or float(parameter.abs().max()) < 1e-3:
+            parameter.add_(torch.rand_like(parameter).mul_(0.2))
     norms = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
     for norm in norms:
         norm.training, norm.momentum = True, 1.0
-    with torch.no_grad():
-        network(images)
+    network(images)
     for norm in norms:
         norm.training, norm.momentum = False, 0.1
-    with torch.no_grad():
-        for parameter in network.parameters():
-            if parameter.ndim == 1 or float(parameter.abs().max()) < 1e-3:
-                parameter.add_(torch.rand_like(parameter).mul_(0.2))
 
 
 def declare_operators() -> None:

@@ -94,6 +94,11 @@ PINS_FIRST = {
         lambda n, x: n.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2),
         norm=nn.LayerNorm(4, bias=False),
     ),
+    "attention over channels": Odd(
+        lambda n, x: F.scaled_dot_product_attention(
+            *[x.transpose(1, 2).contiguous()] * 3
+        ).transpose(1, 2)
+    ),
     "attention that adds tokens": Odd(
         lambda n, x: n.mix(*[x.flatten(2).transpose(1, 2)] * 3)[0].mT.reshape(-1, 4, 8, 8),
         mix=nn.MultiheadAttention(4, 2, batch_first=True, add_bias_kv=True),
@@ -351,7 +356,7 @@ def test_multiply_adds_that_are_in_no_layer_are_listed():
     assert trace(net, (3, 8, 8)).uncounted == (("up", 4 * 4 * 2 * 2 * 64),)
 
 
-@pytest.mark.parametrize("name", ["a roll of channels", "attention that adds tokens"])
+@pytest.mark.parametrize("name", ["attention over channels", "attention that adds tokens"])
 def test_all_multiply_adds_are_in_layers_or_listed(name):
     net = PINS_FIRST[name]
     table = trace(net, (3, 8, 8))
