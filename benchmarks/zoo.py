@@ -28,6 +28,7 @@ import os
 import resource
 import signal
 import tempfile
+import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from multiprocessing.connection import Connection
@@ -45,7 +46,7 @@ TOTALS = """
 | | networks | accepted | wrong cuts | tried with Torch-Pruning | taken by it | of these accepted |
 |---|---|---|---|---|---|---|"""
 PACKAGES = ("torch", "torchvision", "timm", "torch-pruning")
-MOST_CHARACTERS = 100  # of a message of Torch-Pruning's
+MOST_CHARACTERS = 160  # of a message
 
 
 def main() -> int:
@@ -65,18 +66,18 @@ def main() -> int:
     torch.set_num_threads(1)
     declare_operators()
     with_rival = not options.no_rival and importlib.util.find_spec("torch_pruning")
-    known = {row["name"]: row for row in rows_in(options.rows)}
+    known = rows_in(options.rows)
     rows = []
     print(HEADER, flush=True)
     for name in options.names or (every_name() if options.all else []):
-        if name not in known:
-            row = {"name": name} | in_a_process(checked, name, options.seconds)
-            if with_rival:
-                row["rival"] = in_a_process(rival, name, options.rival_seconds)
-            known[name] = row
+        row = dict(known.get(name, {}))
+        row = row or {"name": name} | in_a_process(checked, name, options.seconds)
+        if with_rival and "rival" not in row:
+            row["rival"] = in_a_process(rival, name, options.rival_seconds)
+        if row != known.get(name):
             keep(row, options.rows)
-        rows.append(known[name])
-        print(line_of(known[name]), flush=True)
+        rows.append(row)
+        print(line_of(row), flush=True)
     print(TOTALS)
     for kind in dict.fromkeys(map(kind_of, rows)):
         print(total_of(kind, [row for row in rows if kind_of(row) == kind]))
@@ -84,11 +85,10 @@ def main() -> int:
     return int(any(row["verdict"] == "wrong" for row in rows))
 
 
-def rows_in(file: Path | None) -> list[dict[str, Any]]:
-    """Return the rows that were kept."""
-    if file is None or not file.exists():
-        return []
-    return [json.loads(line) for line in file.read_text().splitlines()]
+def rows_in(file: Path | None) -> dict[str, dict[str, Any]]:
+    """Return the rows that were kept, by name; of several the last."""
+    lines = file.read_text().splitlines() if file is not None and file.exists() else []
+    return {row["name"]: row for row in map(json.loads, lines)}
 
 
 def keep(row: dict[str, Any], file: Path | None) -> None:
@@ -101,13 +101,16 @@ def keep(row: dict[str, Any], file: Path | None) -> None:
 def line_of(row: dict[str, Any]) -> str:
     """Return a row of the table."""
     shares = f"{share(row)} | {row.get('groups', '')}"
-    about = row.get("about", "").replace("|", "\\|")
-    line = f"| `{row['name']}` | {row['verdict']} | {shares} | {about} |"
+    line = f"| `{row['name']}` | {row['verdict']} | {shares} | {in_a_cell(row)} |"
     other = row.get("rival", {"verdict": ""})
     if other["verdict"] == "taken":
         return f"{line} {share(other).replace(' |', ',')} |"
-    why = " ".join(other.get("about", "").split()).replace("|", "\\|")
-    return f"{line} {other['verdict']}{': ' * bool(why)}{why[:MOST_CHARACTERS]} |"
+    return f"{line} {other['verdict']}{': ' * bool(why := in_a_cell(other))}{why} |"
+
+
+def in_a_cell(found: dict[str, Any]) -> str:
+    """Return what is said about a network, in one line without bars."""
+    return textwrap.shorten(found.get("about", ""), MOST_CHARACTERS).replace("|", "\\|")
 
 
 def share(row: dict[str, Any]) -> str:

@@ -95,6 +95,7 @@ def episode(env: CompressionEnv) -> dict[str, Any]:
 def costs_of(network: nn.Module, images: torch.Tensor) -> tuple[int, float]:
     """Return parameters and multiply-adds of a network, counted in the module and as it runs."""
     parameters = sum(parameter.numel() for parameter in network.parameters())
+    network.requires_grad_(False)  # else the counter follows gradients, which there are none of
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         network(images)
     return parameters, counter.get_total_flops() / 2

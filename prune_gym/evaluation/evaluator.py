@@ -37,7 +37,7 @@ from prune_gym.detection.boxes import detect
 from prune_gym.detection.metric import average_precision, mean_average_precision
 from prune_gym.evaluation.accuracy_cache import AccuracyCache
 from prune_gym.graph.configuration import Configuration
-from prune_gym.graph.inputs import Tensors, feed
+from prune_gym.graph.inputs import Tensors, feed, shape_of, zeros
 from prune_gym.graph.layer_table import LayerTable
 from prune_gym.models.darknet.network import Darknet, Head
 from prune_gym.models.weights_file import weights_checksum
@@ -122,7 +122,6 @@ class Evaluator:
         self.statistics = Sensitivities(self.original, calibration)
         self.importance = dict(importance or {})
         self._rebuild = rebuild
-        self._dtype = fast_dtype(device)
         self._search: list[Tensors] = []
 
     def __reduce__(self) -> tuple:
@@ -131,6 +130,21 @@ class Evaluator:
             return self._rebuild
         args = (self.network, self.table, self.data, self.calibration, self.images, self.repair)
         return (Evaluator, (*args, None, self.importance, None, self.device))
+
+    @cached_property
+    @torch.inference_mode()
+    def _dtype(self) -> torch.dtype:
+        """The type of numbers that candidates are scored in.
+
+        It is float32 where the forward makes float32 tensors of its own.
+        """
+        fast = fast_dtype(self.device)
+        whole = copy.deepcopy(self.network).to(self.device, fast)
+        try:
+            feed(whole, zeros(whole, shape_of(self.images)))
+        except RuntimeError:
+            return torch.float32
+        return fast
 
     @cached_property
     def checksum(self) -> str:

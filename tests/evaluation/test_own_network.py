@@ -221,3 +221,29 @@ def test_a_network_that_is_narrow_for_the_multiple_is_told(tiny_data, caplog):
 def test_two_kinds_of_masks_or_bits_are_not_told(tiny_data, caplog):
     compression_env(make("residual"), tiny_data, latency=None, decide=("weight_bits",), bits=(2, 8))
     assert not caplog.messages
+
+
+class Placed(nn.Module):
+    """A residual network whose forward makes a tensor that one of its layers reads."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.places = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(1, 8, 1)
+        self.norm, self.branch = nn.BatchNorm2d(8), nn.Conv2d(8, 8, 3, padding=1)
+        self.out = nn.Linear(8, 4)
+
+    def forward(self, x):
+        ramp = torch.linspace(-1, 1, 8).expand(1, 1, 8, 8)
+        x = F.relu(self.first(x) + self.places(ramp))
+        x = x + self.branch(F.relu(self.norm(x)))
+        return self.out(x.mean((2, 3)))
+
+
+@pytest.mark.parametrize("action", [-1.0, 0.0])
+def test_a_forward_may_make_tensors(action, tiny_data):
+    net = Placed().eval()
+    decide = ("block", "channels")
+    env = compression_env(net, tiny_data, latency=None, round_to=1, decide=decide)
+    strategy = play(env, constant(action))[2][-1]["strategy"]
+    assert env.problem.validate(strategy).reproduced
+    assert set(net.state_dict()) == set(Placed().state_dict())
