@@ -37,7 +37,7 @@ from typing import Any
 
 import torch
 from zoo_checks import checked, rival
-from zoo_networks import declare_operators, every_name
+from zoo_networks import every_name, import_once
 
 HEADER = """
 | network | verdict | of the parameters | of the multiply-adds | groups | | Torch-Pruning |
@@ -64,7 +64,7 @@ def main() -> int:
     )
     options = parser.parse_args()
     torch.set_num_threads(1)
-    declare_operators()
+    import_once()
     with_rival = not options.no_rival and importlib.util.find_spec("torch_pruning")
     known = rows_in(options.rows)
     rows = []

@@ -1,5 +1,6 @@
 """Public networks by name, with untrained weights, and small random data for each of them."""
 
+import importlib
 import importlib.util
 from collections.abc import Callable
 from typing import Any
@@ -213,13 +214,19 @@ def with_statistics(network: nn.Module, images: torch.Tensor) -> None:
         norm.training, norm.momentum = False, 0.1
 
 
-def declare_operators() -> None:
-    """Declare the operators that torchvision wants, without which it cannot be imported."""
+def import_once() -> None:
+    """Import what networks come from, so that no process has to import it again.
+
+    torchvision cannot be imported without the operators that it wants: they are declared.
+    """
     if importlib.util.find_spec("torchvision") and not hasattr(torch.ops.torchvision, "nms"):
         library = torch.library.Library("torchvision", "DEF")
         for operator in OPERATORS:
             library.define(f"{operator}(Tensor x) -> Tensor")
         KEPT.append(library)
+    for package in ("torchvision", "timm", "torch_pruning"):
+        if importlib.util.find_spec(package):
+            importlib.import_module(package)
 
 
 OPERATORS = (
