@@ -1,5 +1,6 @@
 """What this package, and Torch-Pruning, make of one network."""
 
+import copy
 from collections.abc import Iterator
 from typing import Any
 
@@ -94,8 +95,8 @@ def episode(env: CompressionEnv) -> dict[str, Any]:
 @torch.no_grad()
 def costs_of(network: nn.Module, images: torch.Tensor) -> tuple[int, float]:
     """Return parameters and multiply-adds of a network, counted in the module and as it runs."""
+    network = copy.deepcopy(network).requires_grad_(False)  # else the counter follows gradients
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    network.requires_grad_(False)  # else the counter follows gradients, which there are none of
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         network(images)
     return parameters, counter.get_total_flops() / 2
