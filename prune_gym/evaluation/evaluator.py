@@ -139,7 +139,7 @@ class Evaluator:
         It is float32 where the forward makes float32 tensors of its own.
         """
         fast = fast_dtype(self.device)
-        whole = copy.deepcopy(self.network).to(self.device, fast)
+        whole = copy.deepcopy(self.original.network).to(fast)
         try:
             feed(whole, zeros(whole, shape_of(self.images)))
         except RuntimeError:
