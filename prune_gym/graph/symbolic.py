@@ -6,6 +6,7 @@ graph, so that it runs on other batches and on cut networks, and become numbers 
 needs one: in a comparison, ``range`` or ``int``. A module that cannot be traced is called whole.
 """
 
+import copy
 import inspect
 import itertools
 import threading
@@ -71,7 +72,7 @@ def symbolic_trace(network: nn.Module, input_shape: InputShape) -> fx.GraphModul
         while True:
             tracer = _ShapeTracer(example, opaque)
             try:
-                with _without_constants(network):
+                with _left_as_it_was(network):
                     operations = tracer.trace(network)
                     operations._tracer_cls = None  # pickles are read back by torch.fx's own
                     for node in operations.nodes:  # torch.fx marks the last of a function's
@@ -150,14 +151,27 @@ def in_eval_mode(network: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _without_constants(network: nn.Module) -> Iterator[None]:
-    """Take back the attributes that torch.fx gives a network for tensors made in its forward."""
-    before = set(vars(network))
+def _left_as_it_was(network: nn.Module) -> Iterator[None]:
+    """Take back what tracing leaves in the modules of a network.
+
+    That is what their forwards keep there, such as values for the next call, and the attributes
+    that torch.fx gives the network for tensors made in a forward.
+    """
+    before = [(module, dict(map(_copied, vars(module).items()))) for module in network.modules()]
     try:
         yield
     finally:
-        for name in set(vars(network)) - before:
-            delattr(network, name)
+        for module, attributes in before:
+            for name in set(vars(module)) - set(attributes):
+                del vars(module)[name]
+            vars(module).update(attributes)
+
+
+def _copied(attribute: tuple[str, Any]) -> tuple[str, Any]:
+    """Copy what a forward may fill; PyTorch's own attributes must stay the same objects."""
+    name, value = attribute
+    fills = not name.startswith("_") and isinstance(value, dict | list | set)
+    return name, copy.copy(value) if fills else value
 
 
 class _DependsOnValues(Exception):

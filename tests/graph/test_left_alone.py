@@ -451,3 +451,19 @@ def test_networks_are_traced_in_threads_while_others_run():
     stop.set()
     runner.join()
     assert found == [2] * 4 and not failed
+
+
+def kept_for_the_next_call(net, x):
+    net.kept.setdefault("bias", net.loose * 2)
+    net.last = x
+    return x + net.kept["bias"]
+
+
+def test_tracing_leaves_nothing_in_the_network():
+    net = initialized(parameter(Odd(kept_for_the_next_call), 4, 1, 1))
+    net.kept = {}
+    expected = {name: type(value) for name, value in vars(net).items()}
+    trace(net, (3, 8, 8))
+    assert {name: type(value) for name, value in vars(net).items()} == expected
+    assert net.kept == {}
+    assert torch.is_tensor(net(IMAGES))
