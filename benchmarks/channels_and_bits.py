@@ -44,12 +44,13 @@ def main() -> None:
     parser.add_argument("both", type=Path)
     parser.add_argument("--accuracy", type=float, action="append", required=True)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--first", type=int, help="take so many evaluations of either run only")
     options = parser.parse_args()
     runs = [read_results(path) for path in (options.channels, options.both)]
     known = runs[0].original["latency_ms"]
     print(HEADER, flush=True)
     for least in options.accuracy:
-        channels, both = (quickest(run.records, least) for run in runs)
+        channels, both = (quickest(run.records[: options.first], least) for run in runs)
         evaluator, models = files(channels, both)
         setting = Setting(1, evaluator.table.input_shape, options.threads)
         times = in_turns(list(models.values()), setting)
