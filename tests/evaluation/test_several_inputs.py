@@ -8,19 +8,17 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from cuts import check_random_cuts, half_of
 from playing import constant, play
 from several_inputs import TASKS, Siamese, TwoBranches, task
 from torch import nn
 from torch.nn import functional as F
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader, Dataset
-from torch.utils.flop_counter import FlopCounterMode
 
 from prune_gym import Data, ScoredData, ScoredSplit, Split, cli, compress, compression_env
 from prune_gym.compression.network_file import load_network, read_network_spec, save_network
 from prune_gym.compression.repair import REPAIRS
-from prune_gym.compression.surgery import cut, first_channels
-from prune_gym.compression.verify import check_cut, largest_error
+from prune_gym.compression.verify import check_cut
 from prune_gym.costs.flops import Flops
 from prune_gym.costs.memory import Memory
 from prune_gym.costs.params import Params
@@ -58,26 +56,15 @@ def test_the_cut_is_exact(name):
     network, inputs, _ = traced(name)
     table = trace(network, shape_of(inputs))
     assert {group.name: group.size for group in table.groups} == GROUPS[name]
-    check_cut(network, table, inputs)
-    rng = np.random.default_rng(0)
-    for _ in range(4):
-        kept = [
-            np.sort(rng.permutation(g.size)[: rng.integers(1, g.size + 1)]) for g in table.groups
-        ]
-        error, dtype = largest_error(network, table, kept, inputs[:8])
-        assert error < 1e-12 and dtype is torch.float64
+    check_random_cuts(network, table, inputs)
 
 
 @pytest.mark.parametrize("name", TASKS)
 def test_costs_are_those_of_the_cut_network(name):
     network, inputs, _ = traced(name)
     table = trace(network, shape_of(inputs))
-    widths = (table.full + 1) // 2
-    small = cut(network, table, first_channels(table, widths))
-    configuration, counter = table.configuration(widths[None]), FlopCounterMode(display=False)
-    with counter, sdpa_kernel(SDPBackend.MATH):
-        feed(small, inputs[:1])
-    assert Flops(table)(configuration)[0] == counter.get_total_flops() / 2
+    configuration, small, multiply_adds = half_of(network, table, inputs[:1])
+    assert Flops(table)(configuration)[0] == multiply_adds
     assert Params(table)(configuration)[0] == sum(each.numel() for each in small.parameters())
 
 

@@ -5,16 +5,13 @@ import copy
 import numpy as np
 import pytest
 import torch
+from cuts import check_random_cuts, half_of
 from torch import nn
 from torch.nn import functional as F
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from prune_gym.compression.calibration import batch_statistics
 from prune_gym.compression.fold_batch_norm import fold_batch_norm
 from prune_gym.compression.quantize import quantize
-from prune_gym.compression.surgery import cut, first_channels
-from prune_gym.compression.verify import check_cut, largest_error
 from prune_gym.costs.flops import Flops
 from prune_gym.costs.params import Params
 from prune_gym.graph.trace import trace
@@ -124,27 +121,16 @@ def test_they_are_cut_exactly(name):
     net, expected = made(name)
     table = trace(net, SHAPE)
     assert {group.name: group.size for group in table.groups} == expected
-    check_cut(net, table, IMAGES)
-    rng = np.random.default_rng(0)
-    for _ in range(4):
-        kept = [
-            np.sort(rng.permutation(g.size)[: rng.integers(1, g.size + 1)]) for g in table.groups
-        ]
-        error, dtype = largest_error(net, table, kept, IMAGES[:1])
-        assert error < 1e-12 and dtype is torch.float64
+    check_random_cuts(net, table, IMAGES)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_parameters_count_once_and_multiply_adds_for_every_call(name):
     net, _ = made(name)
     table = trace(net, SHAPE)
-    widths = (table.full + 1) // 2
-    small = cut(net, table, first_channels(table, widths))
-    configuration, counter = table.configuration(widths[None]), FlopCounterMode(display=False)
-    with counter, sdpa_kernel(SDPBackend.MATH):
-        small(IMAGES[:1])
+    configuration, small, multiply_adds = half_of(net, table, IMAGES[:1])
     uncounted = sum(count for _, count in table.uncounted)
-    assert Flops(table)(configuration)[0] + uncounted == counter.get_total_flops() / 2
+    assert Flops(table)(configuration)[0] + uncounted == multiply_adds
     assert Params(table)(configuration)[0] == sum(each.numel() for each in small.parameters())
 
 
