@@ -37,6 +37,10 @@ FAMILIES = {
     "ablation": ("prune_gym.agents.ablations", "ablation:no-learning"),
     "amc": ("prune_gym.agents.amc", "amc:flops"),
     "botorch": ("prune_gym.agents.botorch_search", "botorch:qlognehvi"),
+    "ehvi-envelope-ddpg": (
+        "prune_gym.agents.ehvi_envelope_ddpg.ehvi_envelope_ddpg",
+        "ehvi-envelope-ddpg:tchebycheff",
+    ),
     "jcw": ("prune_gym.agents.evolution.jcw", "jcw:bounds"),
     "morl": ("prune_gym.agents.morl", "morl:CAPQL"),
     "optuna": ("prune_gym.agents.optuna_samplers", "optuna:tpe"),

@@ -1,13 +1,16 @@
 """Distillation: a policy learns to propose the best strategies that its search has found.
 
 Reinforcement learning leaves an actor that lags behind the strategies that its own search found.
-For every preference the best evaluated strategy is known, and its decisions are the right answers
-in every state that the actor reaches when it is asked for that preference. So the actor is rolled
-out without evaluation and learns them there: DAgger (Ross, Gordon & Bagnell, AISTATS 2011).
+For every preference, and within any budgets, the best evaluated strategy is known, and its
+decisions are the right answers in every state that the actor reaches when it is asked for them. So
+the actor is rolled out without evaluation and learns them there: DAgger (Ross, Gordon & Bagnell,
+AISTATS 2011). An observation shows what the budgets leave open, so the actor can learn to plan for
+budgets that the search did not have.
 """
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,38 +20,57 @@ from torch.nn import functional as F
 from prune_gym.agents.common.sb3_training import descend
 from prune_gym.envs.rollouts import rollout
 from prune_gym.evaluation.problem import CompressionProblem
-from prune_gym.objectives.selection import best_for
+from prune_gym.objectives.pareto import non_dominated
+from prune_gym.objectives.selection import Scalarization, best_for
 
 ROUNDS = 20  # at most: one for every evaluated strategy
-EPISODES = 32  # rolled out in a round, each for another preference
+FREE, BUDGETED = 8, 24  # episodes in a round: without more budgets, and each within its own
+SLACK = (1.01, 1.5)  # of a drawn budget, as a multiple of what an evaluated strategy costs
 BATCH = 256  # of what the actor met in all rounds so far
+
+
+class Archive(NamedTuple):
+    """What a search has evaluated.
+
+    Attributes:
+        values: of the strategies' decisions, ``(n, decisions)``.
+        returns: ``(n, k)``.
+    """
+
+    values: np.ndarray
+    returns: np.ndarray
 
 
 def imitate(
     agent: TD3,
     problem: CompressionProblem,
-    values: np.ndarray,
-    returns: np.ndarray,
+    archive: Archive,
     draw: Callable[[int], torch.Tensor],
     updates: int,
+    scalarization: Scalarization = "linear",
 ) -> None:
-    """Teach an actor to play, for any preference, the best strategy that was evaluated.
+    """Teach an actor to play the best strategy of an archive for any preference and budgets.
 
     Args:
         agent: its actor reads an observation with the preference at its end.
         problem: what the strategies are of.
-        values: of evaluated strategies' decisions, ``(n, decisions)``.
-        returns: their returns, ``(n, k)``.
+        archive: what was evaluated.
         draw: returns so many preferences, ``(m, k)``.
         updates: of the actor, shared by the rounds.
+        scalarization: what the best for a preference is.
     """
     met, answers = [], []
-    rounds = min(ROUNDS, len(values))
+    rounds = min(ROUNDS, len(archive.values))
     for _ in range(rounds):
-        preferences = draw(EPISODES).cpu().numpy()
-        states, right = _play(agent, problem, values, returns, preferences)
-        met.append(states)
-        answers.append(right)
+        asked = [(problem, draw(FREE).cpu().numpy())]
+        preferences = draw(BUDGETED).cpu().numpy()
+        preferences[::2] = _most_accurate(problem, preferences[::2])
+        for preference in preferences:
+            asked.append((problem.with_budgets(_drawn_budgets(problem, archive)), preference[None]))
+        for within, preferences in asked:
+            states, right = _play(agent, within, archive, preferences, scalarization)
+            met.append(states)
+            answers.append(right)
         states, right = torch.cat(met), torch.cat(answers)
         for _ in range(math.ceil(updates / rounds)):
             batch = torch.randint(len(states), (BATCH,))
@@ -56,12 +78,41 @@ def imitate(
     agent.actor_target.load_state_dict(agent.actor.state_dict())
 
 
+def _most_accurate(problem: CompressionProblem, preferences: np.ndarray) -> np.ndarray:
+    """Return preferences for accuracy alone, what people want within budgets, or those given."""
+    names = [objective.name for objective in problem.objectives]
+    accuracy = np.array([name == "accuracy" for name in names], preferences.dtype)
+    return np.broadcast_to(accuracy, preferences.shape) if accuracy.any() else preferences
+
+
+def _drawn_budgets(problem: CompressionProblem, archive: Archive) -> dict[str, float]:
+    """Return budgets that at least one evaluated strategy meets, the problem's own among them.
+
+    They are what a strategy of the front costs, and a little more, in one cost and perhaps others.
+    The strategy is drawn so that tight and wide budgets on that cost are equally frequent.
+    """
+    names = [objective.name for objective in problem.objectives]
+    costs = [column for column, name in enumerate(names) if name != "accuracy"]
+    limits = dict(problem.budgets.limits)
+    if not costs:
+        return limits
+    front = archive.returns[non_dominated(archive.returns)]
+    first = np.random.choice(costs)
+    least, most = front[:, first].min(), front[:, first].max()
+    saved = front[np.abs(front[:, first] - np.random.uniform(least, most)).argmin()]
+    for column in costs:
+        if column == first or np.random.random() < 0.5:
+            share = (1 - saved[column]) * np.random.uniform(*SLACK)
+            limits[names[column]] = min(share, limits.get(names[column], 1.0))
+    return limits
+
+
 def _play(
     agent: TD3,
     problem: CompressionProblem,
-    values: np.ndarray,
-    returns: np.ndarray,
+    archive: Archive,
     preferences: np.ndarray,
+    scalarization: Scalarization,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return what the actor sees in an episode for each preference, and the right answers."""
 
@@ -71,7 +122,9 @@ def _play(
     played = rollout(
         problem, lambda o, episodes: agent.predict(seen(o, episodes))[0], len(preferences)
     )
-    best = values[[best_for(returns, preference) for preference in preferences]]
+    kept = problem.feasible(archive.values)
+    values, returns = archive.values[kept], archive.returns[kept]
+    best = values[[best_for(returns, each, scalarization) for each in preferences]]
     asked = zip(played.decision, best[played.episode, played.decision], strict=True)
     right = np.array([problem.decisions[at].encode(value) for at, value in asked], np.float32)
     states = seen(played.observations, played.episode)

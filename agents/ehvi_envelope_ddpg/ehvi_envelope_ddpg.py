@@ -8,10 +8,15 @@ mutates the best ones, and picks the strategy of the largest expected hypervolum
 is evaluated. Half of every batch are rolled-out transitions with the predicted accuracy, as in Dyna
 (Sutton 1991). A few strategies that are planned from sensitivities take the place of the initial
 design (`prune_gym.agents.sensitivity.sensitivity`). In the end the actor learns to propose the
-best that was evaluated for every preference
+best that was evaluated for every preference and budget
 (`prune_gym.agents.ehvi_envelope_ddpg.distillation`).
+
+``ehvi-envelope-ddpg:tchebycheff`` reads preferences in another way at the end: its answers also lie
+in the hollows of the front (`prune_gym.objectives.selection.best_for`).
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
@@ -24,19 +29,20 @@ from prune_gym.agents.bayesian.ehvi import INITIAL
 from prune_gym.agents.common.action_spaces import require_actions
 from prune_gym.agents.common.api import Settings, problem_of
 from prune_gym.agents.common.sb3_training import train_by_episodes
-from prune_gym.agents.ehvi_envelope_ddpg.distillation import imitate
+from prune_gym.agents.ehvi_envelope_ddpg.distillation import Archive, imitate
 from prune_gym.agents.envelope_ddpg.buffers import VectorReplayBuffer
 from prune_gym.agents.envelope_ddpg.envelope_ddpg import EnvelopeDDPG
 from prune_gym.agents.sensitivity.sensitivity import planned
 from prune_gym.envs.rollouts import Rollouts, rollout
 from prune_gym.envs.wrappers import PreferenceConditioned
-from prune_gym.errors import UserError
+from prune_gym.errors import UserError, unknown
 from prune_gym.evaluation.problem import CompressionProblem
 from prune_gym.objectives.objective import episode_return
+from prune_gym.objectives.selection import Scalarization
 
 GREEDY, NOISY = 16, 16  # rollouts of the actor before every evaluation
 FOCUS = 64  # preferences drawn around people's priorities
-IMITATED = 2  # updates at the end for every step of the search
+IMITATED = 4  # updates at the end for every step of the search
 REMEMBERED = 50  # evaluations: predictions of earlier ones are forgotten
 
 
@@ -49,6 +55,7 @@ class EHVIEnvelopeDDPG(EnvelopeDDPG):
         focused: bool = False,
         imagined: bool = True,
         sensitivities: bool = True,
+        scalarization: Scalarization = "linear",
         **kwargs: Any,
     ) -> None:
         """Make the agent.
@@ -59,13 +66,15 @@ class EHVIEnvelopeDDPG(EnvelopeDDPG):
                 hypervolume.
             imagined: learn from rolled-out transitions too.
             sensitivities: the surrogate and its candidates use them.
+            scalarization: what the best for a preference is that the policy learns at the end.
             **kwargs: `EnvelopeDDPG`'s.
         """
         self.focused, self.imagined, self.sensitivities = focused, imagined, sensitivities
+        self.scalarization: Scalarization = scalarization
         super().__init__(*args, **kwargs)
 
     def learn(self, *args, **kwargs):
-        """Learn as SB3 does, then propose the best that was evaluated for every preference."""
+        """Learn as SB3 does, then propose the best that was evaluated for what it is asked."""
         super().learn(*args, **kwargs)
         assert isinstance(self.replay_buffer, VectorReplayBuffer)
         if infos := self.replay_buffer.finished:
@@ -75,10 +84,10 @@ class EHVIEnvelopeDDPG(EnvelopeDDPG):
             imitate(
                 self,
                 problem,
-                values,
-                np.array(returns),
+                Archive(values, np.array(returns)),
                 self.sample_preferences,
                 updates=IMITATED * self.replay_buffer.size(),
+                scalarization=self.scalarization,
             )
         return self
 
@@ -174,6 +183,17 @@ class EHVIEnvelopeDDPG(EnvelopeDDPG):
         return [*super()._excluded_save_params(), *ours]
 
 
+def search_with(name: str) -> Callable[[gym.Env, Settings], EnvelopeDDPG]:
+    """Return the search function of a variant: "tchebycheff".
+
+    Raises:
+        UserError: no such variant.
+    """
+    if name != "tchebycheff":
+        raise UserError(unknown("variant of ehvi-envelope-ddpg", name, ["tchebycheff"]))
+    return partial(search, scalarization="tchebycheff")
+
+
 def search(
     env: gym.Env, settings: Settings, planned_start: bool = True, **parts: Any
 ) -> EnvelopeDDPG:
@@ -198,9 +218,7 @@ def search(
     focused = settings.priorities is not None
     if not known:
         if parts:
-            raise UserError(
-                "this ablation needs costs that are computed: take out latency='measured'"
-            )
+            raise UserError("this agent needs costs that are computed: take out latency='measured'")
         noisy = EnvelopeDDPG(**options)
         train_by_episodes(noisy, settings)
         return noisy

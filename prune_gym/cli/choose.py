@@ -23,6 +23,12 @@ def options(parser: argparse.ArgumentParser) -> None:
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--preference", type=pairs, metavar="NAME=WEIGHT,...", help="of objectives")
     how.add_argument("--knee", action="store_true", help="the best-balanced of the front")
+    add(
+        "--scalarization",
+        choices=("linear", "tchebycheff"),
+        help="how a preference is read: by the weighted sum (default), or by the objective that "
+        "falls most behind its best",
+    )
     most = "flops=0.5 or latency_ms=50%%, shares of the original's, or latency_ms=3, flops=1e8"
     for name, example in (("--max", most), ("--min", "accuracy=0.9 or accuracy=90%%")):
         help = f"repeatable, such as {example}"
@@ -38,6 +44,8 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
     if not (options.preference or options.knee or options.max or options.min):
         raise UserError("say what to choose by: --preference, --max, --min or --knee")
+    if options.scalarization and not options.preference:
+        raise UserError("--scalarization says how a preference is read: give one with --preference")
     results = read_results(options.run_folder)
     for text in filter(None, (results.warning, results.caution)):
         console.print(text, style="yellow", markup=False, soft_wrap=True)
@@ -75,7 +83,9 @@ def _choose(results: "Results", options: argparse.Namespace) -> int:
     if options.knee:
         return int(kept[knee_point(returns, names)])
     weights = options.preference or _free(names, least)
-    return int(kept[best_for(returns, weights_array(weights, names))])
+    return int(
+        kept[best_for(returns, weights_array(weights, names), options.scalarization or "linear")]
+    )
 
 
 def _limits(given: list[tuple[str, float, bool]], original: dict[str, float]) -> dict[str, float]:

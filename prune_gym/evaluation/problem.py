@@ -4,6 +4,7 @@ It is to agents that plan whole strategies what a problem is to pymoo. Strategie
 values of their decisions, ``float64 (n, decisions)``.
 """
 
+import copy
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -93,6 +94,16 @@ class CompressionProblem:
         """Metrics of the network before any compression; its accuracy is measured once."""
         accuracy = self.evaluator.accuracy(self.original_configuration)
         return self.cost_metrics(self.original_configuration) | {"accuracy": accuracy}
+
+    def with_budgets(self, budgets: Mapping[str, float]) -> "CompressionProblem":
+        """Return this problem under other budgets; everything else is shared.
+
+        Raises:
+            UserError: an unknown cost, or budgets that no strategy meets.
+        """
+        other = copy.copy(self)
+        other.budgets = Budgets(budgets, self.costs, self.space)
+        return other
 
     def cost_metrics(self, configuration: Configuration) -> dict[str, float]:
         """Return the costs of one configuration by metric, each in its unit."""

@@ -1,6 +1,7 @@
 """Choose one of many strategies: the knee of the front, or the best for a preference."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
@@ -8,6 +9,9 @@ from prune_gym.errors import UserError
 from prune_gym.objectives.objective import weights_array
 from prune_gym.objectives.pareto import non_dominated
 from prune_gym.objectives.preferences import balanced
+
+Scalarization = Literal["linear", "tchebycheff"]
+AUGMENTATION = 0.05  # so that objectives of weight 0 decide between equals
 
 
 def knee_point(returns: np.ndarray, names: Sequence[str]) -> int:
@@ -36,12 +40,28 @@ def knee_point(returns: np.ndarray, names: Sequence[str]) -> int:
     return int(candidates[best_for(scaled, weights_array(balanced(names), names))])
 
 
-def best_for(returns: np.ndarray, weights: np.ndarray) -> int:
-    """Return the index of the largest weighted sum of returns ``(n, k)``; weights ``(k,)``.
+def best_for(
+    returns: np.ndarray, weights: np.ndarray, scalarization: Scalarization = "linear"
+) -> int:
+    """Return the index of the best of several returns for a preference.
+
+    - ``linear``: the largest weighted sum. It is never in a hollow of the front.
+    - ``tchebycheff``: the smallest ``max_i w_i d_i + 0.05 sum_i d_i``, where d is how far an
+      objective is below the best of all returns (augmented Tchebycheff, Steuer & Choo 1983). Every
+      point of the front, in a hollow or not, is the best for some preference.
+
+    Args:
+        returns: higher is better in every entry, ``(n, k)``.
+        weights: of the objectives, ``(k,)``.
+        scalarization: how a preference is read.
 
     Raises:
         UserError: ``returns`` is empty.
     """
+    returns = np.asarray(returns, dtype=np.float64)
     if len(returns) == 0:
         raise UserError("best_for: expected at least one strategy, got none")
-    return int((np.asarray(returns, dtype=np.float64) @ weights).argmax())
+    if scalarization == "linear":
+        return int((returns @ weights).argmax())
+    below = returns.max(axis=0) - returns
+    return int(((below * weights).max(axis=1) + AUGMENTATION * below.sum(axis=1)).argmin())

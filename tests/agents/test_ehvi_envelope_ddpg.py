@@ -11,12 +11,14 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 from prune_gym.agents import Settings, find_agent
 from prune_gym.agents.bayesian.acquisition import Acquisition
 from prune_gym.agents.bayesian.surrogate import AccuracyModel, from_log_odds, log_odds
+from prune_gym.agents.ehvi_envelope_ddpg.distillation import Archive, imitate
 from prune_gym.agents.ehvi_envelope_ddpg.ehvi_envelope_ddpg import EHVIEnvelopeDDPG
 from prune_gym.agents.sensitivity.outlook import energy_lost
 from prune_gym.agents.sensitivity.sensitivity import planned
 from prune_gym.envs.make import compression_env
 from prune_gym.envs.rollouts import rollout
 from prune_gym.envs.wrappers import PreferenceConditioned
+from prune_gym.errors import UserError
 from prune_gym.experiments.benchmark.preferences import preference_grid, proposals
 from prune_gym.objectives.pareto import hypervolume
 from prune_gym.search_space import Decision, SearchSpace
@@ -224,17 +226,60 @@ def test_several_environments_play_different_strategies(kind):
     assert len(played) == len(records) == 9
 
 
-@pytest.mark.ci
-def test_the_policy_proposes_what_the_search_has_found():
+@pytest.fixture(scope="module")
+def searched():
+    """An environment, and what the agent has learned and evaluated there."""
     env = gym.make(ID)
     trained = find_agent("ehvi-envelope-ddpg")(env, Settings(60, 0, None, Logger(None, [])))
-    infos, core = trained.replay_buffer.finished, env.unwrapped
-    values = np.array([core.problem.values_of(info["strategy"]) for info in infos])
+    problem = env.unwrapped.problem
+    infos = trained.replay_buffer.finished
+    values = np.array([problem.values_of(info["strategy"]) for info in infos])
+    return env.unwrapped, trained, Archive(values, env.unwrapped.returns(values))
+
+
+@pytest.mark.ci
+def test_the_policy_proposes_what_the_search_has_found(searched):
+    env, trained, archive = searched
     grid = preference_grid(3)
-    best = (core.returns(values) @ grid.T).max(axis=0)
-    _, proposed = proposals(core, trained, core.returns(values), grid)
+    best = (archive.returns @ grid.T).max(axis=0)
+    _, proposed = proposals(env, trained, archive.returns, grid)
     lacking = best - (proposed * grid).sum(axis=1)
     assert lacking.mean() < 0.004
+
+
+@pytest.mark.ci
+def test_the_policy_answers_within_budgets_that_the_search_did_not_have(searched):
+    """Actions that are only moved into the budgets lose about 0.3 of accuracy."""
+    _, trained, archive = searched
+    lacking = []
+    for budgets in ({"flops": 0.2}, {"flops": 0.4}, {"memory": 0.3}, {"flops": 0.5, "memory": 0.5}):
+        env = gym.make(ID, budgets=budgets).unwrapped
+        kept = env.problem.feasible(archive.values)
+        _, answer = proposals(env, trained, archive.returns, np.array([[1.0, 0, 0]]))
+        lacking.append(archive.returns[kept, 0].max() - answer[0, 0])
+    assert np.mean(lacking) < 0.12
+
+
+@pytest.mark.ci
+def test_tchebycheff_answers_lie_in_hollows_too(searched):
+    env, trained, archive = searched
+    grid, reference = preference_grid(3), env.problem.reference_point
+    _, linear = proposals(env, trained, archive.returns, grid)
+    actor = {name: value.clone() for name, value in trained.actor.state_dict().items()}
+    imitate(trained, env.problem, archive, trained.sample_preferences, 1200, "tchebycheff")
+    _, spread = proposals(env, trained, archive.returns, grid)
+    trained.actor.load_state_dict(actor)
+    assert hypervolume(spread, reference) > hypervolume(linear, reference)
+
+
+@pytest.mark.ci
+def test_the_variant_with_tchebycheff_runs_by_name():
+    search = find_agent("ehvi-envelope-ddpg:tchebycheff")
+    assert (
+        search(gym.make(ID), Settings(4, 0, None, Logger(None, []))).scalarization == "tchebycheff"
+    )
+    with pytest.raises(UserError, match="tchebycheff"):
+        find_agent("ehvi-envelope-ddpg:chebyshev")
 
 
 @pytest.mark.ci

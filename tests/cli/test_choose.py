@@ -61,6 +61,18 @@ def test_the_weighted_return_decides(folder, tmp_path):
     assert metrics == best.strategy.metrics
 
 
+def test_a_preference_can_be_read_by_what_falls_most_behind(folder, tmp_path, capsys):
+    results = read_results(folder)
+    kept = np.flatnonzero(non_dominated(results.returns))
+    behind = results.returns[kept].max(axis=0) - results.returns[kept]
+    weights = np.array([0.5, 0.5, 0.0, 0.0])  # of accuracy, flops, params, memory
+    score = (behind * weights).max(axis=1) + 0.05 * behind.sum(axis=1)
+    words = ("--preference", "accuracy=0.5,flops=0.5", "--scalarization", "tchebycheff")
+    metrics = chosen(folder, tmp_path / "s.json", *words)
+    assert metrics == results.records[kept[int(np.argmin(score))]].strategy.metrics
+    assert "--preference" in refused(folder, capsys, "--knee", *words[2:])
+
+
 def test_other_priorities_give_another_strategy(folder, tmp_path):
     accurate = chosen(folder, tmp_path / "a.json", "--preference", "accuracy=1")
     small = chosen(folder, tmp_path / "b.json", "--preference", "flops=1")

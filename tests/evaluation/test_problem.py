@@ -148,6 +148,15 @@ def test_a_strategy_is_read_back(problem, seed):
             np.testing.assert_array_equal(problem.values_of(strategy), canonical)
 
 
+def test_other_budgets_make_another_problem_on_the_same_parts(problem):
+    limits, other = dict(problem.budgets.limits), problem.with_budgets({"params": 0.5})
+    assert other.budgets.limits == {"params": 0.5} and problem.budgets.limits == limits
+    assert other.space is problem.space and other.evaluator is problem.evaluator
+    assert not other.feasible(other.space.upper[None])[0]
+    with pytest.raises(UserError, match="params"):
+        problem.with_budgets({"params": 1e-9})
+
+
 @given(seed=SEEDS)
 @MANY
 def test_feasible_is_what_exceeds_no_budget(problem, seed):

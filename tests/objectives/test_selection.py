@@ -1,7 +1,11 @@
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from prune_gym.errors import UserError
+from prune_gym.objectives.pareto import non_dominated
 from prune_gym.objectives.selection import best_for, knee_point
 
 TWO = ("accuracy", "flops")
@@ -37,6 +41,21 @@ def test_the_best_for_a_preference():
     returns = np.array([[0.9, 0.1], [0.8, 0.5]])
     assert best_for(returns, np.array([0.5, 0.5])) == 1
     assert best_for(returns, np.array([0.99, 0.01])) == 0
+
+
+def test_tchebycheff_finds_what_lies_in_a_hollow_of_the_front():
+    returns = np.array([[0.9, 0.0], [0.4, 0.4], [0.0, 0.9]])  # the second is below the diagonal
+    weights = [np.array([w, 1 - w]) for w in np.linspace(0, 1, 21)]
+    assert {best_for(returns, each) for each in weights} == {0, 2}
+    assert {best_for(returns, each, "tchebycheff") for each in weights} == {0, 1, 2}
+
+
+@given(
+    arrays(float, (9, 3), elements=st.floats(0, 1, width=16)),
+    arrays(float, 3, elements=st.floats(0, 1, width=16)),
+)
+def test_tchebycheff_never_chooses_what_another_dominates(returns, weights):
+    assert non_dominated(returns)[best_for(returns, weights, "tchebycheff")]
 
 
 @pytest.mark.parametrize(
