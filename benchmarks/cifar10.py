@@ -31,6 +31,7 @@ from prune_gym.search_space.strategy import strategy_from_dict
 ROOT = Path(__file__).resolve().parent.parent
 ENVS = {
     "vgg16": "ChannelPrune-VGG16-CIFAR10-v0",
+    "resnet20": "ChannelPrune-ResNet20-CIFAR10-v0",
     "resnet56": "ChannelPrune-ResNet56-CIFAR10-v0",
 }
 METRICS = {"flops": "flops", "latency": "latency_ms", "memory": "memory_bytes", "params": "params"}

@@ -2,9 +2,9 @@
 
     PRUNE_GYM_HOME=... python benchmarks/repair.py [--images 10000] [--networks VGG16]
 
-VGG16 on CIFAR-10: all 13 groups. ResNet-20 and ResNet-56 with the public weights (weights/ in the
-data home): the groups inside the blocks. Top-1 in % on the first test images; seconds are those of
-cutting and repairing one candidate, the longest of the ratios.
+VGG16 on CIFAR-10: all 13 groups. ResNet-20, and ResNet-56 with its public weights: the groups
+inside the blocks. Top-1 in % on the first test images; seconds are those of cutting and repairing
+one candidate, the longest of the ratios.
 
 The last three rows are the method of GRAIL (Tang et al. 2026, PMLR 328:881-895), by an
 implementation of its description: the filters of the smallest L2 norm go; every layer that reads
@@ -23,33 +23,19 @@ import torch
 from torch import nn
 
 from prune_gym import datasets, models
-from prune_gym._utils.paths import data_home
 from prune_gym.compression.repair import REPAIRS
 from prune_gym.datasets import Data, Split
 from prune_gym.datasets.normalize import normalize
 from prune_gym.evaluation.evaluator import Evaluator
 from prune_gym.evaluation.task import make_evaluator
 from prune_gym.graph.configuration import Configuration
-from prune_gym.models.resnet import resnet20, resnet56
 
 BATCHES, BATCH = 40, 128  # for running averages with momentum 0.1: the last ten count
-PUBLIC = {"ResNet-20": (resnet20, "resnet20-12fca82f.th")} | {
-    "ResNet-56": (resnet56, "resnet56-4bfd9763.th")
+NETWORKS = {
+    "VGG16": ("vgg16", (0.75, 0.5, 0.35, 0.25)),
+    "ResNet-20": ("resnet20", (0.8, 0.65, 0.5, 0.35)),
+    "ResNet-56": ("resnet56", (0.8, 0.65, 0.5, 0.35)),
 }
-
-
-def load(name: str) -> tuple[nn.Module, Data, tuple[float, ...]]:
-    """Return a network, CIFAR-10 with the normalization it was trained with, and keep ratios."""
-    cifar10 = datasets.load("cifar10")
-    if name == "VGG16":
-        return models.pretrained("vgg16", "cifar10", 10), cifar10, (0.75, 0.5, 0.35, 0.25)
-    build, file = PUBLIC[name]
-    path = data_home() / "weights" / file
-    state = torch.load(path, weights_only=True, map_location="cpu")["state_dict"]
-    network = build()
-    network.load_state_dict({key.removeprefix("module."): value for key, value in state.items()})
-    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-    return network, dataclasses.replace(cifar10, mean=mean, std=std), (0.8, 0.65, 0.5, 0.35)
 
 
 def strategy(evaluator: Evaluator, ratio: float) -> Configuration:
@@ -98,14 +84,16 @@ def main() -> None:
     """Print one table per network."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=1_000)
-    parser.add_argument("--networks", nargs="+", default=["VGG16", *PUBLIC])
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=[*NETWORKS])
     options = parser.parse_args()
     for name in options.networks:
-        network, data, ratios = load(name)
+        network, ratios = NETWORKS[name]
+        data = models.normalized_for(network, datasets.load("cifar10"))
         images, labels = (
             part[: options.images].copy() for part in (data.test.images, data.test.labels)
         )
-        test, evaluator = Split(images, labels), make_evaluator(network, data, "least_squares")
+        test, original = Split(images, labels), models.pretrained(network, "cifar10", 10)
+        evaluator = make_evaluator(original, data, "least_squares")
         print(f"{name}: original {100 * evaluator.score(evaluator.network, test):.1f}")
         print(f"{'keep ratio':<20}" + "".join(f"{ratio:>8}" for ratio in ratios) + " seconds")
         assert evaluator.original.reference  # measured once, and not part of a candidate's time

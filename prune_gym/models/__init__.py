@@ -62,6 +62,7 @@ NETWORKS: dict[str, Architecture] = {
     "vgg6": Architecture(vgg.vgg6),
     "vgg19": Architecture(vgg.vgg19),
     "resnet20": Architecture(resnet.resnet20),
+    "resnet20_public": Architecture(resnet.resnet20),
     "resnet32": Architecture(resnet.resnet32),
     "resnet56": Architecture(resnet.resnet56),
     "resnet110": Architecture(resnet.resnet110),

@@ -44,7 +44,7 @@ class PublicWeights:
 
 
 PUBLIC: Mapping[tuple[str, str], PublicWeights] = {
-    ("resnet20", "cifar10"): PublicWeights(
+    ("resnet20_public", "cifar10"): PublicWeights(
         "resnet20-12fca82f.th",
         AKAMASTER,
         "12fca82f0bebc4135bf1f32f6e3710e61d5108578464b84fd6d7f5c1b04036c8",

@@ -149,8 +149,16 @@ def test_shipped_weights_are_as_good_as_their_header_says(name, of):
     assert measured > 0.92 and abs(found - measured) < 0.02
 
 
+def test_shipped_weights_for_cifar_are_as_good_as_their_header_says(cifar):
+    with safe_open(models.weights_path("resnet20", "cifar10"), framework="pt") as file:
+        assert float(file.metadata()["test_accuracy"]) == 0.9170
+    part = datasets.Split(cifar.test.images[:1000], cifar.test.labels[:1000])
+    found = accuracy(models.pretrained("resnet20", "cifar10", 10), cifar, part)
+    assert abs(found - 0.917) < 0.02
+
+
 @pytest.mark.parametrize(
-    ("name", "images", "measured"), [("resnet20", 1000, 0.9173), ("resnet56", 500, 0.9339)]
+    ("name", "images", "measured"), [("resnet20_public", 1000, 0.9173), ("resnet56", 500, 0.9339)]
 )
 def test_public_weights_have_their_accuracy(cifar, name, images, measured):
     public_file(PUBLIC[name, "cifar10"].file)
@@ -236,7 +244,7 @@ def test_weights_of_ones_own_in_the_data_home(homes):
     assert torch.equal(found.linear.weight, net.linear.weight.half().float())
 
 
-@pytest.mark.parametrize("pair", [("resnet20", "cifar10"), ("mobilenet_v2", "cifar10")])
+@pytest.mark.parametrize("pair", [("resnet56", "cifar10"), ("mobilenet_v2", "cifar10")])
 def test_the_users_own_weights_win_over_public_ones(homes, pair):
     name, data = pair
     homes[0].mkdir(parents=True)
@@ -273,7 +281,13 @@ def test_every_public_file_is_of_a_network_and_named_by_its_hash(pair):
 
 @pytest.mark.parametrize(
     ("pair", "told"),
-    [(("resnet56", "cifar10"), True), (("vgg16", "cifar10"), False), (("vgg16", "digits"), False)],
+    [
+        (("resnet56", "cifar10"), True),
+        (("resnet20_public", "cifar10"), True),
+        (("resnet20", "cifar10"), False),
+        (("vgg16", "cifar10"), False),
+        (("vgg16", "digits"), False),
+    ],
 )
 def test_weights_that_know_the_search_split_are_told(pair, told):
     assert (
