@@ -23,7 +23,7 @@ from prune_gym.compression.unstructured import sparsify
 from prune_gym.graph.trace import trace
 from prune_gym.models import build
 from prune_gym.profiling.onnx_nodes import to_onnx
-from prune_gym.profiling.runtimes import session_options
+from prune_gym.profiling.onnx_session import session_options
 from prune_gym.profiling.timing import time_calls
 
 DENSITIES = (1.0, 0.5, 0.3, 0.2, 0.15, 0.1)

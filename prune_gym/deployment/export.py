@@ -24,7 +24,7 @@ from prune_gym.errors import UserError, unknown
 from prune_gym.graph.input_shapes import InputShape, InputShapes
 from prune_gym.graph.inputs import Inputs, Tensors, argument_names, arguments, feed, shape_of
 from prune_gym.graph.symbolic import by_position
-from prune_gym.profiling.runtimes import import_onnxruntime, session_options
+from prune_gym.profiling.onnx_session import import_onnxruntime, session_options
 
 CHECKED = 64  # images of the search split, at most
 TOLERANCE = 1e-3  # of the largest output
