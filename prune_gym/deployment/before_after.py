@@ -46,7 +46,7 @@ from prune_gym.graph.layer_table import LayerTable
 from prune_gym.graph.skipped import running_modules
 from prune_gym.graph.trace import trace
 from prune_gym.profiling import settings_sweep
-from prune_gym.profiling.onnx_session import import_onnxruntime, session_options, share_threads
+from prune_gym.profiling.onnx_session import import_onnxruntime, open_session, share_threads
 from prune_gym.profiling.paired_timing import Compared, interleaved
 from prune_gym.profiling.peak_memory import STATUS, peak_memory
 from prune_gym.profiling.profile_network import processor
@@ -343,15 +343,9 @@ def _latency(
 ) -> dict[str, Compared]:
     """Time both in each runtime; a runtime's threads rest before the next one's turn."""
     share_threads(setting.threads)
-    runtime, feed = import_onnxruntime(), {INPUT: setting.images()}
-    options = session_options(setting.threads)
-    sessions = [
-        runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        for model in models
-    ]
-    latency = {
-        "ONNX Runtime": interleaved(*(partial(session.run, None, feed) for session in sessions))
-    }
+    feed = {INPUT: setting.images()}
+    runs = [partial(open_session(model, setting.threads).run, None, feed) for model in models]
+    latency = {"ONNX Runtime": interleaved(*runs)}
     if any(each.quantized for each in networks):
         return latency  # PyTorch only simulates bits here
     time.sleep(SETTLING)

@@ -24,7 +24,7 @@ from prune_gym.errors import UserError, unknown
 from prune_gym.graph.input_shapes import InputShape, InputShapes
 from prune_gym.graph.inputs import Inputs, Tensors, argument_names, arguments, feed, shape_of
 from prune_gym.graph.symbolic import by_position
-from prune_gym.profiling.onnx_session import import_onnxruntime, session_options
+from prune_gym.profiling.onnx_session import import_onnxruntime, open_session
 
 CHECKED = 64  # images of the search split, at most
 TOLERANCE = 1e-3  # of the largest output
@@ -209,8 +209,7 @@ def to_current_onnx(network: nn.Module, images: Tensors) -> bytes:
 
 def onnx_runner(model: bytes) -> Runner:
     """Return a function that runs a model in ONNX Runtime on images (N, C, H, W)."""
-    runtime, providers = import_onnxruntime(), ["CPUExecutionProvider"]
-    session = runtime.InferenceSession(model, session_options(), providers=providers)
+    session = open_session(model)
 
     def run(images: Any) -> list[np.ndarray]:
         given = images.names if isinstance(images, Inputs) else ()

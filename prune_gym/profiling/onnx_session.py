@@ -53,21 +53,14 @@ class OnnxRuntimeSession:
         Raises:
             MissingExtraError: ONNX Runtime is not installed.
         """
-        self._runtime = import_onnxruntime()
+        import_onnxruntime()  # before the work of an export
         self._table, self._setting = table, setting
         network = by_position(network, setting.input_shape)
         self._model = onnx_model(network, table, setting, int8)
-        self._session = self._load(self._options())
+        self._session = open_session(self._model, setting.threads)
         self._feed = feed_of(self._session, ordered(network, setting.images()))
         self._profiled: Any = None
         self._folder: tempfile.TemporaryDirectory | None = None
-
-    def _options(self) -> Any:
-        return session_options(self._setting.threads)
-
-    def _load(self, options: Any) -> Any:
-        providers = ["CPUExecutionProvider"]
-        return self._runtime.InferenceSession(self._model, options, providers=providers)
 
     def run(self) -> object:
         """Call the network once."""
@@ -77,10 +70,8 @@ class OnnxRuntimeSession:
         """Call the network once in a second session that takes times."""
         if self._profiled is None:
             self._folder = tempfile.TemporaryDirectory()
-            options = self._options()
-            options.enable_profiling = True
-            options.profile_file_prefix = str(Path(self._folder.name, "profile"))
-            self._profiled = self._load(options)
+            profile = Path(self._folder.name, "profile")
+            self._profiled = open_session(self._model, self._setting.threads, profile)
         return self._profiled.run(None, self._feed)
 
     def node_times(self) -> tuple[list[str], np.ndarray]:
@@ -105,16 +96,30 @@ def feed_of(session: Any, inputs: Sequence[np.ndarray]) -> dict[str, np.ndarray]
     return dict(zip(names, inputs, strict=True))
 
 
-def session_options(threads: int | None = None) -> Any:
-    """Return the options of ONNX Runtime for a number of threads; None takes all processors.
+def open_session(
+    model: bytes | str, threads: int | None = None, profile: Path | None = None
+) -> Any:
+    """Return a session of ONNX Runtime on the processor.
 
     Once the process shares threads, all sessions use them (see `share_threads`).
+
+    Args:
+        model: an ONNX model, or the path of its file.
+        threads: of the processor; None takes all.
+        profile: how the name of the file begins to which the times of nodes are written, if any.
+
+    Raises:
+        MissingExtraError: ONNX Runtime is not installed.
     """
-    options = import_onnxruntime().SessionOptions()
+    runtime = import_onnxruntime()
+    options = runtime.SessionOptions()
     options.log_severity_level = 3
     if _shared_pool() is None and threads is not None:
         options.intra_op_num_threads = threads
-    return options
+    if profile is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(profile)
+    return runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def import_onnxruntime(*others: str) -> Any:

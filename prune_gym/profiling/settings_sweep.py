@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from prune_gym.profiling.onnx_session import import_onnxruntime, session_options, share_threads
+from prune_gym.profiling.onnx_session import open_session, share_threads
 from prune_gym.profiling.paired_timing import Compared, Spread, interleaved
 from prune_gym.profiling.rapl import Rapl, millijoules_per_call
 
@@ -65,10 +65,9 @@ def _in_process(before: Path, after: Path, batch: int, threads: int) -> SettingM
 
 def _measure(before: str, after: str, batch: int, threads: int) -> SettingMeasured:
     share_threads(threads)
-    runtime, options, rng = import_onnxruntime(), session_options(threads), np.random.default_rng(0)
-    runs = []
+    rng, runs = np.random.default_rng(0), []
     for model in (before, after):
-        session = runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        session = open_session(model, threads)
         entry = session.get_inputs()[0]
         images = rng.random((batch, *entry.shape[1:]), dtype=np.float32)
         runs.append(partial(session.run, None, {entry.name: images}))
