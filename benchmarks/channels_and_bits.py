@@ -27,9 +27,9 @@ from prune_gym.envs.replay import environment_of
 from prune_gym.evaluation.evaluator import Evaluator
 from prune_gym.experiments.evaluated_strategy import EvaluatedStrategy
 from prune_gym.experiments.results import read_results
-from prune_gym.profiling.paired_timing import PASSES, SECONDS, Spread
-from prune_gym.profiling.runtimes import Setting, import_onnxruntime, session_options, share_threads
-from prune_gym.profiling.timing import time_calls
+from prune_gym.profiling.onnx_session import open_session, share_threads
+from prune_gym.profiling.paired_timing import Spread, medians_in_turns
+from prune_gym.profiling.session import Setting
 
 FORMS = ("channels, float32", "channels, then all int8", "channels and bits")
 HEADER = f"""| least accuracy, search split | network | accuracy, test split | by the table | \
@@ -97,19 +97,10 @@ def files(
 
 def in_turns(models: list[bytes], setting: Setting) -> np.ndarray:
     """Return the median ms of a call of every model in every turn, float64 (models, turns)."""
-    share_threads("onnxruntime", setting.threads)
-    runtime, feed = import_onnxruntime(), {INPUT: setting.images()}
-    options = session_options(setting.threads)
-    calls = [
-        partial(
-            runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"]).run,
-            None,
-            feed,
-        )
-        for model in models
-    ]
-    turns = [[np.median(time_calls(call, SECONDS)) for call in calls] for _ in range(PASSES)]
-    return np.array(turns).T
+    share_threads(setting.threads)
+    feed = {INPUT: setting.images()}
+    calls = [partial(open_session(model, setting.threads).run, None, feed) for model in models]
+    return medians_in_turns(calls).T
 
 
 def ratio(before: np.ndarray, after: np.ndarray) -> str:

@@ -15,7 +15,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 from torch import nn
 
 from prune_gym.compression.fold_batch_norm import fold_batch_norm
@@ -23,12 +22,11 @@ from prune_gym.compression.unstructured import sparsify
 from prune_gym.graph.trace import trace
 from prune_gym.models import build
 from prune_gym.profiling.onnx_nodes import to_onnx
-from prune_gym.profiling.runtimes import session_options
-from prune_gym.profiling.timing import time_calls
+from prune_gym.profiling.onnx_session import open_session
+from prune_gym.profiling.paired_timing import medians_in_turns
 
 DENSITIES = (1.0, 0.5, 0.3, 0.2, 0.15, 0.1)
 BLOCK = 4
-PASSES, SECONDS = 30, 0.04
 SHAPE = (3, 32, 32)
 
 
@@ -53,7 +51,7 @@ def mnn_call(model: Path, sparse: bool) -> Callable[[], object]:
 
 def onnxruntime_call(model: Path) -> Callable[[], object]:
     """Return a function that runs an ONNX file once in ONNX Runtime on one thread."""
-    session = onnxruntime.InferenceSession(str(model), session_options(threads=1))
+    session = open_session(str(model), threads=1)
     feed = {session.get_inputs()[0].name: np.random.default_rng(0).random((1, *SHAPE), "float32")}
     return lambda: session.run(None, feed)
 
@@ -72,9 +70,7 @@ def row(name: str, density: float) -> str:
         model = Path(folder, "network.onnx")
         model.write_bytes(to_onnx(sparse_network(name, density), SHAPE, 1))
         calls = [mnn_call(model, False), mnn_call(model, True), onnxruntime_call(model)]
-        passes = np.array(
-            [[np.median(time_calls(call, SECONDS)) for call in calls] for _ in range(PASSES)]
-        )
+        passes = medians_in_turns(calls)
         dense, sparse = (model.with_suffix(end).stat().st_size for end in (".mnn", ".sparse.mnn"))
     low, factor, high = np.percentile(passes[:, 0] / passes[:, 1], [25, 50, 75])
     mnn, _, ort = np.median(passes, axis=0)

@@ -8,17 +8,17 @@ from rich.console import Console
 from prune_gym.cli.functions import add_functions, functions
 from prune_gym.cli.values import new_file
 
-HELP = "write a network as ONNX, torch.export program or TorchScript"
+HELP = "write a network as ONNX, torch.export program, TorchScript or ExecuTorch program"
 
 
 def options(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     add = parser.add_argument
     add("source", type=Path, metavar="STRATEGY.json|NETWORK.safetensors")
-    add("--format", choices=("onnx", "torch", "torchscript"), default="onnx")
+    add("--format", choices=("onnx", "torch", "torchscript", "executorch"), default="onnx")
     add("--int8", action="store_true", help="8-bit ONNX; a strategy with bits needs no --int8")
     add_functions(parser)
-    add("--out", type=new_file, help="default: beside the source: .onnx, .pt2 (torch) or .pt")
+    add("--out", type=new_file, help="default: beside the source: .onnx, .pt2 (torch), .pt or .pte")
 
 
 def run(options: argparse.Namespace, console: Console) -> int:

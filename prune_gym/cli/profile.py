@@ -43,7 +43,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     """Measure a table, check one, or list signatures."""
     from prune_gym.cli.progress import shown_progress
     from prune_gym.profiling.profile_network import profile
-    from prune_gym.profiling.runtimes import Setting
+    from prune_gym.profiling.session import Setting
 
     if options.signatures:
         return _list_signatures(options, console)

@@ -25,8 +25,10 @@ from prune_gym.errors import MissingExtraError, UserError
 from prune_gym.evaluation.evaluator import Evaluator, accuracy
 from prune_gym.graph.inputs import shape_of
 from prune_gym.graph.trace import trace
+from prune_gym.profiling.onnx_session import import_onnxruntime
 from prune_gym.profiling.paired_timing import Compared, interleaved
-from prune_gym.profiling.runtimes import RUNTIMES, Session, Setting, import_onnxruntime
+from prune_gym.profiling.runtimes import RUNTIMES
+from prune_gym.profiling.session import Session, Setting
 from prune_gym.search_space.strategy import Strategy
 from prune_gym.training.finetune import finetune_candidate
 from prune_gym.training.recipe import load_recipe

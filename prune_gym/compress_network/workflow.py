@@ -33,7 +33,8 @@ from prune_gym.graph.inputs import shape_of
 from prune_gym.graph.layer_table import LayerTable
 from prune_gym.graph.trace import trace
 from prune_gym.profiling.profile_network import processor, profile
-from prune_gym.profiling.runtimes import Setting, runtime_named
+from prune_gym.profiling.runtimes import runtime_named
+from prune_gym.profiling.session import Setting
 from prune_gym.search_space.kinds.options import MIN_KEEP
 
 logger = logging.getLogger(__name__)

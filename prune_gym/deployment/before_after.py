@@ -46,17 +46,13 @@ from prune_gym.graph.layer_table import LayerTable
 from prune_gym.graph.skipped import running_modules
 from prune_gym.graph.trace import trace
 from prune_gym.profiling import settings_sweep
+from prune_gym.profiling.onnx_session import import_onnxruntime, open_session, share_threads
 from prune_gym.profiling.paired_timing import Compared, interleaved
 from prune_gym.profiling.peak_memory import STATUS, peak_memory
 from prune_gym.profiling.profile_network import processor
-from prune_gym.profiling.runtimes import (
-    Setting,
-    TorchSession,
-    import_onnxruntime,
-    session_options,
-    share_threads,
-)
+from prune_gym.profiling.session import Setting
 from prune_gym.profiling.settings_sweep import SettingMeasured
+from prune_gym.profiling.torch_session import TorchSession
 from prune_gym.search_space.space import SearchSpace
 from prune_gym.search_space.strategy import load_strategy
 
@@ -346,16 +342,10 @@ def _latency(
     models: tuple[bytes, bytes], networks: tuple[Deployable, Deployable], setting: Setting
 ) -> dict[str, Compared]:
     """Time both in each runtime; a runtime's threads rest before the next one's turn."""
-    share_threads("onnxruntime", setting.threads)
-    runtime, feed = import_onnxruntime(), {INPUT: setting.images()}
-    options = session_options(setting.threads)
-    sessions = [
-        runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        for model in models
-    ]
-    latency = {
-        "ONNX Runtime": interleaved(*(partial(session.run, None, feed) for session in sessions))
-    }
+    share_threads(setting.threads)
+    feed = {INPUT: setting.images()}
+    runs = [partial(open_session(model, setting.threads).run, None, feed) for model in models]
+    latency = {"ONNX Runtime": interleaved(*runs)}
     if any(each.quantized for each in networks):
         return latency  # PyTorch only simulates bits here
     time.sleep(SETTLING)

@@ -1,4 +1,4 @@
-"""Write networks as files that other programs run: ONNX, torch.export and TorchScript."""
+"""Write networks as files that other programs run: ONNX, torch.export, TorchScript, ExecuTorch."""
 
 import io
 import logging
@@ -22,9 +22,18 @@ from prune_gym.deployment.deployable import Deployable, folded
 from prune_gym.deployment.int8 import quantize_onnx
 from prune_gym.errors import UserError, unknown
 from prune_gym.graph.input_shapes import InputShape, InputShapes
-from prune_gym.graph.inputs import Inputs, Tensors, argument_names, arguments, feed, shape_of
+from prune_gym.graph.inputs import (
+    Inputs,
+    Tensors,
+    argument_names,
+    arguments,
+    feed,
+    ordered,
+    shape_of,
+)
 from prune_gym.graph.symbolic import by_position
-from prune_gym.profiling.runtimes import import_onnxruntime, session_options
+from prune_gym.profiling.executorch_program import import_executorch, to_executorch
+from prune_gym.profiling.onnx_session import import_onnxruntime, open_session
 
 CHECKED = 64  # images of the search split, at most
 TOLERANCE = 1e-3  # of the largest output
@@ -39,7 +48,7 @@ class Exported:
 
     Attributes:
         file: the file.
-        form: onnx, torch or torchscript.
+        form: a name out of `FORMATS`.
         int8: whether its layers are of 8 bits.
         num_bytes: size of the file.
         num_images: images of the search split on which it was compared with PyTorch in float32.
@@ -77,23 +86,24 @@ class Exported:
             return "\n".join([*lines, f"{inputs}; {self.normalization}."])
         shape = ", ".join(map(str, self.input_shape))
         dtype = "int64" if len(self.input_shape) == 1 else "float32"
-        return "\n".join([*lines, f"Input: {dtype} (N, {shape}), {self.normalization}."])
+        count = 1 if self.form == "executorch" else "N"
+        return "\n".join([*lines, f"Input: {dtype} ({count}, {shape}), {self.normalization}."])
 
 
 def export(given: Deployable, form: str, int8: bool, out: Path) -> Exported:
     """Write a network in another format and compare it with PyTorch.
 
-    It takes any number of images, normalized as its data say. A strategy's bits, or ``int8``, make
-    an ONNX model of 8-bit layers, calibrated on training images.
+    It takes any number of images, normalized as its data say; an ExecuTorch program takes one. A
+    strategy's bits, or ``int8``, make an ONNX model of 8-bit layers, calibrated on training images.
 
     Args:
         given: the network, and the data that say how images are normalized.
-        form: onnx, torch (a ``torch.export`` program) or torchscript.
+        form: onnx, torch (a ``torch.export`` program), torchscript or executorch.
         int8: quantize though the strategy says no bits.
         out: the file.
 
     Raises:
-        MissingExtraError: ``prune-gym[onnx]`` is not installed.
+        MissingExtraError: ``prune-gym[onnx]``, or ``prune-gym[executorch]``, is not installed.
         UserError: no such format; int8 in another one than ONNX; the written network does not
             compute what PyTorch does.
     """
@@ -209,8 +219,7 @@ def to_current_onnx(network: nn.Module, images: Tensors) -> bytes:
 
 def onnx_runner(model: bytes) -> Runner:
     """Return a function that runs a model in ONNX Runtime on images (N, C, H, W)."""
-    runtime, providers = import_onnxruntime(), ["CPUExecutionProvider"]
-    session = runtime.InferenceSession(model, session_options(), providers=providers)
+    session = open_session(model)
 
     def run(images: Any) -> list[np.ndarray]:
         given = images.names if isinstance(images, Inputs) else ()
@@ -253,9 +262,26 @@ def _as_script(network: nn.Module, images: Tensors) -> tuple[bytes, Runner]:
     return file.getvalue(), lambda arrays: outputs_of(again, tree_map(torch.from_numpy, arrays))
 
 
+def _as_executorch(network: nn.Module, images: Tensors) -> tuple[bytes, Runner]:
+    network = by_position(network, shape_of(images))
+    program = to_executorch(network, arguments(network, tree_map(torch.zeros_like, images[:1]))[0])
+    load = import_executorch("extension.pybindings.portable_lib")._load_for_executorch_from_buffer
+    module = load(program)
+
+    def run(arrays: Any) -> list[np.ndarray]:
+        inputs = [torch.from_numpy(each) for each in ordered(network, arrays)]
+        rows = [
+            module.forward(one) for one in zip(*(each.split(1) for each in inputs), strict=True)
+        ]
+        return [torch.cat(each).numpy() for each in zip(*rows, strict=True)]
+
+    return program, run
+
+
 # name -> suffix of the file, and what writes it and runs what was written
 FORMATS: dict[str, tuple[str, Callable[[nn.Module, Tensors], tuple[bytes, Runner]]]] = {
     "onnx": (".onnx", _as_onnx),
     "torch": (".pt2", _as_program),
     "torchscript": (".pt", _as_script),
+    "executorch": (".pte", _as_executorch),
 }

@@ -12,7 +12,8 @@ from prune_gym.errors import UserError
 from prune_gym.graph.trace import trace
 from prune_gym.profiling.design_of_experiments import random_bits, random_strategies
 from prune_gym.profiling.profile_network import drift_corrected
-from prune_gym.profiling.runtimes import Setting, share_threads
+from prune_gym.profiling.runtimes import runtime_named
+from prune_gym.profiling.session import Setting
 from prune_gym.profiling.timing import loader, timed
 
 SETTING = ("runtime", "threads", "batch", "device")  # how a table was measured
@@ -125,7 +126,7 @@ def check(
     if mixed and not cost.depends_on_bits:
         raise UserError(NO_INT8.format(f"of {latency.about['device']}"))
     load = loader(network, table, runtime, setting)
-    share_threads(runtime, setting.threads)
+    runtime_named(runtime).share_threads(setting.threads)
     parts = {"weight_bits": random_bits(table, count, seed)} if mixed else {}
     widths, original = np.stack(random_strategies(table, count, seed)), table.configuration()
     strategies = table.configuration(widths, **parts)

@@ -7,7 +7,7 @@ from torch import nn
 from prune_gym.graph.configuration import Configuration
 from prune_gym.graph.input_shapes import InputShape
 from prune_gym.graph.layer_table import LayerTable
-from prune_gym.profiling.runtimes import Setting
+from prune_gym.profiling.session import Setting
 from prune_gym.profiling.timing import loader, lowest_quartile_mean, time_calls
 
 REPEATS, SECONDS = 5, 0.05

@@ -1,6 +1,6 @@
-"""Time two networks in turns, so that a drift in the speed of the machine favors neither."""
+"""Time networks in turns, so that a drift in the speed of the machine favors none."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -44,9 +44,17 @@ class Compared:
 
 def interleaved(before: Callable[[], object], after: Callable[[], object]) -> Compared:
     """Time two networks in turns: 30 passes of 40 ms each, after a warm-up."""
-    calls: list[tuple[list[float], list[float]]] = [
-        (time_calls(before, SECONDS), time_calls(after, SECONDS)) for _ in range(PASSES)
-    ]
-    ratios = [float(np.median(first) / np.median(second)) for first, second in calls]
-    firsts, seconds = (np.concatenate(each) for each in zip(*calls, strict=True))
-    return Compared(Spread.of(firsts), Spread.of(seconds), Spread.of(np.array(ratios)))
+    passes = _in_turns([before, after])
+    ratios = np.array([np.median(first) / np.median(second) for first, second in passes])
+    firsts, seconds = (np.concatenate(each) for each in zip(*passes, strict=True))
+    return Compared(Spread.of(firsts), Spread.of(seconds), Spread.of(ratios))
+
+
+def medians_in_turns(calls: Sequence[Callable[[], object]]) -> np.ndarray:
+    """Time networks likewise and return the median ms of each pass, float64 (passes, networks)."""
+    return np.array([[np.median(each) for each in one] for one in _in_turns(calls)])
+
+
+def _in_turns(calls: Sequence[Callable[[], object]]) -> list[list[list[float]]]:
+    """Return the ms of all calls, by pass and network."""
+    return [[time_calls(call, SECONDS) for call in calls] for _ in range(PASSES)]

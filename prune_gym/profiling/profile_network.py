@@ -38,7 +38,8 @@ from prune_gym.graph.trace import trace
 from prune_gym.profiling.design_of_experiments import lattice, random_bits, random_strategies
 from prune_gym.profiling.fit_conversions import fit_conversions
 from prune_gym.profiling.fit_latency_table import Run, fit, run_errors
-from prune_gym.profiling.runtimes import Setting, runtime_named, share_threads
+from prune_gym.profiling.runtimes import runtime_named
+from prune_gym.profiling.session import Setting
 from prune_gym.profiling.timing import DISTURBED_RATIO, PASSES, Timed, loader, timed
 
 LATTICE_RUNS, RANDOM_RUNS = 60, 90
@@ -65,7 +66,7 @@ def profile(
         network: the network, uncut; its weights do not matter.
         name: name of the network in the file.
         device: name of the machine in the file.
-        runtime: "onnxruntime" or "torch".
+        runtime: a name out of ``prune_gym.profiling.runtimes.RUNTIMES``.
         setting: batch, image shape and threads.
         out: the JSON file; entries of the same layers are replaced.
         int8: measure the layers in int8 too, and the conversions between the two precisions.
@@ -148,7 +149,7 @@ def measure(
     Raises:
         UserError: too few runs of a precision were undisturbed.
     """
-    share_threads(runtime, setting.threads)
+    runtime_named(runtime).share_threads(setting.threads)
     rng = np.random.default_rng(DESIGN_SEED)
     designed = [widths for widths in rng.permutation(lattice(table))[:LATTICE_RUNS]]
     designed += random_strategies(table, RANDOM_RUNS, DESIGN_SEED)

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from prune_gym.profiling.onnx_session import open_session, share_threads
 from prune_gym.profiling.paired_timing import Compared, Spread, interleaved
 from prune_gym.profiling.rapl import Rapl, millijoules_per_call
-from prune_gym.profiling.runtimes import import_onnxruntime, session_options, share_threads
 
 BATCHES, THREADS = (1, 8, 32), (1, 2)
 ENERGY_TURNS, ENERGY_SECONDS = 10, 0.2
@@ -64,11 +64,10 @@ def _in_process(before: Path, after: Path, batch: int, threads: int) -> SettingM
 
 
 def _measure(before: str, after: str, batch: int, threads: int) -> SettingMeasured:
-    share_threads("onnxruntime", threads)
-    runtime, options, rng = import_onnxruntime(), session_options(threads), np.random.default_rng(0)
-    runs = []
+    share_threads(threads)
+    rng, runs = np.random.default_rng(0), []
     for model in (before, after):
-        session = runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        session = open_session(model, threads)
         entry = session.get_inputs()[0]
         images = rng.random((batch, *entry.shape[1:]), dtype=np.float32)
         runs.append(partial(session.run, None, {entry.name: images}))

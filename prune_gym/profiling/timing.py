@@ -13,7 +13,8 @@ from prune_gym.costs.latency import INT8_BITS
 from prune_gym.graph.configuration import Configuration
 from prune_gym.graph.layer_table import LayerTable
 from prune_gym.graph.residual_blocks import for_inference, skip_blocks
-from prune_gym.profiling.runtimes import Session, Setting, runtime_named
+from prune_gym.profiling.runtimes import runtime_named
+from prune_gym.profiling.session import Session, Setting
 
 PASSES = 6
 WARM_UP_SECONDS, VISIT_SECONDS = 0.003, 0.008
@@ -77,12 +78,12 @@ def loader(network: nn.Module, table: LayerTable, runtime: str, setting: Setting
     Raises:
         UserError: no such runtime.
     """
-    load, _, has_int8 = runtime_named(runtime)
-    return lambda configuration: load(
+    known = runtime_named(runtime)
+    return lambda configuration: known.load(
         deployed(network, table, configuration),
         table,
         setting,
-        int8_layers(table, configuration) if has_int8 else (),
+        int8_layers(table, configuration) if known.has_int8 else (),
     )
 
 

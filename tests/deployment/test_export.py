@@ -75,6 +75,8 @@ def test_a_torch_program(strategy, tmp_path):
 @pytest.mark.ci
 @pytest.mark.parametrize("form", FORMATS)
 def test_several_outputs(form, tmp_path):
+    if form == "executorch":
+        pytest.importorskip("executorch")
     split = ScoredSplit(np.zeros((2, 3, 16, 16), np.uint8), np.zeros(2))
     data = ScoredData("made", split, split, split, (0.5,) * 3, (0.5,) * 3, score=lambda *_: 0.5)
     written = export(deployable(TwoHeads().eval(), data), form, False, tmp_path / "two")
@@ -96,6 +98,18 @@ def test_torchscript(strategy, tmp_path):
     with torch.inference_mode():
         answers = torch.jit.load(out)(images()).numpy()
     np.testing.assert_allclose(answers, expected(strategy), atol=1e-4)
+
+
+@pytest.mark.ci
+def test_an_executorch_program(strategy, tmp_path, capsys):
+    runtime = pytest.importorskip("executorch.runtime").Runtime.get()
+    out = tmp_path / "one.pte"
+    command = ["export", str(strategy), *OPTIONS, "--format", "executorch", "--out", str(out)]
+    assert main(command) == 0
+    assert "Input: float32 (1, 3, " in capsys.readouterr().out
+    method = runtime.load_program(out).load_method("forward")
+    answers = [method.execute([each])[0].numpy() for each in images().split(1)]
+    np.testing.assert_allclose(np.concatenate(answers), expected(strategy), atol=1e-4)
 
 
 def test_the_file_stands_beside_the_strategy(strategy):
@@ -126,7 +140,7 @@ def test_a_strategy_with_bits_becomes_int8(quantized, tmp_path, capsys):
     assert same.mean() > 0.8
 
 
-@pytest.mark.parametrize("form", ["torch", "torchscript"])
+@pytest.mark.parametrize("form", ["torch", "torchscript", "executorch"])
 def test_int8_is_for_onnx_alone(form, strategy, quantized, capsys):
     assert main(["export", str(strategy), *OPTIONS, "--format", form, "--int8"]) == 2
     assert "leave --int8 out" in capsys.readouterr().err

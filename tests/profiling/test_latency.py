@@ -31,7 +31,8 @@ from prune_gym.profiling.fit_conversions import fit_conversions
 from prune_gym.profiling.fit_latency_table import Run, fit, run_errors
 from prune_gym.profiling.measured_latency import MeasuredLatency
 from prune_gym.profiling.profile_network import profile
-from prune_gym.profiling.runtimes import RUNTIMES, Setting
+from prune_gym.profiling.runtimes import RUNTIMES
+from prune_gym.profiling.session import Setting
 from prune_gym.profiling.timing import Timed
 
 SETTING = Setting(batch=1, input_shape=(3, 8, 8), threads=1)
@@ -457,7 +458,9 @@ def quick(monkeypatch):
         monkeypatch.setattr(f"prune_gym.profiling.timing.{name}", value)
     for module in ("timing", "profile_network"):  # on a busy machine, too, no run is left out
         monkeypatch.setattr(f"prune_gym.profiling.{module}.DISTURBED_RATIO", np.inf)
-    monkeypatch.setattr("prune_gym.profiling.profile_network.RANDOM_RUNS", 4)
+    runs = {"LATTICE_RUNS": 3, "RANDOM_RUNS": 4, "MIXED_RUNS": 3}
+    for name, value in runs.items():
+        monkeypatch.setattr(f"prune_gym.profiling.profile_network.{name}", value)
     monkeypatch.setattr("prune_gym.profiling.measured_latency.REPEATS", 1)
     monkeypatch.setattr("prune_gym.profiling.measured_latency.SECONDS", 0.0)
     threads = torch.get_num_threads()
@@ -498,7 +501,6 @@ def test_profile_writes_a_table_that_serves(runtime, quick, tmp_path):
 
 
 def test_profile_refuses_a_machine_that_is_too_busy(quick, tmp_path, monkeypatch):
-    monkeypatch.setattr("prune_gym.profiling.profile_network.LATTICE_RUNS", 3)
     monkeypatch.setattr("prune_gym.profiling.profile_network.DISTURBED_RATIO", 0.0)
     with pytest.raises(UserError, match="7 of 7"):
         profile_tiny(tmp_path / "latency.json")
@@ -506,11 +508,11 @@ def test_profile_refuses_a_machine_that_is_too_busy(quick, tmp_path, monkeypatch
 
 
 @pytest.mark.ci
-def test_profile_measures_int8_layers_and_conversions(quick, tmp_path, monkeypatch):
-    monkeypatch.setattr("prune_gym.profiling.profile_network.LATTICE_RUNS", 3)
-    monkeypatch.setattr("prune_gym.profiling.profile_network.MIXED_RUNS", 3)
+def test_profile_measures_int8_layers_and_conversions(runtime, quick, tmp_path):
+    if not RUNTIMES[runtime].has_int8:
+        pytest.skip(f"{runtime} has no int8")
     out = tmp_path / "latency.json"
-    profile_tiny(out, int8=True)
+    profile_tiny(out, runtime, int8=True)
     loaded, table = load_latency_table(str(out)), tiny_table()
     content = json.loads(out.read_text())
     assert all("int8" in layer for layer in content["layers"].values())
@@ -574,11 +576,12 @@ def test_profile_refuses_files_that_are_no_tables(tmp_path):
     assert out.read_text() == "{}"
 
 
-def test_a_runtime_that_is_not_installed_names_its_extra(tmp_path):
-    if importlib.util.find_spec("openvino"):
-        pytest.skip("openvino is installed")
-    with pytest.raises(MissingExtraError, match=r"prune-gym\[openvino\]"):
-        profile_tiny(tmp_path / "x.json", "openvino")
+@pytest.mark.parametrize("runtime", ["openvino", "executorch"])
+def test_a_runtime_that_is_not_installed_names_its_extra(runtime, tmp_path):
+    if importlib.util.find_spec(runtime):
+        pytest.skip(f"{runtime} is installed")
+    with pytest.raises(MissingExtraError, match=rf"pip install 'prune-gym\[{runtime}\]'"):
+        profile_tiny(tmp_path / "x.json", runtime)
 
 
 def test_unknown_runtimes_name_the_nearest(tmp_path):

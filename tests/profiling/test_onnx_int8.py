@@ -39,9 +39,10 @@ def test_models_are_quantized_where_sessions_share_threads(subprocess_env):
     lines = """
 from latency_of_tiny import tiny_table
 from nets import Tiny
-from prune_gym.profiling.runtimes import OnnxRuntimeSession, Setting, share_threads
+from prune_gym.profiling.onnx_session import OnnxRuntimeSession, share_threads
+from prune_gym.profiling.session import Setting
 from prune_gym.profiling.timing import deployed
-share_threads("onnxruntime", 2)
+share_threads(2)
 table = tiny_table()
 names = [table.layers[index].name for index in table.weighted]
 network = deployed(Tiny().eval(), table, table.configuration())

@@ -1,16 +1,20 @@
 """Time networks in OpenVINO on the processor."""
 
 from collections.abc import Collection
+from importlib import import_module
 from typing import Any
 
 import numpy as np
 from torch import nn
 
+from prune_gym.errors import MissingExtraError
 from prune_gym.graph.inputs import ordered
 from prune_gym.graph.layer_table import LayerTable
 from prune_gym.graph.symbolic import by_position
+from prune_gym.profiling.node_layers import inherited
 from prune_gym.profiling.onnx_nodes import owners
-from prune_gym.profiling.runtimes import Setting, import_openvino, inherited, onnx_model
+from prune_gym.profiling.onnx_session import onnx_model
+from prune_gym.profiling.session import Setting
 
 WITHOUT_BIAS = "/WithoutBiases"  # what OpenVINO appends to the name of a layer
 
@@ -64,3 +68,17 @@ class OpenVinoSession:
         names = [node.node_name.removesuffix(WITHOUT_BIAS) for node in self._calls[0]]
         times = [[1e3 * node.real_time.total_seconds() for node in call] for call in self._calls]
         return inherited([of.get(name, "") for name in names]), np.array(times)
+
+
+def import_openvino() -> Any:
+    """Return the module openvino.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    try:
+        return import_module("openvino")
+    except ImportError as error:
+        raise MissingExtraError(
+            f"the runtime openvino needs an extra ({error}): pip install 'prune-gym[openvino]'"
+        ) from None
