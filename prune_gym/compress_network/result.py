@@ -87,7 +87,7 @@ class Compressed:
         if not isinstance(epochs, int) or isinstance(epochs, bool) or epochs < 1:
             raise UserError(f"epochs: expected an integer >= 1, got {epochs!r}")
         searched, data = self.env.problem.evaluator, self.data
-        parts = searched.network, searched.table, data, searched.calibration, searched.images
+        parts = searched.network, searched.table, data, searched.calibration, searched.pixels
         evaluator = Evaluator(*parts, searched.repair, device=searched.device)
         recipe = load_recipe("short", epochs=epochs, seed=seed)
         recipe = replace(recipe, batch_size=min(recipe.batch_size, len(data.train)))

@@ -23,7 +23,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from prune_gym._utils.device import fast_forward, outside_contexts
+from prune_gym._utils.device import fast_forward, outside_contexts, to_channels_last
+from prune_gym.compression.fold_batch_norm import fold_batch_norm
 from prune_gym.compression.rank_heads import greedy_heads
 from prune_gym.costs.flops import Flops
 from prune_gym.errors import UserError
@@ -32,12 +33,13 @@ from prune_gym.graph.layer_table import LayerTable
 from prune_gym.graph.layer_types import BatchNorm, Convolution
 from prune_gym.graph.skipped import running_modules
 
+VERSION = 6  # of what is measured here; another number has everything measured again
 IMAGES, LEAST_IMAGES = 512, 128
 MULTIPLY_ADDS = 192e9  # in a pass over the images; a network that costs more sees fewer of them
-PIXELS_PER_CHANNEL = 64  # enough for the moments of such a network
+PIXELS_PER_CHANNEL, PIXELS_PER_MAP = 64, 16  # enough for the moments of such a network
 MAX_INPUTS = 8_192  # a matrix of this size takes half a gigabyte
-BATCH = 128
-STEPS = 32  # channels that are chosen before the Schur complement is computed again
+BATCH, LARGE_BATCH = 128, 32
+STEPS = 64  # channels that are chosen before the Schur complement is updated
 
 
 @dataclass(frozen=True)
@@ -62,10 +64,10 @@ class Calibration:
 def calibrate(network: nn.Module, table: LayerTable, images: Tensors) -> Calibration:
     """Measure ``network`` on normalized images (N, C, H, W), or on several inputs.
 
-    A network that multiplies more than `MULTIPLY_ADDS` on all of the images is measured on
-    some of them and on some pixels of each map, both evenly spaced, and in bfloat16 where that is
-    fast. At least `LEAST_IMAGES` are taken, and `PIXELS_PER_CHANNEL` pixels of all maps
-    of a layer for each of its channels.
+    A network that multiplies more than `MULTIPLY_ADDS` on `IMAGES` images is measured in bfloat16
+    where that is fast, and on some pixels of each map, or some tokens, evenly spaced: at least
+    `PIXELS_PER_MAP`, and in all images `PIXELS_PER_CHANNEL` for each channel of a layer. `every`
+    says how many images are enough.
 
     Raises:
         UserError: a layer reads too many inputs, or its inputs are NaN or infinite.
@@ -94,19 +96,21 @@ def _second_moments(
                     f"them are kept for at most {MAX_INPUTS:,}"
                 )
     moments: dict[str, torch.Tensor] = {}
-    step = _every(table, len(images))
+    large = _is_large(table)
+    size = LARGE_BATCH if large else BATCH
+    if large:
+        network = to_channels_last(fold_batch_norm(copy.deepcopy(network), table))
 
     def record(name: str):
         def hook(module: nn.Module, inputs: tuple[torch.Tensor]) -> None:
-            if isinstance(module, nn.Linear):
-                x = inputs[0].flatten(0, -2).T
+            x, linear = inputs[0], isinstance(module, nn.Linear)
+            step = _step(x, -1 if linear else 1, math.ceil(len(images) / size)) if large else 1
+            if linear:
+                x = x.flatten(0, -2)[::step].T
                 if len(x) > MAX_INPUTS:
                     x = x.unflatten(0, (-1, places[name])).transpose(0, 1)[:, None]
             else:
-                x = inputs[0].flatten(2)
-                pixels = x.numel() // x.shape[1] ** 2 // PIXELS_PER_CHANNEL
-                # Odd, so that it is no column of the map.
-                x = x[:, :, :: pixels | 1 if step > 1 else 1].transpose(0, 1).flatten(1)
+                x = x.flatten(2)[:, :, ::step].transpose(0, 1).flatten(1)
             if isinstance(module, Convolution) and module.groups > 1:
                 x = x.unflatten(0, (module.groups, -1))
             with torch.autocast(x.device.type, enabled=False):
@@ -120,8 +124,8 @@ def _second_moments(
         for name in table.consumers
     ]
     try:
-        with fast_forward(images.device) if step > 1 else nullcontext():
-            for batch in images[::step].split(BATCH // step):
+        with fast_forward(images.device) if large else nullcontext():
+            for batch in images.split(size):
                 feed(network, batch)
     finally:
         for handle in handles:
@@ -136,8 +140,25 @@ def _second_moments(
     return moments
 
 
-def _every(table: LayerTable, images: int) -> int:
-    """Return 1 to take all images, 2 to take every second one, and so on."""
+def _is_large(table: LayerTable) -> bool:
+    return IMAGES * Flops(table)(table.configuration())[0] > MULTIPLY_ADDS
+
+
+def _step(x: torch.Tensor, axis: int, batches: int) -> int:
+    """Return 1 to take all pixels, or tokens, of a batch, 2 to take every second one, and so on."""
+    channels = x.shape[axis]
+    places = x[0].numel() // channels
+    most = len(x) * places * batches // channels // PIXELS_PER_CHANNEL
+    enough = max(min(most, places // PIXELS_PER_MAP), 1)
+    # Without a common divisor, so that no column of a map is left out.
+    return next(each for each in range(enough, 0, -1) if math.gcd(each, places) == 1)
+
+
+def every(table: LayerTable, images: int) -> int:
+    """Return 1 where a network is measured on all images, 2 on every second one, and so on.
+
+    They are so few that the network multiplies no more than `MULTIPLY_ADDS`, but `LEAST_IMAGES`.
+    """
     multiply_adds = images * Flops(table)(table.configuration())[0]
     return max(min(math.ceil(multiply_adds / MULTIPLY_ADDS), images // LEAST_IMAGES), 1)
 
@@ -254,10 +275,11 @@ def greedy_order(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the greedy order and error curve for pairs (M, G), one per consumer.
 
-    The channel that is chosen gives the column c by which the Schur complement S becomes
-    ``S - c c^T``. The energies ``s_j^T M s_j`` of the other channels need only that column: they
-    change by ``c_j^2 c^T M c - 2 c_j (S M c)_j``. S itself, without the chosen channels, and its
-    energies are computed again every `STEPS` channels.
+    With the Schur complement S and the energies E = S M S, a channel j that is chosen lowers the
+    error by ``g = E_jj / S_jj``. With its columns ``c = S_j / sqrt(S_jj)`` and ``d = E_j /
+    sqrt(S_jj) - g c / 2``, S becomes ``S - c c^T`` and E becomes ``E - c d^T - d c^T``. Both are
+    updated every `STEPS` channels; in between, columns and diagonals are computed as they are
+    needed. E is computed again from S where rounding could be seen in it.
 
     Shapes: M, G ``(C, C)`` -> order ``int64 (C,)``, errors ``float32 (C + 1,)`` with errors[0] = 1.
     """
@@ -265,35 +287,41 @@ def greedy_order(
     diagonals = schur.diagonal(dim1=1, dim2=2)
     diagonals += 1e-6 * diagonals.mean(1, keepdim=True)
     total = float((weights * schur).sum())
-    floor = 1e-12 * total
-    left = torch.arange(schur.shape[1])
+    floor, recompute_at = 1e-12 * total, math.inf
     order: list[int] = []
     errors = [total]
-    while len(left):
-        energies = (schur * (weights @ schur)).sum(1)
-        diagonals = schur.diagonal(dim1=1, dim2=2).clone()
-        if errors[-1] <= 0:  # the rest is rounding error, or adds nothing
-            gain = (energies / diagonals.clamp_min(floor)).sum(0)
-            order += left[gain.argsort(descending=True)].tolist()
-            errors += [0.0] * len(left)
-            break
-        free = torch.ones(len(left), dtype=torch.bool)
-        columns = schur[:, :, :0]
-        while columns.shape[2] < min(STEPS, len(left)) and errors[-1] > 0:
-            gain = (energies / diagonals.clamp_min(floor)).sum(0)
-            best = int(torch.where(free, gain, -torch.inf).argmax())
-            free[best] = False
-            order.append(int(left[best]))
+    taken = np.zeros(schur.shape[1])  # -inf for channels that are chosen
+    while len(order) < len(taken):
+        if errors[-1] < recompute_at:
+            energies, recompute_at = schur @ weights @ schur, errors[-1] / 100
+        # NumPy calls a function of short vectors in a tenth of PyTorch's time.
+        s, e = schur.numpy(), energies.numpy()
+        scales, shares = (each.diagonal(axis1=1, axis2=2).copy() for each in (s, e))
+        both = schur.new_zeros(2, len(schur), min(STEPS, len(taken) - len(order)), len(taken))
+        columns, changes = both.numpy()
+        for step in range(columns.shape[1]):
+            gains = shares / np.maximum(scales, floor)
+            gain = gains.sum(0) + taken
+            if errors[-1] <= 0:  # the rest is rounding error, or adds nothing
+                rest = gain.argsort()[::-1][: len(taken) - len(order)]
+                order += rest.tolist()
+                errors += [0.0] * len(rest)
+                break
+            best = int(gain.argmax())
+            taken[best] = -np.inf
+            order.append(best)
             errors.append(max(errors[-1] - float(gain[best]), 0.0))
-            column = schur[:, :, best, None] - columns @ columns[:, best, :, None]
-            column /= diagonals[:, best, None, None].clamp_min(floor).sqrt()
-            weighted = weights @ column
-            change = schur @ weighted - columns @ (columns.mT @ weighted)
-            change = column * (column.mT @ weighted) - 2 * change
-            energies = (energies + (column * change)[..., 0]).clamp_min_(0)
-            diagonals -= column[..., 0].square()
-            columns = torch.cat([columns, column], 2)
-        schur = (schur - columns @ columns.mT)[:, free][:, :, free]
-        weights, left = weights[:, free][:, :, free], left[free]
+            c, d = columns[:, :step], changes[:, :step]
+            c_best, d_best = c[:, None, :, best], d[:, None, :, best]
+            root = np.sqrt(np.maximum(scales[:, best, None], floor))
+            column = (s[:, best] - (c_best @ c)[:, 0]) / root
+            change = (e[:, best] - (c_best @ d + d_best @ c)[:, 0]) / root
+            change -= gains[:, best, None] / 2 * column
+            columns[:, step], changes[:, step] = column, change
+            scales -= column**2
+            shares = np.maximum(shares - 2 * column * change, 0)
+        chosen, changed = both
+        schur.baddbmm_(chosen.mT, chosen, alpha=-1)
+        energies.baddbmm_(chosen.mT, changed, alpha=-1).baddbmm_(changed.mT, chosen, alpha=-1)
     errors[-1] = 0.0
     return np.array(order), np.array(errors, dtype=np.float32) / max(total, 1e-12)

@@ -37,7 +37,7 @@ from prune_gym.detection.boxes import detect
 from prune_gym.detection.metric import average_precision, mean_average_precision
 from prune_gym.evaluation.accuracy_cache import AccuracyCache
 from prune_gym.graph.configuration import Configuration
-from prune_gym.graph.inputs import Tensors, feed, shape_of, zeros
+from prune_gym.graph.inputs import Arrays, Tensors, feed, shape_of, zeros
 from prune_gym.graph.layer_table import LayerTable
 from prune_gym.models.darknet.network import Darknet, Head
 from prune_gym.models.weights_file import weights_checksum
@@ -84,7 +84,7 @@ class Evaluator:
         table: its layer table.
         data: what it is scored on.
         calibration: its second moments and channel orders.
-        images: normalized calibration images (N, C, H, W), or several inputs.
+        pixels: calibration images as the data have them, uint8 (N, C, H, W), or several inputs.
         cache: the accuracies that are known already.
         statistics: what kinds of decisions are told of the network.
     """
@@ -95,7 +95,7 @@ class Evaluator:
         table: LayerTable,
         data: AnyData,
         calibration: Calibration,
-        calibration_images: Tensors,
+        pixels: Arrays,
         repair: str = "least_squares",
         rebuild: tuple[Callable, tuple] | None = None,
         importance: Mapping[str, tuple[torch.Tensor, torch.Tensor]] | None = None,
@@ -114,12 +114,11 @@ class Evaluator:
         """
         check_repair(repair)
         self.network, self.table, self.data = network, table, data
-        self.calibration, self.images = calibration, calibration_images
+        self.calibration, self.pixels = calibration, pixels
         self.repair = repair
         self.cache = AccuracyCache() if cache is None else cache
         self.device = device
-        self.original = Original(network, table, calibration, calibration_images, device)
-        self.statistics = Sensitivities(self.original, calibration)
+        self.statistics = Sensitivities(network, table, calibration, pixels, data, device)
         self.importance = dict(importance or {})
         self._rebuild = rebuild
         self._search: list[Tensors] = []
@@ -128,8 +127,19 @@ class Evaluator:
         """Pickle by name where the evaluator was made by name."""
         if self._rebuild is not None:
             return self._rebuild
-        args = (self.network, self.table, self.data, self.calibration, self.images, self.repair)
+        args = (self.network, self.table, self.data, self.calibration, self.pixels, self.repair)
         return (Evaluator, (*args, None, self.importance, None, self.device))
+
+    @cached_property
+    def images(self) -> Tensors:
+        """The calibration images, normalized: float32 (N, C, H, W), or several inputs."""
+        return normalize(self.pixels, self.data)
+
+    @cached_property
+    def original(self) -> Original:
+        """The original network on the device, with what candidates are repaired from."""
+        parts = self.network, self.table, self.calibration, self.images, self.device
+        return Original(*parts)
 
     @cached_property
     @torch.inference_mode()
@@ -141,7 +151,7 @@ class Evaluator:
         fast = fast_dtype(self.device)
         whole = copy.deepcopy(self.original.network).to(fast)
         try:
-            feed(whole, zeros(whole, shape_of(self.images)))
+            feed(whole, zeros(whole, shape_of(self.pixels)))
         except RuntimeError:
             return torch.float32
         return fast

@@ -76,7 +76,7 @@ class LibraryEvaluator(Evaluator):
             MissingFileError: there is no library.
             UserError: it is damaged, not finished or of another network.
         """
-        tables = (base.network, base.table, base.data, base.calibration, base.images)
+        tables = (base.network, base.table, base.data, base.calibration, base.pixels)
         super().__init__(*tables, base.repair, device=base.device)
         self._base, self._folder, self._library = base, folder, Library(folder)
         if self._library.manifest["start"] != base.checksum:

@@ -29,7 +29,7 @@ class TableEvaluator(Evaluator):
             configuration = base.table.configuration(widths)
             rows = (configuration[row] for row in range(len(widths)))
             known = {one.key(): float(a) for one, a in zip(rows, accuracies, strict=True)}
-        parts = (base.network, base.table, base.data, base.calibration, base.images, base.repair)
+        parts = (base.network, base.table, base.data, base.calibration, base.pixels, base.repair)
         super().__init__(*parts, None, base.importance, AccuracyCache(known), base.device)
         self._base, self._name = base, table
 

@@ -180,13 +180,12 @@ def make_evaluator(
     if calibrated_on < 1:
         raise UserError(f"calibration_images: expected a number >= 1, got {calibrated_on!r}")
     pixels = calibration_images(data, calibrated_on)
-    images = normalize(pixels, data)
-    check_finite(network, images[:1])
-    calibration = _cached_calibration(network, table, images, pixels, data, where)
+    check_finite(network, normalize(pixels[:1], data))
+    calibration = _cached_calibration(network, table, pixels, data, where)
     factors = None
     if by_information:
         factors = importance(_information(network, table, data, shipped, where), calibration)
-    parts = (network, table, data, calibration, images, repair, rebuild, factors)
+    parts = (network, table, data, calibration, pixels, repair, rebuild, factors)
     return Evaluator(*parts, device=where)
 
 
@@ -251,11 +250,11 @@ def _check_classifier(network: nn.Module, images: Tensors, data: Data) -> None:
 def _cached_calibration(
     network: nn.Module,
     table: LayerTable,
-    images: Tensors,
     pixels: Arrays,
     data: AnyData,
     device: torch.device,
 ) -> Calibration:
+    pixels = pixels[:: calibrating.every(table, len(pixels))]
     file = f"calibration-{_calibrated_on(network, pixels, data, device)}.npz"
     groups = range(len(table.groups))
     keys = [
@@ -271,6 +270,7 @@ def _cached_calibration(
             tuple(arrays[f"error {g}"] for g in groups),
         )
     # Seen for the first time: afterwards the file above says that it was understood.
+    images = normalize(pixels, data)
     if isinstance(data, Data):
         _check_classifier(network, images, data)
     check_cut(network, table, images)
@@ -282,5 +282,5 @@ def _cached_calibration(
 
 
 def _calibrated_on(network: nn.Module, pixels: Arrays, data: AnyData, device: torch.device) -> str:
-    purpose = f"calibration-5 {data.mean} {data.std}"
+    purpose = f"calibration-{calibrating.VERSION} {data.mean} {data.std}"
     return fingerprint(purpose, network, [pixels], device)

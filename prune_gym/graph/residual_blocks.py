@@ -221,7 +221,9 @@ class _Recorder(fx.Interpreter):
     def run_node(self, node: fx.Node) -> Any:
         if node.name in self._additions:
             # Before the addition, which may write over one of the two.
-            energy = {n.name: float(self.env[n].square().mean()) for n in node.all_input_nodes}
+            energy = {
+                n.name: float(self.env[n].float().square().mean()) for n in node.all_input_nodes
+            }
             x = energy.pop(self._additions[node.name])
             (branch,) = energy.values()
             self.shares.append(branch / max(branch + x, 1e-12))

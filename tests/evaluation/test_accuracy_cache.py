@@ -115,7 +115,7 @@ def test_clearing_forgets_what_this_process_knows():
 def test_an_evaluator_uses_the_cache_that_it_is_given(tiny):
     """Also an empty one: whoever hands it in wants to find the accuracies there."""
     one = tiny.problem.evaluator
-    cache, parts = AccuracyCache(), (one.network, one.table, one.data, one.calibration, one.images)
+    cache, parts = AccuracyCache(), (one.network, one.table, one.data, one.calibration, one.pixels)
     evaluator = Evaluator(*parts, cache=cache)
     configuration = tiny.problem.space.configure(tiny.problem.space.lower[None])
     accuracy = evaluator.accuracy(configuration)

@@ -145,6 +145,24 @@ def test_an_equal_network_is_calibrated_once(cache, tiny_data):
     assert [each.stat().st_mtime_ns for each in cache.iterdir()] == [written]
 
 
+def test_a_calibration_by_another_rule_is_not_read_back(cache, tiny_data, monkeypatch):
+    net = of_activation(nn.ReLU())
+    make_evaluator(net, tiny_data, "none")
+    monkeypatch.setattr("prune_gym.compression.calibration.VERSION", -1)
+    make_evaluator(net, tiny_data, "none")
+    assert len(list(cache.glob("calibration-*.npz"))) == 2
+
+
+def test_a_large_network_is_calibrated_on_some_of_the_images(cache, tiny_data, monkeypatch):
+    monkeypatch.setattr("prune_gym.compression.calibration.MULTIPLY_ADDS", 1)
+    monkeypatch.setattr("prune_gym.compression.calibration.LEAST_IMAGES", 50)
+    evaluator = make_evaluator(of_activation(nn.ReLU()), tiny_data, "none")
+    some = evaluator.images[:: len(evaluator.images) // 50]
+    assert len(some) < len(evaluator.images)
+    on_some = calibrate(evaluator.network, evaluator.table, some)
+    assert same_calibration(evaluator.calibration, on_some)
+
+
 def wide():
     """129 channels of 8x8 pixels are 8,256 inputs."""
     with torch.random.fork_rng():

@@ -286,6 +286,15 @@ def test_a_network_without_blocks_is_told_so(tiny_task):
         compression_env(**tiny_task, decide=("block",))
 
 
+def test_the_branches_of_a_large_network_are_measured_on_fewer_images(task, monkeypatch):
+    whole = compression_env(**task, decide=("block",)).problem.decisions
+    monkeypatch.setattr("prune_gym.compression.sensitivity.MULTIPLY_ADDS", 1)
+    fewer = compression_env(**task, decide=("block",)).problem.decisions
+    for one, other in zip(whole, fewer, strict=True):
+        assert other.sensitivity == pytest.approx(one.sensitivity, rel=0.1)
+        assert (other.sensitivity != one.sensitivity).any()
+
+
 def test_the_branches_of_a_network_are_measured_once(whole):
     """Every further environment of a named network asks again."""
     evaluator, ran = whole.problem.evaluator, []
