@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from prune_gym.costs.latency import TIMED
 from prune_gym.errors import UserError
 from prune_gym.graph.inputs import ordered
 from prune_gym.graph.layer_table import LayerTable
@@ -21,7 +22,7 @@ from prune_gym.profiling.session import Setting
 
 # How the names of operators of layers begin: those of XNNPACK, then those of ExecuTorch itself.
 _LAYER_OPERATORS = {
-    "Convolution": ("conv", "depthwise"),
+    "Convolution": ("conv", "depthwise", "batch_norm"),  # where no convolution precedes the norm
     "Fully Connected": ("conv", "linear"),  # XNNPACK runs a 1x1 convolution as one
     "Max Pooling": ("pool",),
     "Average Pooling": ("pool",),
@@ -34,6 +35,7 @@ _LAYER_OPERATORS = {
     "native_call_avg_pool2d": ("pool",),
     "native_call__adaptive_avg_pool2d": ("pool",),
     "native_call_mean": ("pool",),
+    "native_call__native_batch_norm": ("batch_norm",),
 }
 
 
@@ -50,12 +52,11 @@ class ExecuTorchSession:
             UserError: the process already measures with a different number of threads.
         """
         self._runtime = import_runtime(setting.threads)
-        self._table = table
         network = by_position(network, setting.input_shape)
+        self._table = trace(network, setting.input_shape)  # without what is folded or skipped
         self._images = tuple(map(torch.from_numpy, ordered(network, setting.images())))
         if int8:
-            deployed = trace(network, setting.input_shape)  # without skipped blocks
-            network = quantized(network, self._images, deployed, int8)
+            network = quantized(network, self._images, self._table, int8)
         self._program = to_executorch(network, self._images)  # modules read from these bytes
         self._module = self._load(profiled=False)
         self._profiled: Any = None
@@ -85,7 +86,9 @@ class ExecuTorchSession:
         calls = [found for run in runs if (found := [each for each in run if _operator(each)])]
         nodes = [Node(name := _operator(each), _kinds(name)) for each in calls[0]]
         ms = [[1e-6 * (each.end_time - each.start_time) for each in call] for call in calls]
-        return inherited(layers_in_order(nodes, self._table)), np.array(ms)
+        names = layers_in_order(nodes, self._table, (*TIMED, "batch_norm"))
+        timed = {layer.name for layer in self._table.layers if layer.kind in TIMED}
+        return inherited([name if name in timed else "" for name in names]), np.array(ms)
 
 
 def _operator(event: Any) -> str:

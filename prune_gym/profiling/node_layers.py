@@ -24,15 +24,22 @@ class Node(NamedTuple):
     writes: Iterable[str] = ()
 
 
-def layers_in_order(nodes: Sequence[Node], table: LayerTable) -> list[str]:
+def layers_in_order(
+    nodes: Sequence[Node], table: LayerTable, kinds: Collection[str] = TIMED
+) -> list[str]:
     """Return the name of the layer that each node is, "" for nodes that are no layer.
 
     Layers stand in a runtime's graph in the order of the table.
 
+    Args:
+        nodes: of the runtime's graph, in order.
+        table: of the network.
+        kinds: of the layers that are nodes.
+
     Raises:
         UserError: the nodes are not the layers of the table.
     """
-    layers = [layer for layer in table.layers if layer.kind in TIMED]
+    layers = [layer for layer in table.layers if layer.kind in kinds]
     names: list[str] = []
     count = 0
     for node in nodes:

@@ -26,7 +26,7 @@ def images():
     return torch.from_numpy(SETTING.images())
 
 
-@pytest.mark.parametrize("name", ["plain", "residual", "depthwise", "grouped"])
+@pytest.mark.parametrize("name", ["plain", "residual", "depthwise", "grouped", "preactivation"])
 def test_a_float_network_computes_what_pytorch_does_and_times_every_layer(name):
     original = make(name)
     table = trace(original, SETTING.input_shape)
