@@ -26,7 +26,9 @@ def run(options: argparse.Namespace, console: Console) -> int:
     from prune_gym.deployment.deployable import load_deployable
     from prune_gym.deployment.export import FORMATS, export
 
-    out = options.out or options.source.with_suffix(FORMATS[options.format][0])
+    form = FORMATS[options.format]
+    form.require()  # before data are downloaded
+    out = options.out or options.source.with_suffix(form.suffix)
     given = load_deployable(options.source, **functions(options))
     made = export(given, options.format, options.int8, out)
     console.print(str(made), markup=False, highlight=False, soft_wrap=True)

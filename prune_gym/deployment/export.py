@@ -5,8 +5,9 @@ import logging
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -114,7 +115,7 @@ def export(given: Deployable, form: str, int8: bool, out: Path) -> Exported:
         why = "the strategy says bits" if given.quantized else "leave --int8 out"
         raise UserError(f"int8 is for --format onnx, not {form}; {why}")
     network, images = folded(given.network, given.input_shape), check_images(given.data)
-    content, runner = FORMATS[form][1](network, images)
+    content, runner = FORMATS[form].write(network, images)
     if int8:
         content = quantize_onnx(content, given)
         runner = onnx_runner(content)
@@ -278,10 +279,23 @@ def _as_executorch(network: nn.Module, images: Tensors) -> tuple[bytes, Runner]:
     return program, run
 
 
-# name -> suffix of the file, and what writes it and runs what was written
-FORMATS: dict[str, tuple[str, Callable[[nn.Module, Tensors], tuple[bytes, Runner]]]] = {
-    "onnx": (".onnx", _as_onnx),
-    "torch": (".pt2", _as_program),
-    "torchscript": (".pt", _as_script),
-    "executorch": (".pte", _as_executorch),
+class Format(NamedTuple):
+    """A format of files.
+
+    Attributes:
+        suffix: of the file.
+        write: returns what the file holds, and what runs it, of a network and example images.
+        require: raises `MissingExtraError` where an extra is not installed.
+    """
+
+    suffix: str
+    write: Callable[[nn.Module, Tensors], tuple[bytes, Runner]]
+    require: Callable[[], object] = lambda: None
+
+
+FORMATS = {
+    "onnx": Format(".onnx", _as_onnx, partial(import_onnxruntime, "onnxscript")),
+    "torch": Format(".pt2", _as_program),
+    "torchscript": Format(".pt", _as_script),
+    "executorch": Format(".pte", _as_executorch, partial(import_executorch, "exir")),
 }

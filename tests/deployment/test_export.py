@@ -83,6 +83,12 @@ def test_several_outputs(form, tmp_path):
     assert written.difference < 1e-4
 
 
+def test_a_missing_extra_is_told_before_anything_is_read(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "executorch", None)
+    assert main(["export", str(tmp_path / "absent.json"), "--format", "executorch"]) == 2
+    assert "pip install 'prune-gym[executorch]'" in capsys.readouterr().err
+
+
 def test_an_onnx_file_holds_no_source_code(strategy, tmp_path):
     out = tmp_path / "one.onnx"
     assert main(["export", str(strategy), *OPTIONS, "--out", str(out)]) == 0
@@ -166,13 +172,13 @@ def test_a_saved_network_is_exported_like_its_strategy(strategy, tmp_path):
 
 
 def test_a_wrong_network_is_noticed(strategy, tmp_path, monkeypatch, capsys):
-    suffix, write = FORMATS["torchscript"]
+    form = FORMATS["torchscript"]
 
     def other(network, batch):
-        content, runner = write(network, batch)
+        content, runner = form.write(network, batch)
         return content, lambda array: [each * 1.01 for each in runner(array)]
 
-    monkeypatch.setitem(FORMATS, "torchscript", (suffix, other))
+    monkeypatch.setitem(FORMATS, "torchscript", form._replace(write=other))
     out = tmp_path / "one.pt"
     command = ["export", str(strategy), *OPTIONS, "--format", "torchscript", "--out", str(out)]
     assert main(command) == 2
@@ -288,7 +294,7 @@ def test_a_detector_is_measured_as_it_is_deployed(tmp_path):
     info = play(env, constant(1.0))[2][-1]
     strategy_from_dict(info["strategy"]).save(tmp_path / "all.json")
     untrained = folded(models.build("yolov3_eighth", 10), (3, 128, 128))
-    content, _ = FORMATS["onnx"][1](untrained, torch.rand(2, 3, 128, 128))
+    content, _ = FORMATS["onnx"].write(untrained, torch.rand(2, 3, 128, 128))
     (tmp_path / "untrained.onnx").write_bytes(content)
     values = measure(tmp_path / "all.json", None, tmp_path / "untrained.onnx", 1, 1).values
     before, after = values["accuracy"]
@@ -327,6 +333,6 @@ def test_interleaved_times_know_which_is_slower():
 def test_networks_with_several_outputs_are_compared(tmp_path):
     network = folded(models.build("yolov3_eighth", 10), (3, 128, 128))
     batch = torch.rand(2, 3, 128, 128)
-    _, runner = FORMATS["torchscript"][1](network, batch)
+    _, runner = FORMATS["torchscript"].write(network, batch)
     assert len(runner(batch.numpy())) > 1
     assert compare(runner, network, batch) < 1e-4
