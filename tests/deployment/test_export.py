@@ -148,6 +148,8 @@ def test_a_strategy_with_bits_becomes_int8(quantized, tmp_path, capsys):
 
 @pytest.mark.parametrize("form", ["torch", "torchscript", "executorch"])
 def test_int8_is_for_onnx_alone(form, strategy, quantized, capsys):
+    if form == "executorch":
+        pytest.importorskip("executorch")
     assert main(["export", str(strategy), *OPTIONS, "--format", form, "--int8"]) == 2
     assert "leave --int8 out" in capsys.readouterr().err
     assert main(["export", str(quantized), *OPTIONS, "--format", form]) == 2
