@@ -1,10 +1,11 @@
 """How good answers within budgets are that a search did not have, where every strategy is known.
 
-    python benchmarks/any_budget.py DIR
+    python benchmarks/any_budget.py DIR [--agent ablation-no-learning]
 
-DIR is a folder of ``prune-gym benchmark`` with `ChannelPrune-Table-v0` and ``ehvi-envelope-ddpg``.
-For each of 21 budgets the most accurate strategy within it is asked for, and its accuracy is
-compared with that of the best strategy that there is. Four answers:
+DIR is a folder of ``prune-gym benchmark`` with `ChannelPrune-Table-v0` and the default agent, or
+one of its ablations by the name of its folder. For each of 21 budgets the most accurate strategy
+within it is asked for, and its accuracy is compared with that of the best strategy that there is.
+Four answers:
 
 - archive: the most accurate evaluated strategy within the budget;
 - policy: the learned policy plays an episode under the budget; nothing is evaluated for it;
@@ -28,7 +29,6 @@ from prune_gym.evaluation.problem import CompressionProblem
 from prune_gym.experiments.results import read_results
 
 ID = "ChannelPrune-Table-v0"
-AGENT = "ehvi-envelope-ddpg"
 BUDGETS = [
     *({"flops": share} for share in (0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)),
     *({"memory": share} for share in (0.2, 0.3, 0.4, 0.5, 0.6)),
@@ -75,10 +75,12 @@ def main() -> None:
     """Print a row per seed and the mean over them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--agent", default="ehvi-envelope-ddpg")
+    options = parser.parse_args()
     env = gym.make(ID).unwrapped
     assert isinstance(env, TabulatedEnv)
     found = []
-    for run in sorted((parser.parse_args().folder / "runs" / ID / AGENT).iterdir()):
+    for run in sorted((options.folder / "runs" / ID / options.agent).iterdir()):
         records = read_results(run).records
         evaluated = np.array([env.problem.values_of(record.strategy) for record in records])
         found.append(lost(env, EHVIEnvelopeDDPG.load(run / "agent.zip"), evaluated))
