@@ -287,7 +287,7 @@ def greedy_order(
     diagonals = schur.diagonal(dim1=1, dim2=2)
     diagonals += 1e-6 * diagonals.mean(1, keepdim=True)
     total = float((weights * schur).sum())
-    floor, recompute_at = 1e-12 * total, math.inf
+    floor, recompute_at = max(1e-12 * total, 1e-30), math.inf  # no 0 / 0 where nothing is read
     order: list[int] = []
     errors = [total]
     taken = np.zeros(schur.shape[1])  # -inf for channels that are chosen

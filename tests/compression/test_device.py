@@ -111,10 +111,11 @@ def test_auto_takes_the_fastest_device_that_there_is():
 def test_candidates_are_scored_on_the_device(tiny, monkeypatch):
     """As far as outputs: they have no values on the meta device."""
     here = tiny.problem.evaluator
-    parts = (here.network, here.table, here.data, here.calibration, here.images)
+    parts = (here.network, here.table, here.data, here.calibration, here.pixels)
     there = Evaluator(*parts, device=META)
+    original = there.original.network  # a copy that is moved
     images = normalize(here.data.search.images[:4], here.data, META)
     with OneDevice():
-        fast = there.fast(there.original.network)
+        fast = there.fast(original)
         outputs = fast(images.to(next(fast.parameters()).dtype))
     assert outputs.device == META and outputs.shape == (4, 4)
