@@ -175,9 +175,9 @@ def of_cifar(cifar, mean, std):
 def halved(net, data, widths):
     """Return the top-1 of the repaired candidate on 1,000 test images, in float32."""
     table = trace(net, (3, 32, 32))
-    images = normalize(calibration_images(data), data)
-    calibration = calibrate(net, table, images)
-    evaluator = Evaluator(net, table, data, calibration, images, "least_squares")
+    pixels = calibration_images(data)
+    calibration = calibrate(net, table, normalize(pixels, data))
+    evaluator = Evaluator(net, table, data, calibration, pixels, "least_squares")
     return accuracy(evaluator.candidate(table.configuration(widths(table)[None])), data, data.test)
 
 
