@@ -61,12 +61,13 @@ def imitate(
     """
     met, answers = [], []
     rounds = min(ROUNDS, len(archive.values))
+    front = Archive(*(part[non_dominated(archive.returns)] for part in archive))
     for _ in range(rounds):
         asked = [(problem, draw(FREE).cpu().numpy())]
         preferences = draw(BUDGETED).cpu().numpy()
         preferences[::2] = _most_accurate(problem, preferences[::2])
         for preference in preferences:
-            asked.append((problem.with_budgets(_drawn_budgets(problem, archive)), preference[None]))
+            asked.append((_within_budgets(problem, front), preference[None]))
         for within, preferences in asked:
             states, right = _play(agent, within, archive, preferences, scalarization)
             met.append(states)
@@ -85,26 +86,28 @@ def _most_accurate(problem: CompressionProblem, preferences: np.ndarray) -> np.n
     return np.broadcast_to(accuracy, preferences.shape) if accuracy.any() else preferences
 
 
-def _drawn_budgets(problem: CompressionProblem, archive: Archive) -> dict[str, float]:
-    """Return budgets that at least one evaluated strategy meets, the problem's own among them.
+def _within_budgets(problem: CompressionProblem, front: Archive) -> CompressionProblem:
+    """Return a problem within drawn budgets that a strategy of the front meets.
 
-    They are what a strategy of the front costs, and a little more, in one cost and perhaps others.
-    The strategy is drawn so that tight and wide budgets on that cost are equally frequent.
+    They are what that strategy costs, and a little more, in one cost and perhaps others; a cost of
+    which nothing is saved gets none. The strategy is drawn so that tight and wide budgets on the
+    first cost are equally frequent.
     """
     names = [objective.name for objective in problem.objectives]
     costs = [column for column, name in enumerate(names) if name != "accuracy"]
-    limits = dict(problem.budgets.limits)
     if not costs:
-        return limits
-    front = archive.returns[non_dominated(archive.returns)]
+        return problem
+    limits = dict(problem.budgets.limits)
     first = np.random.choice(costs)
-    least, most = front[:, first].min(), front[:, first].max()
-    saved = front[np.abs(front[:, first] - np.random.uniform(least, most)).argmin()]
+    savings = front.returns[:, first]
+    wanted = np.random.uniform(savings.min(), savings.max())
+    chosen = np.abs(savings - wanted).argmin()
     for column in costs:
         if column == first or np.random.random() < 0.5:
-            share = (1 - saved[column]) * np.random.uniform(*SLACK)
-            limits[names[column]] = min(share, limits.get(names[column], 1.0))
-    return limits
+            share = (1 - front.returns[chosen, column]) * np.random.uniform(*SLACK)
+            if share < limits.get(names[column], 1.0):
+                limits[names[column]] = share
+    return problem.with_budgets(limits, front.values[chosen])
 
 
 def _play(

@@ -95,14 +95,21 @@ class CompressionProblem:
         accuracy = self.evaluator.accuracy(self.original_configuration)
         return self.cost_metrics(self.original_configuration) | {"accuracy": accuracy}
 
-    def with_budgets(self, budgets: Mapping[str, float]) -> "CompressionProblem":
+    def with_budgets(
+        self, budgets: Mapping[str, float], meets: np.ndarray | None = None
+    ) -> "CompressionProblem":
         """Return this problem under other budgets; everything else is shared.
+
+        Args:
+            budgets: cost -> largest allowed fraction of the original's; never exceeded.
+            meets: values of a strategy that is known to meet them, ``(decisions,)``; None: one is
+                searched.
 
         Raises:
             UserError: an unknown cost, or budgets that no strategy meets.
         """
         other = copy.copy(self)
-        other.budgets = Budgets(budgets, self.costs, self.space)
+        other.budgets = Budgets(budgets, self.costs, self.space, meets)
         return other
 
     def cost_metrics(self, configuration: Configuration) -> dict[str, float]:

@@ -39,6 +39,7 @@ class Budgets:
         limits: Mapping[str, float],
         costs: Mapping[str, Cost],
         space: SearchSpace,
+        meets: np.ndarray | None = None,
     ) -> None:
         """Check that the budgets can be met.
 
@@ -46,6 +47,7 @@ class Budgets:
             limits: cost name -> largest allowed fraction of the original network's cost.
             costs: all costs by name.
             space: the decisions.
+            meets: values of a strategy that is known to meet them, ``(decisions,)``.
 
         Raises:
             UserError: an unknown cost, a fraction outside (0, 1], or budgets that no strategy
@@ -76,7 +78,8 @@ class Budgets:
         smallest = space.lower
         self._completions = smallest[None]
         if self._limits:
-            self._completions = np.stack([smallest, self._descend(smallest, self._worst)])
+            other = self._descend(smallest, self._worst) if meets is None else meets
+            self._completions = np.stack([smallest, other])
             if (self._worst(self._completions) > 1).all():
                 self._completions[1] = self._cheapest(self._worst)
                 self._refuse_unreachable(limits)

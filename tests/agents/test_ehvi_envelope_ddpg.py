@@ -3,6 +3,7 @@
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from playing import Recorded
 from scipy.stats import norm, spearmanr
 from stable_baselines3.common.logger import Logger
@@ -270,6 +271,24 @@ def test_tchebycheff_answers_lie_in_hollows_too(searched):
     _, spread = proposals(env, trained, archive.returns, grid)
     trained.actor.load_state_dict(actor)
     assert hypervolume(spread, reference) > hypervolume(linear, reference)
+
+
+@pytest.mark.parametrize("slower", [False, True])
+def test_strategies_that_cost_more_than_the_original_are_learned_from(slower):
+    """Conversions between int8 and float can take longer than int8 saves."""
+    latency = {"latency": "intel-xeon-int8", "objectives": ("accuracy", "latency")}
+    env = gym.make("Quantize-ResNet20-v0", decide=("weight_bits",), bits=(8, 32), **latency)
+    problem, rng = env.unwrapped.problem, np.random.default_rng(3)
+    values = np.stack([rng.choice(d.options, 40) for d in problem.decisions], 1).astype(float)
+    returns = problem.savings(values)
+    returns[:, 0] = rng.random(len(values))
+    assert returns[:, 1].min() < 0
+    kept = returns[:, 1] < (0 if slower else 1)
+    agent = EHVIEnvelopeDDPG(env=PreferenceConditioned(env), seed=0)
+    before = agent.actor.mu[0].weight.clone()
+    archive = Archive(values[kept], returns[kept])
+    imitate(agent, problem, archive, agent.sample_preferences, updates=40)
+    assert not torch.equal(agent.actor.mu[0].weight, before)
 
 
 @pytest.mark.ci

@@ -153,6 +153,9 @@ def test_other_budgets_make_another_problem_on_the_same_parts(problem):
     assert other.budgets.limits == {"params": 0.5} and problem.budgets.limits == limits
     assert other.space is problem.space and other.evaluator is problem.evaluator
     assert not other.feasible(other.space.upper[None])[0]
+    known = problem.with_budgets({"params": 0.5}, other.space.lower)
+    values = drawn(problem, 0)
+    np.testing.assert_array_equal(known.feasible(values), other.feasible(values))
     with pytest.raises(UserError, match="params"):
         problem.with_budgets({"params": 1e-9})
 
