@@ -35,7 +35,7 @@ import prune_gym  # noqa: F401  (registers the ids)
 from prune_gym._utils.device import bfloat16_is_fast
 from prune_gym.compression.surgery import cut, kept_positions
 from prune_gym.datasets.normalize import normalize
-from prune_gym.graph.layer_table import Layer
+from prune_gym.graph.layers import Layer
 
 RATIOS = (1.0, 0.75, 0.5, 0.25)
 SHAPES = ((1024, 1024, 1024), (2048, 2048, 2048), (4096, 1024, 1024), (32768, 64, 576))

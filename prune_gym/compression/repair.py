@@ -22,7 +22,7 @@ from prune_gym.compression.least_squares import fit
 from prune_gym.compression.original import Original
 from prune_gym.compression.surgery import as_index, cut, kept_positions
 from prune_gym.errors import UserError, unknown
-from prune_gym.graph.layer_table import Block
+from prune_gym.graph.layers import Block
 from prune_gym.graph.residual_blocks import skip_blocks, without_blocks
 from prune_gym.graph.symbolic import symbolic_trace
 

@@ -7,7 +7,8 @@ import numpy as np
 
 from prune_gym.errors import UserError, unknown
 from prune_gym.graph.configuration import FLOAT_BITS, Configuration
-from prune_gym.graph.layer_table import LayerTable, Product
+from prune_gym.graph.layer_table import LayerTable
+from prune_gym.graph.layers import Product
 
 # Picojoules on an FPGA. The paper prints no constants; its released code
 # (github.com/zhehui-wang/EMOMC, Evaluation.py) charges 7.28 pJ for reading 16 bits, 4.47 pJ for

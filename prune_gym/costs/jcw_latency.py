@@ -8,7 +8,7 @@ import numpy as np
 from prune_gym.costs.latency import signature
 from prune_gym.costs.latency_table import FORMAT
 from prune_gym.errors import MissingFileError, UserError
-from prune_gym.graph.layer_table import Affine, Layer
+from prune_gym.graph.layers import Affine, Layer
 
 UNTIMED = ("depthwise", "linear", "pool")  # JCW times the other convolutions alone
 FIELDS = "INPUTS SIZE OUTPUTS KERNEL STRIDE DEPTHWISE"

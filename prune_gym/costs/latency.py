@@ -7,7 +7,8 @@ from prune_gym.costs.layer_grids import LayerGrids, rounded_up
 from prune_gym.costs.precisions import Precisions
 from prune_gym.errors import UserError
 from prune_gym.graph.configuration import FLOAT_BITS, Configuration
-from prune_gym.graph.layer_table import Layer, LayerTable
+from prune_gym.graph.layer_table import LayerTable
+from prune_gym.graph.layers import Layer
 
 __all__ = [
     "Latency",

@@ -10,7 +10,7 @@ import numpy as np
 from prune_gym._utils.json_file import read_json
 from prune_gym.errors import UserError, unknown
 from prune_gym.graph.configuration import FLOAT_BITS
-from prune_gym.graph.layer_table import Kind
+from prune_gym.graph.layers import Kind
 
 FORMAT = "prune-gym-latency-2"
 SHIPPED = Path(__file__).parent / "latency_tables"

@@ -4,7 +4,8 @@ import numpy as np
 
 from prune_gym.errors import UserError, unknown
 from prune_gym.graph.configuration import FLOAT_BITS, Configuration
-from prune_gym.graph.layer_table import Layer, LayerTable
+from prune_gym.graph.layer_table import LayerTable
+from prune_gym.graph.layers import Layer
 
 CODINGS = ("dense", "coo", "csr")
 EMOMC_CODINGS = ("emomc-coo", "emomc-csr")

@@ -12,7 +12,7 @@ import torch
 from torch import fx
 
 from prune_gym.graph.groups import NO_UNIT
-from prune_gym.graph.layer_table import Product
+from prune_gym.graph.layers import Product
 from prune_gym.graph.units import NotUnderstood, Traced
 
 

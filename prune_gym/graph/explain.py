@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from prune_gym.graph.layer_table import Group, LayerTable, Pin
+from prune_gym.graph.layer_table import LayerTable
+from prune_gym.graph.layers import Group, Pin
 
 MOST_REASONS = 5  # in one line
 

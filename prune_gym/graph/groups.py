@@ -10,7 +10,7 @@ from typing import Literal, cast
 import numpy as np
 
 from prune_gym._utils.formatting import unique_name
-from prune_gym.graph.layer_table import Group, Layer, Member
+from prune_gym.graph.layers import Group, Layer, Member
 
 NO_UNIT = -1  # a channel that is always zero
 

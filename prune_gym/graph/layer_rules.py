@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import fx, nn
 
-from prune_gym.graph.layer_table import Kind
+from prune_gym.graph.layers import Kind
 from prune_gym.graph.units import NotUnderstood, Traced, size_of
 
 

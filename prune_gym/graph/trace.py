@@ -29,16 +29,8 @@ from prune_gym.graph.cuttable_heads import make_heads_cuttable
 from prune_gym.graph.groups import NO_UNIT, group_units, places_of_units
 from prune_gym.graph.input_shapes import InputShape, as_input_shape
 from prune_gym.graph.inputs import feed, zeros
-from prune_gym.graph.layer_table import (
-    Activation,
-    Affine,
-    Attribute,
-    Kind,
-    Layer,
-    LayerTable,
-    Pin,
-    Product,
-)
+from prune_gym.graph.layer_table import LayerTable
+from prune_gym.graph.layers import Activation, Affine, Attribute, Kind, Layer, Pin, Product
 from prune_gym.graph.multiply_adds import MultiplyAdds
 from prune_gym.graph.operations import changes_numbers, knows_stacks, reads_parameters, rule_of
 from prune_gym.graph.residual_blocks import find_blocks

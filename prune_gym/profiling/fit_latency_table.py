@@ -11,7 +11,8 @@ from scipy.linalg import block_diag
 from prune_gym.costs.latency import INT8_BITS, Latency, rounded_up, signatures, weight_megabytes
 from prune_gym.costs.latency_table import AXES, NO_STREAMING, LatencyTable, LayerTimes, Streaming
 from prune_gym.graph.configuration import Configuration
-from prune_gym.graph.layer_table import Affine, LayerTable
+from prune_gym.graph.layer_table import LayerTable
+from prune_gym.graph.layers import Affine
 from prune_gym.profiling.design_of_experiments import grid
 from prune_gym.profiling.grid_regression import (
     fit_irls,
