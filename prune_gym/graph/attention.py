@@ -103,5 +103,5 @@ def _write(
     written = tracer.write(units, first.axis, result)
     name = f"{node.meta['scope']}.{node.name}".strip(".")
     about = (node, name, "attention", first, written.size, units, 0)
-    tracer.layer(*about, products=products)
+    tracer.layers.add(*about, products=products)
     return written

@@ -40,7 +40,7 @@ def convolution(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
     _weights_of(module)
     if result.ndim != module.weight.ndim:
         raise NotUnderstood(f"a convolution of a tensor of {result.ndim} dimensions")
-    tracer.check_whole(name)
+    tracer.layers.check_whole(name)
     kind: Kind = "conv"
     reads = tracer.along(source, 1, module.in_channels, node)
     groups = module.groups
@@ -56,7 +56,7 @@ def convolution(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
     shapes = tracer.shapes[node.all_input_nodes[0]], result.shape
     in_size, size = (size_of(each, 1, each[1]) for each in shapes)
     read = replace(source, units=reads, size=in_size)
-    tracer.layer(node, name, kind, read, size, writes, params_per_channel, *shape)
+    tracer.layers.add(node, name, kind, read, size, writes, params_per_channel, *shape)
     tracer.weighted(name, source)
     return replace(tracer.write(writes, 1, result, layer=name), writer=name)
 
@@ -68,14 +68,14 @@ def linear(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
     _weights_of(module)
     if result.ndim < 2:
         raise NotUnderstood(f"a linear layer of a tensor of {result.ndim} dimensions")
-    tracer.check_whole(name)
+    tracer.layers.check_whole(name)
     last = result.ndim - 1
     reads = tracer.along(source, last, module.in_features, node)
     writes = tracer.units.fresh(module.out_features)
     positions = (result.numel() // module.out_features, 1)
     # A flattened map counts as one position, whatever its size was.
     read = replace(source, units=reads, size=source.size if result.ndim == 2 else positions)
-    tracer.layer(node, name, "linear", read, positions, writes, int(module.bias is not None))
+    tracer.layers.add(node, name, "linear", read, positions, writes, int(module.bias is not None))
     tracer.weighted(name, source)
     return replace(tracer.write(writes, last, result, layer=name), writer=name)
 
@@ -104,7 +104,7 @@ def channelwise(
 ) -> Traced:
     """Add a layer that works on each channel alone, over its input."""
     written = source.units if units is None else units
-    tracer.layer(
+    tracer.layers.add(
         node, name, kind, source, source.size, written, params_per_channel, follows=follows
     )
     return tracer.in_place(node, source)
@@ -145,7 +145,7 @@ def group_norm(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
         raise NotUnderstood("group-norm without scale and shift")
     if source.axis != 1:
         raise NotUnderstood("group-norm of another dimension than the channels")
-    tracer.check_whole(name)
+    tracer.layers.check_whole(name)
     if module.num_groups == 1:
         tracer.pin(source, node, "group-norm over all channels")
     else:
@@ -179,7 +179,7 @@ def _layer_norm(
     module = tracer.original(name)
     normalized = len(module.normalized_shape)
     if source.axis < result.ndim - normalized:
-        tracer.count_loose(node)
+        tracer.count_parameters(node)
         return tracer.in_place(node, source)
     if normalized > 1 or module.weight is None or module.bias is None:
         raise NotUnderstood("layer-norm over more than the channels, or without scale and shift")
@@ -209,7 +209,7 @@ def pool(
         kernel = [max(i // o, 1) for i, o in zip(shape[2:], size, strict=True)]
     window, step = _along(kernel, rank), _along(stride or kernel, rank)[0]
     size = (shape[0] * size[0], *size[1:])
-    tracer.layer(node, name, "pool", source, size, source.units, 0, window, step)
+    tracer.layers.add(node, name, "pool", source, size, source.units, 0, window, step)
     return tracer.write(source.units, 1, result, [source], name)
 
 

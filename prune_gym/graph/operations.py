@@ -159,7 +159,7 @@ def _binary(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
         source = tracer.value(tensors[0])
         if tracer.shapes.get(tensors[0]) != result.shape:
             raise NotUnderstood(f"{function_name(node)} that changes the shape")
-        tracer.count_loose(node)
+        tracer.count_parameters(node)
         if node.all_input_nodes[0] is not tensors[0]:  # nothing is written over a weight
             return tracer.write(source.units, source.axis, result, [source])
         return tracer.in_place(node, source)
