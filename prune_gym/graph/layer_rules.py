@@ -1,7 +1,9 @@
 """What layers do to the channels: those that have weights, norms and pools."""
 
+from __future__ import annotations
+
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -9,6 +11,9 @@ from torch import fx, nn
 
 from prune_gym.graph.layers import Kind
 from prune_gym.graph.units import NotUnderstood, Traced, size_of
+
+if TYPE_CHECKING:
+    from prune_gym.graph.tracer import Tracer
 
 
 def _weights_of(module: nn.Module) -> None:
@@ -21,7 +26,7 @@ def _weights_of(module: nn.Module) -> None:
         raise NotUnderstood("its weight is computed: remove the parametrization")
 
 
-def _only_input(tracer: Any, node: fx.Node) -> Traced:
+def _only_input(tracer: Tracer, node: fx.Node) -> Traced:
     if len(node.all_input_nodes) != 1:
         raise NotUnderstood("a layer of several tensors")
     (read,) = node.all_input_nodes
@@ -33,7 +38,7 @@ def _only_input(tracer: Any, node: fx.Node) -> Traced:
     return source
 
 
-def convolution(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
+def convolution(tracer: Tracer, node: fx.Node, result: torch.Tensor) -> Traced:
     """Give a convolution's outputs units of their own; a depthwise one's are its inputs'."""
     name = str(node.target)
     module, source = tracer.fetch_attr(name), _only_input(tracer, node)
@@ -61,7 +66,7 @@ def convolution(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
     return replace(tracer.write(writes, 1, result, layer=name), writer=name)
 
 
-def linear(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
+def linear(tracer: Tracer, node: fx.Node, result: torch.Tensor) -> Traced:
     """Give a linear layer's outputs units of their own; the channels are the last dimension."""
     name = str(node.target)
     module, source = tracer.fetch_attr(name), _only_input(tracer, node)
@@ -80,7 +85,7 @@ def linear(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
     return replace(tracer.write(writes, last, result, layer=name), writer=name)
 
 
-def embedding(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
+def embedding(tracer: Tracer, node: fx.Node, result: torch.Tensor) -> Traced:
     """Give the channels of the vectors of tokens units of their own, as of any parameter."""
     name = str(node.target)
     module = tracer.fetch_attr(name)
@@ -92,7 +97,7 @@ def embedding(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
 
 
 def channelwise(
-    tracer: Any,
+    tracer: Tracer,
     node: fx.Node,
     name: str,
     kind: Kind,
@@ -110,7 +115,7 @@ def channelwise(
     return tracer.in_place(node, source)
 
 
-def batch_norm(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
+def batch_norm(tracer: Tracer, node: fx.Node, result: torch.Tensor) -> Traced:
     """Keep the channels."""
     name = str(node.target)
     module, source = tracer.fetch_attr(name), _only_input(tracer, node)
@@ -126,7 +131,7 @@ def batch_norm(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
     return channelwise(tracer, node, name, "batch_norm", source, result, 2, follows=follows)
 
 
-def prelu(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
+def prelu(tracer: Tracer, node: fx.Node, result: torch.Tensor) -> Traced:
     """Keep the channels; one slope for all of them stays."""
     name = str(node.target)
     module, source = tracer.fetch_attr(name), _only_input(tracer, node)
@@ -137,7 +142,7 @@ def prelu(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
     return channelwise(tracer, node, name, "prelu", source, result, 1, units)
 
 
-def group_norm(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
+def group_norm(tracer: Tracer, node: fx.Node, result: torch.Tensor) -> Traced:
     """Cut whole groups: with a part of one gone, the rest of it has other values."""
     name = str(node.target)
     module, source = tracer.fetch_attr(name), _only_input(tracer, node)
@@ -155,12 +160,12 @@ def group_norm(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
     return channelwise(tracer, node, name, "group_norm", source, result, 2)
 
 
-def layer_norm(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
+def layer_norm(tracer: Tracer, node: fx.Node, result: torch.Tensor) -> Traced:
     """Keep the channels: those that are left are normalized by their own mean and deviation."""
     return _layer_norm(tracer, node, str(node.target), _only_input(tracer, node), result)
 
 
-def layer_norm_function(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
+def layer_norm_function(tracer: Tracer, node: fx.Node, result: torch.Tensor) -> Traced:
     """Do the same where a layer-norm's own forward moves the channels to the end first."""
     names = ("input", "normalized_shape", "weight", "bias")
     given = dict(zip(names, node.args, strict=False)) | node.kwargs
@@ -174,9 +179,9 @@ def layer_norm_function(tracer: Any, node: fx.Node, result: torch.Tensor) -> Tra
 
 
 def _layer_norm(
-    tracer: Any, node: fx.Node, name: str, source: Traced, result: torch.Tensor
+    tracer: Tracer, node: fx.Node, name: str, source: Traced, result: torch.Tensor
 ) -> Traced:
-    module = tracer.original(name)
+    module = cast(nn.LayerNorm, tracer.original(name))
     normalized = len(module.normalized_shape)
     if source.axis < result.ndim - normalized:
         tracer.count_parameters(node)
@@ -187,7 +192,7 @@ def _layer_norm(
 
 
 def pool(
-    tracer: Any,
+    tracer: Tracer,
     node: fx.Node,
     name: str,
     source: Traced,

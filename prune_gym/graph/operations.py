@@ -5,9 +5,11 @@ A rule takes the tracer, the node and its result, and returns the traced tensor.
 cover; the tracer then leaves the operation alone.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 import torch
@@ -21,12 +23,15 @@ from prune_gym.graph.layer_types import ELEMENTWISE, ELEMENTWISE_MODULES, BatchN
 from prune_gym.graph.symbolic import is_of_torch
 from prune_gym.graph.units import NotUnderstood, Traced
 
+if TYPE_CHECKING:
+    from prune_gym.graph.tracer import Tracer
+
 # What to give in the place of a module.
 _INSTEAD: dict[type[nn.Module], str] = {
     nn.SyncBatchNorm: "SyncBatchNorm; put a BatchNorm2d with its state_dict in its place"
 }
 
-Rule: TypeAlias = Callable[[Any, fx.Node, Any], Traced]
+Rule: TypeAlias = "Callable[[Tracer, fx.Node, Any], Traced]"
 
 _PRODUCTS = ("mul", "imul", "mul_")  # of a map and its gate, as in squeeze-and-excitation
 _BINARY = (*ADDITIONS, *_PRODUCTS, "sub", "isub", "sub_", "truediv", "div", "maximum", "minimum")
@@ -56,7 +61,7 @@ _WINDOWED = (
 _TO_A_SIZE = (*_of_every_rank(F, "adaptive_avg_pool"), *_of_every_rank(F, "adaptive_max_pool"))
 
 
-def rule_of(tracer: Any, node: fx.Node) -> tuple[Rule, bool]:
+def rule_of(tracer: Tracer, node: fx.Node) -> tuple[Rule, bool]:
     """Return the rule of an operation, and whether it knows what to do with numbers of channels.
 
     Raises:
@@ -110,7 +115,7 @@ def _module_rule(module: nn.Module, node: fx.Node) -> Rule:
     raise NotUnderstood(_INSTEAD.get(type(module), type(module).__name__))
 
 
-def only_source(tracer: Any, node: fx.Node) -> Traced:
+def only_source(tracer: Tracer, node: fx.Node) -> Traced:
     """Return the one tensor that an operation reads.
 
     Raises:
@@ -126,11 +131,11 @@ def only_source(tracer: Any, node: fx.Node) -> Traced:
     return source
 
 
-def _elementwise(tracer: Any, node: fx.Node, result: Any) -> Traced:
+def _elementwise(tracer: Tracer, node: fx.Node, result: Any) -> Traced:
     return tracer.in_place(node, only_source(tracer, node))
 
 
-def _softmax(tracer: Any, node: fx.Node, result: Any) -> Traced:
+def _softmax(tracer: Tracer, node: fx.Node, result: Any) -> Traced:
     """Keep every channel: without one of them the others have other values."""
     source = only_source(tracer, node)
     if node.op == "call_module":
@@ -142,7 +147,7 @@ def _softmax(tracer: Any, node: fx.Node, result: Any) -> Traced:
     return tracer.in_place(node, source)
 
 
-def _normalize(tracer: Any, node: fx.Node, result: Any) -> Traced:
+def _normalize(tracer: Tracer, node: fx.Node, result: Any) -> Traced:
     """Divide by the length along another dimension than the channels'."""
     source = only_source(tracer, node)
     dim = node.kwargs.get("dim", node.args[2] if len(node.args) > 2 else 1)
@@ -151,12 +156,12 @@ def _normalize(tracer: Any, node: fx.Node, result: Any) -> Traced:
     return tracer.write(source.units, source.axis, result, [source])
 
 
-def _binary(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
+def _binary(tracer: Tracer, node: fx.Node, result: torch.Tensor) -> Traced:
     """Make channels that meet one; with a number, or a weight of one number, nothing changes."""
     tensors = [each for each in node.all_input_nodes if tracer.value(each) is not None]
     loose = [each for each in node.all_input_nodes if tracer.loose(each) is not None]
     if len(tensors) == 1 and all(_is_alike(tracer, n, tensors[0]) for n in loose):
-        source = tracer.value(tensors[0])
+        source = tracer.values[tensors[0]]
         if tracer.shapes.get(tensors[0]) != result.shape:
             raise NotUnderstood(f"{function_name(node)} that changes the shape")
         tracer.count_parameters(node)
@@ -169,7 +174,7 @@ def _binary(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
         raise NotUnderstood(f"{function_name(node)} with several parameters or buffers")
     if len(tensors) != 2 or any(each not in tracer.shapes for each in tensors):
         raise NotUnderstood(function_name(node))
-    left, right = (tracer.value(each) for each in tensors)
+    left, right = (tracer.values[each] for each in tensors)
     shapes = [tracer.shapes[each] for each in tensors]
     shown = " and ".join(str(tuple(shape)) for shape in shapes)
     fixed = [bool((each.units == NO_UNIT).all()) for each in (left, right)]
@@ -194,15 +199,15 @@ def _binary(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
 
 
 def _with_parameter(
-    tracer: Any, node: fx.Node, tensor: fx.Node, loose: fx.Node, result: torch.Tensor
+    tracer: Tracer, node: fx.Node, tensor: fx.Node, loose: fx.Node, result: torch.Tensor
 ) -> Traced:
     """Cut a parameter that has a number for each channel with the channels."""
-    source, shape = tracer.value(tensor), tracer.shapes.get(tensor)
+    source, shape = tracer.values[tensor], tracer.shapes.get(tensor)
     if shape != result.shape:
         raise NotUnderstood(f"{function_name(node)} that changes the shape")
     if (source.units == NO_UNIT).all():
         raise NotUnderstood("the other side cannot be cut")
-    name = str(tracer.loose(loose).target)
+    name = _name_of(tracer, loose)
     given = tracer.parameter(loose, source.axis - len(shape), name)
     units = tracer.units.merge(source.units, given.units, node.name)
     if node.all_input_nodes[0] is not tensor:  # nothing is written over a weight
@@ -211,25 +216,31 @@ def _with_parameter(
 
 
 def _with_fixed(
-    tracer: Any, node: fx.Node, tensor: fx.Node, fixed: fx.Node, result: torch.Tensor
+    tracer: Tracer, node: fx.Node, tensor: fx.Node, fixed: fx.Node, result: torch.Tensor
 ) -> Traced:
     """Keep the channels of a tensor whose other side is the same for all of them."""
-    source, shape, other = tracer.value(tensor), tracer.shapes[tensor], tracer.shapes[fixed]
+    source, shape, other = tracer.values[tensor], tracer.shapes[tensor], tracer.shapes[fixed]
     from_end = len(shape) - source.axis
     if len(other) >= from_end and other[-from_end] != 1:
         raise NotUnderstood("the other side cannot be cut")
-    sources = [source, tracer.value(fixed)]
+    sources = [source, tracer.values[fixed]]
     return tracer.write(source.units, result.ndim - from_end, result, sources)
 
 
-def _is_alike(tracer: Any, loose: fx.Node, tensor: fx.Node) -> bool:
+def _is_alike(tracer: Tracer, loose: fx.Node, tensor: fx.Node) -> bool:
     """Return whether a parameter or buffer does the same to all channels of a tensor."""
-    weights = tracer.fetch_attr(str(tracer.loose(loose).target))
-    from_end = len(tracer.shapes.get(tensor, ())) - tracer.value(tensor).axis
+    weights = tracer.fetch_attr(_name_of(tracer, loose))
+    from_end = len(tracer.shapes.get(tensor, ())) - tracer.values[tensor].axis
     return weights.numel() == 1 or from_end > weights.ndim or weights.shape[-from_end] == 1
 
 
-def _reduction(tracer: Any, node: fx.Node, result: Any) -> Traced:
+def _name_of(tracer: Tracer, loose: fx.Node) -> str:
+    found = tracer.loose(loose)
+    assert found is not None
+    return str(found.target)
+
+
+def _reduction(tracer: Tracer, node: fx.Node, result: Any) -> Traced:
     """Reduce dimensions that are not the channels'."""
     source = only_source(tracer, node)
     if not node.users:  # such as attention's weights, which most forwards throw away
@@ -250,19 +261,19 @@ def _reduction(tracer: Any, node: fx.Node, result: Any) -> Traced:
     return tracer.write(source.units, axis, result, [source])
 
 
-def _pool_module(tracer: Any, node: fx.Node, result: Any) -> Traced:
+def _pool_module(tracer: Tracer, node: fx.Node, result: Any) -> Traced:
     module = tracer.fetch_attr(str(node.target))
     kernel, stride = (getattr(module, key, None) for key in ("kernel_size", "stride"))
     source = only_source(tracer, node)
     return layer_rules.pool(tracer, node, str(node.target), source, result, kernel, stride)
 
 
-def _pool_to_a_size(tracer: Any, node: fx.Node, result: Any) -> Traced:
+def _pool_to_a_size(tracer: Tracer, node: fx.Node, result: Any) -> Traced:
     source = only_source(tracer, node)
     return layer_rules.pool(tracer, node, node.name, source, result, None)
 
 
-def _windowed_pool(tracer: Any, node: fx.Node, result: Any) -> Traced:
+def _windowed_pool(tracer: Tracer, node: fx.Node, result: Any) -> Traced:
     args, kwargs = tracer.fetch_args_kwargs_from_env(node)
     given = dict(zip(("input", "kernel_size", "stride"), args, strict=False)) | kwargs
     source = only_source(tracer, node)
@@ -270,7 +281,7 @@ def _windowed_pool(tracer: Any, node: fx.Node, result: Any) -> Traced:
     return layer_rules.pool(tracer, node, node.name, source, result, window, stride)
 
 
-def _resize(tracer: Any, node: fx.Node, result: Any) -> Traced:
+def _resize(tracer: Tracer, node: fx.Node, result: Any) -> Traced:
     """Change the size of a map alone, such as height and width."""
     source = only_source(tracer, node)
     if source.axis != 1 or result.ndim < 3:
@@ -278,15 +289,15 @@ def _resize(tracer: Any, node: fx.Node, result: Any) -> Traced:
     return tracer.write(source.units, 1, result, [source])
 
 
-def _cat(tracer: Any, node: fx.Node, result: Any) -> Traced:
+def _cat(tracer: Tracer, node: fx.Node, result: Any) -> Traced:
     args, kwargs = tracer.fetch_args_kwargs_from_env(node)
     given = node.args[0] if node.args else node.kwargs["tensors"]
     if isinstance(given, fx.Node):
         raise NotUnderstood("cat of a whole tuple")
     parts = cast(list[fx.Node], given)
-    sources = [tracer.value(part) for part in parts]
+    sources = [tracer.values[part] for part in parts if part in tracer.values]
     dim = kwargs.get("dim", args[1] if len(args) > 1 else 0) % result.ndim
-    if None in sources or any(part not in tracer.shapes for part in parts):
+    if len(sources) < len(parts) or any(part not in tracer.shapes for part in parts):
         raise NotUnderstood("cat with a parameter or buffer")
     axes = {source.axis for source in sources}
     if len(axes) != 1:
@@ -301,7 +312,7 @@ def _cat(tracer: Any, node: fx.Node, result: Any) -> Traced:
     return tracer.write(units, axis, result, sources)
 
 
-def _pad(tracer: Any, node: fx.Node, result: Any) -> Traced:
+def _pad(tracer: Tracer, node: fx.Node, result: Any) -> Traced:
     source = only_source(tracer, node)
     args, kwargs = tracer.fetch_args_kwargs_from_env(node)
     given = dict(zip(("input", "pad", "mode", "value"), args, strict=False)) | kwargs
@@ -315,7 +326,7 @@ def _pad(tracer: Any, node: fx.Node, result: Any) -> Traced:
     return tracer.write(units, source.axis, result, [source])
 
 
-def _pad_module(tracer: Any, node: fx.Node, result: Any) -> Traced:
+def _pad_module(tracer: Tracer, node: fx.Node, result: Any) -> Traced:
     """Pad a map, or its channels with zeros.
 
     Zeros have units of their own: surgery can change how many there are.
@@ -326,8 +337,8 @@ def _pad_module(tracer: Any, node: fx.Node, result: Any) -> Traced:
     if padded <= rank:
         return _resize(tracer, node, result)
     before, after = module.padding[-2:]
-    zeros = isinstance(module, nn.ConstantPad3d) and module.value == 0
-    if not zeros or rank != 2 or source.axis != 1:
+    with_zeros = isinstance(module, nn.ConstantPad3d) and module.value == 0
+    if not with_zeros or rank != 2 or source.axis != 1:
         raise NotUnderstood(type(module).__name__)
     twice = [zeros for other, zeros in tracer.pads if other == name]
     for zeros in twice:

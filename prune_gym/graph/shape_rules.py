@@ -1,9 +1,11 @@
 """What changes of shape do to the channels: reshapes, permutations, parts and indices."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -13,10 +15,13 @@ from prune_gym.graph.branches import function_name
 from prune_gym.graph.symbolic import all_sizes
 from prune_gym.graph.units import NotUnderstood, Traced, size_of
 
+if TYPE_CHECKING:
+    from prune_gym.graph.tracer import Tracer
+
 AS_OTHER = ("reshape_as", "view_as")
 
 
-def _source(tracer: Any, node: fx.Node) -> tuple[Traced, torch.Size]:
+def _source(tracer: Tracer, node: fx.Node) -> tuple[Traced, torch.Size]:
     first = node.all_input_nodes[0]
     source = tracer.tensor(first)
     if source is None or first not in tracer.shapes:
@@ -24,7 +29,7 @@ def _source(tracer: Any, node: fx.Node) -> tuple[Traced, torch.Size]:
     return source, tracer.shapes[first]
 
 
-def reshape(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
+def reshape(tracer: Tracer, node: fx.Node, result: torch.Tensor) -> Traced:
     """Find where the channels stand afterwards; a flattened map repeats each for its pixels."""
     source, shape = _source(tracer, node)
     rows = _rows_after(shape, source.axis, result.shape)
@@ -40,7 +45,7 @@ def reshape(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
     return replace(source, units=units, axis=axis, size=size, writer="")
 
 
-def _check_written(tracer: Any, node: fx.Node, source: Traced, axis: int, ndim: int) -> None:
+def _check_written(tracer: Tracer, node: fx.Node, source: Traced, axis: int, ndim: int) -> None:
     """Pin the channels where the shape that the code gives cannot follow their number."""
     written = _written_shape(node, (node.args, node.kwargs), ndim)
     if written is not None and len(written) == ndim:
@@ -59,7 +64,7 @@ def _check_written(tracer: Any, node: fx.Node, source: Traced, axis: int, ndim: 
         tracer.pin_sizes(node.all_input_nodes, node)
 
 
-def _as_other(tracer: Any, node: fx.Node, units: np.ndarray, axis: int) -> np.ndarray:
+def _as_other(tracer: Tracer, node: fx.Node, units: np.ndarray, axis: int) -> np.ndarray:
     """Make channels one with those of the tensor whose shape is taken."""
     other = tracer.value(node.args[1])
     if other is None or other.axis != axis or len(other.units) != len(units):
@@ -89,7 +94,7 @@ def _rows_after(
 
 
 def _split(
-    tracer: Any,
+    tracer: Tracer,
     node: fx.Node,
     source: Traced,
     result: torch.Tensor,
@@ -142,7 +147,7 @@ def _written_shape(node: fx.Node, arguments: Any, ndim: int) -> list[Any] | None
     return parts
 
 
-def _name_width(tracer: Any, node: fx.Node, given: fx.Node, source: Traced) -> None:
+def _name_width(tracer: Tracer, node: fx.Node, given: fx.Node, source: Traced) -> None:
     """Make the channels one with those whose number the code gives as the width."""
     sizes = [(tracer.value(each), dim) for each, dim in all_sizes(given)]
     named = [value for value, dim in sizes if value is not None and value.axis == dim]
@@ -161,7 +166,7 @@ def _is_product(number: fx.Node) -> bool:
     return function_name(number) in ("getitem", "size")
 
 
-def expand(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
+def expand(tracer: Tracer, node: fx.Node, result: torch.Tensor) -> Traced:
     """Repeat along other dimensions than the channels'."""
     source, shape = _source(tracer, node)
     axis = source.axis + result.ndim - len(shape)
@@ -176,7 +181,7 @@ def expand(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
     return tracer.write(source.units, axis, result, [source])
 
 
-def expand_as(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
+def expand_as(tracer: Tracer, node: fx.Node, result: torch.Tensor) -> Traced:
     """Repeat along other dimensions than the channels', as often as another tensor does."""
     source, shape = _source(tracer, node)
     if result.ndim != len(shape) or result.shape[source.axis] != len(source.units):
@@ -190,7 +195,7 @@ def expand_as(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
     return replace(source, size=size, writer="")
 
 
-def permute(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
+def permute(tracer: Tracer, node: fx.Node, result: torch.Tensor) -> Traced:
     """Move the channels to another dimension."""
     source, shape = _source(tracer, node)
     dims: Any = node.kwargs.get("dims", node.args[1:])
@@ -200,7 +205,7 @@ def permute(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
     return _moved(source, [d % len(shape) for d in order], result)
 
 
-def transpose(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
+def transpose(tracer: Tracer, node: fx.Node, result: torch.Tensor) -> Traced:
     """Exchange two dimensions."""
     source, shape = _source(tracer, node)
     names = ("dim0", "dim1")
@@ -214,7 +219,7 @@ def transpose(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
     return _moved(source, order, result)
 
 
-def last_two(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
+def last_two(tracer: Tracer, node: fx.Node, result: torch.Tensor) -> Traced:
     """Exchange the last two dimensions, as the attribute ``mT`` does."""
     source, shape = _source(tracer, node)
     if node.args[1] != "mT":
@@ -231,7 +236,7 @@ def _moved(source: Traced, order: list[int], result: torch.Tensor) -> Traced:
     return replace(source, axis=axis, size=size, writer="")
 
 
-def roll(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
+def roll(tracer: Tracer, node: fx.Node, result: torch.Tensor) -> Traced:
     """Move along other dimensions than the channels'."""
     source, shape = _source(tracer, node)
     given = node.kwargs.get("dims", node.args[2] if len(node.args) > 2 else None)
@@ -241,7 +246,7 @@ def roll(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
     return tracer.write(source.units, source.axis, result, [source])
 
 
-def squeeze(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
+def squeeze(tracer: Tracer, node: fx.Node, result: torch.Tensor) -> Traced:
     """Drop or add dimensions of size 1 that are named."""
     source, shape = _source(tracer, node)
     given = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else None)
@@ -252,7 +257,7 @@ def squeeze(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
     return reshape(tracer, node, result)
 
 
-def chunk(tracer: Any, node: fx.Node, result: Sequence[torch.Tensor]) -> Traced:
+def chunk(tracer: Tracer, node: fx.Node, result: Sequence[torch.Tensor]) -> Traced:
     """Tie the channels of equal parts: cut alike in each, the parts stay equal."""
     source, shape = _source(tracer, node)
     dim = _dim(node, 2) % len(shape)
@@ -264,7 +269,7 @@ def chunk(tracer: Any, node: fx.Node, result: Sequence[torch.Tensor]) -> Traced:
     return _in_parts(tracer, node, source, np.split(units, len(result)), units)
 
 
-def unbind(tracer: Any, node: fx.Node, result: Sequence[torch.Tensor]) -> Traced:
+def unbind(tracer: Tracer, node: fx.Node, result: Sequence[torch.Tensor]) -> Traced:
     """Take tensors apart that are stacked."""
     source, shape = _source(tracer, node)
     dim = _dim(node, 1) % len(shape)
@@ -289,7 +294,7 @@ def _unstacked(
     return one, parts, parts[0]
 
 
-def split(tracer: Any, node: fx.Node, result: Sequence[torch.Tensor]) -> Traced:
+def split(tracer: Tracer, node: fx.Node, result: Sequence[torch.Tensor]) -> Traced:
     """Pin the channels that are split at places that are written in the code."""
     source, shape = _source(tracer, node)
     dim = _dim(node, 2) % len(shape)
@@ -308,13 +313,13 @@ def _dim(node: fx.Node, at: int) -> int:
 
 
 def _in_parts(
-    tracer: Any, node: fx.Node, source: Traced, parts: list[np.ndarray], units: np.ndarray
+    tracer: Tracer, node: fx.Node, source: Traced, parts: list[np.ndarray], units: np.ndarray
 ) -> Traced:
     tracer.set_parts(node, parts)
     return replace(source, units=units, writer="")
 
 
-def getitem(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
+def getitem(tracer: Tracer, node: fx.Node, result: torch.Tensor) -> Traced:
     """Take a part of a tuple, or of a tensor."""
     first, index = cast(tuple[fx.Node, Any], node.args)
     source = tracer.tensor(first)
@@ -340,13 +345,13 @@ def getitem(tracer: Any, node: fx.Node, result: torch.Tensor) -> Traced:
     return tracer.write(units, axis, result, [source])
 
 
-def _is_buffer_of_places(tracer: Any, index: Any) -> bool:
+def _is_buffer_of_places(tracer: Tracer, index: Any) -> bool:
     if not isinstance(index, fx.Node) or index.op != "get_attr":
         return False
     return tracer.fetch_attr(str(index.target)).dtype == torch.int64
 
 
-def _rows_of(tracer: Any, table: Traced, node: fx.Node, result: torch.Tensor) -> Traced:
+def _rows_of(tracer: Tracer, table: Traced, node: fx.Node, result: torch.Tensor) -> Traced:
     """Take rows at any places, such as position biases."""
     if table.axis == 0 or node not in tracer.shapes:
         raise NotUnderstood("an index of channels")
@@ -355,7 +360,7 @@ def _rows_of(tracer: Any, table: Traced, node: fx.Node, result: torch.Tensor) ->
 
 
 def _indexed(
-    tracer: Any, node: fx.Node, source: Traced, ndim: int, index: Any
+    tracer: Tracer, node: fx.Node, source: Traced, ndim: int, index: Any
 ) -> tuple[np.ndarray, int]:
     """Return the units of ``tensor[index]`` and their dimension."""
     parts = list(index) if isinstance(index, tuple) else [index]
