@@ -42,7 +42,8 @@ from prune_gym.objectives.selection import Scalarization
 
 GREEDY, NOISY = 16, 16  # rollouts of the actor before every evaluation
 FOCUS = 64  # preferences drawn around people's priorities
-IMITATED = 4  # updates at the end for every step of the search
+IMITATED = 4  # updates at the end for every step of the search,
+MOST_IMITATED = 8_000  # but no more: where there are many decisions, more of them gained nothing
 REMEMBERED = 50  # evaluations: predictions of earlier ones are forgotten
 
 
@@ -86,7 +87,7 @@ class EHVIEnvelopeDDPG(EnvelopeDDPG):
                 problem,
                 Archive(values, np.array(returns)),
                 self.sample_preferences,
-                updates=IMITATED * self.replay_buffer.size(),
+                updates=min(IMITATED * self.replay_buffer.size(), MOST_IMITATED),
                 scalarization=self.scalarization,
             )
         return self

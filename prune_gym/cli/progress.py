@@ -49,12 +49,20 @@ class ProgressBars(Progress):
         )
         self._figures, self._log = figures, log
         self._written, self._lines = float("-inf"), list[str]()
+        self._counted: dict[TaskID, str] = {}  # what the count of a bar that stands still is of
 
     def update(self, task_id: TaskID, **changes: Any) -> None:
         """Move a bar, and write lines if it is time and more is completed."""
         super().update(task_id, **changes)
         if "completed" in changes and time.monotonic() - self._written >= SECONDS_BETWEEN_LINES:
             self._write()
+
+    def begin(self, task_id: TaskID, description: str) -> None:
+        """Say what is done now, where the bar stands still: on the bar, and as a line."""
+        self._write()
+        self._counted.setdefault(task_id, self._tasks[task_id].description)
+        super().update(task_id, description=description)
+        self._print(description)
 
     def stop(self) -> None:
         """End the display; the last lines are always written."""
@@ -74,13 +82,17 @@ class ProgressBars(Progress):
             return
         self._written, self._lines = time.monotonic(), lines
         for line in lines:
-            self.note(line)
-            if self.disable:
-                self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+            self._print(line)
+
+    def _print(self, line: str) -> None:
+        self.note(line)
+        if self.disable:
+            self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def _line(self, task: Task) -> str:
         elapsed = (task.finished_time if task.finished else task.elapsed) or 0.0
-        said = [f"{task.description}: {task.completed:.0f} of {task.total:.0f} in {elapsed:.0f} s"]
+        counted = self._counted.get(task.id, task.description)
+        said = [f"{counted}: {task.completed:.0f} of {task.total:.0f} in {elapsed:.0f} s"]
         said += [figure.format(task=task) for figure in self._figures]
         if task.remaining:
             said.append(f"about {elapsed / task.completed * task.remaining:.0f} s left")

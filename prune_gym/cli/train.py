@@ -154,7 +154,7 @@ def _search(env: "RecordRun", options: argparse.Namespace, console: Console) -> 
         front, volume = int(env.on_front().sum()), env.hypervolume
         progress.update(episodes, completed=env.episode, hypervolume=volume, front=front)
         if env.episode == config.episodes:
-            progress.update(episodes, description="finishing the agent")
+            progress.begin(episodes, "finishing the agent")
 
     interrupted, trained, beside, seconds = False, None, 0, 0.0
     with progress:
@@ -162,7 +162,7 @@ def _search(env: "RecordRun", options: argparse.Namespace, console: Console) -> 
             with workers(options.jobs, options.ray):
                 trained = run_agent(env, show)
             seconds = time.perf_counter() - started
-            progress.update(episodes, description="uniform sweep")
+            progress.begin(episodes, "uniform sweep")
             beside = env.complete_uniform_sweep()
         except KeyboardInterrupt:
             interrupted = True

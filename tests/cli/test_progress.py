@@ -33,12 +33,13 @@ def test_the_log_file_gets_the_lines_beside_a_bar(tmp_path) -> None:
         episodes = progress.add_task("episodes", total=2, front=0)
         progress.update(episodes, completed=1, front=1)
         progress.update(episodes, completed=2, front=5)
-        progress.update(episodes, description="finishing")
+        progress.begin(episodes, "finishing")
         progress.update(episodes, description="episodes")
     assert [line[len("2026-01-01 00:00:00 ") :] for line in _lines(log.read_text())] == [
         "started",
         "episodes: 1 of 2 in _ s, front 1, about _ s left",
         "episodes: 2 of 2 in _ s, front 5",
+        "finishing",
     ]
     assert "━━ 2/2 front 5" in terminal.getvalue()
     assert "2 of 2" not in terminal.getvalue()
