@@ -28,8 +28,8 @@ from prune_gym.compression.surgery import as_index, kept_positions
 from prune_gym.graph.branches import ADDITIONS, function_name
 from prune_gym.graph.inputs import Tensors, shape_of
 from prune_gym.graph.layer_table import LayerTable
-from prune_gym.graph.layer_types import BatchNorm, Convolution
-from prune_gym.graph.symbolic import is_of_torch, symbolic_trace
+from prune_gym.graph.layer_types import BatchNorm, Convolution, is_of_torch
+from prune_gym.graph.symbolic import symbolic_trace
 
 PIXELS_PER_MAP = 16  # sampled of every image
 MAX_UNKNOWNS = 1_152  # per output channel; a larger layer keeps its merged weights

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 from torch import nn
+from torch.fx.node import map_aggregate
 from torch.utils._pytree import register_pytree_node, tree_leaves, tree_map
 
 from prune_gym.graph.input_shapes import InputShape, InputShapes, Shape, kind_of
@@ -161,3 +162,10 @@ def _different(whole: torch.Tensor) -> torch.Tensor:
     if not whole.is_floating_point():
         return whole
     return torch.linspace(-1, 1, whole.numel()).to(whole).view_as(whole)
+
+
+def tensors(outputs: Any) -> list[torch.Tensor]:
+    """Return the tensors in what a network returns, in order."""
+    found: list[torch.Tensor] = []
+    map_aggregate(outputs, lambda each: found.append(each) if torch.is_tensor(each) else None)
+    return found

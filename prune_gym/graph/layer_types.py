@@ -1,5 +1,7 @@
 """The types of layers and functions that tracing and surgery treat alike."""
 
+from typing import Any
+
 from torch import nn
 
 BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
@@ -21,3 +23,14 @@ ELEMENTWISE = (
     *("neg", "abs", "exp", "sqrt", "rsqrt", "square", "log1p", "pow", "sign", "erf", "type"),
     "stochastic_depth",  # torchvision's
 )
+
+
+def is_of_torch(module: nn.Module, whole: bool = True) -> bool:
+    """Return whether PyTorch defines what a module computes.
+
+    Its weights may still be computed (by a parametrization); not so where it is ``whole``.
+    """
+    kind: Any = type(module)
+    forwards = [kind.forward, *([kind._conv_forward] if isinstance(module, Convolution) else [])]
+    of_torch = all(getattr(each, "__module__", "").startswith("torch.") for each in forwards)
+    return of_torch and not (whole and "forward" in vars(module))

@@ -19,8 +19,13 @@ from torch.nn import functional as F
 from prune_gym.graph import attention, layer_rules, shape_rules
 from prune_gym.graph.branches import ADDITIONS, function_name
 from prune_gym.graph.groups import NO_UNIT
-from prune_gym.graph.layer_types import ELEMENTWISE, ELEMENTWISE_MODULES, BatchNorm, Convolution
-from prune_gym.graph.symbolic import is_of_torch
+from prune_gym.graph.layer_types import (
+    ELEMENTWISE,
+    ELEMENTWISE_MODULES,
+    BatchNorm,
+    Convolution,
+    is_of_torch,
+)
 from prune_gym.graph.units import NotUnderstood, Traced
 
 if TYPE_CHECKING:

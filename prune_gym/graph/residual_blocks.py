@@ -14,10 +14,11 @@ from torch.utils._pytree import tree_leaves
 from prune_gym._utils.formatting import unique_name
 from prune_gym.graph.branches import ADDITIONS, between, function_name, replace_additions
 from prune_gym.graph.input_shapes import InputShape
-from prune_gym.graph.inputs import Tensors, different, feed, shape_of, zeros
+from prune_gym.graph.inputs import Tensors, different, feed, shape_of, tensors, zeros
 from prune_gym.graph.layers import Block, Layer
+from prune_gym.graph.module_state import in_eval_mode
 from prune_gym.graph.skipped import Skipped
-from prune_gym.graph.symbolic import in_eval_mode, symbolic_trace, tensors
+from prune_gym.graph.symbolic import symbolic_trace
 
 
 def find_blocks(

@@ -12,7 +12,7 @@ import torch
 from torch import fx
 
 from prune_gym.graph.branches import function_name
-from prune_gym.graph.symbolic import all_sizes
+from prune_gym.graph.shape_tracer import all_sizes
 from prune_gym.graph.units import NotUnderstood, Traced, size_of
 
 if TYPE_CHECKING:

@@ -19,8 +19,9 @@ from prune_gym.graph.cuttable_heads import make_heads_cuttable
 from prune_gym.graph.input_shapes import InputShape, as_input_shape
 from prune_gym.graph.inputs import feed, zeros
 from prune_gym.graph.layer_table import LayerTable
+from prune_gym.graph.module_state import in_eval_mode
 from prune_gym.graph.shared_weights import find_aliases
-from prune_gym.graph.symbolic import in_eval_mode, symbolic_trace
+from prune_gym.graph.symbolic import symbolic_trace
 from prune_gym.graph.tracer import Tracer
 
 

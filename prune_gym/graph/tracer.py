@@ -22,9 +22,10 @@ from torch import fx, nn
 from prune_gym.graph.attributes import Key
 from prune_gym.graph.branches import function_name
 from prune_gym.graph.groups import NO_UNIT
+from prune_gym.graph.inputs import tensors
 from prune_gym.graph.multiply_adds import MultiplyAdds
 from prune_gym.graph.operations import changes_numbers, knows_stacks, reads_parameters, rule_of
-from prune_gym.graph.symbolic import all_sizes, tensors
+from prune_gym.graph.shape_tracer import all_sizes
 from prune_gym.graph.traced_layers import TracedLayers
 from prune_gym.graph.units import NotUnderstood, Traced, Units, size_of
 
