@@ -2,6 +2,7 @@
 
 import copy
 import os
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import cast
@@ -86,6 +87,7 @@ class Evaluator:
         calibration: its second moments and channel orders.
         pixels: calibration images as the data have them, uint8 (N, C, H, W), or several inputs.
         cache: the accuracies that are known already.
+        seconds: processor time that candidates have taken, whose accuracies were not known.
         statistics: what kinds of decisions are told of the network.
     """
 
@@ -117,6 +119,7 @@ class Evaluator:
         self.calibration, self.pixels = calibration, pixels
         self.repair = repair
         self.cache = AccuracyCache() if cache is None else cache
+        self.seconds = 0.0
         self.device = device
         self.statistics = Sensitivities(network, table, calibration, pixels, data, device)
         self.importance = dict(importance or {})
@@ -219,6 +222,7 @@ class Evaluator:
         key = configuration.key()
         known = self.cache.get(key)
         if known is None:
+            started = time.process_time()
             if self._is_original(configuration):
                 known = self.original_score(self.data.search)
             else:
@@ -226,6 +230,7 @@ class Evaluator:
             self.cache.put(key, known)
             if len(self.cache) % RELEASE_EVERY == 0:
                 release_memory()
+            self.seconds += time.process_time() - started
         return known
 
     def _is_original(self, configuration: Configuration) -> bool:

@@ -73,6 +73,20 @@ def test_what_a_benchmark_leaves(finished):
     assert len(rows(finished / "proposals.csv")) == 3 * len(preference_grid(3))
 
 
+def test_the_time_that_evaluations_do_not_take_is_told(finished):
+    seconds = {(row["agent"], row["seed"]): row for row in rows(finished / "seconds.csv")}
+    assert set(seconds) == {("uniform", "0"), *(("ehvi-envelope-ddpg", seed) for seed in "01")}
+    taken = {key: float(row["agent_seconds"]) for key, row in seconds.items()}
+    assert 0 < taken["uniform", "0"] < taken["ehvi-envelope-ddpg", "0"]
+    text = markdown(read_summaries(finished), {})
+    (header, uniform) = (
+        [cell.strip() for cell in line.split("|")]
+        for line in text.splitlines()
+        if line.startswith(("| agent", "| uniform"))
+    )
+    assert uniform[header.index("seconds of the agent")] == f"{taken['uniform', '0']:.1f}"
+
+
 def test_figures_can_be_computed_again_from_the_returns(finished):
     names = ("accuracy", "flops", "memory")
     reference = gym.make(TINY).unwrapped.problem.reference_point
@@ -228,6 +242,7 @@ def test_the_csv_as_a_spreadsheet_leaves_it(finished, tmp_path):
     header, *rows = (finished / "results.csv").read_text().splitlines()
     sheet = "\n".join([header, *reversed(rows)])
     (tmp_path / "results.csv").write_text(sheet, encoding="utf-8-sig")
+    shutil.copy(finished / "seconds.csv", tmp_path)
     assert cli.main(["benchmark-report", str(tmp_path)]) == 0
     text = (tmp_path / "benchmark.md").read_text()
     tables = [t[t.index("###") :] for t in (text, markdown(read_summaries(finished), {}))]

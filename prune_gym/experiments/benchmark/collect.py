@@ -24,6 +24,7 @@ from prune_gym.objectives.objective import KNOWN
 from prune_gym.objectives.pareto import hypervolume
 
 RESULTS, EVALUATIONS, PROPOSALS = "results.csv", "evaluations.csv", "proposals.csv"
+SECONDS = "seconds.csv"  # a file of its own: all others come out the same when cells run again
 ABOUT = "about.json"
 CELL = ("env", "agent", "seed")
 AT_THE_END = (
@@ -35,6 +36,7 @@ AT_THE_END = (
 DIGITS = 6  # behind the point
 RESULT = (*CELL, "evaluations", "hypervolume", "expected_utility", *AT_THE_END)
 EVALUATION = (*CELL, "evaluation", *KNOWN)
+SECOND = (*CELL, "agent_seconds")
 PROPOSAL = (*CELL, "proposals", *(f"weight_{name}" for name in KNOWN), *KNOWN)
 
 
@@ -45,7 +47,8 @@ def collect(root: Path) -> None:
         MissingFileError: no cell is finished.
         UserError: a file of a cell is damaged, or cells of an environment have other weights.
     """
-    tables: dict[str, list[dict[str, Any]]] = {RESULTS: [], EVALUATIONS: [], PROPOSALS: []}
+    columns = {RESULTS: RESULT, EVALUATIONS: EVALUATION, PROPOSALS: PROPOSAL, SECONDS: SECOND}
+    tables: dict[str, list[dict[str, Any]]] = {file: [] for file in columns}
     used: dict[str, set[str]] = {}
     about: dict[str, set[str]] = {}
     arguments: dict[str, Any] = {}
@@ -60,6 +63,8 @@ def collect(root: Path) -> None:
         tables[RESULTS] += _result_rows(cell, results, outcome)
         tables[EVALUATIONS] += _evaluation_rows(cell, results)
         tables[PROPOSALS] += _proposal_rows(cell, results, outcome)
+        if (seconds := outcome.get("agent_seconds")) is not None:
+            tables[SECONDS].append({**_named(cell), "agent_seconds": seconds})
         for name, version in results.versions.items():
             used.setdefault(name, set()).add(version)
         for name, value in results.about.items():
@@ -69,8 +74,8 @@ def collect(root: Path) -> None:
     if arguments:
         made_by["env_kwargs"] = arguments
     write_atomically(root / ABOUT, (json.dumps(made_by, indent=2) + "\n").encode())
-    for file, columns in ((RESULTS, RESULT), (EVALUATIONS, EVALUATION), (PROPOSALS, PROPOSAL)):
-        _write(root / file, columns, tables[file])
+    for file, rows in tables.items():
+        _write(root / file, columns[file], rows)
 
 
 def _joined(found: dict[str, set[str]]) -> dict[str, str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from prune_gym.errors import MissingFileError, UserError
-from prune_gym.experiments.benchmark.collect import DIGITS, RESULT, RESULTS
+from prune_gym.experiments.benchmark.collect import DIGITS, RESULT, RESULTS, SECONDS
 from prune_gym.experiments.benchmark.statistics import (
     Interval,
     bootstrap,
@@ -53,6 +53,7 @@ class Summary:
         agent: its name.
         curve: hypervolume over evaluations.
         final: figures at the end by column of the CSV, one value per seed; only those it has.
+        seconds: processor time beside evaluations, one value for each seed that ran in one go.
         proposals: where its answers for preferences come from: "policy" or "archive".
     """
 
@@ -60,6 +61,7 @@ class Summary:
     curve: Curve
     final: Mapping[str, np.ndarray]
     proposals: str
+    seconds: np.ndarray
 
     @property
     def hypervolume(self) -> Interval:
@@ -88,13 +90,25 @@ def read_summaries(folder: Path) -> dict[str, list[Summary]]:
     if not cells:
         raise UserError(f"{file} has no rows")
     summaries: dict[str, list[Summary]] = {}
+    seconds = _seconds(folder / SECONDS)
     for (env, agent), seeds in cells.items():
         ordered = [sorted(rows, key=lambda row: int(row["evaluations"])) for rows in seeds.values()]
-        summaries.setdefault(env, []).append(_summary(agent, ordered))
+        taken = np.array(seconds.get((env, agent), []))
+        summaries.setdefault(env, []).append(_summary(agent, ordered, taken))
     return {env: sorted(s, key=lambda s: -s.hypervolume.point) for env, s in summaries.items()}
 
 
-def _summary(agent: str, seeds: list[list[dict[str, str]]]) -> Summary:
+def _seconds(file: Path) -> dict[tuple[str, str], list[float]]:
+    """Return the seconds of each environment's agents, of the seeds that have any."""
+    found: dict[tuple[str, str], list[float]] = {}
+    if file.is_file():
+        with file.open(newline="") as lines:
+            for row in csv.DictReader(lines):
+                found.setdefault((row["env"], row["agent"]), []).append(float(row["agent_seconds"]))
+    return found
+
+
+def _summary(agent: str, seeds: list[list[dict[str, str]]], seconds: np.ndarray) -> Summary:
     if len({len(rows) for rows in seeds}) > 1:
         raise UserError(f"{agent}: expected as many checkpoints of every seed; collect them again")
     curve = Curve(
@@ -104,7 +118,7 @@ def _summary(agent: str, seeds: list[list[dict[str, str]]]) -> Summary:
     last = [rows[-1] for rows in seeds]
     numbers = [name for name in RESULT[4:] if name != "proposals" and last[0][name]]
     final = {name: np.array([float(row[name]) for row in last]) for name in numbers}
-    return Summary(agent, curve, final, last[0]["proposals"])
+    return Summary(agent, curve, final, last[0]["proposals"], seconds)
 
 
 def best_rival(summary: Summary, all_of_them: list[Summary]) -> Summary | None:

@@ -20,12 +20,14 @@ COLUMNS = (
     "evaluations to the best rival",
 )
 TRUE = "% of the true hypervolume"
+SECONDS = "seconds of the agent"
 EXPLAINED = """\
 Interquartile means over seeds with 95 % bootstrap intervals. *Hypervolume* and *expected utility*
 are of everything evaluated, at the end or after the first evaluations; *proposed* is what the agent
 answers for a fixed grid of preferences after the search: its learned policy, or (archive) the best
 it has evaluated. *Evaluations to the best rival*: how many the agent needs to reach the final
-hypervolume of the best other agent."""
+hypervolume of the best other agent. *Seconds of the agent*: processor time of a run that
+evaluations do not take: choosing, learning, steps of the environment."""
 
 
 def markdown(summaries: Mapping[str, Sequence[Summary]], about: Mapping[str, Any]) -> str:
@@ -60,14 +62,17 @@ def agents_table(agents: list[Summary]) -> str:
     """Return the table of one environment, a row per agent in the order given."""
     known = all("true_hypervolume" in summary.final for summary in agents)
     early = [count for count in EARLY if count in agents[0].curve.evaluations[:-1]]
-    columns = [*COLUMNS, *([TRUE] if known else [])]
+    timed = any(len(summary.seconds) for summary in agents)
+    columns = [*COLUMNS, *([TRUE] if known else []), *([SECONDS] if timed else [])]
     columns[2:2] = [f"hypervolume after {count}" for count in early]
     lines = [_row(columns), _row(["---"] * len(columns))]
-    lines += [_row(_cells(summary, agents, early, known)) for summary in agents]
+    lines += [_row(_cells(summary, agents, early, known, timed)) for summary in agents]
     return "\n".join(lines)
 
 
-def _cells(summary: Summary, agents: list[Summary], early: Sequence[int], known: bool) -> list[str]:
+def _cells(
+    summary: Summary, agents: list[Summary], early: Sequence[int], known: bool, timed: bool
+) -> list[str]:
     final, rival = summary.final, best_rival(summary, agents)
     cells = [
         summary.agent,
@@ -82,6 +87,8 @@ def _cells(summary: Summary, agents: list[Summary], early: Sequence[int], known:
     if known:
         share = interval(final["hypervolume"] / final["true_hypervolume"])
         cells.append(_shown(Interval(*(100 * end for end in share)), 2))
+    if timed:
+        cells.append(_shown(interval(summary.seconds), 1) if len(summary.seconds) else "")
     return cells
 
 
