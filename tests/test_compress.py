@@ -490,6 +490,11 @@ def test_wrong_normalization_is_named_and_the_right_one_taken(network):
     assert kept.before["accuracy"] < 0.6
 
 
+def with_weight_norm(net):
+    torch.nn.utils.parametrizations.weight_norm(net.classifier)
+    return net
+
+
 @pytest.mark.parametrize(
     "wrap",
     [
@@ -497,8 +502,9 @@ def test_wrong_normalization_is_named_and_the_right_one_taken(network):
         lambda net: net.half(),
         lambda net: torch.nn.DataParallel(net),
         lambda net: torch.compile(net),
+        lambda net: with_weight_norm(net),
     ],
-    ids=["train", "half", "DataParallel", "compile"],
+    ids=["train", "half", "DataParallel", "compile", "weight norm"],
 )
 def test_a_network_as_its_training_left_it(wrap, network, floats):
     wrapped = wrap(copy.deepcopy(network))
@@ -507,13 +513,6 @@ def test_a_network_as_its_training_left_it(wrap, network, floats):
     found = compress(wrapped, (floats[0].half(), floats[1]), **FEW)
     assert found.before["accuracy"] > 0.8 and wrapped.training == mode
     assert all(torch.equal(value, before[key]) for key, value in wrapped.state_dict().items())
-
-
-def test_a_network_that_cannot_be_copied(floats):
-    net = Tiny()
-    net.classifier = torch.nn.utils.weight_norm(net.classifier)
-    with pytest.raises(UserError, match="weight norm"):
-        compress(net, floats)
 
 
 def test_the_user_limits_what_is_cut(network, floats):

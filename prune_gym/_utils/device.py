@@ -65,6 +65,22 @@ def fast_forward(device: torch.device = CPU) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=bfloat16_is_fast(device.type))
 
 
+def to_dtype(network: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """Convert the floats of a network, in place; return it.
+
+    Complex numbers stay complex, of parts in float64 or float32. ``Module.to`` would drop their
+    imaginary parts.
+    """
+    parts = torch.complex128 if dtype is torch.float64 else torch.complex64
+
+    def converted(each: torch.Tensor) -> torch.Tensor:
+        if each.is_complex():
+            return each.to(parts)
+        return each.to(dtype) if each.is_floating_point() else each
+
+    return network._apply(converted)
+
+
 def to_channels_last(network: nn.Module) -> nn.Module:
     """Put the weights of a network into channels-last order, in place; return it.
 

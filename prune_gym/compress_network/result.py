@@ -8,7 +8,6 @@ from html import escape
 from pathlib import Path
 
 import torch
-from safetensors.torch import save
 from torch import nn
 
 from prune_gym._utils.device import on_device
@@ -25,6 +24,7 @@ from prune_gym.errors import MissingExtraError, UserError
 from prune_gym.evaluation.evaluator import Evaluator, accuracy
 from prune_gym.graph.inputs import shape_of
 from prune_gym.graph.trace import trace
+from prune_gym.models.weights_file import as_bytes
 from prune_gym.profiling.onnx_session import import_onnxruntime
 from prune_gym.profiling.paired_timing import Compared, interleaved
 from prune_gym.profiling.runtimes import RUNTIMES
@@ -219,7 +219,6 @@ def measured(result: Compressed, data: Data | ScoredData) -> Compressed:
         there = on_device(network, result.env.problem.evaluator.device)
         for metric, split in SPLIT_OF.items():
             metrics[metric] = accuracy(there, data, getattr(data, split))
-        state = {key: value.contiguous() for key, value in network.state_dict().items()}
-        metrics["file_bytes"] = len(save(state))
+        metrics["file_bytes"] = len(as_bytes(network))
     images = {split: len(getattr(data, split)) for split in SPLIT_OF.values()}
     return replace(result, before=before, after=after, images=images)

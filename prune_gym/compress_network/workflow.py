@@ -25,7 +25,7 @@ from prune_gym.datasets import Data, ScoredData
 from prune_gym.envs.compression_env import CompressionEnv
 from prune_gym.envs.make import compression_env
 from prune_gym.errors import UserError, UserTypeError, unknown
-from prune_gym.evaluation.task import copy_network
+from prune_gym.evaluation.copy_network import copy_network
 from prune_gym.experiments.evaluated_strategy import EvaluatedStrategy
 from prune_gym.experiments.folder import RunFolder
 from prune_gym.experiments.record import RecordRun

@@ -9,6 +9,7 @@ from torch import nn
 from torch.utils._pytree import tree_leaves
 
 from prune_gym._utils.device import CPU, fast_dtype
+from prune_gym._utils.state import state_tensors
 from prune_gym.graph.inputs import Arrays, shape_of
 from prune_gym.graph.symbolic import symbolic_trace
 
@@ -24,7 +25,7 @@ def fingerprint(
     digest = hashlib.sha256(f"{purpose} {device.type} {fast_dtype(device)} {network}".encode())
     images, *others = arrays
     digest.update(symbolic_trace(network, shape_of(images)).code.encode())
-    for key, value in network.state_dict().items():
+    for key, value in state_tensors(network).items():
         digest.update(key.encode())
         digest.update(value.numpy().tobytes())
     for array in tree_leaves([images, *others]):

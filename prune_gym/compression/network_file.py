@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-from safetensors.torch import save
 from torch import nn
 
 from prune_gym import models
@@ -27,7 +26,7 @@ from prune_gym.graph.layer_table import LayerTable
 from prune_gym.graph.layer_types import Convolution
 from prune_gym.graph.residual_blocks import skip_blocks
 from prune_gym.graph.trace import trace
-from prune_gym.models.weights_file import load_weights
+from prune_gym.models.weights_file import as_bytes, load_weights
 
 SUFFIX = ".safetensors"
 FUNCTION_AND_FILE = re.compile(r"([\w.]+:\w+)@(.+)")
@@ -66,8 +65,7 @@ def save_network(
         input_shape=input_shape,
         data=data,
     )
-    state = {key: value.contiguous() for key, value in network.state_dict().items()}
-    write_atomically(Path(path), save(state, spec.as_header()))
+    write_atomically(Path(path), as_bytes(network, spec.as_header()))
 
 
 def spec_of(

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 
+from prune_gym._utils.device import to_dtype
 from prune_gym.compression.surgery import as_index, cut, first_channels, kept_positions
 from prune_gym.errors import UserError, first_line
 from prune_gym.graph.inputs import Tensors, feed
@@ -105,7 +106,7 @@ def largest_error(
     float64; in float32 where the network cannot run otherwise. The type is returned too.
     """
     for dtype in (torch.float64, torch.float32):
-        whole = copy.deepcopy(network).to(dtype)
+        whole = to_dtype(copy.deepcopy(network), dtype)
         small = cut(whole, table, kept)
         norms = _read_no_others(whole, table, kept)
         try:

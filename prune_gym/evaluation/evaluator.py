@@ -13,7 +13,13 @@ from torch import nn
 from torch.utils._pytree import tree_map
 
 from prune_gym._utils.array_cache import read_arrays, write_arrays
-from prune_gym._utils.device import CPU, fast_dtype, outside_contexts, to_channels_last
+from prune_gym._utils.device import (
+    CPU,
+    fast_dtype,
+    outside_contexts,
+    to_channels_last,
+    to_dtype,
+)
 from prune_gym.compression.calibration import Calibration
 from prune_gym.compression.fingerprint import fingerprint
 from prune_gym.compression.fold_batch_norm import fold_batch_norm
@@ -152,7 +158,7 @@ class Evaluator:
         It is float32 where the forward makes float32 tensors of its own.
         """
         fast = fast_dtype(self.device)
-        whole = copy.deepcopy(self.original.network).to(fast)
+        whole = to_dtype(copy.deepcopy(self.original.network), fast)
         try:
             feed(whole, zeros(whole, shape_of(self.pixels)))
         except RuntimeError:
@@ -264,7 +270,7 @@ class Evaluator:
     def fast(self, network: nn.Module) -> nn.Module:
         """Return a copy for inference: batch-norm folded, channels-last, bfloat16 if that pays."""
         folded = fold_batch_norm(copy.deepcopy(network).eval(), self.table)
-        return to_channels_last(folded.to(self.device, self._dtype))
+        return to_channels_last(to_dtype(folded.to(self.device), self._dtype))
 
     @outside_contexts
     @torch.inference_mode()

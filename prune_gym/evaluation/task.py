@@ -1,6 +1,5 @@
 """The part of an environment that is made once and shared: network, data and evaluator by name."""
 
-import copy
 import dataclasses
 import os
 from functools import lru_cache
@@ -32,13 +31,13 @@ from prune_gym.compression.verify import check_cut, count_classes
 from prune_gym.datasets import AnyData, Data, DetectionData
 from prune_gym.datasets.normalize import normalize
 from prune_gym.detection.boxes import check_heads
-from prune_gym.errors import UserError, UserTypeError, first_line
+from prune_gym.errors import UserError, UserTypeError
+from prune_gym.evaluation.copy_network import copy_network
 from prune_gym.evaluation.evaluator import Evaluator
 from prune_gym.graph.inputs import Arrays, Tensors, feed, shape_of
 from prune_gym.graph.layer_table import BLOCK_SIZE, LayerTable
 from prune_gym.graph.residual_blocks import for_inference
 from prune_gym.graph.trace import trace
-from prune_gym.graph.unwrap import unwrapped
 
 INFORMATION_IMAGES = 4_096
 
@@ -187,25 +186,6 @@ def make_evaluator(
         factors = importance(_information(network, table, data, shipped, where), calibration)
     parts = (network, table, data, calibration, pixels, repair, rebuild, factors)
     return Evaluator(*parts, device=where)
-
-
-def copy_network(network: nn.Module) -> nn.Module:
-    """Return a copy of the plain network on the processor: float32, eval mode, no gradients.
-
-    Its memory is in PyTorch's own order, also where the network was trained channels-last.
-
-    Raises:
-        UserError: PyTorch cannot copy it.
-    """
-    try:
-        plain = copy.deepcopy(unwrapped(network)).cpu().float().eval().requires_grad_(False)
-        return plain.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    except RuntimeError as error:  # PyTorch: "Only Tensors created explicitly by the user ..."
-        raise UserError(
-            f"{type(network).__name__} cannot be copied ({first_line(error)}): give the plain "
-            "module, not a compiled one, and remove pruning masks (torch.nn.utils.prune.remove) "
-            "and weight norm from its layers first"
-        ) from error
 
 
 def _information(

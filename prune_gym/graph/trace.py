@@ -15,6 +15,7 @@ from prune_gym._utils.device import memory_format
 from prune_gym.errors import UserError
 from prune_gym.graph.assemble import assemble
 from prune_gym.graph.branches import function_name
+from prune_gym.graph.computed_weights import make_weights_plain
 from prune_gym.graph.cuttable_heads import make_heads_cuttable
 from prune_gym.graph.input_shapes import InputShape, as_input_shape
 from prune_gym.graph.inputs import feed, zeros
@@ -31,12 +32,15 @@ def trace(network: nn.Module, input_shape: Any) -> LayerTable:
     That is (C, H, W); of signals (C, L), of volumes (C, D, H, W), of token ids (L,). Of several
     inputs it is a tuple of shapes, or a dict by the names of the forward's arguments; where they
     are not all floats and token ids, an `InputShapes`.
-    Its ``nn.MultiheadAttention`` modules, and those of torchvision's Swin, are replaced, in place,
-    by ones that compute the same and whose heads can be cut (`prune_gym.graph.cuttable_heads`).
+    In place, weights that are computed become plain (`prune_gym.graph.computed_weights`), and its
+    ``nn.MultiheadAttention`` modules, and those of torchvision's Swin, are replaced by ones that
+    compute the same and whose heads can be cut (`prune_gym.graph.cuttable_heads`).
 
     Raises:
         UserError: the network does not take such images, or its outermost forward cannot be traced.
     """
+    with in_eval_mode(network):
+        make_weights_plain(network)
     make_heads_cuttable(network)
     shape = as_input_shape(input_shape)
     graph = symbolic_trace(network, shape)

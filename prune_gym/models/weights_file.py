@@ -11,6 +11,7 @@ from safetensors.torch import save
 from torch import nn
 
 from prune_gym._utils.paths import write_atomically
+from prune_gym._utils.state import state_tensors
 from prune_gym.errors import UserError
 
 
@@ -22,6 +23,18 @@ def save_weights(network: nn.Module, path: Path, metadata: dict[str, str]) -> No
         if not key.endswith("num_batches_tracked")
     }
     write_atomically(path, save(state, metadata))
+
+
+def as_bytes(network: nn.Module, metadata: dict[str, str] | None = None) -> bytes:
+    """Return a safetensors file of a network's tensors, with ``metadata`` in the header.
+
+    A tensor with two names is written twice.
+    """
+    state = {
+        key: value.clone(memory_format=torch.contiguous_format)
+        for key, value in state_tensors(network).items()
+    }
+    return save(state, metadata)
 
 
 def load_weights(network: nn.Module, path: Path) -> dict[str, str]:
@@ -50,7 +63,7 @@ def fill(network: nn.Module, state: Mapping[str, torch.Tensor], path: Path) -> N
     """
     expected = {
         key: value
-        for key, value in network.state_dict().items()
+        for key, value in state_tensors(network).items()
         if not key.endswith("num_batches_tracked")
     }
     for key in sorted(expected.keys() | state.keys()):
@@ -65,13 +78,13 @@ def fill(network: nn.Module, state: Mapping[str, torch.Tensor], path: Path) -> N
             )
         if key in state and not torch.isfinite(state[key]).all():
             raise UserError(f"{path}: tensor {key!r} holds NaN or infinite values; fetch it again")
-    network.load_state_dict({key: state[key].float() for key in expected}, strict=False)
+    network.load_state_dict({key: state[key] for key in expected}, strict=False)
 
 
 def weights_checksum(network: nn.Module) -> str:
     """Return a checksum of a network's weights and buffers."""
     digest = hashlib.sha256()
-    for name, value in network.state_dict().items():
+    for name, value in state_tensors(network).items():
         digest.update(name.encode())
         digest.update(np.ascontiguousarray(value.cpu().numpy()).tobytes())
     return digest.hexdigest()

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from prune_gym._utils.paths import new_file
+from prune_gym._utils.state import state_tensors
 from prune_gym.errors import UserError
 from prune_gym.training.history import History
 
@@ -22,7 +23,7 @@ def identity(network: nn.Module, shape: object, data: str, recipe: object) -> di
     ``shape`` is what tells networks apart beside their weights, by its string.
     """
     digest = hashlib.sha256(str(shape).encode())
-    for value in network.state_dict().values():
+    for value in state_tensors(network).values():
         digest.update(value.cpu().numpy().tobytes())
     return {"recipe": repr(recipe), "data": data, "network or start": digest.hexdigest()}
 

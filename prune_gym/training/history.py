@@ -1,5 +1,6 @@
 """Keep every epoch's figures and the best weights of a training."""
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ class History:
     def __init__(self, log: Path | None = None) -> None:
         """Start empty; with a folder ``log`` the figures are written there for TensorBoard."""
         self.epochs: list[dict[str, float]] = []
-        self.best: dict[str, torch.Tensor] = {}
+        self.best: dict[str, Any] = {}
         self._log = log
         self._writer: SummaryWriter | None = None
 
@@ -40,8 +41,10 @@ class History:
         self.epochs.append(figures)
         self._write(len(self.epochs))
         if self.best_epoch == len(self.epochs):
-            state = network.state_dict()
-            self.best = {key: value.detach().cpu().clone() for key, value in state.items()}
+            self.best = {
+                key: value.detach().cpu().clone() if torch.is_tensor(value) else deepcopy(value)
+                for key, value in network.state_dict().items()
+            }
 
     def state_dict(self) -> dict[str, Any]:
         """Return plain data and tensors."""

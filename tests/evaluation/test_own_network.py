@@ -8,13 +8,17 @@ from playing import constant, play
 from torch import nn
 from torch.nn import functional as F
 
+from prune_gym._utils.device import to_dtype
 from prune_gym.compression.calibration import calibrate
+from prune_gym.compression.network_file import load_network, save_network
 from prune_gym.compression.original import Original
 from prune_gym.compression.repair import cut_and_repair
 from prune_gym.envs.make import compression_env
 from prune_gym.errors import UserError
 from prune_gym.evaluation.task import make_evaluator
 from prune_gym.graph.trace import trace
+from prune_gym.training.finetune import finetune_candidate
+from prune_gym.training.recipe import load_recipe
 
 
 def state_of(net):
@@ -78,6 +82,72 @@ def test_a_network_of_double_precision_is_scored_in_single(own, tiny_data):
     evaluator = make_evaluator(own.double(), tiny_data, "merge+batch_norm")
     assert {p.dtype for p in evaluator.network.parameters()} == {torch.float32}
     assert {p.dtype for p in own.parameters()} == {torch.float64}
+
+
+class Turned(nn.Module):
+    """Turns images by a complex number before it looks at them; only its real part is float."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3)
+        self.out = nn.Linear(8, 4)
+        self.register_buffer("turn", torch.tensor([0.2 + 0.9j]))
+
+    def forward(self, x):
+        x = torch.view_as_real(x * self.turn * (1 - 1j)).sum(-1)
+        return self.out(F.relu(self.second(F.relu(self.first(x)))).mean((2, 3)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_complex_buffers_keep_their_imaginary_parts(dtype, tiny_data):
+    net = to_dtype(Turned(), dtype).eval()
+    evaluator = make_evaluator(net, tiny_data, "none")
+    images, fast = evaluator.images[:8], evaluator.fast(evaluator.network)
+    assert fast.turn.dtype == torch.complex64
+    torch.testing.assert_close(fast(images), net(images.to(dtype)).float(), atol=1e-5, rtol=1e-4)
+
+
+class Versioned(nn.Module):
+    """A network whose state dict holds what is no tensor, and a weight with two names."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3, padding=1)
+        self.third, self.fourth = nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 8, 3)
+        self.third.weight, self.out = self.second.weight, nn.Linear(8, 4)
+        self.version = 1
+
+    def forward(self, x):
+        x = F.relu(self.second(F.relu(self.first(x))))
+        return self.out(F.relu(self.fourth(F.relu(self.third(x)))).mean((2, 3)))
+
+    def get_extra_state(self):
+        return {"version": self.version}
+
+    def set_extra_state(self, state):
+        self.version = state["version"]
+
+
+def test_extra_state_and_weights_with_two_names_reach_the_file(tiny_data, tmp_path):
+    net = Versioned().eval()
+    env = compression_env(net, tiny_data, latency=None, round_to=1)
+    strategy = play(env, constant(0.0))[2][-1]["strategy"]
+    small, file = env.problem.apply(strategy), tmp_path / "small.safetensors"
+    assert small.version == 1 and small.third.weight is small.second.weight
+    save_network(
+        small,
+        file,
+        name="versioned",
+        num_classes=4,
+        configuration=env.problem.configure(strategy),
+        input_shape=tiny_data.train.images.shape[1:],
+    )
+    images = env.problem.evaluator.images[:4]
+    with torch.no_grad():
+        found = load_network(file, lambda classes: Versioned())(images)
+        torch.testing.assert_close(found, small(images))
+    parts = env.problem.evaluator, env.problem.configure(strategy), load_recipe("short", epochs=1)
+    assert finetune_candidate(*parts, tmp_path / "checkpoint").best.version == 1
 
 
 @pytest.fixture

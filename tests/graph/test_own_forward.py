@@ -1,5 +1,7 @@
 """Networks of people's own: what their forward may do, and what is refused in one line."""
 
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,6 @@ from four_classes import four_classes
 from playing import constant, play
 from torch import nn
 from torch.nn import functional as F
-from torch.nn.utils import parametrizations, prune
 
 from prune_gym.compression.quantize import quantize
 from prune_gym.envs.make import compression_env
@@ -107,14 +108,16 @@ def tied(net):
     return net
 
 
-def masked(net):
-    prune.l1_unstructured(net.two, "weight", 0.5)
-    net(torch.zeros(1, CHANNELS, SIDE, SIDE))
-    return net
+def doubled(layer, _):
+    layer.weight = 2 * layer.halves
 
 
-def normed(net):
-    parametrizations.spectral_norm(net.two)
+def computed(net):
+    """Let a hook of the user's own compute a weight before each call."""
+    weight = net.two.weight
+    del net.two.weight
+    net.two.halves, net.two.weight = weight, weight.detach()
+    net.two.register_forward_pre_hook(doubled)
     return net
 
 
@@ -135,7 +138,7 @@ LEFT_WHOLE = {
     "a weight of two layers": lambda: tied(
         Net(lambda net, x: net.head(pooled(net.three(maps(net, x)))))
     ),
-    "a computed weight": lambda: normed(plain()),
+    "a computed weight": lambda: computed(plain()),
 }
 
 
@@ -160,7 +163,10 @@ REFUSED = {
     "view.*flatten.1. or reshape": of_maps(
         lambda net, x: net.wide(x.view(-1, 512)), wide=nn.Linear(512, 4)
     ),
-    "Net cannot be copied .*prune.remove": lambda: masked(plain()),
+    "Net cannot be copied .*copy.deepcopy": lambda: plain(lock=threading.Lock()),
+    "'head.weight' has no shape yet.*batch": lambda: plain(head=nn.LazyLinear(4)),
+    "'one.weight' is on the meta device.*load": lambda: plain().to("meta"),
+    "TorchScript.*give the nn.Module": lambda: torch.jit.script(nn.Conv2d(CHANNELS, 4, 1)),
     "classifier": of_maps(lambda net, x: (net.head(pooled(x)),)),
     "3x8x8": of_maps(lambda net, x: net.head(x.flatten(1))),
     "cannot be traced": of_maps(lambda net, x: net.head(pooled(x)) if x.sum() > 0 else x),
