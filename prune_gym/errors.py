@@ -1,7 +1,7 @@
 """Messages that say what was expected, what came, and what to do."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 LONG = 20  # names; a longer table is not listed whole
 NEAREST = 5  # names that are shown of it
@@ -28,13 +28,16 @@ def unknown(kind: str, given: object, known: Iterable[str]) -> str:
 
 
 def require_names(argument: str, given: object) -> None:
-    """Refuse one name where several are taken: its letters would be looked up.
+    """Refuse what is no sequence of names; the letters of a single name would be looked up.
 
     Raises:
-        ValueError: ``given`` is a string.
+        UserError: says what is expected.
     """
+    expected = f"{argument}: expected a sequence of names"
     if isinstance(given, str):
-        raise UserError(f"{argument}: expected a sequence of names, such as [{given!r}]")
+        raise UserError(f"{expected}, such as [{given!r}]")
+    if not isinstance(given, Collection) or not all(isinstance(each, str) for each in given):
+        raise UserError(f"{expected}, got {given!r}")
 
 
 class PruneGymError(Exception):

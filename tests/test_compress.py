@@ -12,7 +12,7 @@ from named import splits
 from nets import Tiny
 from sklearn.datasets import load_digits
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from prune_gym import compress
 from prune_gym.compress_network.choose import choose, standard_error
@@ -295,6 +295,13 @@ def test_own_data_are_taken_as_they_are():
     assert as_data(splits()) is splits() and isinstance(splits(), Data)
 
 
+class Endless(IterableDataset):
+    """A data set without a length."""
+
+    def __iter__(self):
+        return iter(())
+
+
 @pytest.mark.parametrize(
     ("given", "error", "message"),
     [
@@ -330,11 +337,46 @@ def test_own_data_are_taken_as_they_are():
             r"\(3, 8, 8\) and \(3, 9, 8\)",
         ),
         ([{"image": 1, "label": 2}] * 40, UserTypeError, "image, label"),
+        ({"images": np.zeros((40, 3, 8, 8))}, UserTypeError, "got dict"),
+        ((np.zeros((0, 3, 8, 8)), np.zeros(0, int)), UserError, r"at least one.*\(0, 3, 8, 8\)"),
+        ((torch.zeros(40, 3, 8, 8).to_sparse(), torch.zeros(40)), UserError, "dense .*sparse"),
+        ((torch.zeros(40, 3, 8, 8, device="meta"), torch.zeros(40)), UserError, "dense .*meta"),
+        (Endless(), UserTypeError, "in a torch DataLoader"),
     ],
 )
 def test_data_that_are_none(given, error, message):
     with pytest.raises(error, match=message):
         as_data(given)
+
+
+def test_a_loader_that_makes_no_batches(floats):
+    whole, loader = TensorDataset(*floats), DataLoader(TensorDataset(*floats), batch_size=None)
+    images = as_data(loader).search.images
+    np.testing.assert_array_equal(images, as_data(whole).search.images)
+
+
+class Asserting(Tiny):
+    """A network that takes 3x8x8 images in float32 alone, as its forward asserts."""
+
+    def forward(self, x):
+        assert x.shape[-1] == 8, "expected images of 8 pixels"
+        assert x.dtype == torch.float32, "expected float32"
+        return super().forward(x)
+
+
+def test_what_a_forward_asserts_is_told_or_kept_to(network, floats):
+    asserting = Asserting()
+    asserting.load_state_dict(network.state_dict())
+    found = compress(asserting, floats, **FEW)
+    assert found.before["accuracy"] > 0.8
+    with pytest.raises(UserError, match=r"2, 3, 9, 9\): expected images of 8 pixels"):
+        compress(asserting, (F.pad(floats[0], (0, 1, 0, 1)), floats[1]))
+
+
+def test_one_output_is_told_to_have_a_score(network, floats):
+    one = torch.nn.Sequential(copy.deepcopy(network), torch.nn.Linear(4, 1))
+    with pytest.raises(UserError, match="1 outputs.*give score="):
+        compress(one, (floats[0], floats[1] % 2))
 
 
 @pytest.mark.parametrize("kind", [torch.bfloat16, torch.float32])
@@ -357,6 +399,8 @@ def test_tensors_of_a_training(kind):
         ({"evaluations": 0}, "evaluations >= 1"),
         ({"evaluations": 2.5}, "evaluations .*got 2.5"),
         ({"evaluations": "10"}, "evaluations .*got '10'"),
+        ({"seed": -1}, "seed >= 0.*got -1"),
+        ({"seed": "a"}, "seed >= 0.*got 'a'"),
         ({"finetune_epochs": -1}, "finetune_epochs >= 0"),
         ({"mean": (0.5,) * 3}, "mean and std"),
         ({"mean": (0.5,), "std": (0.5,)}, r"mean: .*\(3\)"),

@@ -17,7 +17,7 @@ from prune_gym.datasets import Data, ScoredData, ScoredSplit, Split
 from prune_gym.datasets.checks import are_ids
 from prune_gym.datasets.from_arrays import as_data, as_scored_data
 from prune_gym.datasets.normalize import normalize
-from prune_gym.errors import UserError
+from prune_gym.errors import UserError, first_line
 from prune_gym.evaluation.evaluator import accuracy
 from prune_gym.graph.inputs import Arrays, Inputs, feed, shape_of
 from prune_gym.graph.layer_types import Convolution
@@ -27,6 +27,10 @@ logger = logging.getLogger(__name__)
 SEARCH_IMAGES = 2_000  # enough for a standard error of half a point at 95 %
 CHECKED = 500  # images on which normalizations are compared
 ABOVE_CHANCE = 0.05  # of the way up from chance; below it the images are not those it knows
+ONE_OUTPUT = (
+    "; of one output give score=, such as lambda outputs, targets: "
+    "((outputs[:, 0] > 0) == targets).float().mean()"
+)
 CLEARLY_BETTER = 0.1  # accuracy by which another normalization must win
 
 
@@ -67,11 +71,11 @@ def _with_classes(data: Data, network: nn.Module) -> Data:
     images = normalize(data.train.images[:2], data)
     try:
         outputs = feed(network, images)
-    except (RuntimeError, ValueError, TypeError) as error:
+    except Exception as error:  # whatever its forward raises on such images
         several = isinstance(images, Inputs)
         shape = shape_of(images) if several else f"of shape {tuple(images.shape)}"
         what = "inputs" if several else "images"
-        raise UserError(f"the network does not take {what} {shape}: {error}") from error
+        raise UserError(f"the network does not take {what} {shape}: {first_line(error)}") from error
     classes, splits = count_classes(outputs), (data.train, data.search, data.test)
     if data.num_classes == classes + 1 and min(int(each.labels.min()) for each in splits) == 1:
         logger.warning("labels 1 to %d are taken as the classes 0 to %d", classes, classes - 1)
@@ -80,6 +84,7 @@ def _with_classes(data: Data, network: nn.Module) -> Data:
     if classes < data.num_classes:
         raise UserError(
             f"the network has {classes} outputs, and there are labels up to {data.num_classes - 1}"
+            + (ONE_OUTPUT if classes == 1 else "")
         )
     return replace(data, num_classes=classes)
 

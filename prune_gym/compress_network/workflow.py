@@ -120,6 +120,7 @@ def compress(
         ("evaluations", evaluations, 1),
         ("finetune_epochs", finetune_epochs, 0),
         ("batch_size", batch_size, 1),
+        ("seed", seed, 0),
     ):
         if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
             raise UserError(f"expected {name} >= {least}, an integer; got {value!r}")

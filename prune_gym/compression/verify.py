@@ -114,7 +114,7 @@ def largest_error(
             with norms:
                 expected = _tensors(feed(whole, given))
             found = _tensors(feed(small, given))
-        except RuntimeError:
+        except Exception:  # whatever its forward raises on another type of numbers
             if dtype is torch.float32:
                 raise
             continue

@@ -5,7 +5,7 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
 from prune_gym.datasets import Data, ScoredData, ScoredSplit, Split
 from prune_gym.datasets.checks import (
@@ -162,6 +162,8 @@ def _pixels(
             f"expected images {shape}, got {images.dtype} {images.shape}; numbers that are no "
             "images are given in a tuple, also alone: ((numbers,), labels)"
         )
+    if 0 in images.shape:
+        raise UserError(f"images: expected at least one, got an array of shape {images.shape}")
     if images.dtype == np.float16:
         images = images.astype(np.float32)
     if _is_channels_last(images, channels) if channels_last is None else channels_last:
@@ -208,7 +210,10 @@ def _arrays(given: Any) -> tuple[Arrays, np.ndarray]:
         several = isinstance(images, tuple | Mapping) and _are_inputs(images)
         if _is_array(images) or (several and (_is_array(labels) or isinstance(labels, list))):
             return _inputs(images), _array(labels)
-    if not isinstance(given, DataLoader) and not hasattr(given, "__getitem__"):
+    if isinstance(given, IterableDataset):
+        raise UserTypeError("a data set that has no length: give it in a torch DataLoader")
+    is_loader, is_mapping = isinstance(given, DataLoader), isinstance(given, Mapping)
+    if is_mapping or not (is_loader or hasattr(given, "__getitem__")):
         raise UserTypeError(f"{EXPECTED}; got {type(given).__name__}")
     try:
         pairs = [(_inputs(image), _array(label)) for image, label in _pairs(given)]
@@ -218,7 +223,8 @@ def _arrays(given: Any) -> tuple[Arrays, np.ndarray]:
         ) from error
     if not pairs:
         raise UserError(f"{EXPECTED}; this {type(given).__name__} is empty")
-    join = np.concatenate if isinstance(given, DataLoader) else np.stack
+    batched = is_loader and pairs[0][1].ndim > 0  # not so with batch_size=None
+    join = np.concatenate if batched else np.stack
     images, labels = zip(*pairs, strict=True)
     return _joined(join, images, "images"), _joined(join, labels, "labels")
 
@@ -253,6 +259,9 @@ def _pairs(given: Any) -> Iterator[tuple[Any, Any]]:
 def _array(given: Any) -> np.ndarray:
     if not isinstance(given, torch.Tensor):
         return np.asarray(given)
+    if given.is_meta or given.layout is not torch.strided:
+        kind = "the meta device" if given.is_meta else f"layout {given.layout}"
+        raise UserError(f"expected dense tensors with numbers, got one of {kind}")
     given = given.detach().cpu()
     return (given.float() if given.dtype == torch.bfloat16 else given).numpy()
 

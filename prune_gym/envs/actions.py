@@ -25,7 +25,7 @@ def as_number(action: Any, space: spaces.Space) -> float:
         return 2 * int(action) / max(int(space.n) - 1, 1) - 1
     try:
         array = np.asarray(action, dtype=np.float64)
-    except (TypeError, ValueError):  # text, nothing at all, rows of different length
+    except (TypeError, ValueError, OverflowError):  # text, nothing, ragged rows, 10**400
         array = np.empty(0)
     if array.shape != (1,) or not np.isfinite(array).all():
         raise UserError(

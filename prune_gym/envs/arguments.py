@@ -1,13 +1,17 @@
-"""Check the environment's arguments in a strategy of unknown origin.
+"""Check the environment's arguments, those of a call and those in a strategy of unknown origin.
 
 They are checked before anything is made of them: names are text, numbers are finite and of a size
 that a machine can work with. Whether they fit the environment is the environment's to say.
 """
 
 import math
+import os
 import reprlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from numbers import Real
 from typing import Any
+
+import numpy as np
 
 from prune_gym.errors import UserError
 
@@ -15,7 +19,7 @@ LARGEST = 1_000_000
 
 
 def check_arguments(kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments, where each is of its kind.
+    """Return the arguments of a strategy, where each is of its kind.
 
     Raises:
         UserError: an argument is unknown, or of the wrong type; the message says which.
@@ -25,25 +29,43 @@ def check_arguments(kwargs: Mapping[str, Any]) -> dict[str, Any]:
             raise UserError(
                 f"the strategy's env_kwargs do not fit: unknown argument {reprlib.repr(name)}"
             )
-        expected, fits = KINDS[name]
-        if not fits(value):
-            raise UserError(
-                f"the strategy's env_kwargs do not fit: {name}: expected {expected}, got "
-                f"{reprlib.repr(value)}"
-            )
+        if wrong := _what_is_wrong(name, value):
+            raise UserError(f"the strategy's env_kwargs do not fit: {wrong}")
     return dict(kwargs)
+
+
+def check_types(**arguments: Any) -> None:
+    """Refuse arguments of a call that are not of their kind.
+
+    Raises:
+        UserError: names the argument, what it takes and what came.
+    """
+    for name, value in arguments.items():
+        if wrong := _what_is_wrong(name, value):
+            raise UserError(wrong)
+
+
+def _what_is_wrong(name: str, value: Any) -> str:
+    """Return what an argument takes and what came, "" where it is of its kind."""
+    expected, fits = KINDS[name]
+    if fits(value):
+        return ""
+    shown = reprlib.repr(value)
+    hint = f"; give [{shown}]" if "list of names" in expected and _is_text(value) else ""
+    return f"{name}: expected {expected}, got {shown}{hint}"
 
 
 def _is_text(value: Any) -> bool:
     return isinstance(value, str)
 
 
-def _is_text_or_none(value: Any) -> bool:
-    return value is None or isinstance(value, str)
+def _is_path_or_none(value: Any) -> bool:
+    return isinstance(value, str | os.PathLike | None)
 
 
 def _is_whole(value: Any) -> bool:
-    return type(value) is int and 0 < value <= LARGEST
+    is_whole = isinstance(value, int | np.integer) and type(value) is not bool
+    return is_whole and 0 < value <= LARGEST
 
 
 def _is_whole_or_none(value: Any) -> bool:
@@ -51,13 +73,12 @@ def _is_whole_or_none(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    if type(value) is int:
-        return abs(value) <= LARGEST
-    return type(value) is float and math.isfinite(value)
+    is_real = isinstance(value, Real) and type(value) is not bool
+    return is_real and abs(value) <= LARGEST and math.isfinite(value)
 
 
 def _are_texts(value: Any) -> bool:
-    return isinstance(value, list | tuple) and all(map(_is_text, value))
+    return isinstance(value, Collection) and not _is_text(value) and all(map(_is_text, value))
 
 
 def _are_texts_or_none(value: Any) -> bool:
@@ -65,7 +86,7 @@ def _are_texts_or_none(value: Any) -> bool:
 
 
 def _are_whole(value: Any) -> bool:
-    return isinstance(value, list | tuple) and all(map(_is_whole, value))
+    return isinstance(value, Collection) and all(map(_is_whole, value))
 
 
 def _are_budgets(value: Any) -> bool:
@@ -81,10 +102,10 @@ def _are_shares(value: Any) -> bool:
 
 
 TEXT = ("a name", _is_text)
-TEXT_OR_NONE = ("a name or null", _is_text_or_none)
+TEXT_OR_NONE = ("a name or none", _is_path_or_none)
 TEXTS = ("a list of names", _are_texts)
 WHOLE = (f"a whole number from 1 to {LARGEST:,}", _is_whole)
-TEXTS_OR_NONE = ("a list of names or null", _are_texts_or_none)
+TEXTS_OR_NONE = ("a list of names or none", _are_texts_or_none)
 NUMBER = ("a finite number", _is_number)
 
 # argument -> what is expected, and whether a value is that
@@ -92,7 +113,7 @@ KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "network": TEXT,
     "data": TEXT,
     "objectives": TEXTS_OR_NONE,
-    "budgets": ("an object of finite numbers", _are_budgets),
+    "budgets": ('finite numbers by name, such as {"flops": 0.5}', _are_budgets),
     "latency": TEXT_OR_NONE,
     "energy": TEXT,
     "dataflow": TEXT,
@@ -101,7 +122,7 @@ KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "library": TEXT_OR_NONE,
     "reward": TEXT,
     "decide": TEXTS,
-    "min_keep": ("a finite number, or an object of finite numbers", _are_shares),
+    "min_keep": ("a finite number, or finite numbers by layer", _are_shares),
     "round_to": WHOLE,
     "min_density": NUMBER,
     "granularity": WHOLE,
@@ -110,7 +131,7 @@ KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "include": TEXTS_OR_NONE,
     "batch_size": WHOLE,
     "calibration_images": WHOLE,
-    "discrete": (f"a whole number from 1 to {LARGEST:,} or null", _is_whole_or_none),
+    "discrete": (f"a whole number from 1 to {LARGEST:,} or none", _is_whole_or_none),
     "render_mode": TEXT_OR_NONE,
     "table": TEXT,
 }

@@ -1,6 +1,5 @@
 """The environment: compressing a network, one decision at a time."""
 
-from numbers import Integral
 from typing import Any
 
 import gymnasium as gym
@@ -8,6 +7,7 @@ import numpy as np
 from gymnasium import spaces
 
 from prune_gym.envs.actions import as_number
+from prune_gym.envs.arguments import check_types
 from prune_gym.envs.episodes import EpisodeBatch
 from prune_gym.envs.observation import FEATURES
 from prune_gym.envs.source import source_of
@@ -90,7 +90,8 @@ class CompressionEnv(gym.Env[np.ndarray, Any]):
         """
         if reward not in REWARDS:
             raise UserError(unknown("reward", reward, REWARDS))
-        if discrete is not None and (not isinstance(discrete, Integral) or discrete < 2):
+        check_types(discrete=discrete)
+        if discrete is not None and discrete < 2:
             raise UserError(f"discrete: expected at least 2 actions, got {discrete!r}")
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise UserError(unknown("render_mode", render_mode, self.metadata["render_modes"]))

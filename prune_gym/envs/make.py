@@ -9,11 +9,13 @@ import gymnasium as gym
 from torch import nn
 
 from envs_registry import env_ids
+from prune_gym._utils.device import find_device
 from prune_gym._utils.plugins import import_for
 from prune_gym.compression.calibration import IMAGES
 from prune_gym.costs import Cost, build_costs
 from prune_gym.costs.latency import NO_INT8, Latency, load_latency_table
 from prune_gym.datasets import AnyData
+from prune_gym.envs.arguments import check_types
 from prune_gym.envs.compression_env import CompressionEnv
 from prune_gym.envs.source import REFERENCE_LATENCY
 from prune_gym.errors import UserError, unknown
@@ -98,10 +100,31 @@ def compression_problem(
         calibration_images: training images that channels are ranked and candidates repaired with.
 
     Raises:
-        UserError: an unknown name or a pattern that matches no layer, or a value out of range;
-            budgets that cannot be met; no such device.
+        UserError: an unknown name or a pattern that matches no layer, a value of another type or
+            out of range; budgets that cannot be met; no such device.
         MissingFileError: data that are neither on disk nor to be downloaded.
     """
+    check_types(
+        objectives=objectives,
+        budgets=budgets,
+        latency=latency,
+        energy=energy,
+        dataflow=dataflow,
+        coding=coding,
+        repair=repair,
+        library=library,
+        decide=decide,
+        min_keep=min_keep,
+        round_to=round_to,
+        min_density=min_density,
+        granularity=granularity,
+        bits=bits,
+        exclude=exclude,
+        include=include,
+        batch_size=batch_size,
+        calibration_images=calibration_images,
+    )
+    find_device(device)
     by_information = "variational" in decide
     parts = repair, granularity, by_information, device, calibration_images
     evaluator = find_evaluator(network, data, *parts)

@@ -170,14 +170,10 @@ def make_evaluator(
     network = for_inference(copy_network(network), shape)
     if isinstance(data, DetectionData):
         check_heads(network, data)
-    if block_size < 1:
-        raise UserError(f"granularity: expected a number of channels >= 1, got {block_size!r}")
     table = trace(network, shape)
     table = dataclasses.replace(table, block_size=block_size)
     if not zeros_fill_masks(network, table):  # it was pruned weight by weight
         table = dataclasses.replace(table, block_size=1)
-    if calibrated_on < 1:
-        raise UserError(f"calibration_images: expected a number >= 1, got {calibrated_on!r}")
     pixels = calibration_images(data, calibrated_on)
     check_finite(network, normalize(pixels[:1], data))
     calibration = _cached_calibration(network, table, pixels, data, where)

@@ -53,6 +53,8 @@ class Budgets:
             UserError: an unknown cost, a fraction outside (0, 1], or budgets that no strategy
                 meets; the message gives the least that can be reached.
         """
+        if not isinstance(limits, Mapping):
+            raise UserError(f'budgets: expected shares such as {{"flops": 0.5}}, got {limits!r}')
         for name, limit in limits.items():
             if name not in costs:
                 hint = NO_TABLE if name == "latency" else ""
@@ -62,7 +64,7 @@ class Budgets:
                     f"budget {name}={limit!r}: what is measured by the clock cannot be kept to "
                     "beforehand; take a latency table (`prune-gym profile`) for budgets"
                 )
-            if not isinstance(limit, Real) or not 0 < limit <= 1:
+            if not isinstance(limit, Real) or isinstance(limit, bool) or not 0 < limit <= 1:
                 raise UserError(
                     f"budget {name}={limit!r}: expected a fraction of the original network's "
                     f"{name} in (0, 1], such as {name}=0.5"

@@ -89,7 +89,7 @@ def test_step_before_reset_and_after_the_end(tiny_task):
         ({"round_to": 0}, "round_to: .*got 0"),
         ({"round_to": 2.5}, "round_to: .*got 2.5"),
         ({"min_keep": "half"}, "min_keep: .*got 'half'"),
-        ({"budgets": {"flops": "0.5"}}, "budget flops='0.5'"),
+        ({"budgets": {"flops": "0.5"}}, "budgets: .*'flops': '0.5'"),
         ({"bits": 8}, "bits: "),
         ({"discrete": 5.0}, "discrete: .*got 5.0"),
         ({"discrete": 1}, "discrete: .*got 1"),

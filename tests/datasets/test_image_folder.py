@@ -210,5 +210,5 @@ def test_more_images_calibrate(small_imagenet):
         assert len(found[count].images) == count
     few, many = (found[count].calibration.moments for count in (8, 20))
     assert not any(np.array_equal(few[layer], many[layer]) for layer in few)
-    with pytest.raises(UserError, match="calibration_images: expected a number >= 1, got 0"):
+    with pytest.raises(UserError, match="calibration_images: expected a whole number .*got 0"):
         gym.make("ChannelPrune-MobileNetV1-ImageNet-v0", calibration_images=0)

@@ -174,7 +174,7 @@ def test_budgets_that_exclude_each_other_are_refused():
 
 @pytest.mark.parametrize("limit", [0.0, -0.5, 1.5, float("nan")])
 def test_budgets_out_of_range(limit):
-    with pytest.raises(UserError, match="budget flops="):
+    with pytest.raises(UserError, match="budget.*flops.*[:=]"):
         gym.make("ChannelPrune-VGG16-v0", budgets={"flops": limit})
 
 
