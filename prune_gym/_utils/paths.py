@@ -42,20 +42,29 @@ def file_version(path: str | Path) -> tuple[int, int] | None:
     """Return what changes when a file is written again; None where there is none."""
     try:
         found = Path(path).stat()
-    except OSError:
+    except (OSError, ValueError):  # of a null byte in the name
         return None
     return found.st_mtime_ns, found.st_size
 
 
+def is_file(path: str | Path) -> bool:
+    """Return whether there is a file that can be looked up.
+
+    ``Path.is_file`` raises where a folder is closed to the user or the name is too long, as a name
+    out of somebody's file may be.
+    """
+    return file_version(path) is not None and Path(path).is_file()
+
+
 def read_text(path: Path) -> str:
-    """Return the text of a UTF-8 file.
+    """Return the text of a UTF-8 file, without the mark that some editors put in front.
 
     Raises:
         FileAccessError: it cannot be read.
         UserError: it is not UTF-8.
     """
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not a text file in UTF-8 ({error})") from error
     except OSError as error:

@@ -14,6 +14,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
+from prune_gym._utils.paths import is_file
 from prune_gym.compression.quantize import QuantizedLayer
 from prune_gym.errors import MissingFileError, UserError
 from prune_gym.graph.configuration import Configuration
@@ -127,7 +128,7 @@ def read_network_spec(path: str | Path) -> NetworkSpec:
         UserError: the file is damaged, or no pruned network.
     """
     path = Path(path)
-    if not path.is_file():
+    if not is_file(path):
         raise MissingFileError(f"{path}: no such file; `prune-gym apply` writes pruned networks")
     try:
         with safe_open(path, framework="pt") as file:

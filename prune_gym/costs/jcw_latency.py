@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from prune_gym._utils.paths import is_file
 from prune_gym.costs.latency import signature
 from prune_gym.costs.latency_table import FORMAT
 from prune_gym.errors import MissingFileError, UserError
@@ -57,7 +58,7 @@ def convert(times: Path, convolutions: Path, device: str) -> dict[str, Any]:
 
 
 def _times(path: Path) -> np.ndarray:
-    if not path.is_file():
+    if not is_file(path):
         raise MissingFileError(f"{path}: no such file")
     try:
         times = np.load(path, allow_pickle=False)
@@ -73,7 +74,7 @@ def _times(path: Path) -> np.ndarray:
 
 def _layers(path: Path) -> list[tuple[Layer, int, int]]:
     """Return the convolutions that are not depthwise, with their inputs and outputs."""
-    if not path.is_file():
+    if not is_file(path):
         raise MissingFileError(f"{path}: no such file")
     layers, none = [], Affine(0, ())
     for number, line in enumerate(path.read_text().splitlines(), 1):

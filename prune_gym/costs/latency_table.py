@@ -8,6 +8,7 @@ from typing import Any, get_args
 import numpy as np
 
 from prune_gym._utils.json_file import read_json
+from prune_gym._utils.paths import is_file
 from prune_gym.errors import UserError, unknown
 from prune_gym.graph.configuration import FLOAT_BITS
 from prune_gym.graph.layers import Kind
@@ -95,9 +96,9 @@ def load_latency_table(name: str) -> LatencyTable:
         UserError: there is no such table, or the file is not a latency table.
     """
     path = SHIPPED / f"{name}.json"
-    if not path.is_file():
+    if not is_file(path):
         path = Path(name)
-        if not path.is_file():
+        if not is_file(path):
             shipped = sorted(each.stem for each in SHIPPED.glob("*.json"))
             raise UserError(unknown("latency table (shipped name or path)", name, shipped))
     try:

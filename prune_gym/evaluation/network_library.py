@@ -18,7 +18,7 @@ from safetensors.torch import load
 from torch import nn
 
 from prune_gym._utils.json_file import read_json
-from prune_gym._utils.paths import file_version
+from prune_gym._utils.paths import file_version, is_file
 from prune_gym.compression.unstructured import sparsify
 from prune_gym.errors import MissingFileError, UserError
 from prune_gym.evaluation.evaluator import Evaluator
@@ -146,7 +146,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         UserError: the file is damaged or of another kind.
     """
     path = folder / MANIFEST
-    if not path.is_file():
+    if not is_file(path):
         raise MissingFileError(f"{path}: no such file; `prune-gym library --out {folder}` makes it")
     manifest = read_json(path)
     found = manifest.get("format") if isinstance(manifest, dict) else type(manifest).__name__
@@ -197,7 +197,7 @@ def read_network(folder: Path, entry: dict[str, Any], network: nn.Module) -> nn.
         UserError: the file is missing or not the one that was made.
     """
     path = folder / entry["file"]
-    content = path.read_bytes() if path.is_file() else b""
+    content = path.read_bytes() if is_file(path) else b""
     if hashlib.sha256(content).hexdigest() != entry["sha256"]:
         raise UserError(
             f"{path} is {'not the file that was made' if content else 'missing'}: its checksum is "

@@ -15,7 +15,7 @@ import numpy as np
 from prune_gym._utils.formatting import format_metric
 from prune_gym._utils.html import html_table
 from prune_gym._utils.json_file import read_json
-from prune_gym._utils.paths import write_atomically
+from prune_gym._utils.paths import is_file, write_atomically
 from prune_gym.errors import MissingFileError, UserError, UserTypeError
 
 FORMAT = "prune-gym-strategy-2"
@@ -131,11 +131,18 @@ def strategy_from_dict(content: Any, source: str = "strategy") -> Strategy:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
             f"{source}: a strategy has env_id, env_kwargs, decisions (kind, name, value, of) and "
-            f"metrics; this one is damaged at {error!r}"
+            f"metrics; this one is damaged: {_in_words(error)}"
         ) from error
     if len(strategy.values) < len(decisions):
         raise UserError(f"{source}: expected one decision per kind and name, got some twice")
     return strategy
+
+
+def _in_words(error: Exception) -> str:
+    """Return what is wrong with the content, without names of Python's."""
+    if isinstance(error, KeyError):
+        return f"it has no {error.args[0]!r}"
+    return str(error) if isinstance(error, UserError) else "a part of it is of another kind"
 
 
 def _text(value: Any) -> str:
@@ -173,6 +180,6 @@ def load_strategy(path: str | Path) -> Strategy:
         24
     """
     path = Path(path)
-    if not path.is_file():
+    if not is_file(path):
         raise MissingFileError(f"{path}: no such strategy file; a run writes them to front/")
     return strategy_from_dict(read_json(path), str(path))

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from prune_gym._utils.paths import read_text
+from prune_gym._utils.paths import is_file, read_text
 from prune_gym.errors import MissingFileError, UserError, unknown
 
 SHIPPED = Path(__file__).parent / "recipes"
@@ -79,7 +79,7 @@ def load_recipe(name: str, **changes: Any) -> TrainingRecipe:
         UserError: no shipped recipe of that name, or the file is no recipe.
     """
     path = Path(name) if name.endswith(".toml") else SHIPPED / f"{name}.toml"
-    if not path.is_file():
+    if not is_file(path):
         if name.endswith(".toml"):
             raise MissingFileError(f"{path}: no such recipe file")
         raise UserError(unknown("recipe (shipped name or .toml file)", name, shipped_recipes()))

@@ -286,7 +286,7 @@ GOOD = {
     ("change", "message"),
     [
         ({"format": "prune-gym-strategy-9"}, "'prune-gym-strategy-2'"),
-        ({"decisions": [{"name": "features.0"}]}, "damaged at KeyError.*kind"),
+        ({"decisions": [{"name": "features.0"}]}, "damaged: it has no 'kind'"),
         ({"decisions": 3}, "damaged"),
         ({"metrics": {"accuracy": "high"}}, "damaged"),
         ({"metrics": None}, "damaged"),

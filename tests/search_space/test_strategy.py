@@ -11,7 +11,8 @@ from prune_gym.cli import main
 from prune_gym.compression.network_file import load_network, save_network
 from prune_gym.datasets.normalize import normalize
 from prune_gym.envs.make import compression_env
-from prune_gym.errors import UserError, UserTypeError
+from prune_gym.envs.replay import environment_of
+from prune_gym.errors import MissingFileError, UserError, UserTypeError
 from prune_gym.evaluation.validation import compare
 from prune_gym.search_space.strategy import Strategy, load_strategy, strategy_from_dict
 
@@ -111,6 +112,25 @@ def test_a_decision_of_another_network_is_refused(method, found):
 def test_what_is_no_strategy_is_refused(found):
     with pytest.raises(UserTypeError):
         found[0].problem.apply("one.json")
+
+
+def test_the_mark_that_an_editor_puts_in_front_is_no_matter(found, tmp_path):
+    file = tmp_path / "edited.json"
+    file.write_text(json.dumps(found[1]), encoding="utf-8-sig")
+    assert load_strategy(file) == strategy_from_dict(found[1])
+
+
+NO_NAMES = ["x" * 5_000, "a" + chr(0) + "b"]
+
+
+@pytest.mark.parametrize("name", NO_NAMES, ids=["too long", "with a null byte"])
+def test_names_that_no_file_can_have_are_missing_files(name, found):
+    with pytest.raises(MissingFileError, match="no such"):
+        load_strategy(name)
+    for argument in ({"network": f"{name}.safetensors"}, {"latency": name}):
+        plain = dict(found[1], env_kwargs={"data": "digits", "network": "vgg16"} | argument)
+        with pytest.raises(UserError, match="no such|unknown latency table"):
+            environment_of(strategy_from_dict(plain))
 
 
 def test_a_network_that_was_pruned_on_other_data_is_refused(found, tmp_path):

@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from prune_gym._utils.paths import is_file
 from prune_gym.errors import MissingFileError, UserError, unknown
 
 # Options of Darknet's parser that change what a layer computes, or which numbers of a weights file
@@ -116,7 +117,7 @@ def read_cfg(path: str | Path) -> tuple[Section, ...]:
         UserError: something in it is not understood; names the line.
     """
     path = Path(path)
-    if not path.is_file():
+    if not is_file(path):
         raise MissingFileError(f"{path}: no such Darknet cfg file")
     return parse_cfg(path.read_text(encoding="utf-8-sig", errors="replace"), path.name)
 

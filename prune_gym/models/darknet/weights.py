@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from prune_gym._utils.paths import write_atomically
+from prune_gym._utils.paths import is_file, write_atomically
 from prune_gym.errors import MissingFileError, UserError
 from prune_gym.graph.skipped import Skipped
 from prune_gym.models.darknet.cfg import parse_cfg, read_cfg, write_cfg
@@ -46,7 +46,7 @@ def load_weights(network: Darknet, path: str | Path) -> None:
         UserError: the file holds more or fewer numbers than the network, or not finite ones.
     """
     path = Path(path)
-    if not path.is_file():
+    if not is_file(path):
         raise MissingFileError(f"{path}: no such Darknet weights file")
     values = _numbers(path)
     tensors = list(_tensors(network))
