@@ -29,6 +29,7 @@ def check_images(images: Any) -> np.ndarray:
         raise UserError(
             f"a split needs uint8 images (N, C, H, W), or (N, C, L) or (N, C, D, H, W), or int64 "
             f"token ids (N, L), got {images.dtype} {images.shape}"
+            + ("; give the pixels, with their mean and std" if images.dtype.kind == "f" else "")
         )
     if not len(images):
         raise UserError("a split needs at least one image, got none")
