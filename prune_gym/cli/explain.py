@@ -32,13 +32,14 @@ def run(options: argparse.Namespace, console: Console) -> int:
     from prune_gym.graph.explain import explain
     from prune_gym.graph.input_shapes import InputShapes
     from prune_gym.graph.trace import trace
-    from prune_gym.graph.unwrap import unwrapped
+    from prune_gym.graph.unwrap import unwrap_compiled, unwrapped
 
     name, shape = options.network, options.shape
     if ":" in name:
         if shape is None:
             raise UserError("--shape: give the shape of an image, such as --shape 3x224x224")
         network = unwrapped(call_named(name, (nn.Module,), "network"))
+        unwrap_compiled(network)
     else:
         network = models.build(name, 10)
         shape = shape or models.NETWORKS[name].input_shape

@@ -12,6 +12,7 @@ from torch.utils._pytree import tree_map
 
 from prune_gym.compress_network.choose import standard_error
 from prune_gym.compression.calibration import IMAGES
+from prune_gym.compression.finite import check_finite
 from prune_gym.compression.verify import count_classes
 from prune_gym.datasets import Data, ScoredData, ScoredSplit, Split
 from prune_gym.datasets.checks import are_ids
@@ -69,6 +70,7 @@ def as_fitting_data(
 def _with_classes(data: Data, network: nn.Module) -> Data:
     """Return the data with as many classes as the network has outputs."""
     images = normalize(data.train.images[:2], data)
+    check_finite(network, images)
     try:
         outputs = feed(network, images)
     except Exception as error:  # whatever its forward raises on such images

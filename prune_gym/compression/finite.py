@@ -4,6 +4,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
+from prune_gym._utils.state import damaged
 from prune_gym.errors import UserError
 from prune_gym.graph.inputs import Tensors
 
@@ -15,12 +16,11 @@ def check_finite(network: nn.Module, images: Tensors) -> None:
         UserError: one of them holds NaN or infinite values; the message names it.
     """
     kind = type(network).__name__
-    for name, tensor in (*network.named_parameters(), *network.named_buffers()):
-        if not torch.isfinite(tensor).all():
-            raise UserError(
-                f"{kind}: {name!r} holds NaN or infinite values; load the weights again, or train "
-                "the network again"
-            )
+    if name := damaged(network, dict([*network.named_parameters(), *network.named_buffers()])):
+        raise UserError(
+            f"{kind}: {name!r} holds NaN or infinite values; load the weights again, or train the "
+            "network again"
+        )
     if not all(torch.isfinite(each).all() for each in tree_leaves(images)):
         raise UserError(
             "the normalized images hold NaN or infinite values: check the mean and the standard "

@@ -9,7 +9,7 @@ from torch.utils._pytree import tree_leaves
 
 from prune_gym._utils.device import to_dtype
 from prune_gym.errors import UserError, first_line
-from prune_gym.graph.unwrap import unwrapped
+from prune_gym.graph.unwrap import unwrap_compiled, unwrapped
 
 
 def copy_network(network: nn.Module) -> nn.Module:
@@ -33,6 +33,7 @@ def copy_network(network: nn.Module) -> nn.Module:
             "copy.deepcopy(network) must work; keep locks, open files and generators out of its "
             "attributes"
         ) from error
+    unwrap_compiled(plain)
     plain = to_dtype(plain.cpu(), torch.float32).eval().requires_grad_(False)
     return plain.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
@@ -40,11 +41,12 @@ def copy_network(network: nn.Module) -> nn.Module:
 def _check_weights(network: nn.Module) -> None:
     """Refuse a network whose weights cannot be read, and say what to do."""
     kind = type(network).__name__
-    if isinstance(network, torch.jit.ScriptModule):
-        raise UserError(
-            f"{kind} is a TorchScript module, whose layers cannot be cut: give the nn.Module that "
-            "it was made from"
-        )
+    for name, module in network.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise UserError(
+                f"{f'{kind}: {name!r}' if name else kind} is a TorchScript module, whose layers "
+                "cannot be cut: take the nn.Module that it was made from in its place"
+            )
     for name, value in [*network.named_parameters(), *network.named_buffers()]:
         if is_lazy(value):
             raise UserError(

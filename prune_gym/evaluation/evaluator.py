@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_map
 from prune_gym._utils.array_cache import read_arrays, write_arrays
 from prune_gym._utils.device import (
     CPU,
+    device_of,
     fast_dtype,
     outside_contexts,
     to_channels_last,
@@ -68,7 +69,7 @@ def accuracy(network: nn.Module, data: AnyData, split: AnySplit) -> float:
     if isinstance(data, DetectionData):
         assert isinstance(split, DetectionSplit)
         return mean_average_precision(cast(Darknet, network), data, split)
-    device = next(network.parameters()).device
+    device = device_of(network)
     if isinstance(data, ScoredData):
         assert isinstance(split, ScoredSplit)
         starts = range(0, len(split), BATCH)

@@ -24,13 +24,17 @@ def in_eval_mode(network: nn.Module) -> Iterator[None]:
 def left_as_it_was(network: nn.Module) -> Iterator[None]:
     """Take back what tracing leaves in the modules of a network.
 
-    That is what their forwards keep there, such as values for the next call, and the attributes
-    that torch.fx gives the network for tensors made in a forward.
+    That is what their forwards keep there, such as values for the next call or a buffer that counts
+    calls, and the attributes that torch.fx gives the network for tensors made in a forward.
     """
     before = [(module, dict(map(_copied, vars(module).items()))) for module in network.modules()]
+    buffers = [(module._buffers, dict(module._buffers)) for module in network.modules()]
     try:
         yield
     finally:
+        for held, kept in buffers:
+            held.clear()
+            held.update(kept)
         for module, attributes in before:
             for name in set(vars(module)) - set(attributes):
                 del vars(module)[name]

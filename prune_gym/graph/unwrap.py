@@ -13,3 +13,11 @@ def unwrapped(network: nn.Module) -> nn.Module:
             network = inner
         else:
             return network
+
+
+def unwrap_compiled(network: nn.Module) -> None:
+    """Put what ``torch.compile`` wraps in the place of compiled parts of a network, in place."""
+    for module in [*network.modules()]:
+        for child, part in [*module.named_children()]:
+            if isinstance(inner := getattr(part, "_orig_mod", None), nn.Module):
+                setattr(module, child, inner)

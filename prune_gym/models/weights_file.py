@@ -11,7 +11,7 @@ from safetensors.torch import save
 from torch import nn
 
 from prune_gym._utils.paths import write_atomically
-from prune_gym._utils.state import state_tensors
+from prune_gym._utils.state import damaged, state_tensors
 from prune_gym.errors import UserError
 
 
@@ -76,8 +76,8 @@ def fill(network: nn.Module, state: Mapping[str, torch.Tensor], path: Path) -> N
                 f"{path}: tensor {key!r}: {type(network).__name__} expects {wants}, the file has "
                 f"{has}; these weights belong to a different network"
             )
-        if key in state and not torch.isfinite(state[key]).all():
-            raise UserError(f"{path}: tensor {key!r} holds NaN or infinite values; fetch it again")
+    if wrong := damaged(network, state):
+        raise UserError(f"{path}: tensor {wrong!r} holds NaN or infinite values; fetch it again")
     network.load_state_dict({key: state[key] for key in expected}, strict=False)
 
 

@@ -107,6 +107,46 @@ def test_complex_buffers_keep_their_imaginary_parts(dtype, tiny_data):
     torch.testing.assert_close(fast(images), net(images.to(dtype)).float(), atol=1e-5, rtol=1e-4)
 
 
+class Masked(nn.Module):
+    """A network that counts its calls in a buffer, and has a mask of infinite values."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3)
+        self.out = nn.Linear(8, 4)
+        self.register_buffer("mask", torch.triu(torch.full((4, 4), float("-inf")), 1))
+        self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, x):
+        self.calls += 1
+        x = (self.second(F.relu(self.first(x))) + self.mask).softmax(-1)
+        return self.out(x[..., -1].mean(-1))
+
+
+def test_buffers_may_count_calls_and_hold_infinite_masks(tiny_data, tmp_path):
+    net, file = Masked().eval(), tmp_path / "small.safetensors"
+    env = compression_env(net, tiny_data, latency=None, round_to=1)
+    strategy = play(env, constant(0.0))[2][-1]["strategy"]
+    assert env.problem.validate(strategy).reproduced
+    assert isinstance(net.calls, torch.Tensor) and net.calls == 0
+    small = env.problem.apply(strategy)
+    save_network(
+        small,
+        file,
+        name="masked",
+        num_classes=4,
+        configuration=env.problem.configure(strategy),
+        input_shape=tiny_data.train.images.shape[1:],
+    )
+    loaded, images = load_network(file, lambda classes: Masked()), env.problem.evaluator.images[:4]
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(images), small(images))
+    with torch.no_grad():
+        net.second.bias[0] = float("inf")
+    with pytest.raises(UserError, match="'second.bias' holds NaN or infinite"):
+        make_evaluator(net, tiny_data, "none")
+
+
 class Versioned(nn.Module):
     """A network whose state dict holds what is no tensor, and a weight with two names."""
 

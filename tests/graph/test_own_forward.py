@@ -166,7 +166,12 @@ REFUSED = {
     "Net cannot be copied .*copy.deepcopy": lambda: plain(lock=threading.Lock()),
     "'head.weight' has no shape yet.*batch": lambda: plain(head=nn.LazyLinear(4)),
     "'one.weight' is on the meta device.*load": lambda: plain().to("meta"),
-    "TorchScript.*give the nn.Module": lambda: torch.jit.script(nn.Conv2d(CHANNELS, 4, 1)),
+    "RecursiveScriptModule is a TorchScript.*take the nn.Module": lambda: torch.jit.script(
+        nn.Conv2d(CHANNELS, 4, 1)
+    ),
+    "Net: 'one' is a TorchScript": lambda: plain(
+        one=torch.jit.script(nn.Conv2d(CHANNELS, 8, 3, padding=1))
+    ),
     "classifier": of_maps(lambda net, x: (net.head(pooled(x)),)),
     "3x8x8": of_maps(lambda net, x: net.head(x.flatten(1))),
     "cannot be traced": of_maps(lambda net, x: net.head(pooled(x)) if x.sum() > 0 else x),
@@ -184,6 +189,15 @@ def test_a_network_without_anything_to_decide_is_refused():
     network = nn.Sequential(nn.Conv2d(CHANNELS, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     with pytest.raises(UserError, match="Sequential.*channels"):
         compression_env(network, DATA, latency=None)
+
+
+def test_compiled_parts_are_cut_as_what_they_wrap():
+    network = plain()
+    network.one, network.two = torch.compile(network.one), torch.compile(network.two)
+    evaluator = make_evaluator(network, DATA, "none")
+    assert {group.name for group in evaluator.table.groups} == {"one", "two"}
+    assert set(evaluator.network.state_dict()) == set(plain().state_dict())
+    assert hasattr(network.one, "_orig_mod")
 
 
 def test_zeros_one_by_one_are_kept_as_they_are():
