@@ -9,6 +9,7 @@ from torch.utils._pytree import tree_leaves
 
 from prune_gym._utils.device import to_dtype
 from prune_gym.errors import UserError, first_line
+from prune_gym.graph.symbolic import is_of_torch
 from prune_gym.graph.unwrap import unwrap_compiled, unwrapped
 
 
@@ -46,6 +47,11 @@ def _check_weights(network: nn.Module) -> None:
             raise UserError(
                 f"{f'{kind}: {name!r}' if name else kind} is a TorchScript module, whose layers "
                 "cannot be cut: take the nn.Module that it was made from in its place"
+            )
+        if ".quantized." in type(module).__module__ and is_of_torch(module):
+            raise UserError(
+                f"{kind}: {name!r} holds integers that PyTorch packed, which cannot be cut: give "
+                "the network as it was before it was quantized"
             )
     for name, value in [*network.named_parameters(), *network.named_buffers()]:
         if is_lazy(value):

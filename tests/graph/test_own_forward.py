@@ -169,6 +169,9 @@ REFUSED = {
     "RecursiveScriptModule is a TorchScript.*take the nn.Module": lambda: torch.jit.script(
         nn.Conv2d(CHANNELS, 4, 1)
     ),
+    "Net: 'head' holds integers.*before it was quantized": lambda: plain(
+        head=torch.ao.nn.quantized.dynamic.Linear(8, 4)
+    ),
     "Net: 'one' is a TorchScript": lambda: plain(
         one=torch.jit.script(nn.Conv2d(CHANNELS, 8, 3, padding=1))
     ),
