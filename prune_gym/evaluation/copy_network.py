@@ -9,7 +9,7 @@ from torch.utils._pytree import tree_leaves
 
 from prune_gym._utils.device import to_dtype
 from prune_gym.errors import UserError, first_line
-from prune_gym.graph.symbolic import is_of_torch
+from prune_gym.graph.layer_types import is_of_torch
 from prune_gym.graph.unwrap import unwrap_compiled, unwrapped
 
 
