@@ -350,7 +350,6 @@ RANDOM = ["benchmark", "--envs", "ChannelPrune-Table-v0", "--agents", "random"]
         (["finetune", "folder", "--recipe", "file.toml"], "no such recipe file"),
         (["finetune", "strategy.json", "--device", "gpu"], "unknown device 'gpu'"),
         (["pretrain", "--device", "gpu"], "unknown device 'gpu'"),
-        (["pretrain", "--proxy", "vgg19"], "no weights ship for vgg19 on digits"),
         (["train", "--env", "ChannelPrune-Table-v0", "--device", "gpu"], "unknown device 'gpu'"),
         (["measure", "strategy.json", "--batch", "x"], "expected a whole number >= 1, got 'x'"),
         (["choose", "file", "--knee"], "file is no run folder"),

@@ -15,7 +15,7 @@ from prune_gym.training.checkpoint import delete_checkpoint
 from prune_gym.training.examples import augmented_batch
 from prune_gym.training.hardest import hardest
 from prune_gym.training.optimizer import make_optimizer
-from prune_gym.training.pretrain import pretrain, recipe_of
+from prune_gym.training.pretrain import recipe_of
 from prune_gym.training.recipe import TrainingRecipe
 from prune_gym.training.training import train
 
@@ -229,9 +229,3 @@ def test_what_chooses_images_is_asked_for(tiny_data, tmp_path):
     for share, wanted in ((0, "more than 0"), (1.5, "at most 1")):
         with pytest.raises(UserError, match=f"hardest: expected {wanted}"):
             TrainingRecipe(epochs=1, hardest=share)
-
-
-def test_what_chooses_images_has_not_seen_the_search_split(cifar, tmp_path):
-    recipe = recipe_of("resnet20", epochs=1, hardest=0.5)
-    with pytest.raises(UserError, match="resnet32: its public weights were trained on the search"):
-        pretrain("resnet20", "cifar10", recipe, tmp_path / "x.safetensors", proxy="resnet32")
