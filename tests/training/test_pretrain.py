@@ -13,7 +13,6 @@ from prune_gym.evaluation.evaluator import accuracy
 from prune_gym.training import training
 from prune_gym.training.checkpoint import delete_checkpoint
 from prune_gym.training.examples import augmented_batch
-from prune_gym.training.hardest import hardest
 from prune_gym.training.optimizer import make_optimizer
 from prune_gym.training.pretrain import recipe_of
 from prune_gym.training.recipe import TrainingRecipe
@@ -201,31 +200,3 @@ def test_a_batch_is_augmented_by_the_generator_alone(tiny_data):
     )
     assert torch.equal(one[0], again[0]) and not torch.equal(one[0], other[0])
     np.testing.assert_array_equal(one[1], tiny_data.train.labels[:16])
-
-
-def test_the_hardest_images_are_those_with_the_largest_losses():
-    """The proxy's answers are its inputs, so that the loss falls as the label's entry grows."""
-    answers = torch.tensor([[3.0, 0.0], [0.0, 3.0], [-1.0, 0.0], [9.0, 0.0], [0.0, 0.1]])
-    images, labels = hardest(torch.nn.Identity(), answers, torch.tensor([0, 0, 0, 0, 1]), 0.6)
-    assert torch.equal(images, answers[[1, 2, 4]]) and labels.tolist() == [0, 0, 1]
-    assert len(hardest(torch.nn.Identity(), answers, torch.zeros(5, dtype=int), 0.1)[1]) == 1
-
-
-def test_only_the_hardest_images_are_learned_from(tiny_data, tiny_net, tmp_path):
-    """Batch-norms learn from the images of a step alone: half of 32 of the 256 images."""
-    net, seen = fresh(), []
-    net.features[0].register_forward_hook(
-        lambda layer, inputs, _: seen.append(len(inputs[0])) if layer.training else None
-    )
-    recipe = TrainingRecipe(epochs=8, batch_size=32, hardest=0.5)
-    train(net, tiny_data, recipe, tmp_path / "checkpoint", proxy=tiny_net)
-    assert set(seen) == {16} and accuracy(net, tiny_data, tiny_data.test) > 0.8
-
-
-def test_what_chooses_images_is_asked_for(tiny_data, tmp_path):
-    recipe = TrainingRecipe(epochs=1, hardest=0.5)
-    with pytest.raises(UserError, match=r"chooses images \(hardest = 0.5\): give a proxy"):
-        train(fresh(), tiny_data, recipe, tmp_path / "checkpoint")
-    for share, wanted in ((0, "more than 0"), (1.5, "at most 1")):
-        with pytest.raises(UserError, match=f"hardest: expected {wanted}"):
-            TrainingRecipe(epochs=1, hardest=share)
