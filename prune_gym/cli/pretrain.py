@@ -9,7 +9,6 @@ from prune_gym.cli.values import natural_number, new_file, positive
 
 HELP = "train the weights an environment starts from"
 OF_RECIPE = ("epochs", "learning_rate", "batch_size", "seed")
-HARDEST = 0.5  # share of every batch that is learned from, with --proxy
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -22,11 +21,6 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=positive, help=instead)
     parser.add_argument("--seed", type=natural_number, help=instead)
     parser.add_argument("--from", dest="start_from", type=Path, metavar="WEIGHTS.safetensors")
-    parser.add_argument(
-        "--proxy",
-        metavar="NETWORK",
-        help="a small trained one; only the half of every batch that it finds hardest is learned",
-    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (%(default)s)")
     parser.add_argument("--out", type=new_file, help="default: NETWORK-DATA.safetensors")
 
@@ -38,8 +32,6 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
     given = {name: getattr(options, name) for name in OF_RECIPE}
     changes = {name: value for name, value in given.items() if value is not None}
-    if options.proxy is not None:
-        changes["hardest"] = HARDEST
     recipe = recipe_of(options.network, **changes)
     out = options.out or Path(f"{options.network}-{options.data}.safetensors")
     with shown_progress(console, "training") as on_progress, shown_log(console):
@@ -49,7 +41,6 @@ def run(options: argparse.Namespace, console: Console) -> int:
             recipe,
             out,
             options.start_from,
-            options.proxy,
             on_progress,
             options.device,
         )

@@ -18,15 +18,12 @@ from prune_gym.training.detection_training import augmented_batch as augmented_s
 from prune_gym.training.recipe import TrainingRecipe
 
 
-def check_trainable(
-    data: AnyData, recipe: TrainingRecipe, teacher: nn.Module | None, proxy: nn.Module | None
-) -> None:
+def check_trainable(data: AnyData, recipe: TrainingRecipe, teacher: nn.Module | None) -> None:
     """Refuse what cannot be trained on.
 
     Raises:
         UserError: a batch is larger than the training split; the data have a score and no loss; the
-            recipe distills and there is no teacher, or chooses images and there is no proxy; it
-            does either and there are no classes.
+            recipe distills and there is no teacher, or there are no classes.
     """
     if recipe.batch_size > len(data.train):
         raise UserError(
@@ -42,10 +39,6 @@ def check_trainable(
         raise UserError(f"the recipe distills, and {data.name} has no classes of images")
     if recipe.distillation and teacher is None:
         raise UserError(f"the recipe distills ({recipe.distillation}): give a teacher")
-    if recipe.hardest < 1 and not isinstance(data, Data):
-        raise UserError(f"the recipe chooses images, and {data.name} has no classes of images")
-    if recipe.hardest < 1 and proxy is None:
-        raise UserError(f"the recipe chooses images (hardest = {recipe.hardest}): give a proxy")
 
 
 def batch(

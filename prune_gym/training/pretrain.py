@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from prune_gym import datasets, models
 from prune_gym._utils.progress import OnProgress, ignore_progress
@@ -56,7 +55,6 @@ def pretrain(
     recipe: TrainingRecipe,
     out: Path,
     start_from: Path | None = None,
-    proxy: str | None = None,
     on_progress: OnProgress = ignore_progress,
     device: str = "auto",
 ) -> Pretrained:
@@ -70,15 +68,11 @@ def pretrain(
         recipe: how to train.
         out: the safetensors file.
         start_from: weights to start from instead of fresh ones.
-        proxy: a small network that is trained on the data already, by its name, where the recipe
-            takes the hardest images of every batch.
         on_progress: called after every step with the steps done and their total.
         device: where to train, "auto", "cpu", "cuda" or "mps".
 
     Raises:
-        UserError: an unknown name or device, damaged weights or checkpoint, or a proxy that has
-            seen the search split.
-        MissingFileError: there are no weights of the proxy.
+        UserError: an unknown name or device, or damaged weights or checkpoint.
     """
     loaded = datasets.load(data)
     if not isinstance(loaded, datasets.Data):
@@ -88,31 +82,19 @@ def pretrain(
         net = models.build(network, loaded.num_classes)
     if start_from is not None:
         load_weights(net, start_from)
-    judge = None if proxy is None else _trained(proxy, loaded)
     checkpoint = out.with_suffix(".checkpoint")
     logger.info("Training %s on %s images of %s", network, f"{len(loaded.train):,}", data)
-    train(net, loaded, recipe, checkpoint, proxy=judge, on_progress=on_progress, device=device)
+    train(net, loaded, recipe, checkpoint, on_progress=on_progress, device=device)
     net.half().float()  # what the file holds is what is measured
     search, test = (accuracy(net, loaded, split) for split in (loaded.search, loaded.test))
     start = f" from {start_from.name}" if start_from else ""
-    chosen_by = f" of {proxy}" if proxy else ""
     metadata = {
         "network": network,
         "data": data,
         "search_accuracy": f"{search:.4f}",
         "test_accuracy": f"{test:.4f}",
-        "recipe": f"{recipe}{chosen_by}{start}",
+        "recipe": f"{recipe}{start}",
     }
     save_weights(net, out, metadata)
     delete_checkpoint(checkpoint)
     return Pretrained(out, search, test)
-
-
-def _trained(proxy: str, data: datasets.Data) -> nn.Module:
-    """Return the network that chooses images, with its weights for the data."""
-    if models.leakage_warning(proxy, data.name):
-        raise UserError(
-            f"{proxy}: its public weights were trained on the search split of {data.name}, and "
-            "what it chooses would carry that over: give a network that was not"
-        )
-    return models.pretrained(proxy, data.name, data.num_classes)

@@ -11,7 +11,7 @@ from prune_gym.errors import MissingFileError, UserError, unknown
 SHIPPED = Path(__file__).parent / "recipes"
 WHOLE = ("epochs", "batch_size", "seed")
 OPTIMIZERS = ("sgd", "adamw")
-MOST = {"distillation": 1, "label_smoothing": 1, "shift": 0.5, "hardest": 1}
+MOST = {"distillation": 1, "label_smoothing": 1, "shift": 0.5}
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,6 @@ class TrainingRecipe:
     missing mirrored at the edge.
     With ``distillation`` > 0 that share of the loss is the divergence from a teacher's answers at
     ``temperature`` (Hinton, Vinyals & Dean 2015, arXiv 1503.02531), the rest cross entropy.
-    With ``hardest`` < 1 only that share of every batch is learned from: the images of which a small
-    network, the proxy, has the largest losses.
     """
 
     epochs: int
@@ -38,7 +36,6 @@ class TrainingRecipe:
     distillation: float = 0.0
     temperature: float = 4.0
     shift: float = 0.125
-    hardest: float = 1.0
     seed: int = 0
     optimizer: str = "sgd"
 
@@ -62,9 +59,8 @@ class TrainingRecipe:
                 raise UserError(
                     f"recipe: {name}: expected at most {most}, got {getattr(self, name)}"
                 )
-        for name in ("temperature", "hardest"):
-            if getattr(self, name) == 0:
-                raise UserError(f"recipe: {name}: expected more than 0")
+        if self.temperature == 0:
+            raise UserError("recipe: temperature: expected more than 0")
 
 
 def load_recipe(name: str, **changes: Any) -> TrainingRecipe:

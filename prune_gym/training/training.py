@@ -19,7 +19,6 @@ from prune_gym.evaluation.evaluator import accuracy
 from prune_gym.graph.inputs import Tensors, feed
 from prune_gym.training.checkpoint import Training, identity
 from prune_gym.training.examples import batch, check_trainable, loss_of
-from prune_gym.training.hardest import hardest
 from prune_gym.training.history import History
 from prune_gym.training.optimizer import make_optimizer
 from prune_gym.training.recipe import TrainingRecipe
@@ -34,7 +33,6 @@ def train(
     checkpoint: Path,
     *,
     teacher: nn.Module | None = None,
-    proxy: nn.Module | None = None,
     history: History | None = None,
     on_progress: OnProgress = ignore_progress,
     device: str = "auto",
@@ -50,8 +48,6 @@ def train(
         recipe: how.
         checkpoint: the file.
         teacher: a network in eval mode whose answers are learned from, where the recipe distills.
-        proxy: a small trained network in eval mode that says which images are hard, where the
-            recipe takes the hardest of every batch.
         history: gets every epoch's figures and the best weights.
         on_progress: called after every step with the steps done and their total.
         device: where to train, "auto", "cpu", "cuda" or "mps"; the network
@@ -60,12 +56,11 @@ def train(
     Raises:
         UserError: there is no such device; the checkpoint is damaged or belongs to another
             training; a batch is larger than the training split; the data have a score and no loss;
-            the recipe distills and there is no teacher, or chooses images and there is no proxy; it
-            does either and there are no classes.
+            the recipe distills and there is no teacher, or there are no classes.
     """
-    check_trainable(data, recipe, teacher, proxy)
+    check_trainable(data, recipe, teacher)
     place = find_device(device)
-    for each in filter(None, (network, teacher, proxy)):
+    for each in filter(None, (network, teacher)):
         to_channels_last(each.to(place))
     optimizer = make_optimizer(network, recipe)
     rng = np.random.Generator(np.random.PCG64(recipe.seed))
@@ -78,7 +73,7 @@ def train(
         started, before = time.perf_counter(), steps * epoch
         on_progress(before, total)
         report = partial(_report, on_progress, before, total)
-        figures = _epoch(network, optimizer, data, recipe, epoch, rng, teacher, proxy, report)
+        figures = _epoch(network, optimizer, data, recipe, epoch, rng, teacher, report)
         score = accuracy(network, data, data.search)
         seconds = time.perf_counter() - started
         logger.info(
@@ -98,7 +93,6 @@ def _epoch(
     epoch: int,
     rng: np.random.Generator,
     teacher: nn.Module | None,
-    proxy: nn.Module | None,
     on_step: Callable[[int], object],
 ) -> dict[str, float]:
     """Take every whole batch once; return the mean loss and the last learning rate."""
@@ -110,8 +104,6 @@ def _epoch(
         rate = _learning_rate(recipe, epoch + step / steps)
         chosen = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
         images, targets = batch(data, chosen, rng, recipe.shift, device)
-        if proxy is not None and recipe.hardest < 1:
-            images, targets = hardest(proxy, images, targets, recipe.hardest)
         total += training_step(network, optimizer, data, images, targets, rate, recipe, teacher)
         on_step(step + 1)
     network.eval()
