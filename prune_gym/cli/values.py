@@ -1,6 +1,7 @@
 """What options on the command line take; each function is a parser's ``type``."""
 
 import json
+import math
 import os
 from argparse import ArgumentTypeError
 from pathlib import Path
@@ -40,9 +41,12 @@ def pair(text: str) -> tuple[str, float]:
     """Read ``NAME=NUMBER``."""
     name, _, value = text.partition("=")
     try:
-        return name.strip(), float(value)
+        number = float(value)
     except ValueError:
-        raise ArgumentTypeError(f"expected NAME=NUMBER, got {text!r}") from None
+        number = math.nan
+    if not math.isfinite(number):
+        raise ArgumentTypeError(f"expected NAME=NUMBER, got {text!r}")
+    return name.strip(), number
 
 
 def limit(text: str) -> tuple[str, float, bool]:

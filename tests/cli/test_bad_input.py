@@ -354,6 +354,11 @@ RANDOM = ["benchmark", "--envs", "ChannelPrune-Table-v0", "--agents", "random"]
         (["measure", "strategy.json", "--batch", "x"], "expected a whole number >= 1, got 'x'"),
         (["choose", "file", "--knee"], "file is no run folder"),
         (["choose", "folder", "--max", "flops=x"], "expected NAME=NUMBER or NAME=PERCENT%, got 'f"),
+        (["choose", "folder", "--max", "flops=nan"], "NAME=NUMBER or NAME=PERCENT%, got 'flops=n"),
+        (
+            ["choose", "folder", "--preference", "flops=inf"],
+            "expected NAME=NUMBER, got 'flops=inf'",
+        ),
         (["choose", "folder", "--max", "flops=x%"], "NAME=NUMBER or NAME=PERCENT%, got 'flops=x%'"),
         (["choose", "folder", "--preference", "flops=1,flops=2"], "expected every name once"),
         (["report", "none"], "none is no run folder"),
