@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 
 def _weights_of(module: nn.Module) -> None:
-    """Refuse a layer whose weight is computed.
+    """Refuse a layer whose weight is no parameter.
 
     Raises:
         NotUnderstood: surgery cannot cut such a weight.
     """
     if not isinstance(module._parameters.get("weight"), nn.Parameter):
-        raise NotUnderstood("its weight is computed: remove the parametrization")
+        raise NotUnderstood("its weight is no parameter")
 
 
 def _only_input(tracer: Tracer, node: fx.Node) -> Traced:

@@ -145,7 +145,8 @@ def test_what_a_run_leaves(finished):
     assert task["provenance"]["repair"] == "none" and task["provenance"]["data"]
     log = (finished / "train.log").read_text().splitlines()
     assert "started: ehvi-envelope-ddpg" in log[0] and log[-1].endswith("finished")
-    assert re.search(r"episodes: 6 of 6 in \d+ s, hypervolume 0\.\d+, front \d", log[-2])
+    assert re.search(r"episodes: 6 of 6 in \d+ s, hypervolume 0\.\d+, front \d", log[-4])
+    assert log[-3].endswith("finishing the agent") and log[-2].endswith("uniform sweep")
     accuracies = [float(row["accuracy"]) for row in rows]
     assert accuracies == sorted(accuracies, reverse=True)
 

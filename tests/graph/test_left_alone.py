@@ -11,7 +11,6 @@ from nets import NormOfMaps, Odd, conv
 from torch import fx, nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.utils import parametrizations
 from torch.utils.flop_counter import FlopCounterMode
 
 from prune_gym.compression.verify import check_cut
@@ -62,6 +61,15 @@ class Wrapped(nn.Module):
 
 def by_value(module, x):
     return x if x.sum() > 0 else -x
+
+
+def of_a_buffer():
+    """Return a convolution whose weight nobody trains."""
+    layer = nn.Conv2d(4, 4, 1)
+    weight = layer.weight.detach()
+    del layer.weight
+    layer.register_buffer("weight", weight)
+    return layer
 
 
 @fx.wrap
@@ -116,9 +124,7 @@ PINS_FIRST = {
     "an assertion on the number of channels": Odd(lambda n, x: x if x.shape[1] == 4 else x + 1),
     "ones around": Odd(lambda n, x: n.pad(x)[:, :4], pad=nn.ConstantPad3d((0, 0, 0, 0, 1, 0), 1.0)),
     "cropped": Odd(lambda n, x: n.pad(x), pad=nn.ZeroPad3d((0, 0, 0, 0, -2, 2))),
-    "computed weights": Odd(
-        lambda n, x: n.two(x), two=parametrizations.spectral_norm(nn.Conv2d(4, 4, 1))
-    ),
+    "a weight that is a buffer": Odd(lambda n, x: n.two(x), two=of_a_buffer()),
     "a weight of two layers": Odd(
         lambda n, x: n.b(F.relu(n.a(x))), a=nn.Conv2d(4, 4, 1), b=nn.Conv2d(4, 4, 1)
     ),
