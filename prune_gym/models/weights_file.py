@@ -19,7 +19,7 @@ def save_weights(network: nn.Module, path: Path, metadata: dict[str, str]) -> No
     """Write the network's state as fp16 safetensors with ``metadata`` in the header."""
     state = {
         key: (value.half() if value.is_floating_point() else value).contiguous()
-        for key, value in network.state_dict().items()
+        for key, value in state_tensors(network).items()
         if not key.endswith("num_batches_tracked")
     }
     write_atomically(path, save(state, metadata))

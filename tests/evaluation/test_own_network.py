@@ -123,6 +123,18 @@ class Masked(nn.Module):
         return self.out(x[..., -1].mean(-1))
 
 
+def save(small, file, env, strategy):
+    """Write the network of a strategy into a file."""
+    save_network(
+        small,
+        file,
+        name="own",
+        num_classes=4,
+        configuration=env.problem.configure(strategy),
+        input_shape=env.problem.evaluator.images.shape[1:],
+    )
+
+
 def test_buffers_may_count_calls_and_hold_infinite_masks(tiny_data, tmp_path):
     net, file = Masked().eval(), tmp_path / "small.safetensors"
     env = compression_env(net, tiny_data, latency=None, round_to=1)
@@ -130,14 +142,7 @@ def test_buffers_may_count_calls_and_hold_infinite_masks(tiny_data, tmp_path):
     assert env.problem.validate(strategy).reproduced
     assert isinstance(net.calls, torch.Tensor) and net.calls == 0
     small = env.problem.apply(strategy)
-    save_network(
-        small,
-        file,
-        name="masked",
-        num_classes=4,
-        configuration=env.problem.configure(strategy),
-        input_shape=tiny_data.train.images.shape[1:],
-    )
+    save(small, file, env, strategy)
     loaded, images = load_network(file, lambda classes: Masked()), env.problem.evaluator.images[:4]
     with torch.no_grad():
         torch.testing.assert_close(loaded(images), small(images))
@@ -174,14 +179,7 @@ def test_extra_state_and_weights_with_two_names_reach_the_file(tiny_data, tmp_pa
     strategy = play(env, constant(0.0))[2][-1]["strategy"]
     small, file = env.problem.apply(strategy), tmp_path / "small.safetensors"
     assert small.version == 1 and small.third.weight is small.second.weight
-    save_network(
-        small,
-        file,
-        name="versioned",
-        num_classes=4,
-        configuration=env.problem.configure(strategy),
-        input_shape=tiny_data.train.images.shape[1:],
-    )
+    save(small, file, env, strategy)
     images = env.problem.evaluator.images[:4]
     with torch.no_grad():
         found = load_network(file, lambda classes: Versioned())(images)

@@ -173,29 +173,18 @@ def _run(cell: Cell, check: Callable[[], None]) -> None:
     made = gym.make(cell.env, **cell.env_kwargs)
     _share_accuracies(problem_of(made).evaluator, cell.root / MEMO)
     env = RecordRun(made, _open(cell))
-    anew, watch = not env.replaying, _Stopwatch(env.problem.evaluator)
+    anew, evaluator = not env.replaying, env.problem.evaluator
+    started = time.process_time() - evaluator.seconds
     try:
         trained = run_agent(env, check)
-        outcome = {"agent_seconds": watch.beside_evaluations() if anew else None}
+        seconds = time.process_time() - evaluator.seconds - started  # beside evaluations
         save_results(env, trained)
         if env.episode < cell.evaluations:
             raise UserError(f"it stopped after {env.episode} of {cell.evaluations} strategies")
-        outcome |= _outcome(env, trained)
+        outcome = _outcome(env, trained) | {"agent_seconds": seconds if anew else None}
         write_atomically(cell.folder / FINISHED, json.dumps(outcome).encode())
     finally:
         env.close()
-
-
-class _Stopwatch:
-    """Tells the processor time that a search takes beside its evaluations."""
-
-    def __init__(self, evaluator: Evaluator) -> None:
-        self._evaluator = evaluator
-        self._started = time.process_time() - evaluator.seconds
-
-    def beside_evaluations(self) -> float:
-        """Return the seconds so far."""
-        return time.process_time() - self._evaluator.seconds - self._started
 
 
 def _share_accuracies(evaluator: Evaluator, folder: Path) -> None:

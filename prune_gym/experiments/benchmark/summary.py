@@ -102,7 +102,7 @@ def _seconds(file: Path) -> dict[tuple[str, str], list[float]]:
     """Return the seconds of each environment's agents, of the seeds that have any."""
     found: dict[tuple[str, str], list[float]] = {}
     if file.is_file():
-        with file.open(newline="") as lines:
+        with file.open(newline="", encoding="utf-8-sig") as lines:
             for row in csv.DictReader(lines):
                 found.setdefault((row["env"], row["agent"]), []).append(float(row["agent_seconds"]))
     return found
